@@ -1,0 +1,155 @@
+"""The block types: what Prefect stores for us, and shows in its UI's block catalogue."""
+
+from typing import Literal, cast
+
+from prefect.blocks.core import Block
+from pydantic import Field, SecretStr, model_validator
+
+from prefect_executions.objects import Objects, probe
+from prefect_executions.s3 import S3Objects
+from prefect_executions.settings import ExecutionsSettings
+
+
+class ExecutionStore(Block):
+    """The S3 bucket that executions are kept in.
+
+    Attributes:
+        bucket: The bucket; it must exist.
+        prefix: Put before every key.
+        region_name: The bucket's region.
+        endpoint_url: An S3-compatible server, instead of AWS.
+        aws_access_key_id: A fixed access key.
+        aws_secret_access_key: Its secret.
+        aws_session_token: For temporary credentials.
+        encryption: Server-side encryption of every object.
+        kms_key_id: The KMS key to encrypt with.
+        path_style: Name the bucket in the path and not in the host.
+
+    Example:
+        Save a store, checked first, and load it:
+        ```python
+        from prefect_executions.blocks import ExecutionStore
+
+        store = ExecutionStore(bucket="my-executions", region_name="eu-central-1")
+        store.check()
+        store.save("default")
+
+        store = ExecutionStore.load("BLOCK_NAME")
+        ```
+    """
+
+    _block_type_name = "Execution Store"
+    _block_type_slug = "execution-store"
+    _description = (
+        "The S3 bucket that durable executions are kept in: their state, checkpoints and attempts."
+    )
+    _logo_url = "https://cdn.sanity.io/images/3ugk85nk/production/d74b16fe84ce626345adf235a47008fea2869a60-225x225.png"  # type: ignore[assignment]
+    _documentation_url = "https://docs.prefect.io/v3/concepts/blocks"  # type: ignore[assignment]
+
+    bucket: str = Field(
+        title="Bucket",
+        min_length=3,
+        description="The S3 bucket; it must exist and keep conditional writes.",
+    )
+    prefix: str = Field(
+        default="executions",
+        title="Prefix",
+        pattern=r"^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$",
+        description="Put before every key, without slashes at its ends; may be empty.",
+    )
+    region_name: str | None = Field(
+        default=None,
+        title="Region",
+        description="The bucket's region. By default that of the AWS configuration.",
+    )
+    endpoint_url: str | None = Field(
+        default=None,
+        title="Endpoint URL",
+        pattern=r"^https?://",
+        description="The URL of an S3-compatible server. By default AWS.",
+    )
+    aws_access_key_id: str | None = Field(
+        default=None,
+        title="AWS Access Key ID",
+        description=(
+            "A fixed access key. By default AWS's chain is asked: environment, profile, role."
+        ),
+    )
+    aws_secret_access_key: SecretStr | None = Field(
+        default=None,
+        title="AWS Secret Access Key",
+        description="The secret of the access key.",
+    )
+    aws_session_token: SecretStr | None = Field(
+        default=None,
+        title="AWS Session Token",
+        description="The session token, with temporary credentials.",
+    )
+    encryption: Literal["AES256", "aws:kms"] | None = Field(
+        default=None,
+        title="Encryption",
+        description=(
+            "Server-side encryption: AES256 (SSE-S3) or aws:kms (SSE-KMS). By default what the "
+            "bucket says."
+        ),
+    )
+    kms_key_id: str | None = Field(
+        default=None,
+        title="KMS Key ID",
+        description="The key for aws:kms. By default the account's own.",
+    )
+    path_style: bool = Field(
+        default=False,
+        title="Path Style",
+        description="Name the bucket in the path, as most S3-compatible servers want.",
+    )
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> "ExecutionStore":
+        if bool(self.aws_access_key_id) != bool(self.aws_secret_access_key):
+            raise ValueError("aws_access_key_id and aws_secret_access_key go together")
+        if self.kms_key_id and self.encryption != "aws:kms":
+            raise ValueError("kms_key_id needs encryption 'aws:kms'")
+        return self
+
+    def objects(self) -> Objects:
+        """The objects in this bucket. Override it to keep executions elsewhere."""
+        return S3Objects(
+            bucket=self.bucket,
+            prefix=self.prefix,
+            region=self.region_name,
+            endpoint=self.endpoint_url,
+            access_key_id=self.aws_access_key_id,
+            secret_access_key=_reveal(self.aws_secret_access_key),
+            session_token=_reveal(self.aws_session_token),
+            encryption=self.encryption,
+            kms_key_id=self.kms_key_id,
+            path_style=self.path_style,
+        )
+
+    def check(self) -> None:
+        """Make sure that the bucket is there and keeps the law that durability rests on.
+
+        Raises:
+            UnsuitableStore: it lets several writers create one object.
+            StoreUnavailable: it does not answer, or refuses.
+        """
+        probe(self.objects())
+
+
+def load_store(name: str | None = None) -> ExecutionStore:
+    """Load a store from Prefect; blocks, in async flows too: call it in a thread there.
+
+    Args:
+        name: The block document's name; by default the one in the settings.
+
+    Raises:
+        ValueError: there is no such block document.
+    """
+    # `_sync`: called in a thread of an async flow, Prefect would take this for async.
+    store = ExecutionStore.load(name or ExecutionsSettings().store, _sync=True)  # type: ignore[call-arg]
+    return cast("ExecutionStore", store)
+
+
+def _reveal(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None

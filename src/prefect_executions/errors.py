@@ -1,0 +1,163 @@
+"""The errors of this package, one tree.
+
+    ExecutionError
+    ├── ExecutionNotFound            no execution has this id
+    ├── CheckpointNotFound           the execution has no such checkpoint
+    ├── DeploymentNotFound           create named a deployment that Prefect does not know
+    ├── ParametersError              the deployment's flow does not take these parameters
+    ├── ExecutionConflict            the execution's status does not allow this
+    ├── Superseded                   a newer attempt, or a roll-back, has taken the execution over
+    ├── StateError                   a state that can't be kept, or does not fit the flow's model
+    ├── NotAnExecution               called outside a flow run decorated with `@execution`
+    ├── PrefectUnavailable           Prefect's server did not answer, or refused
+    └── StoreError
+        ├── AlreadyExists            an object with this key is there already
+        ├── StoreUnavailable         the store did not answer, or refused
+        ├── UnsuitableStore          the store breaks a law that durability rests on
+        └── CorruptEntry             bytes in the store are not what was written
+
+Every error keeps its facts as attributes and passes them all to `Exception`, so that it survives
+pickling, which Prefect does with a flow run's exception. What leaves a flow on purpose (a pause, a
+cancellation) is not an error and is raised as Prefect's own `prefect.exceptions.Pause`.
+"""
+
+
+class ExecutionError(Exception):
+    """The root: catch it to catch whatever this package raises."""
+
+
+class ExecutionNotFound(ExecutionError):
+    """No execution has this id, or it has been deleted."""
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(execution_id)
+        self.execution_id = execution_id
+
+    def __str__(self) -> str:
+        return f"There is no execution {self.execution_id!r}."
+
+
+class CheckpointNotFound(ExecutionError):
+    """The execution has no checkpoint with this id."""
+
+    def __init__(self, execution_id: str, checkpoint_id: str) -> None:
+        super().__init__(execution_id, checkpoint_id)
+        self.execution_id = execution_id
+        self.checkpoint_id = checkpoint_id
+
+    def __str__(self) -> str:
+        return (
+            f"Execution {self.execution_id!r} has no checkpoint {self.checkpoint_id!r}. "
+            "GET the execution to see its checkpoints."
+        )
+
+
+class DeploymentNotFound(ExecutionError):
+    """Create named a deployment that Prefect does not know."""
+
+    def __init__(self, deployment: str) -> None:
+        super().__init__(deployment)
+        self.deployment = deployment
+
+    def __str__(self) -> str:
+        return (
+            f"There is no deployment {self.deployment!r}. Give `flow-name/deployment-name` or the "
+            "deployment's id; `prefect deployment ls` lists them."
+        )
+
+
+class ParametersError(ExecutionError):
+    """The flow of the deployment does not take these parameters."""
+
+
+class ExecutionConflict(ExecutionError):
+    """What was asked is not possible in the execution's status; nothing was changed."""
+
+    def __init__(self, execution_id: str, operation: str, status: str, hint: str) -> None:
+        super().__init__(execution_id, operation, status, hint)
+        self.execution_id = execution_id
+        self.operation = operation
+        self.status = status
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"Can't {self.operation} {self.execution_id!r}: it is {self.status}. {self.hint}"
+
+
+class Superseded(ExecutionError):
+    """Another attempt or a roll-back has taken the execution over; nothing was written."""
+
+    def __init__(self, execution_id: str, attempt: int, by: str) -> None:
+        super().__init__(execution_id, attempt, by)
+        self.execution_id = execution_id
+        self.attempt = attempt
+        self.by = by
+
+    def __str__(self) -> str:
+        return (
+            f"Attempt {self.attempt} of {self.execution_id!r} may no longer write: "
+            f"superseded by {self.by}."
+        )
+
+
+class StateError(ExecutionError):
+    """A state that can't be kept as it is, or does not fit the model that the flow names."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+class NotAnExecution(ExecutionError):
+    """`execution.current()` where no execution runs, or `@execution` without `@flow`."""
+
+
+class PrefectUnavailable(ExecutionError):
+    """Prefect's server did not answer, or refused."""
+
+
+class StoreError(ExecutionError):
+    """Something about the place where the log is kept."""
+
+
+class AlreadyExists(StoreError):
+    """An object with this key is there already; nothing was written."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"The object {self.key!r} exists already."
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer or refused; whether a write took place is not known."""
+
+    def __init__(self, operation: str, problem: str) -> None:
+        super().__init__(operation, problem)
+        self.operation = operation
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"The store could not {self.operation}: {self.problem}"
+
+
+class UnsuitableStore(StoreError):
+    """The store breaks a law that durability rests on, so it is refused."""
+
+
+class CorruptEntry(StoreError):
+    """Bytes in the store are damaged, or of a format that this version can not read."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(key, problem)
+        self.key = key
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"The log entry {self.key!r} can't be read: {self.problem}"

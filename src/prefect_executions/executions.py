@@ -1,0 +1,262 @@
+"""Create, get, checkpoint, pause, resume, delete: what acts on executions from outside a run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic, sleep
+from typing import Any
+
+from prefect.client.schemas.objects import FlowRun
+from prefect.utilities.urls import url_for
+
+from prefect_executions import codec
+from prefect_executions.errors import ExecutionNotFound, Superseded
+from prefect_executions.flow_runs import FlowRuns, active_time, is_created, state_of, status_of
+from prefect_executions.log import Entry, ExecutionLog, History
+from prefect_executions.models import (
+    Checkpoint,
+    Execution,
+    ExecutionConfig,
+    PrefectRun,
+    Status,
+    checkpoint_id,
+    checkpoint_seq,
+    execution_id,
+    flow_run_id,
+    require_open,
+    require_pausable,
+    require_resumable,
+)
+from prefect_executions.objects import Objects
+
+DELETE_PATIENCE = 10.0  # seconds that a delete waits for the process to end
+
+
+@dataclass(frozen=True)
+class Executions:
+    """The executions in a store, on a Prefect server.
+
+    Args:
+        objects: The store.
+        flow_runs: Their flow runs.
+        clock: The present time.
+        wait: Sleeps for so many seconds.
+
+    Every method raises `ExecutionNotFound` for an id that is none or has been deleted,
+    `StoreUnavailable` when the store does not answer, and `PrefectUnavailable` when Prefect does
+    not. Nothing is kept here: any number of instances may act on the same executions.
+    """
+
+    objects: Objects
+    flow_runs: FlowRuns
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    wait: Callable[[float], None] = sleep
+
+    def create(
+        self,
+        *,
+        name: str,
+        deployment: str,
+        parameters: dict[str, Any] | None = None,
+        description: str | None = None,
+        agent_id: str | None = None,
+        task_type: str | None = None,
+        state: Any = None,
+        config: ExecutionConfig | None = None,
+    ) -> Execution:
+        """Create an execution, and let a worker start it.
+
+        The log is written before a worker can take the run, so no process begins without one.
+
+        Raises:
+            StateError: part of the state or the parameters is no JSON; nothing was created.
+            DeploymentNotFound: there is no such deployment; nothing was created.
+            ParametersError: its flow does not take these parameters; nothing was created.
+        """
+        data = codec.dump({} if state is None else state)
+        meta = {
+            "name": name,
+            "description": description,
+            "agent_id": agent_id,
+            "task_type": task_type,
+            "config": (config or ExecutionConfig()).model_dump(mode="json"),
+        }
+        codec.dump(meta, at="execution")
+        codec.dump(parameters or {}, at="parameters")
+        tags = ["execution"]
+        tags += [f"agent:{agent_id}"] if agent_id else []
+        tags += [f"task-type:{task_type}"] if task_type else []
+        run = self.flow_runs.create(deployment, name=name, parameters=parameters or {}, tags=tags)
+        log = self._log(execution_id(run.id))
+        try:
+            log.create(meta, data)
+        except Exception:
+            self.flow_runs.delete(run.id)
+            raise
+        run = self.flow_runs.schedule(run.id)
+        return self._execution(run, log.read(checkpoints=0), states=True)
+
+    def get(
+        self, execution_id: str, *, checkpoints: int | None = 100, states: bool = True
+    ) -> Execution:
+        """Read an execution.
+
+        Args:
+            execution_id: Its id.
+            checkpoints: How many of the newest to include; None for all.
+            states: Whether the checkpoints come with their states.
+        """
+        run = self._run(execution_id)
+        history = self._log(execution_id).read(checkpoints=checkpoints)
+        return self._execution(run, history, states=states, checkpoints=checkpoints)
+
+    def checkpoint(
+        self, execution_id: str, *, state: Any, label: str | None = None
+    ) -> tuple[Checkpoint, Status]:
+        """Save a checkpoint by hand; the execution's status tells whether it should go on.
+
+        A process that runs the execution keeps its own state: its next checkpoint comes after this
+        one.
+
+        Raises:
+            StateError: part of the state can't be kept; nothing was saved.
+            ExecutionConflict: the execution has ended; nothing was saved.
+        """
+        data = codec.dump(state)
+        run = self._run(execution_id)
+        status = status_of(run)
+        require_open(execution_id, status)
+        log = self._log(execution_id)
+        while True:
+            head = log.head()
+            if head.deleted:
+                raise ExecutionNotFound(execution_id)
+            try:
+                entry = log.checkpoint(head, data, label=label).entry
+            except Superseded:
+                continue  # an attempt began just now: this checkpoint comes after it
+            return _checkpoint(entry, state), status
+
+    def pause(self, execution_id: str, *, reason: str | None = None) -> tuple[Execution, bool]:
+        """Pause an execution: its process ends at its next checkpoint.
+
+        Returns:
+            The execution, and whether that changed anything: not if it was paused already.
+
+        Raises:
+            ExecutionConflict: it has ended.
+        """
+        run = self._run(execution_id)
+        history = self._log(execution_id).read(checkpoints=100)
+        require_pausable(execution_id, status_of(run))
+        changed = status_of(run) is not Status.PAUSED
+        run = self.flow_runs.suspend(run.id, reason=reason)
+        return self._execution(run, history, states=True), changed
+
+    def resume(self, execution_id: str, *, checkpoint_id: str | None = None) -> Execution:
+        """Resume a paused, failed or terminated execution.
+
+        Args:
+            execution_id: Its id.
+            checkpoint_id: Roll back to this checkpoint; `ckpt_000000` starts over. By default it
+                continues from its newest state.
+
+        Raises:
+            CheckpointNotFound: it has no such checkpoint; nothing was changed.
+            ExecutionConflict: it runs, or has completed.
+        """
+        run = self._run(execution_id)
+        require_resumable(execution_id, status_of(run))
+        log = self._log(execution_id)
+        if checkpoint_id is not None:
+            log.rollback(checkpoint_seq(execution_id, checkpoint_id))
+        elif log.head().deleted:
+            raise ExecutionNotFound(execution_id)
+        run = self.flow_runs.resume(run.id)
+        return self._execution(run, log.read(checkpoints=100), states=True)
+
+    def delete(self, execution_id: str) -> bool:
+        """Delete an execution; one that runs is terminated first.
+
+        A repeat continues a half-done one.
+
+        Returns:
+            Whether all of it is gone. If not, its process needs longer to end: repeat the call.
+        """
+        log = self._log(execution_id)
+        run_id = flow_run_id(execution_id)
+        log.delete()
+        try:
+            self.flow_runs.cancel(run_id)
+            if not self._ends(run_id):
+                return False
+            log.purge(tombstone=False)
+            self.flow_runs.delete(run_id)
+        except ExecutionNotFound:
+            pass  # the flow run is gone already, deleted here or in the Prefect UI
+        log.purge(tombstone=True)
+        return True
+
+    def _ends(self, run_id: Any) -> bool:
+        """Wait for a cancelled process to end, as long as `DELETE_PATIENCE`."""
+        deadline = monotonic() + DELETE_PATIENCE
+        while not state_of(self.flow_runs.read(run_id)).is_final():
+            if monotonic() > deadline:
+                return False
+            self.wait(0.2)
+        return True
+
+    def _log(self, execution_id: str) -> ExecutionLog:
+        return ExecutionLog(self.objects, execution_id, clock=self.clock)
+
+    def _run(self, execution_id: str) -> FlowRun:
+        run = self.flow_runs.read(flow_run_id(execution_id))
+        if not is_created(run):
+            raise ExecutionNotFound(execution_id)
+        return run
+
+    def _execution(
+        self, run: FlowRun, history: History, *, states: bool, checkpoints: int | None = 100
+    ) -> Execution:
+        head, meta = history.head, history.created.meta or {}
+        if head.deleted:
+            raise ExecutionNotFound(execution_id(run.id))
+        status = status_of(run)
+        now = self.clock()
+        shown = history.checkpoints()[:checkpoints]
+        return Execution(
+            id=execution_id(run.id),
+            name=meta["name"],
+            description=meta["description"],
+            agent_id=meta["agent_id"],
+            task_type=meta["task_type"],
+            status=status,
+            state=codec.load(head.state),
+            checkpoints=[
+                _checkpoint(entry, codec.load(history.state(entry.seq)) if states else None)
+                for entry in shown
+            ],
+            config=ExecutionConfig.model_validate(meta["config"]),
+            elapsed_seconds=round(active_time(run, now).total_seconds(), 3),
+            started_at=run.start_time,
+            completed_at=run.end_time if status.ended else None,
+            updated_at=max(state_of(run).timestamp, head.entry.at),
+            prefect=PrefectRun(
+                flow_run_id=run.id,
+                state_name=state_of(run).name or state_of(run).type.value,
+                deployment_id=run.deployment_id,
+                attempt=head.entry.attempt,
+                url=url_for(run),
+            ),
+        )
+
+
+def _checkpoint(entry: Entry, state: Any) -> Checkpoint:
+    return Checkpoint(
+        id=checkpoint_id(entry.seq),
+        label=entry.label,
+        state=state,
+        timestamp=entry.at,
+        attempt=entry.attempt,
+        size=entry.size,
+    )

@@ -1,0 +1,551 @@
+"""The append-only log of one execution: numbers, deltas, attempts, fencing, loading.
+
+One object is one entry, and an entry's key is decided by its number alone:
+
+    {shard}/{execution_id}/{999_999_999 - seq:09d}
+
+`shard` is the last two hex digits of the id, so that executions made one after another, whose ids
+are ordered by time, spread over S3's partitions. Numbers run downwards, so that the first key of a
+listing is the newest entry: finding the head costs one request however long the log is.
+
+An entry is immutable and every write is a creation (`Objects.create`), so of two writers of one
+number exactly one wins. That is the whole concurrency control: no lock, no lease, no head object.
+
+An entry is a line of JSON (the header), a newline, and the payload: the state in force after it, as
+JSON, compressed by zstd with the state of an earlier entry as raw dictionary. That base of entry
+`i` is `i & (i - 1)`, `i` with its lowest set bit cleared (the skip-deltas of Subversion's FSFS), so
+a chain of deltas is known from a number alone and at most log2(i) long: entry 1000 is made from
+1000, 992, 960, 896, 768, 512 and 0, fetched in one parallel round. A delta that saves less than
+half is not worth a longer chain: then the state is written in full and `base` is null.
+
+Every entry but the tombstone carries a state: an attempt or a roll-back that of the entry which it
+continues from, a few bytes as a delta. So the head alone tells where to continue.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+from uuid import uuid4
+
+from prefect_executions import codec
+from prefect_executions.errors import (
+    AlreadyExists,
+    CheckpointNotFound,
+    CorruptEntry,
+    ExecutionNotFound,
+    Superseded,
+)
+from prefect_executions.models import checkpoint_id
+from prefect_executions.objects import Objects
+
+FORMAT = 1
+MAX_SEQ = 999_999_999
+_KEEP_DECODED = 4 << 20  # a larger state is decoded again from its payloads when it is a base
+_TRY_FULL = 16  # a delta under 1/16 of its state is taken without trying how small the full one is
+
+
+class Kind(StrEnum):
+    """What an entry records."""
+
+    CREATED = "created"
+    CHECKPOINT = "checkpoint"
+    ATTEMPT = "attempt"
+    ROLLBACK = "rollback"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry of the log, as stored.
+
+    Args:
+        seq: Its number, from 0.
+        kind: What it records.
+        at: When it was written, by the writer's clock.
+        attempt: The attempt in force after it: how many processes have begun to run.
+        nonce: Tells a writer its own entry from another's, when an answer was lost.
+        label: A checkpoint's label.
+        source: For an attempt or a roll-back: the number of the entry that it continues from.
+        meta: For `created`: name, description, agent_id, task_type, config.
+        base: The entry whose state is the payload's dictionary, or None when it stands alone.
+        size: Bytes of the state as JSON.
+        sha256: Of the state as JSON, in hex.
+        payload: The compressed state.
+    """
+
+    seq: int
+    kind: Kind
+    at: datetime
+    attempt: int
+    nonce: str
+    label: str | None = None
+    source: int | None = None
+    meta: dict[str, Any] | None = None
+    base: int | None = None
+    size: int = 0
+    sha256: str = ""
+    payload: bytes = b""
+
+    @property
+    def continues_from(self) -> int:
+        """The number of the checkpoint (0: of `created`) whose state is in force after this one."""
+        return self.seq if self.source is None else self.source
+
+    def to_bytes(self) -> bytes:
+        """The entry as it is stored."""
+        header: dict[str, Any] = {
+            "v": FORMAT,
+            "seq": self.seq,
+            "kind": self.kind.value,
+            "at": self.at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+            "attempt": self.attempt,
+            "nonce": self.nonce,
+        }
+        if self.label is not None:
+            header["label"] = self.label
+        if self.source is not None:
+            header["from"] = self.source
+        if self.meta is not None:
+            header["meta"] = self.meta
+        if self.kind is not Kind.DELETED:
+            header |= {
+                "base": self.base,
+                "codec": "zstd",
+                "size": self.size,
+                "sha256": self.sha256,
+            }
+        return codec.dump(header, at="entry") + b"\n" + self.payload
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, key: str) -> "Entry":
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            CorruptEntry: it is something else, or of a newer format.
+        """
+        line, _, payload = data.partition(b"\n")
+        try:
+            header = codec.load(line)
+            version, method = header["v"], header.get("codec", "zstd")
+            if not all(type(header.get(name, 0)) is int for name in ("seq", "attempt", "size")):
+                raise ValueError("a number is none")
+            if version != FORMAT or method != "zstd":
+                raise CorruptEntry(
+                    key, f"format {version}, codec {method!r}; this version reads format {FORMAT}."
+                )
+            return cls(
+                seq=header["seq"],
+                kind=Kind(header["kind"]),
+                at=datetime.fromisoformat(header["at"]),
+                attempt=header["attempt"],
+                nonce=header["nonce"],
+                label=header.get("label"),
+                source=header.get("from"),
+                meta=header.get("meta"),
+                base=header.get("base"),
+                size=header.get("size", 0),
+                sha256=header.get("sha256", ""),
+                payload=payload,
+            )
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise CorruptEntry(key, f"its header is damaged ({error!r}).") from error
+
+
+@dataclass(frozen=True)
+class Head:
+    """The log as known up to one entry: that entry, its state, and what coming bases need.
+
+    It is a value: appending makes a new one. `chain` holds the entry and its bases, which are also
+    all the bases that entries after it can ask for before one of them becomes a base itself.
+    """
+
+    entry: Entry
+    state: bytes
+    chain: dict[int, "_Link"]
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the execution has been deleted."""
+        return self.entry.kind is Kind.DELETED
+
+
+class _Link:
+    """One entry in a chain of deltas, and its state once it has been decoded."""
+
+    def __init__(self, entry: Entry, dictionary: codec.Dictionary | None = None) -> None:
+        self.entry = entry
+        self._dictionary = dictionary
+
+    def state(self, chain: dict[int, "_Link"]) -> bytes:
+        """The state of this entry as JSON.
+
+        Raises:
+            KeyError: the chain lacks a base.
+            ValueError: a payload is damaged.
+        """
+        if self._dictionary is not None:
+            return self._dictionary.data
+        entry = self.entry
+        if entry.base is None:
+            return codec.decompress(entry.payload, entry.size)
+        return chain[entry.base].dictionary(chain).decompress(entry.payload, entry.size)
+
+    def dictionary(self, chain: dict[int, "_Link"]) -> codec.Dictionary:
+        """The state of this entry as a dictionary for others; kept unless it is large."""
+        if self._dictionary is not None:
+            return self._dictionary
+        dictionary = codec.Dictionary(self.state(chain))
+        if len(dictionary.data) <= _KEEP_DECODED:
+            self._dictionary = dictionary
+        return dictionary
+
+
+def bases(seq: int) -> list[int]:
+    """The numbers that the state of entry `seq` may be made from: itself first, 0 last."""
+    chain = [seq]
+    while seq:
+        seq &= seq - 1
+        chain.append(seq)
+    return chain
+
+
+@dataclass(frozen=True)
+class ExecutionLog:
+    """The log of one execution in a store.
+
+    Args:
+        objects: The store.
+        execution_id: Whose log it is.
+        clock: The time that entries get.
+        new_nonce: Makes a string that no other write has.
+    """
+
+    objects: Objects
+    execution_id: str
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    new_nonce: Callable[[], str] = lambda: uuid4().hex
+
+    # ------------------------------------------------------------------ reading
+
+    def head(self) -> Head:
+        """Load the newest entry and its state: one LIST and one parallel round of GETs.
+
+        A deleted execution's head is its tombstone, with no state.
+
+        Raises:
+            ExecutionNotFound: there is no log.
+            CorruptEntry: an entry is damaged.
+        """
+        newest = self._newest()
+        if newest is None:
+            raise ExecutionNotFound(self.execution_id)
+        return self._head_at(newest, self._read(bases(newest)))
+
+    def read(self, *, checkpoints: int | None) -> "History":
+        """Load the head and the newest `checkpoints` (None: all), with what their states need.
+
+        One LIST and one parallel round of GETs, and another for each time that entries of other
+        kinds stand among the newest.
+
+        Raises:
+            ExecutionNotFound: there is no log.
+        """
+        newest = self._newest()
+        if newest is None:
+            raise ExecutionNotFound(self.execution_id)
+        entries: dict[int, Entry] = {}
+        oldest = newest + 1
+        missing = newest if checkpoints is None else checkpoints
+        while True:
+            fetch_to = max(0, oldest - max(missing, 1))
+            wanted = {0}.union(*(bases(seq) for seq in range(fetch_to, oldest)))
+            entries |= self._read(wanted - entries.keys())
+            oldest = fetch_to
+            history = History(self, self._head_at(newest, entries), entries, oldest)
+            missing = 0 if checkpoints is None else checkpoints - len(history.checkpoints())
+            if missing <= 0 or oldest == 0 or history.head.deleted:
+                return history
+
+    def checkpoint_state(self, seq: int) -> bytes:
+        """The state of one checkpoint, or of `created`, as JSON: one parallel round of GETs.
+
+        Raises:
+            CheckpointNotFound: there is no such entry, or it records something else.
+        """
+        entries = self._read(bases(seq)) if 0 <= seq <= MAX_SEQ else {}
+        entry = entries.get(seq)
+        if entry is None or entry.kind not in (Kind.CHECKPOINT, Kind.CREATED):
+            raise CheckpointNotFound(self.execution_id, checkpoint_id(seq))
+        return self._head_at(seq, entries).state
+
+    def _newest(self) -> int | None:
+        for key in self.objects.scan(self._key(None), limit=1):
+            return MAX_SEQ - int(key.rpartition("/")[2])
+        return None
+
+    def _read(self, seqs: Iterable[int]) -> dict[int, Entry]:
+        keys = {self._key(seq): seq for seq in seqs}
+        found = self.objects.get(keys)
+        return {keys[key]: Entry.from_bytes(data, key=key) for key, data in found.items()}
+
+    def _head_at(self, seq: int, entries: dict[int, Entry]) -> Head:
+        entry = entries.get(seq)
+        if entry is None:  # deleted between the LIST and the GET
+            raise ExecutionNotFound(self.execution_id)
+        if entry.kind is Kind.DELETED:
+            return Head(entry, b"", {})
+        return self._decoded(entry, {n: _Link(entries[n]) for n in bases(seq) if n in entries})
+
+    def _decoded(self, entry: Entry, chain: dict[int, _Link]) -> Head:
+        key = self._key(entry.seq)
+        try:
+            state = chain[entry.seq].state(chain)
+        except KeyError as missing:
+            if self.objects.get([self._key(0)]):
+                raise CorruptEntry(key, f"its base, entry {missing}, is missing.") from missing
+            raise ExecutionNotFound(self.execution_id) from missing  # just being deleted
+        except ValueError as error:
+            raise CorruptEntry(key, f"its payload is damaged ({error}).") from error
+        if hashlib.sha256(state).hexdigest() != entry.sha256:
+            raise CorruptEntry(key, "its state has another SHA-256 than was written.")
+        return Head(entry, state, chain)
+
+    # ------------------------------------------------------------------ writing
+
+    def create(self, meta: dict[str, Any], state: bytes) -> Head:
+        """Write entry 0.
+
+        Raises:
+            AlreadyExists: the execution has a log already.
+        """
+        return self._append(None, Kind.CREATED, state, meta=meta)
+
+    def attempt(self, admit: Callable[[], None] = lambda: None) -> Head:
+        """Begin to run: append an attempt after whatever is there, which fences all before it.
+
+        Args:
+            admit: Called each time between reading the head and writing after it; raises when this
+                process should not run after all. Because of this order the attempt with the highest
+                number is the one that was admitted last.
+
+        Raises:
+            ExecutionNotFound: there is no log, or it has been deleted.
+        """
+        while True:
+            head = self._living_head()
+            admit()
+            try:
+                return self._append(
+                    head,
+                    Kind.ATTEMPT,
+                    head.state,
+                    attempt=head.entry.attempt + 1,
+                    source=head.entry.continues_from,
+                )
+            except AlreadyExists:
+                continue
+
+    def checkpoint(self, head: Head, state: bytes, *, label: str | None = None) -> Head:
+        """Append a checkpoint after `head`, as the attempt of `head`: one PUT and nothing else.
+
+        A checkpoint that somebody else saved meanwhile, in the same attempt, is no obstacle.
+
+        Raises:
+            Superseded: a later attempt or a roll-back is in the log; nothing was written.
+            ExecutionNotFound: the execution has been deleted; nothing was written.
+            StoreUnavailable: whether the checkpoint was saved is not known.
+        """
+        while True:
+            try:
+                return self._append(head, Kind.CHECKPOINT, state, label=label)
+            except AlreadyExists:
+                head = self._follow(head)
+
+    def rollback(self, to: int) -> Head:
+        """Let the next attempt continue from entry `to`, and fence the attempt that runs now.
+
+        Raises:
+            CheckpointNotFound: `to` is no checkpoint of this execution, nor 0.
+            ExecutionNotFound: there is no log, or it has been deleted.
+        """
+        while True:
+            head = self._living_head()
+            if head.entry.kind is Kind.ROLLBACK and head.entry.source == to:
+                return head
+            state = self.checkpoint_state(to)
+            try:
+                return self._append(head, Kind.ROLLBACK, state, source=to)
+            except AlreadyExists:
+                continue
+
+    def delete(self) -> None:
+        """Append the tombstone: from then on nobody can extend the history. Idempotent.
+
+        Raises:
+            ExecutionNotFound: there is no log.
+        """
+        while True:
+            head = self.head()
+            if head.deleted:
+                return
+            try:
+                self._append(head, Kind.DELETED, None)
+            except AlreadyExists:
+                continue
+
+    def purge(self, *, tombstone: bool) -> None:
+        """Remove the entries of a deleted execution, oldest last; the tombstone only if asked to.
+
+        While a process of the execution may be alive the tombstone must stay: without it that
+        process could write an entry again.
+        """
+        keys = list(self.objects.scan(self._key(None)))
+        first = 0 if tombstone else 1
+        self.objects.delete(keys[1:])
+        self.objects.delete(keys[first:1])
+
+    def _living_head(self) -> Head:
+        head = self.head()
+        if head.deleted:
+            raise ExecutionNotFound(self.execution_id)
+        return head
+
+    def _follow(self, head: Head) -> Head:
+        """Move past what others have written after `head`, if this attempt may still write.
+
+        Raises:
+            Superseded: an attempt or a roll-back is among it.
+            ExecutionNotFound: the tombstone is among it.
+        """
+        newest = self._newest()
+        if newest is None or newest <= head.entry.seq:
+            raise ExecutionNotFound(self.execution_id)
+        entries = self._read(range(head.entry.seq + 1, newest + 1))
+        for entry in sorted(entries.values(), key=lambda entry: entry.seq):
+            if entry.kind is Kind.DELETED:
+                raise ExecutionNotFound(self.execution_id)
+            if entry.kind is not Kind.CHECKPOINT:
+                raise Superseded(
+                    self.execution_id, head.entry.attempt, f"{entry.kind} in entry {entry.seq}"
+                )
+        chain = dict(head.chain) | {seq: _Link(entry) for seq, entry in entries.items()}
+        return self._decoded(
+            entries[newest], {seq: chain[seq] for seq in bases(newest) if seq in chain}
+        )
+
+    def _append(
+        self,
+        head: Head | None,
+        kind: Kind,
+        state: bytes | None,
+        *,
+        attempt: int | None = None,
+        label: str | None = None,
+        source: int | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> Head:
+        """Create the entry after `head`.
+
+        Raises:
+            AlreadyExists: another writer was first.
+        """
+        seq = 0 if head is None else head.entry.seq + 1
+        chain = {} if head is None else head.chain
+        entry = Entry(
+            seq=seq,
+            kind=kind,
+            at=self.clock(),
+            attempt=attempt if attempt is not None else 0 if head is None else head.entry.attempt,
+            nonce=self.new_nonce(),
+            label=label,
+            source=source,
+            meta=meta,
+        )
+        if state is None:
+            self._create(entry)
+            return Head(entry, b"", {})
+        base, payload = _compress(seq, state, chain)
+        entry = replace(
+            entry,
+            base=base,
+            payload=payload,
+            size=len(state),
+            sha256=hashlib.sha256(state).hexdigest(),
+        )
+        self._create(entry)
+        kept = {number: chain[number] for number in bases(seq)[1:] if number in chain}
+        link = _Link(entry, codec.Dictionary(state) if len(state) <= _KEEP_DECODED else None)
+        return Head(entry, state, {seq: link, **kept})
+
+    def _create(self, entry: Entry) -> None:
+        key = self._key(entry.seq)
+        try:
+            self.objects.create(key, entry.to_bytes())
+        except AlreadyExists:
+            # After a lost answer the store's client repeats the request, and meets its own write.
+            there = self._read([entry.seq]).get(entry.seq)
+            if there is None or there.nonce != entry.nonce:
+                raise
+
+    def _key(self, seq: int | None) -> str:
+        number = "" if seq is None else f"{MAX_SEQ - seq:09d}"
+        return f"{self.execution_id[-2:]}/{self.execution_id}/{number}"
+
+
+@dataclass(frozen=True)
+class History:
+    """The head, entries before it down to number `oldest`, and what their states are made from."""
+
+    log: ExecutionLog
+    head: Head
+    entries: dict[int, Entry]
+    oldest: int
+
+    @property
+    def created(self) -> Entry:
+        """Entry 0.
+
+        Raises:
+            ExecutionNotFound: it is gone: the execution is being deleted.
+        """
+        try:
+            return self.entries[0]
+        except KeyError:
+            raise ExecutionNotFound(self.log.execution_id) from None
+
+    def checkpoints(self) -> list[Entry]:
+        """The checkpoints among the entries, newest first."""
+        return [
+            entry
+            for seq, entry in sorted(self.entries.items(), reverse=True)
+            if seq >= self.oldest and entry.kind is Kind.CHECKPOINT
+        ]
+
+    def state(self, seq: int) -> bytes:
+        """The state in force after an entry, as JSON.
+
+        Raises:
+            CorruptEntry: an entry is damaged.
+        """
+        return self.log._decoded(self.entries[seq], self._links).state
+
+    @cached_property
+    def _links(self) -> dict[int, _Link]:
+        return {seq: _Link(entry) for seq, entry in self.entries.items()}
+
+
+def _compress(seq: int, state: bytes, chain: dict[int, _Link]) -> tuple[int | None, bytes]:
+    """The base that the state of entry `seq` is written against, and the payload."""
+    base = seq & (seq - 1)
+    if base not in chain or base == seq:
+        return None, codec.compress(state)
+    delta = chain[base].dictionary(chain).compress(state)
+    if _TRY_FULL * len(delta) > len(state):
+        full = codec.compress(state)
+        if 2 * len(delta) >= len(full):
+            return None, full
+    return base, delta

@@ -1,0 +1,194 @@
+"""Objects in an S3 bucket: boto3, and the only place that knows its errors."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from prefect_executions.errors import AlreadyExists, StoreUnavailable, UnsuitableStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_PARALLEL = 16
+_DELETE_BATCH = 1000  # what one DeleteObjects takes
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Objects:
+    """Objects in an S3 bucket, each created by `PutObject` with `If-None-Match: *`.
+
+    Args:
+        bucket: The bucket; it must exist. Directory buckets (S3 Express) are refused: they do not
+            list in order.
+        prefix: Put before every key, with a slash between.
+        region: The bucket's region; by default the AWS configuration's.
+        endpoint: The URL of an S3-compatible server; by default AWS.
+        access_key_id: With `secret_access_key`: fixed credentials. By default what AWS's chain
+            finds (environment, profile, role of the machine).
+        secret_access_key: See `access_key_id`.
+        session_token: For temporary credentials.
+        encryption: `AES256` (SSE-S3) or `aws:kms` (SSE-KMS); by default what the bucket says.
+        kms_key_id: The key for `aws:kms`; by default the account's own.
+        path_style: Name the bucket in the path and not in the host, as most S3-compatible servers
+            want.
+        connect_timeout: Seconds until a connection attempt is given up, and tried again.
+        read_timeout: Seconds without an answer until a request is given up, and tried again. A
+            store under contention may answer the losers of a race late.
+        tries: How often botocore tries a request that failed in a way that may pass.
+    """
+
+    bucket: str
+    prefix: str = ""
+    region: str | None = None
+    endpoint: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    encryption: Literal["AES256", "aws:kms"] | None = None
+    kms_key_id: str | None = None
+    path_style: bool = False
+    connect_timeout: float = 5
+    read_timeout: float = 20
+    tries: int = 5
+
+    def __post_init__(self) -> None:
+        if self.bucket.endswith("--x-s3"):
+            raise UnsuitableStore(
+                f"{self.bucket!r} is an S3 Express directory bucket, which does not list its keys "
+                "in order. Use a general purpose bucket."
+            )
+
+    def create(self, key: str, data: bytes) -> None:
+        """See `Objects.create`."""
+        for last in (False,) * (self.tries - 1) + (True,):
+            try:
+                with _s3_errors("write", key):
+                    self._client.put_object(
+                        Bucket=self.bucket,
+                        Key=self._full(key),
+                        Body=data,
+                        IfNoneMatch="*",
+                        **self._put_options,
+                    )
+                return
+            except _Conflict as conflict:
+                # Another conditional write of this key is under way. AWS asks to repeat the
+                # request; by then it has ended, and one of the two gets 412.
+                if last:
+                    raise StoreUnavailable("write", str(conflict)) from conflict
+
+    def get(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """See `Objects.get`: one request each, up to 16 at a time."""
+        wanted = list(keys)
+        if len(wanted) == 1:
+            found = [self._get(wanted[0])]
+        else:
+            found = list(self._pool.map(self._get, wanted))
+        return {key: data for key, data in zip(wanted, found, strict=True) if data is not None}
+
+    def _get(self, key: str) -> bytes | None:
+        try:
+            with _s3_errors("read", key):
+                answer = self._client.get_object(Bucket=self.bucket, Key=self._full(key))
+                return answer["Body"].read()
+        except _Missing:
+            return None
+
+    def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
+        """See `Objects.scan`: one request per 1,000 keys."""
+        return islice(self._scan(prefix, min(limit or 1000, 1000)), limit)
+
+    def _scan(self, prefix: str, page_size: int) -> Iterator[str]:
+        options: dict[str, Any] = {}
+        skip = len(self._full(""))
+        while True:
+            with _s3_errors("list", prefix):
+                page = self._client.list_objects_v2(
+                    Bucket=self.bucket, Prefix=self._full(prefix), MaxKeys=page_size, **options
+                )
+            for item in page.get("Contents", []):
+                yield item["Key"][skip:]
+            if not page.get("IsTruncated"):
+                return
+            options = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `Objects.delete`: one request per 1,000 keys."""
+        rest = iter(keys)
+        while batch := [self._full(key) for key in islice(rest, _DELETE_BATCH)]:
+            with _s3_errors("delete", batch[0]):
+                answer = self._client.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch]}
+                )
+            if failed := answer.get("Errors"):
+                raise StoreUnavailable("delete", f"{failed[0]}, and {len(failed) - 1} more")
+
+    def _full(self, key: str) -> str:
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+    @cached_property
+    def _put_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        if self.encryption:
+            options["ServerSideEncryption"] = self.encryption
+        if self.kms_key_id:
+            options["SSEKMSKeyId"] = self.kms_key_id
+        return options
+
+    @cached_property
+    def _client(self) -> "S3Client":
+        # A session of its own: boto3's default session is not safe to share between threads.
+        return boto3.Session().client(
+            "s3",
+            region_name=self.region,
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key_id,
+            aws_secret_access_key=self.secret_access_key,
+            aws_session_token=self.session_token,
+            config=Config(
+                connect_timeout=self.connect_timeout,
+                read_timeout=self.read_timeout,
+                retries={"mode": "standard", "total_max_attempts": self.tries},
+                max_pool_connections=2 * _PARALLEL,
+                s3={"addressing_style": "path" if self.path_style else "auto"},
+            ),
+        )
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_PARALLEL, thread_name_prefix="s3-objects")
+
+
+class _Missing(Exception):
+    """There is no such object."""
+
+
+class _Conflict(Exception):
+    """A conditional write met another one of the same key (HTTP 409)."""
+
+
+@contextmanager
+def _s3_errors(operation: str, key: str) -> Iterator[None]:
+    """Translate what boto3 raises."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code == "PreconditionFailed":
+            raise AlreadyExists(key) from error
+        if code == "ConditionalRequestConflict":
+            raise _Conflict(f"{error}") from error
+        if code == "NoSuchKey":
+            raise _Missing(key) from error
+        raise StoreUnavailable(operation, f"{error}") from error
+    except (BotoCoreError, ValueError) as error:
+        # ValueError: botocore says so of an endpoint that is no URL.
+        raise StoreUnavailable(operation, f"{error}") from error

@@ -1,0 +1,154 @@
+"""The REST routes: the six documented endpoints, each a line or two over `Executions`."""
+
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from prefect_executions.executions import Executions
+from prefect_executions.models import (
+    Checkpoint,
+    Description,
+    Execution,
+    ExecutionConfig,
+    Label,
+    Name,
+    Status,
+)
+from prefect_executions.service import problems
+from prefect_executions.service.guards import BodyLimit, require_key
+
+DEFAULT_CHECKPOINTS = 100
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewExecution(_Body):
+    """What `POST /v1/execution` takes."""
+
+    name: Name = Field(description="What it is called.")
+    deployment: str = Field(
+        min_length=1, description="`flow-name/deployment-name`, or a deployment's id: what runs it."
+    )
+    parameters: dict[str, Any] = Field({}, description="The flow's parameters.")
+    description: Description | None = Field(None, description="What it is for.")
+    agent_id: Name | None = Field(None, description="The agent that it belongs to.")
+    task_type: Name | None = Field(None, description="The kind of task.")
+    state: Any = Field(None, description="The first state; by default `{}`.")
+    config: ExecutionConfig = Field(ExecutionConfig(), description="How it is run.")
+
+
+class NewCheckpoint(_Body):
+    """What `PUT /v1/execution/{id}/checkpoint` takes."""
+
+    state: Any = Field(description="The state to save.")
+    label: Label | None = Field(None, description="What people see in the list of checkpoints.")
+
+
+class Saved(BaseModel):
+    """What `PUT /v1/execution/{id}/checkpoint` answers."""
+
+    checkpoint: Checkpoint
+    status: Status = Field(description="The execution's status: paused means stop.")
+
+
+class Pause(_Body):
+    """What `POST /v1/execution/{id}/pause` takes."""
+
+    reason: Description | None = Field(None, description="Why; the Prefect UI shows it.")
+
+
+class Resume(_Body):
+    """What `POST /v1/execution/{id}/resume` takes."""
+
+    checkpoint_id: str | None = Field(
+        None,
+        description="Roll back to this checkpoint; `ckpt_000000` starts over. By default the "
+        "newest.",
+    )
+
+
+def create_app(
+    executions: Executions, *, api_key: str | None, max_body_bytes: int = 32 << 20
+) -> FastAPI:
+    """The ASGI application.
+
+    Args:
+        executions: What it serves.
+        api_key: What callers must send; None lets everybody in.
+        max_body_bytes: A larger body is refused.
+    """
+    app = FastAPI(
+        title="prefect-executions",
+        description="Durable executions for long-running agent tasks on Prefect.",
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    problems.install(app)
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.include_router(_routes(executions), dependencies=[Depends(require_key(api_key))])
+
+    @app.get("/health", tags=["service"])
+    def health() -> dict[Literal["status"], Literal["ok"]]:
+        """Answer when the service is up; asks neither Prefect nor the store."""
+        return {"status": "ok"}
+
+    return app
+
+
+def _routes(executions: Executions) -> APIRouter:
+    router = APIRouter(prefix="/v1/execution", tags=["executions"])
+
+    @router.post("", status_code=HTTPStatus.CREATED)
+    def create(new: NewExecution, request: Request, response: Response) -> Execution:
+        """Create an execution: a worker starts the deployment's flow."""
+        execution = executions.create(**dict(new))
+        response.headers["Location"] = str(request.url_for("get", execution_id=execution.id))
+        return execution
+
+    @router.get("/{execution_id}")
+    def get(
+        execution_id: str,
+        checkpoints: Annotated[
+            int | Literal["all", "none"],
+            Query(ge=0, description="How many of the newest: a number, `all` or `none`."),
+        ] = DEFAULT_CHECKPOINTS,
+        states: Annotated[
+            bool, Query(description="Whether checkpoints come with their states.")
+        ] = True,
+    ) -> Execution:
+        """Read an execution, with its newest checkpoints."""
+        count = {"all": None, "none": 0}.get(f"{checkpoints}", checkpoints)
+        return executions.get(
+            execution_id, checkpoints=count if count is None else int(count), states=states
+        )
+
+    @router.put("/{execution_id}/checkpoint", status_code=HTTPStatus.CREATED)
+    def checkpoint(execution_id: str, new: NewCheckpoint) -> Saved:
+        """Save a checkpoint by hand."""
+        saved, status = executions.checkpoint(execution_id, state=new.state, label=new.label)
+        return Saved(checkpoint=saved, status=status)
+
+    @router.post("/{execution_id}/pause", status_code=HTTPStatus.ACCEPTED)
+    def pause(execution_id: str, response: Response, body: Pause | None = None) -> Execution:
+        """Pause an execution: its process ends at its next checkpoint. 200 when it was paused."""
+        execution, changed = executions.pause(execution_id, reason=body.reason if body else None)
+        if not changed:
+            response.status_code = HTTPStatus.OK
+        return execution
+
+    @router.post("/{execution_id}/resume", status_code=HTTPStatus.ACCEPTED)
+    def resume(execution_id: str, body: Resume | None = None) -> Execution:
+        """Resume an execution that is paused, failed or terminated, from any checkpoint."""
+        return executions.resume(execution_id, checkpoint_id=body.checkpoint_id if body else None)
+
+    @router.delete("/{execution_id}", status_code=HTTPStatus.NO_CONTENT)
+    def delete(execution_id: str, response: Response) -> None:
+        """Delete an execution; 202 when its process needs longer to end: repeat the request."""
+        if not executions.delete(execution_id):
+            response.status_code = HTTPStatus.ACCEPTED
+
+    return router
