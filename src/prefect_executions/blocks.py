@@ -3,10 +3,11 @@
 from typing import Literal, cast
 
 from prefect.blocks.core import Block
+from prefect.exceptions import ObjectNotFound
 from pydantic import Field, SecretStr, model_validator
 
+from prefect_executions.errors import StoreNotFound
 from prefect_executions.objects import Objects, probe
-from prefect_executions.s3 import S3Objects
 from prefect_executions.settings import ExecutionsSettings
 
 
@@ -114,6 +115,9 @@ class ExecutionStore(Block):
 
     def objects(self) -> Objects:
         """The objects in this bucket. Override it to keep executions elsewhere."""
+        # Here, since boto3 takes long to load, and not everybody who imports us keeps things in S3.
+        from prefect_executions.s3 import S3Objects  # noqa: PLC0415
+
         return S3Objects(
             bucket=self.bucket,
             prefix=self.prefix,
@@ -138,17 +142,22 @@ class ExecutionStore(Block):
 
 
 def load_store(name: str | None = None) -> ExecutionStore:
-    """Load a store from Prefect; blocks, in async flows too: call it in a thread there.
+    """Load a store from Prefect; it blocks, in async flows too: call it in a thread there.
 
     Args:
         name: The block document's name; by default the one in the settings.
 
     Raises:
-        ValueError: there is no such block document.
+        StoreNotFound: there is no such block document.
     """
-    # `_sync`: called in a thread of an async flow, Prefect would take this for async.
-    store = ExecutionStore.load(name or ExecutionsSettings().store, _sync=True)  # type: ignore[call-arg]
-    return cast("ExecutionStore", store)
+    name = name or ExecutionsSettings().store
+    try:
+        # `_sync`: called in a thread of an async flow, Prefect would take this for async.
+        return cast("ExecutionStore", ExecutionStore.load(name, _sync=True))  # type: ignore[call-arg]
+    except ValueError as error:
+        if isinstance(error.__cause__, ObjectNotFound):
+            raise StoreNotFound(name) from error
+        raise
 
 
 def _reveal(secret: SecretStr | None) -> str | None:

@@ -1,6 +1,7 @@
-"""State to bytes and back: strict JSON, and zstd with an earlier state as the dictionary."""
+"""State to bytes and back: strict JSON, and the change against an earlier state."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from prefect_executions.errors import StateError
 type_of_json = "None, bool, int, float, str, list and dict with str keys"
 
 _LEVEL = 3
+_CONTEXT = 64 << 10  # how much around a change serves as its dictionary
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 
 
@@ -105,43 +107,50 @@ def _explain(value: Any, path: str, depth: int = 0) -> None:
         )
 
 
-class Dictionary:
-    """A state that others are compressed against, prepared once and used often.
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One state as the change against another, its base.
 
-    zstd takes the bytes as a raw dictionary: what a new state shares with it costs nothing. Making
-    its index is what takes time (2 ms for 800 kB), so it is made when first compressed against and
-    kept.
+    The state is `base[:prefix]`, then the payload, then the last `suffix` bytes of the base. What
+    a small change leaves alone is thus kept whatever the size of the state, and without looking at
+    it closely; zstd only sees what lies between, with the part of the base that stood there, and
+    some of what surrounds it, as its dictionary.
+
+    Args:
+        prefix: How many bytes at the beginning are the base's.
+        suffix: How many bytes at the end are the base's.
+        window: From where to where the base is the payload's raw dictionary.
+        payload: A zstd frame.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self._raw = zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-        self._compressor: zstandard.ZstdCompressor | None = None
+    prefix: int
+    suffix: int
+    window: tuple[int, int]
+    payload: bytes
 
-    def prepare(self) -> zstandard.ZstdCompressor:
-        """Index the dictionary, unless that is done."""
-        if self._compressor is None:
-            self._raw.precompute_compress(compression_params=_parameters(2 * len(self.data)))
-            self._compressor = zstandard.ZstdCompressor(dict_data=self._raw)
-        return self._compressor
 
-    def compress(self, data: bytes) -> bytes:
-        """Compress `data` as the change against this dictionary."""
-        if len(data) <= 2 * len(self.data):
-            return self.prepare().compress(data)
-        # The index is made for states of the dictionary's own size, with too small a window.
-        parameters = _parameters(len(self.data) + len(data))
-        return zstandard.ZstdCompressor(
-            dict_data=self._raw, compression_params=parameters
-        ).compress(data)
+def delta(base: bytes, data: bytes) -> Delta:
+    """The change that makes `data` of `base`."""
+    prefix = _common_prefix(base, data)
+    suffix = _common_suffix(base, data, min(len(base), len(data)) - prefix)
+    window = (max(0, prefix - _CONTEXT), min(len(base), len(base) - suffix + _CONTEXT))
+    dictionary = base[slice(*window)]
+    middle = data[prefix : len(data) - suffix]
+    compressor = zstandard.ZstdCompressor(
+        dict_data=_dictionary(dictionary), compression_params=_parameters(dictionary, middle)
+    )
+    return Delta(prefix, suffix, window, compressor.compress(middle))
 
-    def decompress(self, payload: bytes, size: int) -> bytes:
-        """Undo `compress`.
 
-        Raises:
-            ValueError: the payload is damaged, or does not hold `size` bytes.
-        """
-        return _decompress(zstandard.ZstdDecompressor(dict_data=self._raw), payload, size)
+def apply(base: bytes, change: Delta, size: int) -> bytes:
+    """Undo `delta`.
+
+    Raises:
+        ValueError: the change is damaged, is not of this base, or does not make `size` bytes.
+    """
+    decompressor = zstandard.ZstdDecompressor(dict_data=_dictionary(base[slice(*change.window)]))
+    middle = _decompress(decompressor, change.payload, size - change.prefix - change.suffix)
+    return base[: change.prefix] + middle + base[len(base) - change.suffix :]
 
 
 def compress(data: bytes) -> bytes:
@@ -167,9 +176,46 @@ def _decompress(decompressor: zstandard.ZstdDecompressor, payload: bytes, size: 
         raise ValueError(str(error)) from error
 
 
-def _parameters(span: int) -> zstandard.ZstdCompressionParameters:
-    """Parameters whose window spans the dictionary and a state as large as it."""
-    window_log = min(max(span.bit_length(), 10), 27)
+def _dictionary(data: bytes) -> zstandard.ZstdCompressionDict:
+    return zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+
+
+def _parameters(dictionary: bytes, data: bytes) -> zstandard.ZstdCompressionParameters:
+    """Parameters whose window spans dictionary and data, and whose index has room for both.
+
+    With its usual tables zstd would index no more than the last megabyte of a dictionary.
+    """
+    span = max(len(dictionary) + len(data), 1)
+    scale = min(max(span.bit_length() - 3, 10), 22)
     return zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL, source_size=span, window_log=window_log
+        _LEVEL,
+        source_size=len(data),
+        dict_size=len(dictionary),
+        window_log=min(max(span.bit_length(), 10), 27),
+        hash_log=scale,
+        chain_log=scale,
     )
+
+
+def _common_prefix(one: bytes, other: bytes) -> int:
+    """How many bytes two strings share at their beginning; halving, since slices compare fast."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _common_suffix(one: bytes, other: bytes, most: int) -> int:
+    """How many bytes, `most` at most, two strings share at their end."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[len(one) - middle : len(one) - low] == other[len(other) - middle : len(other) - low]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

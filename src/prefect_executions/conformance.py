@@ -20,8 +20,8 @@ import pytest
 from prefect_executions.errors import AlreadyExists
 from prefect_executions.objects import Objects, probe
 
-WRITERS = 8
-ROUNDS = 20
+WRITERS = 6
+ROUNDS = 10
 
 
 class ObjectsContract:

@@ -8,11 +8,10 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from prefect.flows import Flow
 
-from prefect_executions.blocks import ExecutionStore
+from prefect_executions.blocks import ExecutionStore, load_store
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.objects import Objects
 from prefect_executions.runtime import Run, StateType, current_run, entered, open_run
-from prefect_executions.settings import ExecutionsSettings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -127,6 +126,4 @@ def _decorate(
 def _objects(store: str | ExecutionStore | None) -> Objects:
     if isinstance(store, ExecutionStore):
         return store.objects()
-    name = store or ExecutionsSettings().store
-    # `_sync`: in an async flow this runs in a thread, where Prefect would take it for async.
-    return cast("ExecutionStore", ExecutionStore.load(name, _sync=True)).objects()  # type: ignore[call-arg]
+    return load_store(store).objects()

@@ -11,6 +11,7 @@
     ├── NotAnExecution               called outside a flow run decorated with `@execution`
     ├── PrefectUnavailable           Prefect's server did not answer, or refused
     └── StoreError
+        ├── StoreNotFound            Prefect has no Execution Store block of this name
         ├── AlreadyExists            an object with this key is there already
         ├── StoreUnavailable         the store did not answer, or refused
         ├── UnsuitableStore          the store breaks a law that durability rests on
@@ -122,6 +123,20 @@ class PrefectUnavailable(ExecutionError):
 
 class StoreError(ExecutionError):
     """Something about the place where the log is kept."""
+
+
+class StoreNotFound(StoreError):
+    """Prefect has no Execution Store block of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"There is no Execution Store block {self.name!r}. Save one in the Prefect UI or by "
+            "`ExecutionStore(…).save(…)`, or name another in PREFECT_INTEGRATIONS_EXECUTIONS_STORE."
+        )
 
 
 class AlreadyExists(StoreError):

@@ -12,11 +12,11 @@ An entry is immutable and every write is a creation (`Objects.create`), so of tw
 number exactly one wins. That is the whole concurrency control: no lock, no lease, no head object.
 
 An entry is a line of JSON (the header), a newline, and the payload: the state in force after it, as
-JSON, compressed by zstd with the state of an earlier entry as raw dictionary. That base of entry
-`i` is `i & (i - 1)`, `i` with its lowest set bit cleared (the skip-deltas of Subversion's FSFS), so
-a chain of deltas is known from a number alone and at most log2(i) long: entry 1000 is made from
-1000, 992, 960, 896, 768, 512 and 0, fetched in one parallel round. A delta that saves less than
-half is not worth a longer chain: then the state is written in full and `base` is null.
+JSON, as the change (`codec.Delta`) against the state of an earlier entry. That base of entry `i` is
+`i & (i - 1)`, `i` with its lowest set bit cleared (the skip-deltas of Subversion's FSFS), so a
+chain of deltas is known from a number alone and at most log2(i) long: entry 1000 is made from 1000,
+992, 960, 896, 768, 512 and 0, fetched in one parallel round. A delta that saves less than half is
+not worth a longer chain: then the state is written in full and `base` is null.
 
 Every entry but the tombstone carries a state: an attempt or a roll-back that of the entry which it
 continues from, a few bytes as a delta. So the head alone tells where to continue.
@@ -44,7 +44,7 @@ from prefect_executions.objects import Objects
 
 FORMAT = 1
 MAX_SEQ = 999_999_999
-_KEEP_DECODED = 4 << 20  # a larger state is decoded again from its payloads when it is a base
+_KEEP_DECODED = 4 << 20  # a larger state is made again from the entries when it is a base
 _TRY_FULL = 16  # a delta under 1/16 of its state is taken without trying how small the full one is
 
 
@@ -71,10 +71,12 @@ class Entry:
         label: A checkpoint's label.
         source: For an attempt or a roll-back: the number of the entry that it continues from.
         meta: For `created`: name, description, agent_id, task_type, config.
-        base: The entry whose state is the payload's dictionary, or None when it stands alone.
+        base: The entry whose state the payload is the change against; None: it stands alone.
+        keep: How many bytes at the beginning and at the end are the base's.
+        window: From where to where the base's state is the payload's dictionary.
         size: Bytes of the state as JSON.
         sha256: Of the state as JSON, in hex.
-        payload: The compressed state.
+        payload: A zstd frame.
     """
 
     seq: int
@@ -86,6 +88,8 @@ class Entry:
     source: int | None = None
     meta: dict[str, Any] | None = None
     base: int | None = None
+    keep: tuple[int, int] = (0, 0)
+    window: tuple[int, int] = (0, 0)
     size: int = 0
     sha256: str = ""
     payload: bytes = b""
@@ -114,6 +118,7 @@ class Entry:
         if self.kind is not Kind.DELETED:
             header |= {
                 "base": self.base,
+                **({} if self.base is None else {"keep": [*self.keep], "dict": [*self.window]}),
                 "codec": "zstd",
                 "size": self.size,
                 "sha256": self.sha256,
@@ -147,6 +152,8 @@ class Entry:
                 source=header.get("from"),
                 meta=header.get("meta"),
                 base=header.get("base"),
+                keep=_pair(header.get("keep", (0, 0))),
+                window=_pair(header.get("dict", (0, 0))),
                 size=header.get("size", 0),
                 sha256=header.get("sha256", ""),
                 payload=payload,
@@ -174,34 +181,30 @@ class Head:
 
 
 class _Link:
-    """One entry in a chain of deltas, and its state once it has been decoded."""
+    """One entry in a chain of deltas, and its state once it has been made."""
 
-    def __init__(self, entry: Entry, dictionary: codec.Dictionary | None = None) -> None:
+    def __init__(self, entry: Entry, state: bytes | None = None) -> None:
         self.entry = entry
-        self._dictionary = dictionary
+        self._state = state
 
     def state(self, chain: dict[int, "_Link"]) -> bytes:
-        """The state of this entry as JSON.
+        """The state of this entry as JSON; kept unless it is large.
 
         Raises:
             KeyError: the chain lacks a base.
             ValueError: a payload is damaged.
         """
-        if self._dictionary is not None:
-            return self._dictionary.data
+        if self._state is not None:
+            return self._state
         entry = self.entry
         if entry.base is None:
-            return codec.decompress(entry.payload, entry.size)
-        return chain[entry.base].dictionary(chain).decompress(entry.payload, entry.size)
-
-    def dictionary(self, chain: dict[int, "_Link"]) -> codec.Dictionary:
-        """The state of this entry as a dictionary for others; kept unless it is large."""
-        if self._dictionary is not None:
-            return self._dictionary
-        dictionary = codec.Dictionary(self.state(chain))
-        if len(dictionary.data) <= _KEEP_DECODED:
-            self._dictionary = dictionary
-        return dictionary
+            state = codec.decompress(entry.payload, entry.size)
+        else:
+            change = codec.Delta(*entry.keep, entry.window, entry.payload)
+            state = codec.apply(chain[entry.base].state(chain), change, entry.size)
+        if len(state) <= _KEEP_DECODED:
+            self._state = state
+        return state
 
 
 def bases(seq: int) -> list[int]:
@@ -383,19 +386,33 @@ class ExecutionLog:
                 continue
 
     def delete(self) -> None:
-        """Append the tombstone: from then on nobody can extend the history. Idempotent.
+        """Write the tombstone: from then on nobody can extend the history. Idempotent.
 
         Raises:
             ExecutionNotFound: there is no log.
         """
-        while True:
-            head = self.head()
-            if head.deleted:
+        ahead = 1
+        while (newest := self._newest()) is not None:
+            entry = self._read([newest]).get(newest)
+            if entry is not None and entry.kind is Kind.DELETED:
                 return
             try:
-                self._append(head, Kind.DELETED, None)
+                self._create(
+                    Entry(
+                        seq=newest + ahead,
+                        kind=Kind.DELETED,
+                        at=_whole_milliseconds(self.clock()),
+                        attempt=entry.attempt if entry is not None else 0,
+                        nonce=self.new_nonce(),
+                    )
+                )
             except AlreadyExists:
-                continue
+                # A process that saves without pause is always quicker than a listing. It will run
+                # into a tombstone further on: what it still saves until then is deleted anyway.
+                ahead *= 2
+            else:
+                return
+        raise ExecutionNotFound(self.execution_id)
 
     def purge(self, *, tombstone: bool) -> None:
         """Remove the entries of a deleted execution, oldest last; the tombstone only if asked to.
@@ -407,6 +424,18 @@ class ExecutionLog:
         first = 0 if tombstone else 1
         self.objects.delete(keys[1:])
         self.objects.delete(keys[first:1])
+
+    def sweep(self) -> None:
+        """Remove what a process has written after the log was purged; a living log is left alone.
+
+        A process that outlived the deletion of its execution does so before it ends.
+        """
+        newest = self._newest()
+        if newest is None or self.objects.get([self._key(0)]):
+            return
+        entry = self._read([newest]).get(newest)
+        if entry is not None and entry.kind is not Kind.DELETED:
+            self.objects.delete(self.objects.scan(self._key(None)))
 
     def _living_head(self) -> Head:
         head = self.head()
@@ -441,7 +470,7 @@ class ExecutionLog:
         self,
         head: Head | None,
         kind: Kind,
-        state: bytes | None,
+        state: bytes,
         *,
         attempt: int | None = None,
         label: str | None = None,
@@ -458,27 +487,17 @@ class ExecutionLog:
         entry = Entry(
             seq=seq,
             kind=kind,
-            at=self.clock(),
+            at=_whole_milliseconds(self.clock()),
             attempt=attempt if attempt is not None else 0 if head is None else head.entry.attempt,
             nonce=self.new_nonce(),
             label=label,
             source=source,
             meta=meta,
         )
-        if state is None:
-            self._create(entry)
-            return Head(entry, b"", {})
-        base, payload = _compress(seq, state, chain)
-        entry = replace(
-            entry,
-            base=base,
-            payload=payload,
-            size=len(state),
-            sha256=hashlib.sha256(state).hexdigest(),
-        )
+        entry = _encode(entry, state, chain)
         self._create(entry)
         kept = {number: chain[number] for number in bases(seq)[1:] if number in chain}
-        link = _Link(entry, codec.Dictionary(state) if len(state) <= _KEEP_DECODED else None)
+        link = _Link(entry, state if len(state) <= _KEEP_DECODED else None)
         return Head(entry, state, {seq: link, **kept})
 
     def _create(self, entry: Entry) -> None:
@@ -538,14 +557,32 @@ class History:
         return {seq: _Link(entry) for seq, entry in self.entries.items()}
 
 
-def _compress(seq: int, state: bytes, chain: dict[int, _Link]) -> tuple[int | None, bytes]:
-    """The base that the state of entry `seq` is written against, and the payload."""
-    base = seq & (seq - 1)
-    if base not in chain or base == seq:
-        return None, codec.compress(state)
-    delta = chain[base].dictionary(chain).compress(state)
-    if _TRY_FULL * len(delta) > len(state):
+def _encode(entry: Entry, state: bytes, chain: dict[int, _Link]) -> Entry:
+    """The entry with its state, as the change against its base where that is worth it."""
+    entry = replace(entry, size=len(state), sha256=hashlib.sha256(state).hexdigest())
+    base = entry.seq & (entry.seq - 1)
+    if entry.seq == 0 or base not in chain:
+        return replace(entry, payload=codec.compress(state))
+    change = codec.delta(chain[base].state(chain), state)
+    if _TRY_FULL * len(change.payload) > len(state):
         full = codec.compress(state)
-        if 2 * len(delta) >= len(full):
-            return None, full
-    return base, delta
+        if 2 * len(change.payload) >= len(full):
+            return replace(entry, payload=full)
+    return replace(
+        entry,
+        base=base,
+        keep=(change.prefix, change.suffix),
+        window=change.window,
+        payload=change.payload,
+    )
+
+
+def _whole_milliseconds(time: datetime) -> datetime:
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    first, second = values
+    if type(first) is not int or type(second) is not int or min(first, second) < 0:
+        raise ValueError("a pair of numbers is none")
+    return first, second

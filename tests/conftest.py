@@ -1,0 +1,96 @@
+"""What the tests stand on: real servers, started when the first test asks for them."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from moto.server import ThreadedMotoServer
+
+from prefect_executions.local import S3Server, Stack
+from prefect_executions.objects import MemoryObjects
+from prefect_executions.s3 import S3Objects
+
+ROOT = Path(__file__).parent.parent
+
+hypothesis_settings.register_profile("default", deadline=None, print_blob=True)
+hypothesis_settings.load_profile("default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep all tests that need Prefect on one worker of pytest-xdist: they share one server."""
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("prefect"))
+
+
+class Clock:
+    """A clock that goes on by a second each time it is read."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def memory() -> MemoryObjects:
+    return MemoryObjects()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, the one that `make demo` uses."""
+    server = S3Server(tmp_path_factory.mktemp("s3") / "data")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3Server) -> S3Objects:
+    """An empty place on a real S3 server."""
+    return s3_server.objects(prefix=uuid4().hex)
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def moto(moto_endpoint: str) -> S3Objects:
+    """A fresh bucket on moto, over HTTP."""
+    objects = S3Objects(
+        bucket=f"bucket-{uuid4().hex}",
+        prefix="some/where",
+        region="us-east-1",
+        endpoint=moto_endpoint,
+        access_key_id="any",
+        secret_access_key="any",
+        path_style=True,
+    )
+    objects.create_bucket()
+    return objects
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Prefect's server, an S3 server and a process worker, all real."""
+    data = tmp_path_factory.mktemp("stack")
+    env = {"PYTHONPATH": str(ROOT / "tests" / "e2e"), "EXECUTIONS_TEST_DATA": str(data)}
+    with Stack(data, env=env) as running, running.settings():
+        yield running

@@ -1,0 +1,76 @@
+"""Stores that misbehave or watch, around a real one: what tests stand between log and store."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from prefect_executions.errors import AlreadyExists, StoreUnavailable
+from prefect_executions.objects import Objects
+
+
+@dataclass
+class Counting:
+    """Counts requests as S3 would: one per created or listed object, one round per `get`."""
+
+    inner: Objects
+    created: list[int] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)
+    scans: int = 0
+
+    def create(self, key: str, data: bytes) -> None:
+        self.created.append(len(data))
+        self.inner.create(key, data)
+
+    def get(self, keys: Iterable[str]) -> dict[str, bytes]:
+        wanted = list(keys)
+        self.rounds.append(len(wanted))
+        return self.inner.get(wanted)
+
+    def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
+        self.scans += 1
+        return self.inner.scan(prefix, limit=limit)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self.inner.delete(keys)
+
+    def forget(self) -> None:
+        self.created, self.rounds, self.scans = [], [], 0
+
+
+class Fault(Enum):
+    """What may happen to a creation."""
+
+    NONE = auto()
+    LOST = auto()  # the request never arrived, and the caller learns that something is wrong
+    ANSWER_LOST = auto()  # it arrived, and the caller learns that something is wrong
+    REPEATED = auto()  # it arrived, the answer was lost, and the client repeated the request
+
+
+@dataclass
+class Faulty:
+    """Lets the next creations fail as planned, and others act just before they arrive."""
+
+    inner: Objects
+    faults: list[Fault] = field(default_factory=list)
+    meanwhile: list[Callable[[], object]] = field(default_factory=list)
+
+    def create(self, key: str, data: bytes) -> None:
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        fault = self.faults.pop() if self.faults else Fault.NONE
+        if fault is Fault.LOST:
+            raise StoreUnavailable("write", "connection reset")
+        self.inner.create(key, data)
+        if fault is Fault.ANSWER_LOST:
+            raise StoreUnavailable("write", "no answer")
+        if fault is Fault.REPEATED:
+            raise AlreadyExists(key)
+
+    def get(self, keys: Iterable[str]) -> dict[str, bytes]:
+        return self.inner.get(keys)
+
+    def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
+        return self.inner.scan(prefix, limit=limit)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self.inner.delete(keys)

@@ -1,0 +1,146 @@
+"""State to bytes and back."""
+
+import math
+import random
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_executions import codec
+from prefect_executions.errors import StateError
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=20,
+)
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def _cycle() -> Any:
+    value: list[Any] = []
+    value.append(value)
+    return {"loop": value}
+
+
+@given(JSON)
+def test_what_is_kept_comes_back_equal(value: Any) -> None:
+    back = codec.load(codec.dump(value))
+
+    assert back == value
+    assert repr(back) == repr(value)  # 1, 1.0 and True are equal, but not the same
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (math.nan, "state"),
+        ({"a": [1, {"b": math.inf}]}, "state.a[1].b"),
+        ({"a": -math.inf}, "state.a"),
+        ({1: "a"}, "state"),
+        ({"a": {None: 1}}, "state.a"),
+        ({"a": "\ud800"}, "state.a"),
+        ({"\ud800": 1}, "state (a key)"),
+        ({"a": 2**64}, "state.a"),
+        ({"a": -(2**63) - 1}, "state.a"),
+        ({"a": (1, 2)}, "state.a"),
+        ({"a": {1, 2}}, "state.a"),
+        ({"a": b"bytes"}, "state.a"),
+        ({"a": datetime(2026, 1, 1, tzinfo=UTC)}, "state.a"),
+        ({"a": UUID(int=0)}, "state.a"),
+        ({"a": Colour.RED}, "state.a"),
+        ({"a": object()}, "state.a"),
+    ],
+    ids=repr,
+)
+def test_what_would_be_altered_is_refused_with_its_path(value: Any, path: str) -> None:
+    with pytest.raises(StateError) as refusal:
+        codec.dump(value)
+
+    assert refusal.value.path == path
+
+
+@pytest.mark.parametrize("value", [_nested(300), _cycle()], ids=["deep", "cycle"])
+def test_endless_nesting_is_refused(value: Any) -> None:
+    with pytest.raises(StateError, match="nested deeper"):
+        codec.dump(value)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200), st.binary(max_size=200), st.binary())
+def test_a_change_makes_the_new_state_of_the_old(
+    start: bytes, middle: bytes, end: bytes, new: bytes
+) -> None:
+    for base, data in [
+        (start + middle + end, start + new + end),
+        (start + end, start + new + end),
+        (start + middle + end, start + end),
+        (start, new),
+    ]:
+        change = codec.delta(base, data)
+
+        assert codec.apply(base, change, len(data)) == data
+
+
+@given(st.binary(max_size=2000))
+def test_compression_is_undone(data: bytes) -> None:
+    assert codec.decompress(codec.compress(data), len(data)) == data
+
+
+def _words(seed: int, count: int) -> list[str]:
+    """Texts that zstd can't foresee."""
+    source = random.Random(seed)
+    return [f"{source.getrandbits(200):x}" for _ in range(count)]
+
+
+@pytest.mark.parametrize("size", [10_000, 800_000, 20_000_000])
+@pytest.mark.parametrize("place", [0, 0.5, 1])
+def test_the_size_of_a_change_does_not_follow_the_state(size: int, place: float) -> None:
+    """One more text costs about this text, wherever it stands and however large the state is."""
+    texts = _words(1, size // 53)
+    at = int(place * len(texts))
+    base = codec.dump({"texts": texts})
+    data = codec.dump({"texts": [*texts[:at], *_words(2, 1), *texts[at:]]})
+
+    change = codec.delta(base, data)
+
+    assert len(change.payload) < 100
+    assert codec.apply(base, change, len(data)) == data
+
+
+@pytest.mark.parametrize("size", [10_000, 800_000, 4_000_000])
+def test_changes_in_several_places_cost_little_too(size: int) -> None:
+    """Between the first and the last change zstd finds what is the same."""
+    texts = _words(1, size // 53)
+    base = codec.dump({"texts": texts})
+    third = len(texts) // 3
+    changed = ["new", *texts[:third], "new", *texts[third + 1 :], "new"]
+    data = codec.dump({"texts": changed})
+
+    change = codec.delta(base, data)
+
+    assert len(change.payload) < 200 + size // 1_000
+
+
+@pytest.mark.parametrize("damage", [b"", b"no zstd at all", codec.compress(b"other size")])
+def test_a_damaged_payload_is_noticed(damage: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        codec.decompress(damage, 4)

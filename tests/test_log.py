@@ -1,0 +1,409 @@
+"""The execution log: numbers, deltas, attempts, fencing, loading."""
+
+import json
+from math import log2
+
+import pytest
+
+from conftest import Clock
+from prefect_executions.errors import (
+    AlreadyExists,
+    CheckpointNotFound,
+    CorruptEntry,
+    ExecutionNotFound,
+    StoreUnavailable,
+    Superseded,
+)
+from prefect_executions.log import Entry, ExecutionLog, Head, Kind, bases
+from prefect_executions.objects import MemoryObjects
+from stores import Counting, Fault, Faulty
+
+ID = "exec_0123456789abcdef0123456789abcdef"
+META = {"name": "a task", "config": {}}
+
+
+@pytest.fixture
+def store(memory: MemoryObjects) -> Counting:
+    return Counting(memory)
+
+
+@pytest.fixture
+def log(store: Counting, clock: Clock) -> ExecutionLog:
+    return ExecutionLog(store, ID, clock=clock)
+
+
+def _state(number: int) -> bytes:
+    return json.dumps({"n": number, "text": "some words that stay"}).encode()
+
+
+def _filled(log: ExecutionLog, checkpoints: int) -> Head:
+    """A log with an attempt that has saved so many checkpoints; entry 2 has state 1."""
+    log.create(META, b"{}")
+    head = log.attempt()
+    for number in range(1, checkpoints + 1):
+        head = log.checkpoint(head, _state(number), label=f"number {number}")
+    return head
+
+
+def test_keys_run_downwards_in_the_shard_of_the_id(log: ExecutionLog, store: Counting) -> None:
+    _filled(log, 1)
+
+    assert list(store.scan("")) == [
+        f"ef/{ID}/999999997",
+        f"ef/{ID}/999999998",
+        f"ef/{ID}/999999999",
+    ]
+
+
+def test_an_entry_is_a_line_of_json_and_the_payload(log: ExecutionLog, store: Counting) -> None:
+    head = _filled(log, 1)
+    key = f"ef/{ID}/999999997"
+
+    line, payload = store.get([key])[key].split(b"\n", 1)
+
+    header = json.loads(line)
+    assert header == {
+        "v": 1,
+        "seq": 2,
+        "kind": "checkpoint",
+        "at": "2026-11-24T10:00:03.000Z",
+        "attempt": 1,
+        "nonce": head.entry.nonce,
+        "label": "number 1",
+        "base": None,
+        "codec": "zstd",
+        "size": len(_state(1)),
+        "sha256": head.entry.sha256,
+    }
+    assert payload == head.entry.payload
+
+
+def test_a_second_creation_is_refused(log: ExecutionLog) -> None:
+    log.create(META, b"{}")
+
+    with pytest.raises(AlreadyExists):
+        log.create(META, b"{}")
+
+
+def test_without_a_log_there_is_no_execution(log: ExecutionLog) -> None:
+    for act in (log.head, log.attempt, log.delete, lambda: log.read(checkpoints=1)):
+        with pytest.raises(ExecutionNotFound):
+            act()
+
+
+def test_a_checkpoint_costs_one_request(log: ExecutionLog, store: Counting) -> None:
+    head = _filled(log, 20)
+    store.forget()
+
+    log.checkpoint(head, _state(21))
+
+    assert len(store.created) == 1
+    assert (store.scans, store.rounds) == (0, [])
+
+
+@pytest.mark.parametrize("count", [1, 8, 255, 256, 1000])
+def test_the_head_costs_one_listing_and_one_short_round(
+    log: ExecutionLog, store: Counting, count: int
+) -> None:
+    head = _filled(log, count)
+    store.forget()
+
+    loaded = log.head()
+
+    assert loaded.state == head.state == _state(count)
+    assert store.scans == 1
+    assert len(store.rounds) == 1
+    assert store.rounds[0] <= log2(count + 2) + 1
+
+
+def test_bases_clear_the_lowest_bit() -> None:
+    assert bases(1000) == [1000, 992, 960, 896, 768, 512, 0]
+    assert bases(0) == [0]
+
+
+def test_every_state_is_found_again(log: ExecutionLog) -> None:
+    _filled(log, 300)
+
+    for number in (1, 2, 63, 64, 255, 300):
+        assert log.checkpoint_state(number + 1) == _state(number)
+
+
+def test_history_is_one_round_and_has_every_state(log: ExecutionLog, store: Counting) -> None:
+    _filled(log, 300)
+    store.forget()
+
+    history = log.read(checkpoints=100)
+
+    entries = history.checkpoints()[:100]
+    assert [entry.label for entry in entries] == [f"number {n}" for n in range(300, 200, -1)]
+    assert [history.state(entry.seq) for entry in entries] == [
+        _state(number) for number in range(300, 200, -1)
+    ]
+    assert (store.scans, len(store.rounds)) == (1, 1)
+    assert store.rounds[0] < 100 + 2 * log2(300)
+
+
+def test_history_reaches_past_entries_of_other_kinds(log: ExecutionLog) -> None:
+    _filled(log, 3)
+    for _ in range(10):
+        log.attempt()
+
+    assert [entry.label for entry in log.read(checkpoints=2).checkpoints()] == [
+        "number 3",
+        "number 2",
+    ]
+    assert len(log.read(checkpoints=None).checkpoints()) == 3
+    assert log.read(checkpoints=0).head.state == _state(3)
+
+
+def test_a_wholly_new_state_is_written_in_full(log: ExecutionLog) -> None:
+    head = _filled(log, 4)
+    other = json.dumps([f"{n * n:x}" for n in range(1000)]).encode()
+
+    head = log.checkpoint(head, other)
+
+    assert head.entry.base is None
+    assert log.head().state == other
+
+
+def test_states_too_large_to_keep_decoded_are_saved_and_found(log: ExecutionLog) -> None:
+    head = _filled(log, 0)
+    texts = [f"{n:040x}" for n in range(150_000)]
+    for number in range(6):
+        texts[number] = "changed"
+        state = json.dumps(texts).encode()
+        head = log.checkpoint(head, state)
+
+    assert head.entry.size > 4 << 20
+    assert len(head.entry.payload) < 1000
+    assert log.head().state == state
+
+
+def test_an_attempt_continues_from_the_newest_checkpoint(log: ExecutionLog) -> None:
+    before = _filled(log, 3)
+
+    head = log.attempt()
+
+    assert head.entry.kind is Kind.ATTEMPT
+    assert head.entry.attempt == 2
+    assert head.entry.continues_from == before.entry.seq
+    assert head.state == before.state
+
+
+def test_an_attempt_after_an_attempt_continues_from_the_same(log: ExecutionLog) -> None:
+    before = _filled(log, 3)
+    log.attempt()
+
+    head = log.attempt()
+
+    assert head.entry.attempt == 3
+    assert head.entry.continues_from == before.entry.seq
+
+
+def test_an_older_attempt_may_not_write(log: ExecutionLog, store: Counting) -> None:
+    old = _filled(log, 3)
+    log.attempt()
+    keys = list(store.scan(""))
+
+    with pytest.raises(Superseded) as fence:
+        log.checkpoint(old, _state(4))
+
+    assert fence.value.attempt == 1
+    assert list(store.scan("")) == keys
+
+
+def test_a_checkpoint_of_somebody_else_is_no_fence(log: ExecutionLog) -> None:
+    """A PUT over REST comes between two checkpoints of a process, which goes on after it."""
+    head = _filled(log, 3)
+    for number in range(70, 80):
+        log.checkpoint(log.head(), _state(number))
+
+    for number in range(4, 30):
+        head = log.checkpoint(head, _state(number))
+        assert log.head().state == _state(number)
+
+    assert head.entry.seq == 4 + 10 + 26
+
+
+def test_an_attempt_is_admitted_between_reading_and_writing(log: ExecutionLog) -> None:
+    """So the highest attempt is the one that was admitted last, whatever happens meanwhile."""
+    _filled(log, 1)
+    admitted = []
+
+    def admit() -> None:
+        admitted.append(True)
+        if len(admitted) == 1:
+            log.attempt()  # another process is quicker
+
+    head = log.attempt(admit)
+
+    assert len(admitted) == 2
+    assert head.entry.attempt == 3
+
+
+def test_an_attempt_that_is_not_admitted_writes_nothing(log: ExecutionLog, store: Counting) -> None:
+    _filled(log, 1)
+    keys = list(store.scan(""))
+
+    def refuse() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        log.attempt(refuse)
+
+    assert list(store.scan("")) == keys
+
+
+def test_a_rollback_lets_the_next_attempt_continue_from_there(log: ExecutionLog) -> None:
+    _filled(log, 9)
+
+    rolled_back = log.rollback(4)
+    head = log.attempt()
+
+    assert rolled_back.state == head.state == _state(3)
+    assert head.entry.continues_from == 4
+    assert log.checkpoint(head, _state(50)).entry.seq == 13
+    assert log.checkpoint_state(10) == _state(9)  # what was rolled back stays readable
+
+
+def test_a_rollback_fences_the_attempt_that_still_runs(log: ExecutionLog) -> None:
+    running = _filled(log, 9)
+    log.rollback(4)
+
+    with pytest.raises(Superseded, match="rollback"):
+        log.checkpoint(running, _state(10))
+
+    assert log.attempt().state == _state(3)
+
+
+def test_the_same_rollback_again_changes_nothing(log: ExecutionLog) -> None:
+    _filled(log, 9)
+
+    assert log.rollback(4).entry == log.rollback(4).entry
+
+
+def test_a_rollback_to_entry_0_starts_over(log: ExecutionLog) -> None:
+    _filled(log, 3)
+
+    assert log.rollback(0).state == b"{}"
+
+
+@pytest.mark.parametrize("seq", [1, 99, -1, 10**9])
+def test_only_checkpoints_can_be_rolled_back_to(log: ExecutionLog, seq: int) -> None:
+    _filled(log, 3)
+    before = log.head().entry
+
+    with pytest.raises(CheckpointNotFound):
+        log.rollback(seq)
+
+    assert log.head().entry == before
+
+
+def test_after_the_tombstone_nobody_extends_the_history(log: ExecutionLog) -> None:
+    running = _filled(log, 3)
+
+    log.delete()
+    log.delete()
+
+    assert log.head().deleted
+    for act in (
+        log.attempt,
+        lambda: log.rollback(2),
+        lambda: log.checkpoint(running, _state(4)),
+    ):
+        with pytest.raises(ExecutionNotFound):
+            act()
+
+
+def test_a_purge_leaves_the_tombstone_until_told(log: ExecutionLog, store: Counting) -> None:
+    _filled(log, 3)
+    log.delete()
+
+    log.purge(tombstone=False)
+    log.purge(tombstone=False)
+
+    assert len(list(store.scan(""))) == 1
+    assert log.head().deleted
+    log.purge(tombstone=True)
+    assert list(store.scan("")) == []
+
+
+def test_an_entry_of_a_process_that_outlived_the_purge_is_swept(
+    log: ExecutionLog, store: Counting
+) -> None:
+    running = _filled(log, 3)
+    log.delete()
+    log.purge(tombstone=True)
+    log.checkpoint(running, _state(4))
+
+    log.sweep()
+
+    assert list(store.scan("")) == []
+
+
+def test_a_sweep_leaves_a_living_log_alone(log: ExecutionLog, store: Counting) -> None:
+    _filled(log, 3)
+    keys = list(store.scan(""))
+
+    log.sweep()
+
+    assert list(store.scan("")) == keys
+
+
+def test_an_own_write_is_recognised_after_a_lost_answer(memory: MemoryObjects) -> None:
+    """The client repeats the request, and meets what it wrote itself."""
+    store = Faulty(memory)
+    log = ExecutionLog(store, ID)
+    head = _filled(log, 3)
+    store.faults = [Fault.REPEATED]
+
+    saved = log.checkpoint(head, _state(4))
+
+    assert saved.entry.seq == head.entry.seq + 1
+    assert log.head().entry == saved.entry
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.ANSWER_LOST])
+def test_after_doubt_the_next_checkpoint_is_saved(memory: MemoryObjects, fault: Fault) -> None:
+    store = Faulty(memory)
+    log = ExecutionLog(store, ID)
+    head = _filled(log, 3)
+    store.faults = [fault]
+    with pytest.raises(StoreUnavailable):
+        log.checkpoint(head, _state(4))
+
+    head = log.checkpoint(head, _state(5))
+
+    assert log.head().state == _state(5)
+    assert head.entry.seq == {Fault.LOST: 5, Fault.ANSWER_LOST: 6}[fault]
+
+
+@pytest.mark.parametrize("at", [0, 5, 40, 200, -1])
+def test_a_damaged_byte_is_noticed(memory: MemoryObjects, at: int) -> None:
+    log = ExecutionLog(memory, ID)
+    _filled(log, 3)
+    key = next(memory.scan(""))
+    data = bytearray(memory.get([key])[key])
+    data[at] ^= 0x55
+    memory.delete([key])
+    memory.create(key, bytes(data))
+
+    with pytest.raises(CorruptEntry) as damage:
+        log.head()
+
+    assert damage.value.key == key
+
+
+def test_a_missing_base_is_noticed(memory: MemoryObjects) -> None:
+    log = ExecutionLog(memory, ID)
+    head = _filled(log, 30)
+    missing = bases(head.entry.seq)[1]
+    memory.delete([f"ef/{ID}/{999_999_999 - missing:09d}"])
+
+    with pytest.raises(CorruptEntry, match=f"its base, entry {missing}, is missing"):
+        log.head()
+
+
+def test_an_entry_of_a_newer_format_is_refused() -> None:
+    with pytest.raises(CorruptEntry, match="this version reads format 1"):
+        Entry.from_bytes(b'{"v":2}\n', key="a key")
