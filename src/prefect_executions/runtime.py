@@ -35,7 +35,8 @@ from prefect_executions.objects import Objects
 
 S = TypeVar("S")
 
-LOOK_SECONDS = 1.0  # how often a checkpoint asks Prefect whether the run is still its own
+LOOK_SECONDS = 1.0  # how often checkpoints ask Prefect whether the run is still theirs, on average
+LOOK_BURST = 10  # how many may ask at once before that counts
 LOOK_PATIENCE = 5.0  # how long a checkpoint waits for the answer
 
 _current: ContextVar["Run[Any] | None"] = ContextVar("current_execution", default=None)
@@ -130,11 +131,10 @@ class Run(Generic[S]):
         self._type = state_type
         self._ownership = ownership
         self._resources = resources
-        self._clock = clock
         self._lock = RLock()
         self._looker = ThreadPoolExecutor(1, thread_name_prefix="execution-look")
         self._look: Future[None] | None = None
-        self._looked_at = clock()
+        self._looks = _Allowance(LOOK_SECONDS, LOOK_BURST, clock)
 
     @property
     def resumed_from(self) -> str | None:
@@ -186,21 +186,19 @@ class Run(Generic[S]):
         self._label = label
 
     def _start_look(self) -> None:
-        """Ask Prefect beside the writing, at most once a second."""
-        self._ownership.check_signal()
-        if self._look is None and self._clock() - self._looked_at >= LOOK_SECONDS:
-            self._looked_at = self._clock()
+        """Ask Prefect beside the writing: in a tight loop not every time."""
+        if self._look is None and self._looks.take():
             self._look = self._looker.submit(copy_context().run, self._ownership.check)
 
     def _finish_look(self) -> None:
+        """Leave if Prefect has said so, now that the state is saved."""
+        self._ownership.check_signal()
         if self._look is None:
             return
         wait([self._look], timeout=LOOK_PATIENCE)
-        if not self._look.done():
-            return  # the next checkpoint looks at the answer
-        look, self._look = self._look, None
-        self._heed(look.result)
-        self._ownership.check_signal()
+        if self._look.done():  # otherwise the next checkpoint sees the answer
+            look, self._look = self._look, None
+            self._heed(look.result)
 
     def _heed(self, check: Callable[[], None]) -> None:
         """Leave if `check` says so. Without an answer go on: the log fences all the same."""
@@ -222,6 +220,27 @@ class Run(Generic[S]):
         """Let go of what the run holds."""
         self._looker.shutdown(cancel_futures=True)
         self._resources.close()
+
+
+class _Allowance:
+    """Lets something happen every so many seconds on average, and in bursts (a token bucket)."""
+
+    def __init__(self, seconds: float, burst: int, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._burst = burst
+        self._clock = clock
+        self._left = float(burst)
+        self._counted_at = clock()
+
+    def take(self) -> bool:
+        """Whether it may happen now, which then counts."""
+        now = self._clock()
+        self._left = min(self._burst, self._left + (now - self._counted_at) / self._seconds)
+        self._counted_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 def open_run(

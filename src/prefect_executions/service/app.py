@@ -113,8 +113,8 @@ def _routes(executions: Executions) -> APIRouter:
     def get(
         execution_id: str,
         checkpoints: Annotated[
-            int | Literal["all", "none"],
-            Query(ge=0, description="How many of the newest: a number, `all` or `none`."),
+            Annotated[int, Field(ge=0)] | Literal["all", "none"],
+            Query(description="How many of the newest: a number, `all` or `none`."),
         ] = DEFAULT_CHECKPOINTS,
         states: Annotated[
             bool, Query(description="Whether checkpoints come with their states.")

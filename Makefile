@@ -1,0 +1,50 @@
+# Everything happens in .venv, which the first command makes. `make help` lists the commands.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(RUN)python -m pip install --quiet --editable '.[local,conformance]' --group dev
+	@touch $@
+
+.PHONY: install
+install: $(INSTALLED) ## Make .venv with everything in it
+
+.PHONY: demo
+demo: $(INSTALLED) ## Run the main job end to end; KEEP=1 leaves all up for a look in the browser
+	$(RUN)python examples/demo.py $(if $(KEEP),--keep)
+
+.PHONY: test
+test: $(INSTALLED) ## Run the tests; ARGS='-k log' chooses some
+	$(RUN)python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+
+.PHONY: lint
+lint: $(INSTALLED) ## Check format, style, types and the line of modules
+	$(RUN)ruff format --check .
+	$(RUN)ruff check .
+	$(RUN)mypy
+	$(RUN)lint-imports
+
+.PHONY: format
+format: $(INSTALLED) ## Format the code
+	$(RUN)ruff check --fix-only --quiet .
+	$(RUN)ruff format .
+
+.PHONY: bench
+bench: $(INSTALLED) ## Measure against baselines, print a table, write benchmarks/results.json
+	$(RUN)python -m benchmarks
+
+.PHONY: clean
+clean: ## Remove what the demo left
+	rm -rf .data

@@ -1,0 +1,80 @@
+"""The flows that the end-to-end tests deploy; what they do next, the tests decide by files."""
+
+import os
+from pathlib import Path
+from time import sleep
+
+from prefect import flow
+from pydantic import BaseModel
+
+from prefect_executions import Run, execution
+
+DATA = Path(os.environ.get("EXECUTIONS_TEST_DATA", "."))
+
+
+class Count(BaseModel):
+    n: int = 0
+    attempts: list[int] = []
+
+
+def trace(run: Run[Count]) -> Path:
+    """The file that a run writes its side effects to: a line each."""
+    return DATA / f"{run.id}.trace"
+
+
+def gate(run_id: str, attempt: int, n: int) -> Path:
+    """The file that lets an attempt take step `n`."""
+    return DATA / f"{run_id}.{attempt}.{n}.gate"
+
+
+def _step(run: Run[Count]) -> None:
+    run.state.n += 1
+    run.state.attempts.append(run.attempt)
+    with trace(run).open("a") as file:
+        file.write(f"{run.attempt} {run.state.n} {os.getpid()}\n")
+
+
+@flow
+@execution(state=Count)
+def counting(to: int, seconds: float = 0.2) -> int:
+    """Count, with a checkpoint for each number; no Prefect task anywhere."""
+    run = execution.current(Count)
+    while run.state.n < to:
+        sleep(seconds)
+        _step(run)
+        run.checkpoint(label=f"n = {run.state.n}")
+    return run.state.n
+
+
+@flow
+@execution(state=Count)
+async def counting_async(to: int) -> int:
+    """The same, async."""
+    run = execution.current(Count)
+    while run.state.n < to:
+        _step(run)
+        await run.acheckpoint(label=f"n = {run.state.n}")
+    return run.state.n
+
+
+@flow
+@execution(state=Count)
+def gated(to: int) -> int:
+    """Count, each number when the test opens the gate for it."""
+    run = execution.current(Count)
+    while run.state.n < to:
+        while not gate(run.id, run.attempt, run.state.n + 1).exists():
+            sleep(0.02)
+        _step(run)
+        run.checkpoint(label=f"n = {run.state.n}")
+    return run.state.n
+
+
+@flow
+@execution(state=Count)
+def failing(message: str) -> None:
+    """Save once, then fail."""
+    run = execution.current(Count)
+    _step(run)
+    run.checkpoint()
+    raise RuntimeError(message)

@@ -1,0 +1,233 @@
+"""What a user does with an execution, on real servers, with real processes."""
+
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.states import Suspended
+from world import World, eventually, is_alive, service
+
+from prefect_executions.local import Stack
+from prefect_executions.log import Kind
+
+
+def test_create_watch_pause_roll_back_complete(world: World) -> None:
+    execution = world.create("counting", to=12)
+    assert execution["status"] == "running"
+    running = world.until_saved(execution, 4)
+    assert [c["label"] for c in running["checkpoints"]][-3:] == ["n = 3", "n = 2", "n = 1"]
+    pid = world.pid(execution)
+
+    world.pause(execution)
+    world.until_process_ends(pid)
+    paused = world.get(execution)
+    earlier = paused["checkpoints"][-2]
+    resumed = world.resume(execution, earlier["id"])
+    ended = world.until_ended(execution)
+
+    assert paused["status"] == "paused"
+    assert world.pid(execution) != pid
+    assert resumed["status"] == "running"
+    assert resumed["state"] == earlier["state"] == {"n": 2, "attempts": [1, 1]}
+    assert ended["status"] == "completed"
+    assert ended["state"] == {"n": 12, "attempts": [1] * 2 + [2] * 10}
+    assert ended["completed_at"] is not None
+
+
+def test_pause_of_a_flow_without_tasks_takes_effect_at_its_next_checkpoint(world: World) -> None:
+    execution = world.create("gated", to=3)
+    world.open_gates(execution, 1, 1)
+    world.until_saved(execution, 1)
+    pid = world.pid(execution)
+
+    world.pause(execution)
+    assert is_alive(pid)
+    world.open_gates(execution, 1, 2)
+    world.until_process_ends(pid)
+
+    paused = world.get(execution)
+    assert paused["status"] == "paused"
+    assert paused["prefect"]["state_name"] == "Suspended"
+    assert paused["state"]["n"] == 2  # what it had done is saved
+
+
+def test_two_processes_one_history(world: World) -> None:
+    """Resumed while its old process is busy, the execution has two; the old one may not write."""
+    execution = world.create("gated", to=4)
+    world.open_gates(execution, 1, 1, 2)
+    world.until_saved(execution, 2)
+    old = world.pid(execution)
+
+    world.pause(execution)
+    world.resume(execution)
+    world.until_attempt(execution, 2)
+    assert is_alive(old)
+    world.open_gates(execution, 2, 3)
+    world.until_saved(execution, 3)
+    world.open_gates(execution, 1, 3, 4)
+    world.until_process_ends(old)
+    world.open_gates(execution, 2, 4)
+    ended = world.until_ended(execution)
+
+    assert ended["status"] == "completed"
+    assert ended["state"] == {"n": 4, "attempts": [1, 1, 2, 2]}
+    entries = world.log(execution)
+    fence = next(
+        entry.seq for entry in entries if entry.kind is Kind.ATTEMPT and entry.attempt == 2
+    )
+    assert {entry.attempt for entry in entries[fence:]} == {2}
+
+
+def test_a_killed_process_loses_nothing_that_was_saved(world: World) -> None:
+    execution = world.create("gated", to=3)
+    world.open_gates(execution, 1, 1, 2)
+    world.until_saved(execution, 2)
+
+    os.kill(world.pid(execution), signal.SIGKILL)
+    crashed = world.until_ended(execution)
+    world.resume(execution)
+    world.open_gates(execution, 2, 3)
+    ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
+
+    assert crashed["status"] == "failed"
+    assert crashed["state"]["n"] == 2
+    assert ended["state"] == {"n": 3, "attempts": [1, 1, 2]}
+    assert [(attempt, n) for attempt, n, _ in world.effects(execution)] == [(1, 1), (1, 2), (2, 3)]
+
+
+def test_pause_in_the_prefect_ui_is_a_pause(world: World) -> None:
+    """The UI forces Suspended, with a time-out; the process leaves all the same."""
+    execution = world.create("counting", to=1000, seconds=0.05)
+    world.until_saved(execution, 2)
+    pid = world.pid(execution)
+
+    expires = datetime.now(UTC) + timedelta(seconds=300)
+    state = Suspended(pause_expiration_time=expires)
+    world.prefect.set_flow_run_state(world.run(execution).id, state, force=True)
+    world.until_process_ends(pid)
+
+    assert world.get(execution)["status"] == "paused"
+    world.rest.delete(world.path(execution))
+
+
+def test_an_execution_paused_before_it_starts_never_starts(world: World) -> None:
+    execution = world.create("counting", to=3)
+
+    world.pause(execution)
+
+    eventually(lambda: world.run(execution).state.type is StateType.PAUSED, "the run is suspended")
+    resumed = world.resume(execution)
+    ended = world.until_ended(execution)
+    assert resumed["status"] == "running"
+    assert ended["state"]["n"] == 3
+
+
+def test_a_failed_execution_continues_from_its_checkpoint(world: World) -> None:
+    execution = world.create("failing", message="no luck")
+
+    failed = world.until_ended(execution)
+    world.resume(execution)
+    world.until_attempt(execution, 2)
+    again = world.until_ended(execution)
+
+    assert failed["status"] == again["status"] == "failed"
+    assert again["state"] == {"n": 2, "attempts": [1, 2]}
+    assert "no luck" in (world.run(execution).state.message or "")
+
+
+def test_an_async_flow_is_an_execution_too(world: World) -> None:
+    execution = world.create("counting-async", to=5)
+
+    ended = world.until_ended(execution)
+
+    assert ended["status"] == "completed"
+    assert ended["state"]["n"] == 5
+    assert len(ended["checkpoints"]) == 5
+
+
+def test_a_run_started_in_prefect_is_an_execution(world: World) -> None:
+    """Whoever starts a run of the deployment, by the UI or a schedule, starts an execution."""
+    deployment = world.prefect.read_deployment_by_name("counting/test")
+    run = world.prefect.create_flow_run_from_deployment(
+        deployment.id, parameters={"to": 2}, name="by hand"
+    )
+    execution = {"id": f"exec_{run.id.hex}"}
+
+    eventually(lambda: world.rest.get(world.path(execution)).is_success, "the execution is there")
+    ended = world.until_ended(execution)
+
+    assert ended["name"] == "by hand"
+    assert ended["state"]["n"] == 2
+
+
+def test_a_deleted_execution_is_gone_with_its_process(world: World) -> None:
+    execution = world.create("counting", to=1000, seconds=0.05)
+    world.until_saved(execution, 3)
+    pid = world.pid(execution)
+
+    answer = world.rest.delete(world.path(execution))
+
+    assert answer.status_code == 204
+    assert not is_alive(pid)
+    assert world.rest.get(world.path(execution)).status_code == 404
+    assert world.keys(execution) == []
+    assert world.rest.delete(world.path(execution)).status_code == 404
+
+
+def test_without_the_store_the_flow_fails_and_nothing_is_lost(world: World) -> None:
+    """And the service says 503, with when to try again."""
+    execution = world.create("gated", to=3)
+    world.open_gates(execution, 1, 1, 2)
+    world.until_saved(execution, 2)
+
+    world.stack.s3.kill()
+    try:
+        world.open_gates(execution, 1, 3)
+        away = world.rest.get(world.path(execution))
+        failed = eventually(
+            lambda: (run := world.run(execution)).state.is_final() and run, "the flow fails"
+        )
+    finally:
+        world.stack.s3.start()
+
+    assert away.status_code == 503
+    assert away.headers["Retry-After"] == "5"
+    assert away.json()["code"] == "store_unavailable"
+    assert failed.state.type is StateType.FAILED
+    assert "StoreUnavailable" in (failed.state.message or "")
+    assert world.get(execution)["state"]["n"] == 2
+    world.resume(execution)
+    world.open_gates(execution, 2, 3)
+    ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
+    assert ended["state"] == {"n": 3, "attempts": [1, 1, 2]}
+
+
+def test_elapsed_seconds_do_not_count_a_pause(world: World) -> None:
+    execution = world.create("gated", to=2)
+    world.open_gates(execution, 1, 1)
+    world.until_saved(execution, 1)
+    pid = world.pid(execution)
+    world.pause(execution)
+
+    paused = world.get(execution)["elapsed_seconds"]
+    world.open_gates(execution, 1, 2)
+    world.until_process_ends(pid)
+    later = world.get(execution)
+
+    assert later["elapsed_seconds"] == paused > 0
+
+
+def test_the_service_ends_when_its_run_is_cancelled(
+    stack: Stack, prefect: SyncPrefectClient
+) -> None:
+    with service(stack, prefect) as (run, rest):
+        stack.run("prefect", "flow-run", "cancel", str(run.id))
+
+        eventually(lambda: prefect.read_flow_run(run.id).state.is_final(), "the service's run ends")
+        assert prefect.read_flow_run(run.id).state.name == "Cancelled"
+        with pytest.raises(httpx.ConnectError):
+            rest.get("/health")

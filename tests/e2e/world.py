@@ -1,0 +1,143 @@
+"""Executions on a real server, worker and S3 server, started over the REST service."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+
+from prefect_executions.local import Stack, free_ports
+from prefect_executions.log import Entry, ExecutionLog
+
+HERE = Path(__file__).parent
+PATIENCE = 60.0
+
+Answer = dict[str, Any]
+
+
+def eventually(look: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Wait for an event in another process: until `look` returns something true."""
+    deadline = monotonic() + patience
+    while not (seen := look()):
+        assert monotonic() < deadline, f"waited {patience:.0f} s in vain for: {what}"
+        sleep(0.05)
+    return seen
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and not merely unburied."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+class World:
+    """What the tests do to executions, and see of them."""
+
+    def __init__(self, stack: Stack, prefect: SyncPrefectClient, rest: httpx.Client) -> None:
+        self.stack = stack
+        self.prefect = prefect
+        self.rest = rest
+        self.data = Path(stack.env["EXECUTIONS_TEST_DATA"])
+
+    def create(self, deployment: str, **parameters: Any) -> Answer:
+        body = {"name": "test", "deployment": f"{deployment}/test", "parameters": parameters}
+        return self.ok(self.rest.post("/v1/execution", json=body), 201)
+
+    def get(self, execution: Answer) -> Answer:
+        return self.ok(self.rest.get(self.path(execution)), 200)
+
+    def pause(self, execution: Answer) -> Answer:
+        return self.ok(self.rest.post(self.path(execution, "/pause")), 202)
+
+    def resume(self, execution: Answer, checkpoint_id: str | None = None) -> Answer:
+        body = {"checkpoint_id": checkpoint_id}
+        return self.ok(self.rest.post(self.path(execution, "/resume"), json=body), 202)
+
+    def until(self, execution: Answer, what: str, holds: Callable[[Answer], bool]) -> Answer:
+        def look() -> Answer | None:
+            now = self.get(execution)
+            return now if holds(now) else None
+
+        found: Answer = eventually(look, what)
+        return found
+
+    def until_ended(self, execution: Answer) -> Answer:
+        return self.until(execution, "it ends", lambda e: e["status"] not in ("running", "paused"))
+
+    def until_saved(self, execution: Answer, n: int) -> Answer:
+        return self.until(execution, f"n = {n} is saved", lambda e: e["state"].get("n", 0) >= n)
+
+    def until_attempt(self, execution: Answer, attempt: int) -> Answer:
+        return self.until(
+            execution, f"attempt {attempt}", lambda e: e["prefect"]["attempt"] >= attempt
+        )
+
+    def open_gates(self, execution: Answer, attempt: int, *numbers: int) -> None:
+        for n in numbers:
+            (self.data / f"{execution['id']}.{attempt}.{n}.gate").touch()
+
+    def effects(self, execution: Answer) -> list[tuple[int, int, int]]:
+        """Attempt, number and process id of every step taken, in order."""
+        file = self.data / f"{execution['id']}.trace"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [tuple(map(int, line.split())) for line in lines]  # type: ignore[misc]
+
+    def run(self, execution: Answer) -> FlowRun:
+        return self.prefect.read_flow_run(UUID(execution["prefect"]["flow_run_id"]))
+
+    def pid(self, execution: Answer) -> int:
+        pid = self.run(execution).infrastructure_pid
+        assert pid is not None
+        return int(pid.rpartition(":")[2])
+
+    def until_process_ends(self, pid: int) -> None:
+        eventually(lambda: not is_alive(pid), f"process {pid} ends")
+
+    def log(self, execution: Answer) -> list[Entry]:
+        objects = self.stack.s3.objects(prefix="executions")
+        history = ExecutionLog(objects, execution["id"]).read(checkpoints=None)
+        return [history.entries[seq] for seq in sorted(history.entries)]
+
+    def keys(self, execution: Answer) -> list[str]:
+        objects = self.stack.s3.objects(prefix="executions")
+        return list(objects.scan(f"{execution['id'][-2:]}/{execution['id']}/"))
+
+    @staticmethod
+    def path(execution: Answer, rest: str = "") -> str:
+        return f"/v1/execution/{execution['id']}{rest}"
+
+    @staticmethod
+    def ok(response: httpx.Response, status: int) -> Any:
+        assert response.status_code == status, response.text
+        return response.json()
+
+
+@contextmanager
+def service(stack: Stack, prefect: SyncPrefectClient) -> Iterator[tuple[FlowRun, httpx.Client]]:
+    """The REST service as a run of its deployment."""
+    port = free_ports(1)
+    deployment = prefect.read_deployment_by_name("executions-service/test")
+    run = prefect.create_flow_run_from_deployment(deployment.id, parameters={"port": port})
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as rest:
+
+        def is_up() -> bool:
+            try:
+                return rest.get("/health").is_success
+            except httpx.TransportError:
+                return False
+
+        eventually(is_up, "the service answers")
+        yield run, rest
+
+
+def kill(pid: int) -> None:
+    """End a process at once, by SIGKILL."""
+    os.kill(pid, 9)
