@@ -142,8 +142,13 @@ class S3Server:
         probe = self.objects(tries=1, connect_timeout=1)
 
         def ready() -> bool:
+            key = f"ready-{secrets.token_hex(8)}"
             try:
                 probe.create_bucket()
+                # The gateway answers before the volumes do, which then looks like an error.
+                probe.create(key, b"ready")
+                probe.get([key])
+                probe.delete([key])
             except StoreUnavailable:
                 return False
             return True
@@ -152,7 +157,7 @@ class S3Server:
 
     def stop(self) -> None:
         """Stop it; the data stay."""
-        self._process.stop()
+        self._process.stop(patience=5)  # now and then it hangs here, with all its data on disk
 
     def kill(self) -> None:
         """Kill it; what was acknowledged stays."""

@@ -139,7 +139,7 @@ class Execution(BaseModel):
 
 
 _EXECUTION_ID = re.compile(r"exec_([0-9a-f]{32})")
-_CHECKPOINT_ID = re.compile(r"ckpt_(\d{6}|[1-9]\d{6,8})")
+_CHECKPOINT_ID = re.compile(r"ckpt_([0-9]{6}|[1-9][0-9]{6,8})")
 
 
 def execution_id(flow_run_id: UUID) -> str:

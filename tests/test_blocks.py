@@ -1,0 +1,134 @@
+"""The block types, as Prefect sees them."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+from prefect.blocks.core import Block
+from prefect.testing.standard_test_suites import BlockStandardTestSuite
+from prefect.utilities.dispatch import lookup_type
+from pydantic import ValidationError
+
+from prefect_executions.blocks import ExecutionStore, load_store
+from prefect_executions.errors import StoreNotFound, StoreUnavailable, UnsuitableStore
+from prefect_executions.local import S3Server, Stack
+from prefect_executions.s3 import S3Objects
+
+SECRET = "do not show this"
+
+
+class TestExecutionStore(BlockStandardTestSuite):
+    @pytest.fixture
+    def block(self) -> type[Block]:
+        return ExecutionStore
+
+
+def test_the_collection_entry_point_registers_the_blocks() -> None:
+    (point,) = entry_points(group="prefect.collections", name="prefect_executions")
+    module = point.load()
+
+    assert module.ExecutionStore is lookup_type(Block, "execution-store")
+
+
+def test_the_collection_imports_without_a_word() -> None:
+    """Prefect turns a failing import into one line, and the blocks are missing."""
+    code = "import prefect.plugins as p; bad = [v for v in p.load_prefect_collections().values() "
+    code += "if isinstance(v, Exception)]; assert not bad, bad"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_store_is_saved_and_loaded_with_its_secret(stack: Stack) -> None:
+    store = ExecutionStore.model_validate(
+        {"bucket": "a-bucket", "aws_access_key_id": "id", "aws_secret_access_key": SECRET}
+    )
+
+    store.save("kept", overwrite=True)
+    loaded = load_store("kept")
+
+    assert loaded.aws_secret_access_key is not None
+    assert loaded.aws_secret_access_key.get_secret_value() == SECRET
+
+
+def test_the_catalogue_shows_the_store(stack: Stack) -> None:
+    """As a user sees it who has just started the server: nothing was registered by hand."""
+    seen = stack.run("prefect", "block", "type", "inspect", "execution-store")
+
+    assert "Execution Store" in seen
+    assert "The S3 bucket" in seen
+
+
+def test_an_unknown_store_says_how_to_save_one(stack: Stack) -> None:
+    with pytest.raises(StoreNotFound, match=r"no Execution Store block 'nowhere'.*save"):
+        load_store("nowhere")
+
+
+def test_the_fields_reach_s3() -> None:
+    store = ExecutionStore.model_validate(
+        {
+            "bucket": "bucket",
+            "prefix": "a/b",
+            "region_name": "eu-central-1",
+            "endpoint_url": "http://localhost:1",
+            "aws_access_key_id": "id",
+            "aws_secret_access_key": SECRET,
+            "aws_session_token": "token",
+            "encryption": "aws:kms",
+            "kms_key_id": "key",
+            "path_style": True,
+        }
+    )
+
+    objects = store.objects()
+
+    assert objects == S3Objects(
+        bucket="bucket",
+        prefix="a/b",
+        region="eu-central-1",
+        endpoint="http://localhost:1",
+        access_key_id="id",
+        secret_access_key=SECRET,
+        session_token="token",
+        encryption="aws:kms",
+        kms_key_id="key",
+        path_style=True,
+    )
+    assert SECRET not in repr(store) + repr(objects) + store.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"bucket": "b"}, "bucket"),
+        ({"bucket": "bucket", "prefix": "/a"}, "prefix"),
+        ({"bucket": "bucket", "prefix": "a//b"}, "prefix"),
+        ({"bucket": "bucket", "endpoint_url": "localhost:9000"}, "endpoint_url"),
+        ({"bucket": "bucket", "aws_access_key_id": "id"}, "aws_secret_access_key"),
+        ({"bucket": "bucket", "kms_key_id": "key"}, "encryption"),
+        ({"bucket": "bucket", "encryption": "none"}, "encryption"),
+    ],
+)
+def test_a_wrong_field_is_named(wrong: dict[str, str], named: str) -> None:
+    with pytest.raises(ValidationError, match=named):
+        ExecutionStore.model_validate(wrong)
+
+
+def test_a_directory_bucket_is_refused() -> None:
+    with pytest.raises(UnsuitableStore, match="does not list its keys in order"):
+        ExecutionStore(bucket="name--use1-az4--x-s3").objects()
+
+
+def test_a_good_store_passes_its_check(s3_server: S3Server) -> None:
+    s3_server.store().check()
+
+
+def test_a_store_with_a_wrong_secret_is_refused(s3_server: S3Server) -> None:
+    store = ExecutionStore.model_validate(
+        s3_server.store().model_dump() | {"aws_secret_access_key": "wrong"}
+    )
+
+    with pytest.raises(StoreUnavailable, match="SignatureDoesNotMatch"):
+        store.check()

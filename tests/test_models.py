@@ -1,0 +1,113 @@
+"""Values and ids."""
+
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import ValidationError
+
+from prefect_executions.errors import CheckpointNotFound, ExecutionConflict, ExecutionNotFound
+from prefect_executions.models import (
+    Execution,
+    ExecutionConfig,
+    Status,
+    checkpoint_id,
+    checkpoint_seq,
+    execution_id,
+    flow_run_id,
+    require_open,
+    require_pausable,
+    require_resumable,
+)
+
+DOCUMENTED = (
+    "id name description agent_id task_type status state checkpoints config elapsed_seconds "
+    "started_at completed_at updated_at"
+)
+
+
+def test_the_execution_has_the_documented_fields_and_what_prefect_knows() -> None:
+    assert list(Execution.model_fields) == [*DOCUMENTED.split(), "prefect"]
+
+
+def test_the_config_has_the_documented_fields() -> None:
+    assert list(ExecutionConfig.model_fields) == [
+        "max_duration_seconds",
+        "checkpoint_interval_seconds",
+        "max_retries",
+        "retry_delay_seconds",
+    ]
+
+
+def test_an_executions_id_is_its_flow_runs() -> None:
+    run_id = uuid4()
+
+    assert execution_id(run_id) == f"exec_{run_id.hex}"
+    assert flow_run_id(execution_id(run_id)) == run_id
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "exec_", "exec_1", f"exec_{UUID(int=0)}", "EXEC_" + "0" * 32, "exec_" + "G" * 32]
+)
+def test_what_is_no_executions_id_names_no_execution(wrong: str) -> None:
+    with pytest.raises(ExecutionNotFound):
+        flow_run_id(wrong)
+
+
+@pytest.mark.parametrize(
+    ("seq", "name"), [(0, "ckpt_000000"), (42, "ckpt_000042"), (1_234_567, "ckpt_1234567")]
+)
+def test_a_checkpoints_id_is_its_number(seq: int, name: str) -> None:
+    assert checkpoint_id(seq) == name
+    assert checkpoint_seq("exec", name) == seq
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "42",
+        "ckpt_42",
+        "ckpt_0000042",
+        "ckpt_-00001",
+        "ckpt_\u0663\u0663\u0663\u0663\u0663\u0663",
+    ],
+)
+def test_what_is_no_checkpoints_id_names_no_checkpoint(wrong: str) -> None:
+    with pytest.raises(CheckpointNotFound):
+        checkpoint_seq("exec", wrong)
+
+
+@pytest.mark.parametrize(
+    ("require", "allowed"),
+    [
+        (require_pausable, {"running", "paused"}),
+        (require_resumable, {"paused", "failed", "terminated"}),
+        (require_open, {"running", "paused"}),
+    ],
+)
+def test_what_each_status_allows(require, allowed: set[str]) -> None:  # type: ignore[no-untyped-def]
+    for status in Status:
+        if status.value in allowed:
+            require("exec", status)
+        else:
+            with pytest.raises(ExecutionConflict, match=f"it is {status.value}"):
+                require("exec", status)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_duration_seconds": 0},
+        {"checkpoint_interval_seconds": float("nan")},
+        {"max_retries": -1},
+        {"max_retries": 1.5},
+        {"retry_delay_seconds": float("inf")},
+        {"max_retry": 1},
+    ],
+    ids=str,
+)
+def test_a_wrong_config_is_refused_with_the_field(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        ExecutionConfig.model_validate(wrong)
+
+    assert [error["loc"] for error in refusal.value.errors()] == [tuple(wrong)]

@@ -1,0 +1,158 @@
+"""What S3 does that other stores do not: conditions, encryption, errors, silence."""
+
+from uuid import uuid4
+
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
+from botocore.stub import ANY, Stubber
+
+from prefect_executions.errors import AlreadyExists, StoreUnavailable
+from prefect_executions.local import S3Server, free_ports
+from prefect_executions.s3 import S3Objects
+
+
+@pytest.fixture
+def stubbed() -> tuple[S3Objects, Stubber]:
+    """Objects whose requests the test answers: for what no server can be made to do."""
+    objects = S3Objects(
+        bucket="bucket",
+        prefix="p",
+        region="us-east-1",
+        access_key_id="id",
+        secret_access_key="secret",
+        encryption="aws:kms",
+        kms_key_id="key",
+        tries=3,
+    )
+    return objects, Stubber(objects._client)
+
+
+class _Body:
+    """An empty answer."""
+
+    def stream(self) -> list[bytes]:
+        return [b""]
+
+
+REQUEST = {
+    "Bucket": "bucket",
+    "Key": "p/a",
+    "Body": ANY,
+    "IfNoneMatch": "*",
+    "ServerSideEncryption": "aws:kms",
+    "SSEKMSKeyId": "key",
+}
+
+
+def test_every_creation_is_conditional_and_encrypted(stubbed: tuple[S3Objects, Stubber]) -> None:
+    objects, stub = stubbed
+    stub.add_response("put_object", {}, REQUEST)
+
+    with stub:
+        objects.create("a", b"data")
+
+    stub.assert_no_pending_responses()
+
+
+def test_a_conflict_is_tried_again_until_it_is_decided(stubbed: tuple[S3Objects, Stubber]) -> None:
+    """AWS answers 409 while another conditional write of the key is under way."""
+    objects, stub = stubbed
+    for code, status in [("ConditionalRequestConflict", 409)] * 2 + [("PreconditionFailed", 412)]:
+        stub.add_client_error("put_object", code, http_status_code=status)
+
+    with stub, pytest.raises(AlreadyExists):
+        objects.create("a", b"data")
+
+    stub.assert_no_pending_responses()
+
+
+def test_an_endless_conflict_is_given_up(stubbed: tuple[S3Objects, Stubber]) -> None:
+    objects, stub = stubbed
+    for _ in range(3):
+        stub.add_client_error("put_object", "ConditionalRequestConflict", http_status_code=409)
+
+    with stub, pytest.raises(StoreUnavailable, match="ConditionalRequestConflict"):
+        objects.create("a", b"data")
+
+
+def test_a_failed_deletion_is_no_success(stubbed: tuple[S3Objects, Stubber]) -> None:
+    objects, stub = stubbed
+    failure = {"Key": "p/a", "Code": "AccessDenied", "Message": "no"}
+    stub.add_response("delete_objects", {"Errors": [failure]})
+
+    with stub, pytest.raises(StoreUnavailable, match="AccessDenied"):
+        objects.delete(["a"])
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_what_may_pass_is_tried_again(moto_endpoint: str, status: int) -> None:
+    """By botocore, before anybody hears of it."""
+    objects = S3Objects(
+        bucket=f"bucket-{uuid4().hex}",
+        region="us-east-1",
+        endpoint=moto_endpoint,
+        access_key_id="any",
+        secret_access_key="any",
+        path_style=True,
+        tries=2,
+    )
+    objects.create_bucket()
+    failures = [status]
+
+    def fail_once(request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
+        if not failures:
+            return None
+        return AWSResponse(request.url, failures.pop(), HeadersDict(), _Body())
+
+    objects._client.meta.events.register("before-send.s3.PutObject", fail_once)
+
+    objects.create("a", b"data")
+
+    assert failures == []
+    assert objects.get(["a"]) == {"a": b"data"}
+
+
+def test_no_server_is_store_unavailable() -> None:
+    objects = S3Objects(
+        bucket="bucket",
+        region="us-east-1",
+        endpoint=f"http://127.0.0.1:{free_ports(1)}",
+        access_key_id="any",
+        secret_access_key="any",
+        tries=1,
+    )
+
+    for act in (
+        lambda: objects.create("a", b""),
+        lambda: objects.get(["a"]),
+        lambda: objects.get(["a", "b"]),
+        lambda: list(objects.scan("a")),
+        lambda: objects.delete(["a"]),
+    ):
+        with pytest.raises(StoreUnavailable, match="Could not connect"):
+            act()
+
+
+def test_no_bucket_is_store_unavailable(s3_server: S3Server) -> None:
+    store = s3_server.store().model_copy(update={"bucket": "elsewhere"})
+
+    with pytest.raises(StoreUnavailable, match="NoSuchBucket"):
+        store.objects().get(["a"])
+
+
+def test_acknowledged_objects_survive_the_kill_of_the_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    server = S3Server(tmp_path_factory.mktemp("killed") / "data")
+    server.start()
+    objects = server.objects()
+    try:
+        for number in range(200):
+            objects.create(f"a/{number:03d}", b"%d" % number)
+
+        server.kill()
+        server.start()
+
+        assert len(objects.get(f"a/{number:03d}" for number in range(200))) == 200
+    finally:
+        server.stop()
