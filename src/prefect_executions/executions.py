@@ -124,18 +124,17 @@ class Executions:
         """
         data = codec.dump(state)
         run = self._run(execution_id)
+        log = self._log(execution_id)
+        head = log.living_head()
         status = status_of(run)
         require_open(execution_id, status)
-        log = self._log(execution_id)
         while True:
-            head = log.head()
-            if head.deleted:
-                raise ExecutionNotFound(execution_id)
             try:
                 entry = log.checkpoint(head, data, label=label).entry
-            except Superseded:
-                continue  # an attempt began just now: this checkpoint comes after it
-            return _checkpoint(entry, state), status
+            except Superseded:  # an attempt began just now: this checkpoint comes after it
+                head = log.living_head()
+            else:
+                return _checkpoint(entry, state), status
 
     def pause(self, execution_id: str, *, reason: str | None = None) -> tuple[Execution, bool]:
         """Pause an execution: its process ends at its next checkpoint.
@@ -166,12 +165,11 @@ class Executions:
             ExecutionConflict: it runs, or has completed.
         """
         run = self._run(execution_id)
-        require_resumable(execution_id, status_of(run))
         log = self._log(execution_id)
+        log.living_head()
+        require_resumable(execution_id, status_of(run))
         if checkpoint_id is not None:
             log.rollback(checkpoint_seq(execution_id, checkpoint_id))
-        elif log.head().deleted:
-            raise ExecutionNotFound(execution_id)
         run = self.flow_runs.resume(run.id)
         return self._execution(run, log.read(checkpoints=100), states=True)
 

@@ -248,6 +248,17 @@ class ExecutionLog:
             raise ExecutionNotFound(self.execution_id)
         return self._head_at(newest, self._read(bases(newest)))
 
+    def living_head(self) -> Head:
+        """`head` of an execution that has not been deleted.
+
+        Raises:
+            ExecutionNotFound: there is no log, or it ends with the tombstone.
+        """
+        head = self.head()
+        if head.deleted:
+            raise ExecutionNotFound(self.execution_id)
+        return head
+
     def read(self, *, checkpoints: int | None) -> "History":
         """Load the head and the newest `checkpoints` (None: all), with what their states need.
 
@@ -339,7 +350,7 @@ class ExecutionLog:
             ExecutionNotFound: there is no log, or it has been deleted.
         """
         while True:
-            head = self._living_head()
+            head = self.living_head()
             admit()
             try:
                 return self._append(
@@ -376,7 +387,7 @@ class ExecutionLog:
             ExecutionNotFound: there is no log, or it has been deleted.
         """
         while True:
-            head = self._living_head()
+            head = self.living_head()
             if head.entry.kind is Kind.ROLLBACK and head.entry.source == to:
                 return head
             state = self.checkpoint_state(to)
@@ -436,12 +447,6 @@ class ExecutionLog:
         entry = self._read([newest]).get(newest)
         if entry is not None and entry.kind is not Kind.DELETED:
             self.objects.delete(self.objects.scan(self._key(None)))
-
-    def _living_head(self) -> Head:
-        head = self.head()
-        if head.deleted:
-            raise ExecutionNotFound(self.execution_id)
-        return head
 
     def _follow(self, head: Head) -> Head:
         """Move past what others have written after `head`, if this attempt may still write.

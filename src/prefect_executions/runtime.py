@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from prefect.client.orchestration import get_client
+from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -204,6 +205,10 @@ class Run(Generic[S]):
         """Leave if `check` says so. Without an answer go on: the log fences all the same."""
         try:
             check()
+        except Pause as leaving:
+            if leaving.state is None:  # the run was deleted, perhaps just before this process saved
+                self._log.sweep()
+            raise
         except PrefectUnavailable as silence:
             get_run_logger().warning("Could not ask Prefect for the run's state: %s", silence)
 

@@ -1,0 +1,454 @@
+"""Inside a run: flows called in this process, on a real Prefect server, their log in memory."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow, task
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import Pause
+from prefect.flow_runs import pause_flow_run
+from prefect.flows import Flow
+from prefect.states import Completed, Pending, Suspended
+from pydantic import BaseModel, PrivateAttr
+
+from prefect_executions import Run, execution
+from prefect_executions.blocks import ExecutionStore
+from prefect_executions.errors import NotAnExecution, StateError, StoreUnavailable
+from prefect_executions.local import Stack
+from prefect_executions.log import Entry, ExecutionLog
+from prefect_executions.models import ExecutionConfig, execution_id
+from prefect_executions.objects import MemoryObjects, Objects
+from prefect_executions.runtime import LOOK_BURST, StateType
+from stores import Counting, Fault, Faulty
+
+
+class MemoryStore(ExecutionStore):
+    """A store block whose objects a test gives."""
+
+    _block_type_slug = "memory-store"
+    _block_type_name = "Memory Store"
+
+    _objects: Objects = PrivateAttr()
+
+    @classmethod
+    def of(cls, objects: Objects) -> "MemoryStore":
+        store = cls(bucket="memory")
+        store._objects = objects
+        return store
+
+    def objects(self) -> Objects:
+        return self._objects
+
+
+class Count(BaseModel):
+    n: int = 0
+
+
+@pytest.fixture
+def objects(memory: MemoryObjects) -> Faulty:
+    return Faulty(Counting(memory))
+
+
+@pytest.fixture
+def store(objects: Faulty) -> MemoryStore:
+    return MemoryStore.of(objects)
+
+
+@pytest.fixture
+def prefect(stack: Stack) -> Any:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def entries_of(objects: Objects, run_id: str) -> list[Entry]:
+    history = ExecutionLog(objects, run_id).read(checkpoints=None)
+    return [history.entries[seq] for seq in sorted(history.entries)]
+
+
+def kinds(objects: Objects, run_id: str) -> list[str]:
+    return [entry.kind.value for entry in entries_of(objects, run_id)]
+
+
+def call(flow: Flow[Any, Any]) -> Any:
+    """Run a flow to its end, sync or async."""
+    return asyncio.run(flow()) if flow.isasync else flow()
+
+
+def both(store: MemoryStore, body: Callable[[Run[Count]], None]) -> list[Flow[Any, Any]]:
+    """The same flow, sync and async."""
+
+    @flow(name="sync")
+    @execution(state=Count, store=store)
+    def sync_flow() -> tuple[str, int]:
+        run = execution.current(Count)
+        body(run)
+        run.checkpoint(label="saved")
+        return run.id, run.state.n
+
+    @flow(name="async")
+    @execution(state=Count, store=store)
+    async def async_flow() -> tuple[str, int]:
+        run = execution.current(Count)
+        body(run)
+        await run.acheckpoint(label="saved")
+        return run.id, run.state.n
+
+    return [sync_flow, async_flow]
+
+
+def _add(run: Run[Count]) -> None:
+    run.state.n += 1
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["sync", "async"])
+def test_a_plain_call_is_an_execution(
+    stack: Stack, store: MemoryStore, objects: Faulty, index: int
+) -> None:
+    run_id, n = call(both(store, _add)[index])
+
+    assert n == 1
+    created, attempt, saved = entries_of(objects, run_id)
+    assert (created.kind, attempt.kind, saved.kind) == ("created", "attempt", "checkpoint")
+    assert created.meta is not None
+    assert created.meta["config"] == ExecutionConfig().model_dump()
+    assert (saved.label, saved.attempt) == ("saved", 1)
+
+
+def test_what_the_flow_leaves_is_saved_at_its_end(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    @flow
+    @execution(store=store)
+    def leaves() -> str:
+        run = execution.current()
+        run.state["answer"] = 42
+        return run.id
+
+    run_id = leaves()
+
+    assert ExecutionLog(objects, run_id).head().state == b'{"answer":42}'
+
+
+def test_what_did_not_change_costs_nothing_but_a_new_label_does(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    ids = []
+
+    @flow
+    @execution(store=store)
+    def repeats() -> str:
+        run = execution.current()
+        run.state["n"] = 1
+        ids.append(run.checkpoint(label="one"))
+        ids.append(run.checkpoint(label="one"))
+        ids.append(run.checkpoint())
+        ids.append(run.checkpoint(label="two"))
+        return run.id
+
+    run_id = repeats()
+
+    assert ids == ["ckpt_000002", "ckpt_000002", "ckpt_000002", "ckpt_000003"]
+    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint", "checkpoint"]
+
+
+def test_a_state_that_can_not_be_kept_fails_with_its_path(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    @flow
+    @execution(store=store)
+    def spoils() -> None:
+        run = execution.current()
+        run.state["fine"] = 1
+        run.checkpoint()
+        run.state["scores"] = [1.0, float("nan")]
+        run.checkpoint()
+
+    with pytest.raises(StateError, match=r"state\.scores\[1\]: is nan"):
+        spoils()
+
+
+def test_a_state_that_is_not_what_its_model_says_is_refused() -> None:
+    """It would be saved, and could never be loaded again."""
+    state = Count()
+    state.n = "three"  # type: ignore[assignment]
+
+    with pytest.raises(StateError, match="is not what its type says"):
+        StateType[Count](Count).dump(state)
+
+
+def test_a_state_that_does_not_fit_is_refused_with_its_path() -> None:
+    with pytest.raises(StateError, match=r"state\.n: does not fit Count: Input should be a valid"):
+        StateType[Count](Count).load(b'{"n": "three"}')
+
+
+@pytest.mark.parametrize("label", ["", "x" * 201])
+def test_a_wrong_label_is_refused(stack: Stack, store: MemoryStore, label: str) -> None:
+    @flow
+    @execution(store=store)
+    def labels() -> None:
+        execution.current().checkpoint(label=label)
+
+    with pytest.raises(ValueError, match=r"label: has \d+ characters; give 1 to 200"):
+        labels()
+
+
+def test_a_retry_of_the_flow_run_continues_from_the_checkpoint(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    seen = []
+
+    @flow(retries=1)
+    @execution(state=Count, store=store)
+    def fails_once() -> str:
+        run = execution.current(Count)
+        seen.append((run.attempt, run.state.n, run.resumed_from))
+        run.state.n += 1
+        run.checkpoint()
+        run.state.n += 100
+        if run.attempt == 1:
+            raise RuntimeError
+        return run.id
+
+    run_id = fails_once()
+
+    assert seen == [(1, 0, None), (2, 1, "ckpt_000002")]
+    assert ExecutionLog(objects, run_id).head().state == b'{"n":102}'
+
+
+def test_a_store_that_is_away_fails_the_flow(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    @flow
+    @execution(store=store)
+    def saves() -> None:
+        run = execution.current()
+        run.state["n"] = 1
+        objects.faults = [Fault.LOST]
+        run.checkpoint()
+
+    with pytest.raises(StoreUnavailable):
+        saves()
+
+
+def test_tasks_see_the_execution_of_their_flow(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    """Also in the threads of a task runner; their checkpoints come one after another."""
+
+    @task
+    def add(n: int) -> None:
+        run = execution.current()
+        run.state[str(n)] = n
+        run.checkpoint()
+
+    @flow
+    @execution(store=store)
+    def maps() -> str:
+        add.map(range(5)).wait()
+        return execution.current().id
+
+    run_id = maps()
+
+    assert len(entries_of(objects, run_id)) <= 2 + 5
+    assert len(ExecutionLog(objects, run_id).head().state) == len('{"0":0,"1":1,"2":2,"3":3,"4":4}')
+
+
+def test_a_subflow_is_an_execution_of_its_own(stack: Stack, store: MemoryStore) -> None:
+    @flow
+    @execution(store=store)
+    def inner() -> str:
+        return execution.current().id
+
+    @flow
+    @execution(store=store)
+    def outer() -> tuple[str, str, str]:
+        before = execution.current().id
+        return before, inner(), execution.current().id
+
+    before, other, after = outer()
+
+    assert before == after != other
+
+
+def test_a_blocking_pause_of_prefects_own_keeps_the_process(
+    stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
+) -> None:
+    """`pause_flow_run` gives the run a new Running state; no other process has taken it."""
+
+    @flow
+    @execution(state=Count, store=store)
+    def pauses() -> str:
+        run = execution.current(Count)
+        resume = threading.Thread(target=_resume_when_paused, args=(prefect, run.id))
+        resume.start()
+        pause_flow_run(timeout=30, poll_interval=1)
+        resume.join()
+        run.state.n = 1
+        run.checkpoint()
+        return run.id
+
+    run_id = pauses()
+
+    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint"]
+    assert prefect.read_flow_run(UUID(run_id[5:])).state.is_completed()  # type: ignore[union-attr]
+
+
+def _resume_when_paused(prefect: SyncPrefectClient, run_id: str) -> None:
+    while not prefect.read_flow_run(UUID(run_id[5:])).state.is_paused():  # type: ignore[union-attr]
+        threading.Event().wait(0.05)
+    prefect.resume_flow_run(UUID(run_id[5:]))
+
+
+def test_a_process_that_lost_its_run_does_not_report_its_failure(
+    stack: Stack, store: MemoryStore, prefect: SyncPrefectClient
+) -> None:
+    """What became of the run meanwhile stays."""
+    ids = []
+
+    @flow
+    @execution(store=store)
+    def loses() -> None:
+        run = execution.current()
+        ids.append(UUID(run.id[5:]))
+        prefect.set_flow_run_state(ids[0], Completed(message="by hand"), force=True)
+        raise RuntimeError("too late")
+
+    with pytest.raises(Pause):
+        loses()
+
+    state = prefect.read_flow_run(ids[0]).state
+    assert state is not None
+    assert (state.name, state.message) == ("Completed", "by hand")
+
+
+def test_a_deleted_flow_run_ends_its_process_without_a_trace(
+    stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
+) -> None:
+    """Deleted over REST, log and all, while the process was about to save."""
+
+    @flow
+    @execution(state=Count, store=store)
+    def survives() -> None:
+        run = execution.current(Count)
+        log = ExecutionLog(objects, run.id)
+        log.delete()
+        log.purge(tombstone=True)
+        prefect.delete_flow_run(UUID(run.id[5:]))
+        run.state.n = 1
+        run.checkpoint()
+        raise AssertionError("never reached")
+
+    with pytest.raises(Pause):
+        survives()
+
+    assert list(objects.scan("")) == []
+
+
+def test_in_a_tight_loop_prefect_is_not_asked_every_time(
+    stack: Stack, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    read = SyncPrefectClient.read_flow_run
+    monkeypatch.setattr(
+        SyncPrefectClient,
+        "read_flow_run",
+        lambda self, run_id: asked.append(run_id) or read(self, run_id),
+    )
+
+    @flow
+    @execution(state=Count, store=store)
+    def saves_often() -> None:
+        run = execution.current(Count)
+        asked.clear()
+        for n in range(300):
+            run.state.n = n
+            run.checkpoint()
+
+    saves_often()
+
+    assert LOOK_BURST <= len(asked) < 30
+
+
+@pytest.mark.parametrize(
+    "act", [execution.current, lambda: execution(lambda: None)()], ids=["current", "no flow"]
+)
+def test_outside_a_flow_there_is_no_execution(act: Callable[[], object]) -> None:
+    with pytest.raises(NotAnExecution, match="@flow"):
+        act()
+
+
+def test_the_order_of_the_decorators_is_checked() -> None:
+    with pytest.raises(TypeError, match="goes below `@flow`"):
+
+        @execution
+        @flow
+        def upside_down() -> None: ...
+
+
+def test_a_generator_is_no_execution() -> None:
+    with pytest.raises(TypeError, match="is a generator"):
+
+        @execution
+        def generates() -> Any:
+            yield 1
+
+
+def test_current_checks_the_type_of_the_state(stack: Stack, store: MemoryStore) -> None:
+    @flow
+    @execution(store=store)
+    def mistaken() -> None:
+        execution.current(Count)
+
+    with pytest.raises(TypeError, match="the state is a dict, no Count"):
+        mistaken()
+
+
+def test_the_flow_keeps_its_signature_and_its_file(store: MemoryStore) -> None:
+    @flow
+    @execution(store=store)
+    def greets(name: str, times: int = 2) -> str:
+        """Greet somebody."""
+        return name * times
+
+    assert list(greets.parameters.properties) == ["name", "times"]
+    assert greets.parameters.required == ["name"]
+    assert greets.description == "Greet somebody."
+    assert greets.fn.__module__ == __name__
+
+
+def test_a_run_suspended_while_its_process_starts_stays_suspended(
+    stack: Stack, prefect: SyncPrefectClient, tmp_path: Any
+) -> None:
+    """Prefect lets the process put Running over it; the process puts it back and leaves."""
+    stack.run("prefect", "--no-prompt", "deploy", "--all", cwd=_E2E)
+    deployment = prefect.read_deployment_by_name("counting/test")
+    run = prefect.create_flow_run_from_deployment(
+        deployment.id, parameters={"to": 3}, state=Pending(name="held")
+    )
+    prefect.set_flow_run_state(run.id, Suspended(message="not now"), force=True)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect.engine"],
+        env={**os.environ, **stack.env, "PREFECT__FLOW_RUN_ID": str(run.id)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    state = prefect.read_flow_run(run.id).state
+    assert done.returncode == 0, done.stderr
+    assert state is not None
+    assert (state.name, state.message) == ("Suspended", "not now")
+    objects = stack.s3.objects(prefix="executions")
+    assert list(objects.scan(f"{run.id.hex[-2:]}/{execution_id(run.id)}/")) == []
+
+
+_E2E = os.path.join(os.path.dirname(__file__), "e2e")

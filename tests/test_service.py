@@ -1,0 +1,561 @@
+"""The REST service: routes, refusals, keys. Its Prefect is real; its store is in memory."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.states import Cancelled, Completed, Running
+
+from prefect_executions.errors import ExecutionError, StoreUnavailable
+from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import FlowRuns
+from prefect_executions.local import Stack, free_ports
+from prefect_executions.log import ExecutionLog
+from prefect_executions.objects import MemoryObjects
+from prefect_executions.service import create_app
+from prefect_executions.service.problems import PROBLEMS
+from prefect_executions.service.server import serve
+
+KEY = "a key"
+LIMIT = 100_000
+
+
+class Away(MemoryObjects):
+    """A store that can be taken away."""
+
+    away = False
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreUnavailable("do this", "it is away")
+
+    def create(self, key: str, data: bytes) -> None:
+        self._check()
+        super().create(key, data)
+
+    def get(self, keys: Iterable[str]) -> dict[str, bytes]:
+        self._check()
+        return super().get(keys)
+
+    def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
+        self._check()
+        return super().scan(prefix, limit=limit)
+
+
+@flow
+def nothing(n: int) -> None:
+    """A deployment needs a flow; no worker takes it."""
+
+
+@pytest.fixture
+def store() -> Away:
+    return Away()
+
+
+@pytest.fixture
+def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def rest(store: Away, prefect: SyncPrefectClient) -> Iterator[TestClient]:
+    executions = Executions(store, FlowRuns(prefect, wait=lambda _: None))
+    app = create_app(executions, api_key=KEY, max_body_bytes=LIMIT)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with TestClient(app, headers=headers, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def deployment(prefect: SyncPrefectClient) -> str:
+    """The name of a deployment that no worker looks at."""
+    flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
+    schema = nothing.parameters.model_dump_for_openapi()
+    created = prefect.create_deployment(
+        flow_id, "idle", parameter_openapi_schema=schema, enforce_parameter_schema=True
+    )
+    return str(created)
+
+
+@pytest.fixture
+def execution(rest: TestClient, deployment: str) -> dict[str, Any]:
+    """An execution whose flow run no worker takes."""
+    body = {
+        "name": "a task",
+        "description": "What it is for",
+        "agent_id": "agent 7",
+        "task_type": "research",
+        "deployment": deployment,
+        "parameters": {"n": 1},
+        "state": {"found": []},
+        "config": {"max_retries": 2},
+    }
+    answer = rest.post("/v1/execution", json=body)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["Location"].endswith(f"/v1/execution/{answer.json()['id']}")
+    return dict(answer.json())
+
+
+def path(execution: dict[str, Any], rest: str = "") -> str:
+    return f"/v1/execution/{execution['id']}{rest}"
+
+
+def run_id(execution: dict[str, Any]) -> str:
+    return str(execution["prefect"]["flow_run_id"])
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = dict(answer.json())
+    assert problem["status"] == status
+    assert problem["code"] == code
+    assert problem["detail"]
+    return problem
+
+
+def assert_field(answer: httpx.Response, code: str, field: str) -> None:
+    problem = assert_problem(answer, 422, code)
+    assert field in [error["field"] for error in problem["errors"]]
+
+
+def test_a_new_execution_has_what_was_asked_for(
+    execution: dict[str, Any], rest: TestClient, prefect: SyncPrefectClient
+) -> None:
+    got = rest.get(path(execution)).json()
+
+    assert got == execution | {"elapsed_seconds": 0.0}
+    assert got["name"] == "a task"
+    assert got["description"] == "What it is for"
+    assert got["agent_id"] == "agent 7"
+    assert got["task_type"] == "research"
+    assert got["status"] == "running"
+    assert got["state"] == {"found": []}
+    assert got["checkpoints"] == []
+    assert got["config"]["max_retries"] == 2
+    assert got["started_at"] is None
+    assert got["completed_at"] is None
+    assert got["updated_at"].endswith("Z")
+    run = prefect.read_flow_run(run_id(execution))  # type: ignore[arg-type]
+    assert run.name == "a task"
+    assert set(run.tags) == {"execution", "agent:agent 7", "task-type:research"}
+    assert run.state_name == "Scheduled"
+
+
+def test_checkpoints_are_saved_by_hand_and_listed_newest_first(
+    execution: dict[str, Any], rest: TestClient
+) -> None:
+    for n in range(3):
+        answer = rest.put(
+            path(execution, "/checkpoint"), json={"state": {"n": n}, "label": f"number {n}"}
+        )
+        assert answer.status_code == 201
+        assert answer.json()["status"] == "running"
+        assert answer.json()["checkpoint"]["id"] == f"ckpt_{n + 1:06d}"
+
+    got = rest.get(path(execution)).json()
+
+    assert got["state"] == {"n": 2}
+    assert [(c["id"], c["label"], c["state"]) for c in got["checkpoints"]] == [
+        ("ckpt_000003", "number 2", {"n": 2}),
+        ("ckpt_000002", "number 1", {"n": 1}),
+        ("ckpt_000001", "number 0", {"n": 0}),
+    ]
+    assert [c["size"] for c in got["checkpoints"]] == [len(b'{"n":0}')] * 3
+
+
+@pytest.mark.parametrize(
+    ("query", "count"), [("none", 0), ("0", 0), ("2", 2), ("all", 5), ("100", 5)]
+)
+def test_get_takes_how_many_checkpoints(
+    execution: dict[str, Any], rest: TestClient, query: str, count: int
+) -> None:
+    for n in range(5):
+        rest.put(path(execution, "/checkpoint"), json={"state": n})
+
+    got = rest.get(path(execution), params={"checkpoints": query, "states": False}).json()
+
+    assert [c["id"] for c in got["checkpoints"]] == [f"ckpt_{5 - n:06d}" for n in range(count)]
+    assert {c["state"] for c in got["checkpoints"]} <= {None}
+
+
+def test_pause_twice_is_202_and_200(execution: dict[str, Any], rest: TestClient) -> None:
+    first = rest.post(path(execution, "/pause"), json={"reason": "to look"})
+    second = rest.post(path(execution, "/pause"))
+
+    assert (first.status_code, first.json()["status"]) == (202, "paused")
+    assert (second.status_code, second.json()["status"]) == (200, "paused")
+
+
+def test_pause_has_no_end_of_its_own(
+    execution: dict[str, Any], rest: TestClient, prefect: SyncPrefectClient
+) -> None:
+    rest.post(path(execution, "/pause"), json={"reason": "to look"})
+
+    state = prefect.read_flow_run(run_id(execution)).state  # type: ignore[arg-type]
+
+    assert state is not None
+    assert state.state_details.pause_timeout is None
+    assert state.message == "to look"
+
+
+def test_resume_rolls_back(execution: dict[str, Any], rest: TestClient, store: Away) -> None:
+    for n in range(3):
+        rest.put(path(execution, "/checkpoint"), json={"state": n})
+    rest.post(path(execution, "/pause"))
+
+    answer = rest.post(path(execution, "/resume"), json={"checkpoint_id": "ckpt_000002"})
+
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "running"
+    assert answer.json()["state"] == 1
+    assert ExecutionLog(store, execution["id"]).head().entry.source == 2
+
+
+def test_resume_starts_over(execution: dict[str, Any], rest: TestClient) -> None:
+    rest.put(path(execution, "/checkpoint"), json={"state": 1})
+    rest.post(path(execution, "/pause"))
+
+    answer = rest.post(path(execution, "/resume"), json={"checkpoint_id": "ckpt_000000"})
+
+    assert answer.json()["state"] == {"found": []}
+
+
+def test_a_terminated_execution_can_be_resumed(
+    execution: dict[str, Any], rest: TestClient, prefect: SyncPrefectClient
+) -> None:
+    prefect.set_flow_run_state(run_id(execution), Cancelled(), force=True)
+    assert rest.get(path(execution)).json()["status"] == "terminated"
+
+    assert rest.post(path(execution, "/resume")).json()["status"] == "running"
+
+
+def test_a_deleted_execution_is_gone(
+    execution: dict[str, Any], rest: TestClient, store: Away
+) -> None:
+    answer = rest.delete(path(execution))
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert list(store.scan("")) == []
+    for again in (rest.get(path(execution)), rest.delete(path(execution))):
+        assert_problem(again, 404, "execution_not_found")
+
+
+def test_a_half_done_deletion_is_continued(
+    execution: dict[str, Any], rest: TestClient, store: Away, prefect: SyncPrefectClient
+) -> None:
+    """Here whoever deleted died after Prefect had forgotten the run."""
+    ExecutionLog(store, execution["id"]).delete()
+    prefect.delete_flow_run(run_id(execution))  # type: ignore[arg-type]
+
+    assert rest.delete(path(execution)).status_code == 204
+    assert list(store.scan("")) == []
+
+
+def test_deletion_of_a_process_that_does_not_end_is_202(
+    execution: dict[str, Any],
+    rest: TestClient,
+    prefect: SyncPrefectClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("prefect_executions.executions.DELETE_PATIENCE", 0.1)
+    prefect.set_flow_run_state(run_id(execution), Running(), force=True)
+
+    assert rest.delete(path(execution)).status_code == 202
+    assert_problem(rest.get(path(execution)), 404, "execution_not_found")
+
+    prefect.set_flow_run_state(run_id(execution), Cancelled(), force=True)
+    assert rest.delete(path(execution)).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("method", "tail", "body"),
+    [
+        ("GET", "", None),
+        ("PUT", "/checkpoint", {"state": 1}),
+        ("POST", "/pause", None),
+        ("POST", "/resume", None),
+        ("DELETE", "", None),
+    ],
+)
+@pytest.mark.parametrize("unknown", [f"exec_{uuid4().hex}", "exec_1", "nothing", "%00"])
+def test_an_unknown_execution_is_404(
+    rest: TestClient, method: str, tail: str, body: Any, unknown: str
+) -> None:
+    answer = rest.request(method, f"/v1/execution/{unknown}{tail}", json=body)
+
+    assert_problem(answer, 404, "execution_not_found")
+
+
+def test_a_flow_run_that_is_no_execution_is_404_and_left_alone(
+    rest: TestClient, prefect: SyncPrefectClient
+) -> None:
+    run = prefect.create_flow_run(nothing, parameters={"n": 1})
+    foreign = f"/v1/execution/exec_{run.id.hex}"
+
+    for answer in (
+        rest.get(foreign),
+        rest.put(f"{foreign}/checkpoint", json={"state": 1}),
+        rest.post(f"{foreign}/pause"),
+        rest.post(f"{foreign}/resume"),
+        rest.delete(foreign),
+    ):
+        assert_problem(answer, 404, "execution_not_found")
+    assert prefect.read_flow_run(run.id).state_id == run.state_id
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "x" * 201}, "name"),
+        ({"name": None}, "name"),
+        ({"description": 1}, "description"),
+        ({"deployment": None}, "deployment"),
+        ({"parameters": []}, "parameters"),
+        ({"config": {"max_retries": -1}}, "config.max_retries"),
+        ({"config": {"unknown": 1}}, "config.unknown"),
+        ({"surplus": 1}, "surplus"),
+    ],
+    ids=str,
+)
+def test_a_wrong_field_is_named(
+    rest: TestClient, deployment: str, store: Away, wrong: dict[str, Any], field: str
+) -> None:
+    body = {"name": "a task", "deployment": deployment, "parameters": {"n": 1}} | wrong
+
+    answer = rest.post("/v1/execution", json=body)
+
+    assert_field(answer, "request_invalid", field)
+    assert list(store.scan("")) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"state": {"scores": [1, NaN]}}', "state.scores[1]"),
+        ('{"state": {"far": 1e999}}', "state.far"),
+        ('{"state": {"a": "\\ud800"}}', "state.a"),
+        ('{"state": 123456789012345678901}', "state"),
+        (f'{{"state": {"[" * 300}{"]" * 300}}}', "state" + "[0]" * 251),
+    ],
+    ids=["NaN", "infinity", "surrogate", "long integer", "deep"],
+)
+def test_a_state_that_can_not_be_kept_is_refused_with_its_path(
+    execution: dict[str, Any], rest: TestClient, body: str, field: str
+) -> None:
+    answer = rest.put(
+        path(execution, "/checkpoint"),
+        content=body,
+        headers={"content-type": "application/json"},
+    )
+
+    assert_field(answer, "state_invalid", field)
+    assert rest.get(path(execution)).json() == execution
+
+
+@pytest.mark.parametrize("body", ["", "{", "nonsense", "[1]", '"text"', "\x00", "{}"])
+def test_bad_json_is_422(execution: dict[str, Any], rest: TestClient, body: str) -> None:
+    answer = rest.put(
+        path(execution, "/checkpoint"),
+        content=body,
+        headers={"content-type": "application/json"},
+    )
+
+    assert_problem(answer, 422, "request_invalid")
+
+
+def test_bytes_that_are_no_text_are_refused(execution: dict[str, Any], rest: TestClient) -> None:
+    answer = rest.put(
+        path(execution, "/checkpoint"),
+        content=b'{"state": "\xff"}',
+        headers={"content-type": "application/json"},
+    )
+
+    assert answer.status_code in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_unknown_deployment_is_422(rest: TestClient, store: Away) -> None:
+    for unknown in ("no/such", "nothing", str(uuid4()), "a/b/c"):
+        answer = rest.post("/v1/execution", json={"name": "a", "deployment": unknown})
+
+        assert_field(answer, "deployment_not_found", "deployment")
+    assert list(store.scan("")) == []
+
+
+@pytest.mark.parametrize("parameters", [{}, {"n": "many"}, {"n": 1, "m": 1e308 * 10}])
+def test_wrong_parameters_are_422(
+    rest: TestClient, deployment: str, store: Away, parameters: dict[str, Any]
+) -> None:
+    body = {"name": "a", "deployment": deployment, "parameters": parameters}
+
+    answer = rest.post(
+        "/v1/execution",
+        content=json.dumps(body),
+        headers={"content-type": "application/json"},
+    )
+
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["field"].startswith("parameters")
+    assert list(store.scan("")) == []
+
+
+def test_an_unknown_checkpoint_is_404_and_changes_nothing(
+    execution: dict[str, Any], rest: TestClient
+) -> None:
+    rest.post(path(execution, "/pause"))
+    before = rest.get(path(execution)).json()
+
+    for unknown in ("ckpt_000099", "ckpt_1", "nothing", ""):
+        answer = rest.post(path(execution, "/resume"), json={"checkpoint_id": unknown})
+
+        assert_problem(answer, 404, "checkpoint_not_found")
+    assert rest.get(path(execution)).json() == before
+
+
+def test_resume_of_a_running_one_is_409(execution: dict[str, Any], rest: TestClient) -> None:
+    rest.put(path(execution, "/checkpoint"), json={"state": 1})
+    before = rest.get(path(execution)).json()
+
+    for body in ({}, {"checkpoint_id": "ckpt_000001"}):
+        assert_problem(rest.post(path(execution, "/resume"), json=body), 409, "status_conflict")
+    assert rest.get(path(execution)).json() == before
+
+
+def test_of_an_ended_one_everything_is_409(
+    execution: dict[str, Any], rest: TestClient, prefect: SyncPrefectClient
+) -> None:
+    prefect.set_flow_run_state(run_id(execution), Completed(), force=True)
+    before = rest.get(path(execution)).json()
+
+    for answer in (
+        rest.post(path(execution, "/pause")),
+        rest.post(path(execution, "/resume")),
+        rest.put(path(execution, "/checkpoint"), json={"state": 1}),
+    ):
+        assert_problem(answer, 409, "status_conflict")
+    assert rest.get(path(execution)).json() == before
+
+
+def test_a_body_over_the_limit_is_413(execution: dict[str, Any], rest: TestClient) -> None:
+    body = json.dumps({"state": "x" * LIMIT}).encode()
+    before = rest.get(path(execution)).json()
+
+    for content in (body, iter([body[: LIMIT // 2], body[LIMIT // 2 :]])):
+        answer = rest.put(path(execution, "/checkpoint"), content=content)
+
+        assert_problem(answer, 413, "body_too_large")
+    assert rest.get(path(execution)).json() == before
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Authorization": "Bearer wrong"}, {"Authorization": KEY}, {"x-api-key": "wrong"}],
+    ids=str,
+)
+def test_without_the_key_nothing_is_told(rest: TestClient, headers: dict[str, str]) -> None:
+    del rest.headers["Authorization"]
+
+    for method, url in [("GET", "/v1/execution/exec_1"), ("POST", "/v1/execution")]:
+        answer = rest.request(method, url, headers=headers)
+        assert_problem(answer, 401, "unauthorized")
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_the_key_also_goes_in_a_header_of_its_own(rest: TestClient) -> None:
+    del rest.headers["Authorization"]
+
+    answer = rest.get("/v1/execution/exec_1", headers={"x-api-key": KEY})
+
+    assert_problem(answer, 404, "execution_not_found")
+
+
+def test_health_needs_no_key(rest: TestClient) -> None:
+    del rest.headers["Authorization"]
+
+    assert rest.get("/health").json() == {"status": "ok"}
+
+
+def test_unknown_routes_and_methods_are_problems_too(rest: TestClient) -> None:
+    assert_problem(rest.get("/nothing"), 404, "not_found")
+    assert_problem(rest.patch("/v1/execution/exec_1"), 405, "method_not_allowed")
+
+
+def test_without_the_store_it_is_503(
+    execution: dict[str, Any], rest: TestClient, deployment: str, store: Away
+) -> None:
+    store.away = True
+    new = {"name": "a", "deployment": deployment, "parameters": {"n": 1}}
+
+    for answer in (
+        rest.get(path(execution)),
+        rest.put(path(execution, "/checkpoint"), json={"state": 1}),
+        rest.post(path(execution, "/pause")),
+        rest.delete(path(execution)),
+        rest.post("/v1/execution", json=new),
+    ):
+        assert_problem(answer, 503, "store_unavailable")
+        assert answer.headers["Retry-After"] == "5"
+    store.away = False
+    assert rest.get(path(execution)).json() == execution
+
+
+def test_an_execution_that_could_not_be_created_leaves_no_flow_run(
+    rest: TestClient, deployment: str, store: Away, prefect: SyncPrefectClient
+) -> None:
+    store.away = True
+
+    rest.post("/v1/execution", json={"name": "a", "deployment": deployment, "parameters": {"n": 1}})
+
+    runs = prefect.read_flow_runs(limit=200)
+    assert [run for run in runs if str(run.deployment_id) == deployment] == []
+
+
+def test_without_prefect_it_is_503(memory: MemoryObjects) -> None:
+    nowhere = SyncPrefectClient(f"http://127.0.0.1:{free_ports(1)}/api")
+    app = create_app(Executions(memory, FlowRuns(nowhere)), api_key=None)
+
+    with TestClient(app, raise_server_exceptions=False) as rest:
+        answer = rest.get(f"/v1/execution/exec_{uuid4().hex}")
+
+    assert_problem(answer, 503, "prefect_unavailable")
+    assert answer.headers["Retry-After"] == "5"
+
+
+def test_what_nobody_expected_is_a_problem_without_details(
+    rest: TestClient, execution: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(Executions, "get", fail)
+
+    problem = assert_problem(rest.get(path(execution)), 500, "internal")
+
+    assert "a secret" not in json.dumps(problem)
+
+
+def test_every_error_that_can_reach_a_route_has_a_code() -> None:
+    never = {"Superseded", "NotAnExecution", "StoreError", "StoreNotFound", "AlreadyExists"}
+    never |= {"UnsuitableStore"}
+    below = {kind.__name__ for kind in _descendants(ExecutionError)}
+
+    assert {kind.__name__ for kind in PROBLEMS} == below - never
+
+
+def _descendants(kind: type) -> set[type]:
+    return {kind for sub in kind.__subclasses__() for kind in {sub, *_descendants(sub)}}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_without_a_key_it_only_listens_on_loopback(host: str) -> None:
+    with pytest.raises(ValueError, match=r"host: .* can be reached by others"):
+        serve(host=host, port=1)
