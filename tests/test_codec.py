@@ -1,5 +1,6 @@
 """State to bytes and back."""
 
+import hashlib
 import math
 import random
 from datetime import UTC, datetime
@@ -98,6 +99,19 @@ def test_a_change_makes_the_new_state_of_the_old(
         change = codec.delta(base, data)
 
         assert codec.apply(base, change, len(data)) == data
+
+
+@pytest.mark.parametrize("same", [0, 1, 65_535, 65_536, 200_000])
+@pytest.mark.parametrize("more", [0, 1, 70_000])
+def test_a_digest_continued_is_the_digest(same: int, more: int) -> None:
+    base = b"a" * 200_000
+    data = base[:same] + b"b" * more
+
+    continued = codec.Digest(data, codec.Digest(base), same)
+    again = codec.Digest(data + b"c", continued, len(data))
+
+    assert continued.hex == hashlib.sha256(data).hexdigest()
+    assert again.hex == hashlib.sha256(data + b"c").hexdigest()
 
 
 @given(st.binary(max_size=2000))

@@ -1,5 +1,6 @@
 """State to bytes and back: strict JSON, and the change against an earlier state."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from prefect_executions.errors import StateError
 type_of_json = "None, bool, int, float, str, list and dict with str keys"
 
 _LEVEL = 3
+_MARK = 64 << 10  # bytes between the places that a digest can be started from
 _CONTEXT = 64 << 10  # how much around a change serves as its dictionary
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 
@@ -151,6 +153,28 @@ def apply(base: bytes, change: Delta, size: int) -> bytes:
     decompressor = zstandard.ZstdDecompressor(dict_data=_dictionary(base[slice(*change.window)]))
     middle = _decompress(decompressor, change.payload, size - change.prefix - change.suffix)
     return base[: change.prefix] + middle + base[len(base) - change.suffix :]
+
+
+class Digest:
+    """The SHA-256 of some bytes, which that of bytes with the same beginning can start from.
+
+    Hashing a large state takes longer than all else that a checkpoint does to it; of a state that
+    only grows at its end, the new end is hashed.
+
+    Args:
+        data: The bytes.
+        like: The digest of other bytes.
+        prefix: How many bytes at the beginning are the same in both.
+    """
+
+    def __init__(self, data: bytes, like: "Digest | None" = None, prefix: int = 0) -> None:
+        self._marks: list[hashlib._Hash] = like._marks[: prefix // _MARK] if like else []
+        digest = self._marks[-1].copy() if self._marks else hashlib.sha256()
+        for start in range(len(self._marks) * _MARK, len(data), _MARK):
+            digest.update(data[start : start + _MARK])
+            if start + _MARK <= len(data):
+                self._marks.append(digest.copy())
+        self.hex = digest.hexdigest()
 
 
 def compress(data: bytes) -> bytes:

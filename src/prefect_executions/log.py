@@ -22,7 +22,6 @@ Every entry but the tombstone carries a state: an attempt or a roll-back that of
 continues from, a few bytes as a delta. So the head alone tells where to continue.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -181,11 +180,20 @@ class Head:
 
 
 class _Link:
-    """One entry in a chain of deltas, and its state once it has been made."""
+    """One entry in a chain of deltas, and its state once it has been made.
 
-    def __init__(self, entry: Entry, state: bytes | None = None) -> None:
+    Args:
+        entry: The entry.
+        state: Its state, where that is known.
+        digest: The state's digest, where that is known.
+    """
+
+    def __init__(
+        self, entry: Entry, state: bytes | None = None, digest: codec.Digest | None = None
+    ) -> None:
         self.entry = entry
-        self._state = state
+        self.digest = digest
+        self._state = state if state is not None and len(state) <= _KEEP_DECODED else None
 
     def state(self, chain: dict[int, "_Link"]) -> bytes:
         """The state of this entry as JSON; kept unless it is large.
@@ -324,7 +332,7 @@ class ExecutionLog:
             raise ExecutionNotFound(self.execution_id) from missing  # just being deleted
         except ValueError as error:
             raise CorruptEntry(key, f"its payload is damaged ({error}).") from error
-        if hashlib.sha256(state).hexdigest() != entry.sha256:
+        if codec.Digest(state).hex != entry.sha256:
             raise CorruptEntry(key, "its state has another SHA-256 than was written.")
         return Head(entry, state, chain)
 
@@ -499,11 +507,10 @@ class ExecutionLog:
             source=source,
             meta=meta,
         )
-        entry = _encode(entry, state, chain)
+        entry, digest = _encode(entry, state, chain)
         self._create(entry)
         kept = {number: chain[number] for number in bases(seq)[1:] if number in chain}
-        link = _Link(entry, state if len(state) <= _KEEP_DECODED else None)
-        return Head(entry, state, {seq: link, **kept})
+        return Head(entry, state, {seq: _Link(entry, state, digest), **kept})
 
     def _create(self, entry: Entry) -> None:
         key = self._key(entry.seq)
@@ -562,24 +569,32 @@ class History:
         return {seq: _Link(entry) for seq, entry in self.entries.items()}
 
 
-def _encode(entry: Entry, state: bytes, chain: dict[int, _Link]) -> Entry:
+def _encode(entry: Entry, state: bytes, chain: dict[int, _Link]) -> tuple[Entry, codec.Digest]:
     """The entry with its state, as the change against its base where that is worth it."""
-    entry = replace(entry, size=len(state), sha256=hashlib.sha256(state).hexdigest())
-    base = entry.seq & (entry.seq - 1)
-    if entry.seq == 0 or base not in chain:
-        return replace(entry, payload=codec.compress(state))
-    change = codec.delta(chain[base].state(chain), state)
+    base = chain.get(entry.seq & (entry.seq - 1)) if entry.seq else None
+    if base is None:
+        digest = codec.Digest(state)
+        return _standing_alone(entry, state, digest, codec.compress(state)), digest
+    change = codec.delta(base.state(chain), state)
+    digest = codec.Digest(state, base.digest, change.prefix)
     if _TRY_FULL * len(change.payload) > len(state):
         full = codec.compress(state)
         if 2 * len(change.payload) >= len(full):
-            return replace(entry, payload=full)
-    return replace(
+            return _standing_alone(entry, state, digest, full), digest
+    encoded = replace(
         entry,
-        base=base,
+        base=base.entry.seq,
         keep=(change.prefix, change.suffix),
         window=change.window,
+        size=len(state),
+        sha256=digest.hex,
         payload=change.payload,
     )
+    return encoded, digest
+
+
+def _standing_alone(entry: Entry, state: bytes, digest: codec.Digest, payload: bytes) -> Entry:
+    return replace(entry, size=len(state), sha256=digest.hex, payload=payload)
 
 
 def _whole_milliseconds(time: datetime) -> datetime:

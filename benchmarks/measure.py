@@ -1,0 +1,79 @@
+"""How things are measured: alternating with their baseline, and counted at the socket."""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter, sleep
+
+from prefect_executions.s3 import S3Objects
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table.
+
+    Args:
+        name: What was measured.
+        value: The measured value.
+        unit: Its unit.
+        baseline: What it is compared with.
+        ratio: The value over the baseline's, or None where the value speaks for itself.
+        goal: The most that the ratio (or the value) should be.
+    """
+
+    name: str
+    value: float
+    unit: str
+    baseline: str = ""
+    ratio: float | None = None
+    goal: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met; None without one."""
+        if self.goal is None:
+            return None
+        return (self.value if self.ratio is None else self.ratio) <= self.goal
+
+
+def alternating(
+    one: Callable[[int], object],
+    other: Callable[[int], object],
+    rounds: int,
+    *,
+    prepare: Callable[[int], object] = lambda _: None,
+) -> tuple[float, float]:
+    """The median seconds of two things done in turn, so that both meet the same machine."""
+    times: tuple[list[float], list[float]] = ([], [])
+    gc.collect()
+    for index in range(rounds):
+        prepare(index)
+        order = ((0, one), (1, other)) if index % 2 else ((1, other), (0, one))
+        for which, act in order:
+            start = perf_counter()
+            act(index)
+            times[which].append(perf_counter() - start)
+    return median(times[0]), median(times[1])
+
+
+class Requests:
+    """Counts the requests that a store sends, of every kind, repeated ones too."""
+
+    def __init__(self, objects: S3Objects) -> None:
+        self.sent: list[str] = []
+        objects._client.meta.events.register("before-send.s3", self._count)
+
+    def _count(self, event_name: str = "", **_: object) -> None:
+        self.sent.append(event_name.rpartition(".")[2])
+
+    def during(self, act: Callable[[], object]) -> list[str]:
+        """What is sent while `act` runs."""
+        self.sent.clear()
+        act()
+        return list(self.sent)
+
+
+def delay(objects: S3Objects, seconds: float) -> None:
+    """Let each request take so much longer, as it does over a network."""
+    objects._client.meta.events.register("before-send.s3", lambda **_: sleep(seconds))

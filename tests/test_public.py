@@ -1,0 +1,51 @@
+"""What the package promises to those who import it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import prefect_executions
+
+ROOT = Path(__file__).parent.parent
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_exports_are_sorted_and_there() -> None:
+    names = prefect_executions.__all__
+
+    assert names == sorted(names)
+    assert all(hasattr(prefect_executions, name) for name in names)
+
+
+def test_an_import_loads_neither_the_service_nor_s3() -> None:
+    code = "import sys, prefect_executions; print(*sys.modules)"
+
+    loaded = set(_run("-c", code).stdout.split())
+
+    assert "prefect_executions.runtime" in loaded
+    assert loaded.isdisjoint({"fastapi", "uvicorn", "boto3", "botocore", "pytest"})
+
+
+def test_the_types_are_those_that_users_see() -> None:
+    done = _run("-m", "mypy", "tests/typing/api.py")
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_changelog_speaks_of_this_version() -> None:
+    versions = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+    assert versions[0] == "Unreleased" or versions[0] == prefect_executions.__version__
+
+
+def test_no_private_module_of_prefect_is_imported() -> None:
+    private = re.compile(r"(from|import) prefect(\.\w+)*\._")
+
+    for file in (ROOT / "src").rglob("*.py"):
+        assert not private.search(file.read_text()), file
