@@ -1,11 +1,13 @@
 """Inside a run: flows called in this process, on a real Prefect server, their log in memory."""
 
 import asyncio
+import inspect
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +18,7 @@ from prefect.exceptions import Pause
 from prefect.flow_runs import pause_flow_run
 from prefect.flows import Flow
 from prefect.states import Completed, Pending, Suspended
+from prefect.utilities.hashing import file_hash
 from pydantic import BaseModel, PrivateAttr
 
 from prefect_executions import Run, execution
@@ -410,6 +413,54 @@ def test_current_checks_the_type_of_the_state(stack: Stack, store: MemoryStore) 
         mistaken()
 
 
+def test_prefect_finds_the_flow_where_it_was_written() -> None:
+    """For `.serve` and `.deploy`, and for the version, which is the hash of the file."""
+    sys.path.insert(0, _E2E)
+    import tasks  # noqa: PLC0415
+
+    for decorated in (tasks.counting, tasks.counting_async):
+        assert inspect.getsourcefile(decorated.fn) == tasks.__file__
+        assert decorated.fn.__globals__ is vars(tasks)
+        assert decorated.version == file_hash(tasks.__file__)
+    assert tasks.counting_async.isasync
+
+
+def test_a_script_can_serve_its_executions(stack: Stack, tmp_path: Path) -> None:
+    """The entrypoint names the script, and its annotations may be strings."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from __future__ import annotations\n"
+        "from prefect import flow\n"
+        "from prefect_executions import execution\n"
+        "from pydantic import BaseModel\n"
+        "class Topic(BaseModel):\n"
+        "    name: str\n"
+        "@flow\n"
+        "@execution\n"
+        "def research(topic: Topic, depth: int = 1) -> str:\n"
+        "    return topic.name\n"
+        "if __name__ == '__main__':\n"
+        "    print(research.to_deployment('served').entrypoint)\n"
+        "    print(research({'name': 'bees'}))\n"
+    )
+
+    lines = stack.run("python", str(script), cwd=tmp_path).splitlines()
+
+    assert lines == [f"{script.name}:research", "bees"]
+
+
+def test_a_traceback_shows_the_flow(store: MemoryStore) -> None:
+    @execution(store=store)
+    def fails() -> None: ...
+
+    with pytest.raises(NotAnExecution) as failure:
+        fails()
+
+    frame = failure.traceback[1]
+    assert frame.path == Path(__file__)
+    assert "def fails()" in str(frame.statement)
+
+
 def test_the_flow_keeps_its_signature_and_its_file(store: MemoryStore) -> None:
     @flow
     @execution(store=store)
@@ -421,6 +472,7 @@ def test_the_flow_keeps_its_signature_and_its_file(store: MemoryStore) -> None:
     assert greets.parameters.required == ["name"]
     assert greets.description == "Greet somebody."
     assert greets.fn.__module__ == __name__
+    assert greets.fn.__qualname__.endswith("greets")
 
 
 def test_a_run_suspended_while_its_process_starts_stays_suspended(

@@ -285,7 +285,7 @@ def test_deletion_of_a_process_that_does_not_end_is_202(
         ("DELETE", "", None),
     ],
 )
-@pytest.mark.parametrize("unknown", [f"exec_{uuid4().hex}", "exec_1", "nothing", "%00"])
+@pytest.mark.parametrize("unknown", [f"exec_{7:032x}", "exec_1", "nothing", "%00"])
 def test_an_unknown_execution_is_404(
     rest: TestClient, method: str, tail: str, body: Any, unknown: str
 ) -> None:

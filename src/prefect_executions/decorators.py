@@ -1,17 +1,24 @@
 """`@execution`: what makes a Prefect flow a durable execution."""
 
-import asyncio
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from types import FunctionType
+from typing import Any, ParamSpec, TypeVar, overload
 
 from prefect.flows import Flow
 
 from prefect_executions.blocks import ExecutionStore, load_store
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.objects import Objects
-from prefect_executions.runtime import Run, StateType, current_run, entered, open_run
+from prefect_executions.runtime import (
+    Run,
+    StateType,
+    current_run,
+    open_run,
+    run_async,
+    run_sync,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,9 +56,10 @@ class _Execution:
                 default the block that `PREFECT_INTEGRATIONS_EXECUTIONS_STORE` names.
         """
         state_type: StateType[Any] = StateType(state)
+        config = ExecutionConfig()
 
         def decorate(fn: Callable[P, R]) -> Callable[P, R]:
-            return _decorate(fn, state_type, lambda: _objects(store))
+            return _decorate(fn, lambda: open_run(lambda: _objects(store), state_type, config))
 
         return decorate if fn is None else decorate(fn)
 
@@ -79,48 +87,43 @@ class _Execution:
 execution = _Execution()
 
 
-def _decorate(
-    fn: Callable[P, R], state_type: StateType[Any], objects: Callable[[], Objects]
-) -> Callable[P, R]:
+def _decorate(fn: Callable[P, R], begin: Callable[[], Run[Any]]) -> Callable[P, R]:
     if isinstance(fn, Flow):
         raise TypeError("`@execution` goes below `@flow`: it wraps the function, not the flow")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise TypeError(f"{fn.__name__!r} is a generator, which can't be an execution")
-    config = ExecutionConfig()
+    drive_sync, drive_async = run_sync, run_async  # in the closure: see `_in_place_of`
+    is_async: bool = inspect.iscoroutinefunction(fn)
+    if is_async:
 
-    if inspect.iscoroutinefunction(fn):
+        async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return await drive_async(begin, fn, args, kwargs)
 
-        @wraps(fn)
-        async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-            run = await asyncio.to_thread(open_run, objects, state_type, config)
-            try:
-                with entered(run):
-                    result = await fn(*args, **kwargs)
-                await asyncio.to_thread(run.finish)
-            except Exception:
-                await asyncio.to_thread(run.disown)
-                raise
-            finally:
-                run.close()
-            return result
+        return _in_place_of(fn, call_async)
 
-        return cast("Callable[P, R]", run_async)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+        return drive_sync(begin, fn, args, kwargs)
 
-    @wraps(fn)
-    def run_sync(*args: P.args, **kwargs: P.kwargs) -> R:
-        run = open_run(objects, state_type, config)
-        try:
-            with entered(run):
-                result = fn(*args, **kwargs)
-            run.finish()
-        except Exception:
-            run.disown()
-            raise
-        finally:
-            run.close()
-        return result
+    return _in_place_of(fn, call)
 
-    return run_sync
+
+def _in_place_of(fn: Callable[P, R], call: Any) -> Callable[P, R]:
+    """`call`, as if it had been written where `fn` was.
+
+    Prefect asks a flow's function for its file (the entrypoint of `.serve` and `.deploy`, the
+    version) and for its globals (annotations that are strings), and does not look through
+    `functools.wraps`. In a traceback it is the line where the function is defined. Its globals
+    being the function's, `call` may use nothing but its closure.
+    """
+    original: Any = inspect.unwrap(fn)
+    code = call.__code__.replace(
+        co_filename=original.__code__.co_filename,
+        co_firstlineno=original.__code__.co_firstlineno,
+        co_name=original.__code__.co_name,
+        co_qualname=original.__code__.co_qualname,
+    )
+    placed: Any = FunctionType(code, original.__globals__, closure=call.__closure__)
+    return wraps(fn)(placed)
 
 
 def _objects(store: str | ExecutionStore | None) -> Objects:

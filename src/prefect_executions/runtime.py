@@ -34,6 +34,7 @@ from prefect_executions.models import (
 )
 from prefect_executions.objects import Objects
 
+R = TypeVar("R")
 S = TypeVar("S")
 
 LOOK_SECONDS = 1.0  # how often checkpoints ask Prefect whether the run is still theirs, on average
@@ -223,7 +224,7 @@ class Run(Generic[S]):
 
     def close(self) -> None:
         """Let go of what the run holds."""
-        self._looker.shutdown(cancel_futures=True)
+        self._looker.shutdown(wait=False, cancel_futures=True)
         self._resources.close()
 
 
@@ -277,9 +278,45 @@ def open_run(
     return run
 
 
+def run_sync(
+    begin: Callable[[], Run[Any]], fn: Callable[..., R], args: Any, kwargs: dict[str, Any]
+) -> R:
+    """Call a flow's function as an attempt of its execution."""
+    run = begin()
+    try:
+        with _entered(run):
+            result = fn(*args, **kwargs)
+        run.finish()
+    except Exception:
+        run.disown()
+        raise
+    finally:
+        run.close()
+    return result
+
+
+async def run_async(
+    begin: Callable[[], Run[Any]],
+    fn: Callable[..., Any],
+    args: Any,
+    kwargs: dict[str, Any],
+) -> Any:
+    """`run_sync` for an async function: what blocks is done in threads."""
+    run = await asyncio.to_thread(begin)
+    try:
+        with _entered(run):
+            result = await fn(*args, **kwargs)
+        await asyncio.to_thread(run.finish)
+    except Exception:
+        await asyncio.to_thread(run.disown)
+        raise
+    finally:
+        run.close()
+    return result
+
+
 @contextmanager
-def entered(run: Run[Any]) -> Iterator[None]:
-    """Make `run` the current execution of the body."""
+def _entered(run: Run[Any]) -> Iterator[None]:
     token = _current.set(run)
     try:
         yield
