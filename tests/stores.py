@@ -56,7 +56,9 @@ class Faulty:
 
     def create(self, key: str, data: bytes) -> None:
         if self.meanwhile:
+            planned, self.faults = self.faults, []  # they are not for the others
             self.meanwhile.pop()()
+            self.faults = planned
         fault = self.faults.pop() if self.faults else Fault.NONE
         if fault is Fault.LOST:
             raise StoreUnavailable("write", "connection reset")

@@ -179,6 +179,8 @@ class LogMachine(RuleBasedStateMachine):
         history = self.log.read(checkpoints=None)
         assert_linear([history.entries[seq] for seq in sorted(history.entries)])
         assert history.head.entry == newest.entry
+        checkpoints = [entry.sha256 for entry in history.checkpoints()]
+        assert len(checkpoints) == len(set(checkpoints))  # every state is new: none is doubled
         assert newest.state == history.state(newest.entry.continues_from)
         for seq, state in self.acknowledged.items():
             assert history.state(seq) == state
