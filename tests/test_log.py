@@ -2,6 +2,7 @@
 
 import json
 from math import log2
+from zlib import crc32
 
 import pytest
 
@@ -10,6 +11,7 @@ from prefect_executions.errors import (
     AlreadyExists,
     CheckpointNotFound,
     CorruptEntry,
+    ExecutionDeleted,
     ExecutionNotFound,
     StoreUnavailable,
     Superseded,
@@ -74,6 +76,7 @@ def test_an_entry_is_a_line_of_json_and_the_payload(log: ExecutionLog, store: Co
         "codec": "zstd",
         "size": len(_state(1)),
         "sha256": head.entry.sha256,
+        "crc32": f"{crc32(payload, crc32(line.rpartition(b',')[0] + b'}')):08x}",
     }
     assert payload == head.entry.payload
 
@@ -153,7 +156,21 @@ def test_history_reaches_past_entries_of_other_kinds(log: ExecutionLog) -> None:
         "number 2",
     ]
     assert len(log.read(checkpoints=None).checkpoints()) == 3
+    assert len(log.read(checkpoints=99).checkpoints()) == 3
     assert log.read(checkpoints=0).head.state == _state(3)
+
+
+def test_history_of_a_log_full_of_attempts_takes_few_rounds(
+    log: ExecutionLog, store: Counting
+) -> None:
+    """A flow that crashes whenever it starts makes such a log."""
+    _filled(log, 3)
+    for _ in range(500):
+        log.attempt()
+    store.forget()
+
+    assert len(log.read(checkpoints=1).checkpoints()) == 1
+    assert len(store.rounds) <= log2(500) + 2
 
 
 def test_a_wholly_new_state_is_written_in_full(log: ExecutionLog) -> None:
@@ -378,20 +395,66 @@ def test_after_doubt_the_next_checkpoint_is_saved(memory: MemoryObjects, fault: 
     assert head.entry.seq == {Fault.LOST: 5, Fault.ANSWER_LOST: 6}[fault]
 
 
-@pytest.mark.parametrize("at", [0, 5, 40, 200, -1])
-def test_a_damaged_byte_is_noticed(memory: MemoryObjects, at: int) -> None:
+def test_a_damaged_bit_is_noticed(memory: MemoryObjects) -> None:
+    """Wherever it is, in the header or in the payload."""
     log = ExecutionLog(memory, ID)
     _filled(log, 3)
     key = next(memory.scan(""))
-    data = bytearray(memory.get([key])[key])
-    data[at] ^= 0x55
-    memory.delete([key])
-    memory.create(key, bytes(data))
+    data = memory.get([key])[key]
 
-    with pytest.raises(CorruptEntry) as damage:
+    for at in range(len(data)):
+        damaged = bytearray(data)
+        damaged[at] ^= 1 << at % 8
+        memory.delete([key])
+        memory.create(key, bytes(damaged))
+        with pytest.raises(CorruptEntry) as damage:
+            log.head()
+        assert damage.value.key == key
+
+
+def test_an_entry_in_the_place_of_another_is_noticed(memory: MemoryObjects) -> None:
+    log = ExecutionLog(memory, ID)
+    _filled(log, 3)
+    first, second = list(memory.scan(""))[:2]
+    data = memory.get([second])[second]
+    memory.delete([first])
+    memory.create(first, data)
+
+    with pytest.raises(CorruptEntry, match="it is entry 3"):
         log.head()
 
-    assert damage.value.key == key
+
+def test_a_process_far_behind_reads_no_more_than_it_needs(
+    log: ExecutionLog, store: Counting
+) -> None:
+    old = _filled(log, 1)
+    head = log.attempt()
+    for number in range(300):
+        head = log.checkpoint(head, _state(number))
+    store.forget()
+
+    with pytest.raises(Superseded):
+        log.checkpoint(old, _state(4))
+
+    assert sum(store.rounds) <= 2
+
+
+def test_a_process_behind_a_purged_log_soon_meets_the_tombstone(
+    log: ExecutionLog, store: Counting
+) -> None:
+    """What it writes before that lies behind the tombstone, and goes with it."""
+    old = _filled(log, 3)
+    log.checkpoint(log.head(), _state(9))
+    log.delete()
+    log.purge(tombstone=False)
+
+    behind = log.checkpoint(old, _state(4))
+    with pytest.raises(ExecutionDeleted):
+        log.checkpoint(behind, _state(5))
+
+    assert log.head().deleted
+    log.purge(tombstone=True)
+    assert list(store.scan("")) == []
 
 
 def test_a_missing_base_is_noticed(memory: MemoryObjects) -> None:

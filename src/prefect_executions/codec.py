@@ -15,6 +15,7 @@ type_of_json = "None, bool, int, float, str, list and dict with str keys"
 _LEVEL = 3
 _MARK = 64 << 10  # bytes between the places that a digest can be started from
 _CONTEXT = 64 << 10  # how much around a change serves as its dictionary
+MAX_DEPTH = 200  # what pydantic's JSON parser goes down to
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 
 
@@ -55,29 +56,33 @@ def _is_plain(value: Any) -> bool:
     integers. It also writes tuples, enums, dates, UUIDs and dataclasses, and NaN as null: for these
     this one flat pass looks, since it costs a third of decoding the result and comparing it.
     """
-    rest = [value]
-    pop, extend = rest.pop, rest.extend
-    while rest:
-        item = pop()
-        kind = type(item)
-        if kind is str:
-            continue
-        if kind is dict:
-            extend(item.values())
-        elif kind is list:
-            extend(item)
-        elif kind is float:
-            if not math.isfinite(item):
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is str:
+                continue
+            if kind is dict:
+                below.extend(item.values())
+            elif kind is list:
+                below.extend(item)
+            elif kind is float:
+                if not math.isfinite(item):
+                    return False
+            elif kind is not int and kind is not bool and item is not None:
                 return False
-        elif kind is not int and kind is not bool and item is not None:
-            return False
-    return True
+        if not below:
+            return True
+        level = below
+    return False
 
 
 def _explain(value: Any, path: str, depth: int = 0) -> None:
     """Raise `StateError` for the first part of `value` that can't be kept, if there is one."""
-    if depth > 250:
-        raise StateError(path, "is nested deeper than 250 levels, or contains itself.")
+    if depth > MAX_DEPTH:
+        problem = f"is nested deeper than {MAX_DEPTH} levels, or contains itself."
+        raise StateError(f"{path[:100]}…", problem)
     kind = type(value)
     if value is None or kind is bool:
         return

@@ -2,6 +2,7 @@
 
     ExecutionError
     ├── ExecutionNotFound            no execution has this id
+    │   └── ExecutionDeleted         it has been deleted, or is being deleted
     ├── CheckpointNotFound           the execution has no such checkpoint
     ├── DeploymentNotFound           create named a deployment that Prefect does not know
     ├── ParametersError              the deployment's flow does not take these parameters
@@ -36,6 +37,10 @@ class ExecutionNotFound(ExecutionError):
 
     def __str__(self) -> str:
         return f"There is no execution {self.execution_id!r}."
+
+
+class ExecutionDeleted(ExecutionNotFound):
+    """The execution has been deleted; of its log the tombstone may be left."""
 
 
 class CheckpointNotFound(ExecutionError):

@@ -242,7 +242,7 @@ class Executions:
             prefect=PrefectRun(
                 flow_run_id=run.id,
                 state_name=state_of(run).name or state_of(run).type.value,
-                deployment_id=run.deployment_id,
+                deployment=run.deployment_id,
                 attempt=head.entry.attempt,
                 url=url_for(run),
             ),

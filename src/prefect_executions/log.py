@@ -29,13 +29,16 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 from uuid import uuid4
+from zlib import crc32
 
 from prefect_executions import codec
 from prefect_executions.errors import (
     AlreadyExists,
     CheckpointNotFound,
     CorruptEntry,
+    ExecutionDeleted,
     ExecutionNotFound,
+    StoreUnavailable,
     Superseded,
 )
 from prefect_executions.models import checkpoint_id
@@ -44,6 +47,7 @@ from prefect_executions.objects import Objects
 FORMAT = 1
 MAX_SEQ = 999_999_999
 _KEEP_DECODED = 4 << 20  # a larger state is made again from the entries when it is a base
+_TRIES = 200  # how often a writer makes room for others before it gives up
 _TRY_FULL = 16  # a delta under 1/16 of its state is taken without trying how small the full one is
 
 
@@ -122,7 +126,8 @@ class Entry:
                 "size": self.size,
                 "sha256": self.sha256,
             }
-        return codec.dump(header, at="entry") + b"\n" + self.payload
+        line = _checked(codec.dump(header, at="entry"), self.payload)
+        return line + b"\n" + self.payload
 
     @classmethod
     def from_bytes(cls, data: bytes, *, key: str) -> "Entry":
@@ -135,12 +140,12 @@ class Entry:
         try:
             header = codec.load(line)
             version, method = header["v"], header.get("codec", "zstd")
-            if not all(type(header.get(name, 0)) is int for name in ("seq", "attempt", "size")):
-                raise ValueError("a number is none")
             if version != FORMAT or method != "zstd":
                 raise CorruptEntry(
                     key, f"format {version}, codec {method!r}; this version reads format {FORMAT}."
                 )
+            if line != _checked(line.rpartition(b",")[0] + b"}", payload):
+                raise ValueError("the checksum is another")
             return cls(
                 seq=header["seq"],
                 kind=Kind(header["kind"]),
@@ -264,7 +269,7 @@ class ExecutionLog:
         """
         head = self.head()
         if head.deleted:
-            raise ExecutionNotFound(self.execution_id)
+            raise ExecutionDeleted(self.execution_id)
         return head
 
     def read(self, *, checkpoints: int | None) -> "History":
@@ -283,11 +288,11 @@ class ExecutionLog:
         oldest = newest + 1
         missing = newest if checkpoints is None else checkpoints
         while True:
-            fetch_to = max(0, oldest - max(missing, 1))
+            fetch_to = max(0, oldest - max(missing, newest + 1 - oldest, 1))
             wanted = {0}.union(*(bases(seq) for seq in range(fetch_to, oldest)))
             entries |= self._read(wanted - entries.keys())
             oldest = fetch_to
-            history = History(self, self._head_at(newest, entries), entries, oldest)
+            history = History(self, self._head_at(newest, entries), entries, oldest, checkpoints)
             missing = 0 if checkpoints is None else checkpoints - len(history.checkpoints())
             if missing <= 0 or oldest == 0 or history.head.deleted:
                 return history
@@ -312,12 +317,12 @@ class ExecutionLog:
     def _read(self, seqs: Iterable[int]) -> dict[int, Entry]:
         keys = {self._key(seq): seq for seq in seqs}
         found = self.objects.get(keys)
-        return {keys[key]: Entry.from_bytes(data, key=key) for key, data in found.items()}
+        return {keys[key]: _entry(key, keys[key], data) for key, data in found.items()}
 
     def _head_at(self, seq: int, entries: dict[int, Entry]) -> Head:
         entry = entries.get(seq)
-        if entry is None:  # deleted between the LIST and the GET
-            raise ExecutionNotFound(self.execution_id)
+        if entry is None:  # between the LIST and the GET
+            raise ExecutionDeleted(self.execution_id)
         if entry.kind is Kind.DELETED:
             return Head(entry, b"", {})
         return self._decoded(entry, {n: _Link(entries[n]) for n in bases(seq) if n in entries})
@@ -329,7 +334,7 @@ class ExecutionLog:
         except KeyError as missing:
             if self.objects.get([self._key(0)]):
                 raise CorruptEntry(key, f"its base, entry {missing}, is missing.") from missing
-            raise ExecutionNotFound(self.execution_id) from missing  # just being deleted
+            raise ExecutionDeleted(self.execution_id) from missing
         except ValueError as error:
             raise CorruptEntry(key, f"its payload is damaged ({error}).") from error
         if codec.Digest(state).hex != entry.sha256:
@@ -357,7 +362,7 @@ class ExecutionLog:
         Raises:
             ExecutionNotFound: there is no log, or it has been deleted.
         """
-        while True:
+        for _ in range(_TRIES):
             head = self.living_head()
             admit()
             try:
@@ -370,6 +375,7 @@ class ExecutionLog:
                 )
             except AlreadyExists:
                 continue
+        raise self._too_busy("begin an attempt")
 
     def checkpoint(self, head: Head, state: bytes, *, label: str | None = None) -> Head:
         """Append a checkpoint after `head`, as the attempt of `head`: one PUT and nothing else.
@@ -379,13 +385,15 @@ class ExecutionLog:
         Raises:
             Superseded: a later attempt or a roll-back is in the log; nothing was written.
             ExecutionNotFound: the execution has been deleted; nothing was written.
-            StoreUnavailable: whether the checkpoint was saved is not known.
+            StoreUnavailable: whether the checkpoint was saved is not known; or others save so
+                quickly that this one did not find a place.
         """
-        while True:
+        for _ in range(_TRIES):
             try:
                 return self._append(head, Kind.CHECKPOINT, state, label=label)
             except AlreadyExists:
                 head = self._follow(head)
+        raise self._too_busy("save a checkpoint")
 
     def rollback(self, to: int) -> Head:
         """Let the next attempt continue from entry `to`, and fence the attempt that runs now.
@@ -394,15 +402,15 @@ class ExecutionLog:
             CheckpointNotFound: `to` is no checkpoint of this execution, nor 0.
             ExecutionNotFound: there is no log, or it has been deleted.
         """
-        while True:
-            head = self.living_head()
+        head, state = self.living_head(), self.checkpoint_state(to)
+        for _ in range(_TRIES):
             if head.entry.kind is Kind.ROLLBACK and head.entry.source == to:
                 return head
-            state = self.checkpoint_state(to)
             try:
                 return self._append(head, Kind.ROLLBACK, state, source=to)
             except AlreadyExists:
-                continue
+                head = self.living_head()
+        raise self._too_busy("roll back")
 
     def delete(self) -> None:
         """Write the tombstone: from then on nobody can extend the history. Idempotent.
@@ -456,6 +464,9 @@ class ExecutionLog:
         if entry is not None and entry.kind is not Kind.DELETED:
             self.objects.delete(self.objects.scan(self._key(None)))
 
+    def _too_busy(self, operation: str) -> StoreUnavailable:
+        return StoreUnavailable(operation, f"others write to {self.execution_id!r} all the time")
+
     def _follow(self, head: Head) -> Head:
         """Move past what others have written after `head`, if this attempt may still write.
 
@@ -463,21 +474,29 @@ class ExecutionLog:
             Superseded: an attempt or a roll-back is among it.
             ExecutionNotFound: the tombstone is among it.
         """
-        newest = self._newest()
-        if newest is None or newest <= head.entry.seq:
-            raise ExecutionNotFound(self.execution_id)
-        entries = self._read(range(head.entry.seq + 1, newest + 1))
-        for entry in sorted(entries.values(), key=lambda entry: entry.seq):
-            if entry.kind is Kind.DELETED:
-                raise ExecutionNotFound(self.execution_id)
-            if entry.kind is not Kind.CHECKPOINT:
-                raise Superseded(
-                    self.execution_id, head.entry.attempt, f"{entry.kind} in entry {entry.seq}"
-                )
+        # The next entry first: to a process that comes back after long it mostly says enough.
+        entries = self._read([head.entry.seq + 1])
+        self._require_open(head, entries)
+        newest = self._newest() or 0
+        entries |= self._read(range(head.entry.seq + 2, newest + 1))
+        self._require_open(head, entries)
+        if newest not in entries:
+            raise ExecutionDeleted(self.execution_id)
         chain = dict(head.chain) | {seq: _Link(entry) for seq, entry in entries.items()}
         return self._decoded(
             entries[newest], {seq: chain[seq] for seq in bases(newest) if seq in chain}
         )
+
+    def _require_open(self, head: Head, later: dict[int, Entry]) -> None:
+        """Check that the attempt of `head` may write after these entries."""
+        for seq, entry in sorted(later.items()):
+            if entry.kind is Kind.DELETED:
+                raise ExecutionDeleted(self.execution_id)
+            if entry.kind is not Kind.CHECKPOINT:
+                by = f"{entry.kind} in entry {seq}"
+                raise Superseded(self.execution_id, head.entry.attempt, by)
+        if not later:
+            raise ExecutionDeleted(self.execution_id)
 
     def _append(
         self,
@@ -529,12 +548,21 @@ class ExecutionLog:
 
 @dataclass(frozen=True)
 class History:
-    """The head, entries before it down to number `oldest`, and what their states are made from."""
+    """The head, entries before it, and what their states are made from.
+
+    Args:
+        log: Whose history it is.
+        head: Its head.
+        entries: By their numbers: all down to `oldest`, and the bases of these.
+        oldest: See `entries`.
+        wanted: How many checkpoints were asked for; None for all.
+    """
 
     log: ExecutionLog
     head: Head
     entries: dict[int, Entry]
     oldest: int
+    wanted: int | None
 
     @property
     def created(self) -> Entry:
@@ -549,12 +577,13 @@ class History:
             raise ExecutionNotFound(self.log.execution_id) from None
 
     def checkpoints(self) -> list[Entry]:
-        """The checkpoints among the entries, newest first."""
-        return [
+        """The checkpoints that were asked for, newest first."""
+        found = [
             entry
             for seq, entry in sorted(self.entries.items(), reverse=True)
             if seq >= self.oldest and entry.kind is Kind.CHECKPOINT
         ]
+        return found[: self.wanted]
 
     def state(self, seq: int) -> bytes:
         """The state in force after an entry, as JSON.
@@ -595,6 +624,19 @@ def _encode(entry: Entry, state: bytes, chain: dict[int, _Link]) -> tuple[Entry,
 
 def _standing_alone(entry: Entry, state: bytes, digest: codec.Digest, payload: bytes) -> Entry:
     return replace(entry, size=len(state), sha256=digest.hex, payload=payload)
+
+
+def _checked(line: bytes, payload: bytes) -> bytes:
+    """A header with the CRC-32 of itself and the payload as its last field."""
+    return b'%s,"crc32":"%08x"}' % (line[:-1], crc32(payload, crc32(line)))
+
+
+def _entry(key: str, seq: int, data: bytes) -> Entry:
+    """Read an entry, which must be the one of its key, on a base that leads to 0."""
+    entry = Entry.from_bytes(data, key=key)
+    if entry.seq != seq or entry.base not in (None, seq & (seq - 1)):
+        raise CorruptEntry(key, f"it is entry {entry.seq} on base {entry.base}.")
+    return entry
 
 
 def _whole_milliseconds(time: datetime) -> datetime:

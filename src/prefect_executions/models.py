@@ -114,7 +114,7 @@ class PrefectRun(BaseModel):
 
     flow_run_id: UUID = Field(description="The flow run that the execution is.")
     state_name: str = Field(description="Prefect's name of its state.")
-    deployment_id: UUID | None = Field(description="The deployment that runs it.")
+    deployment: UUID | None = Field(description="The id of the deployment that runs it.")
     attempt: int = Field(description="How many processes have begun to run it.")
     url: str | None = Field(description="Its page in the Prefect UI.")
 
