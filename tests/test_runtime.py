@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,13 +18,15 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import Pause
 from prefect.flow_runs import pause_flow_run
 from prefect.flows import Flow
-from prefect.states import Completed, Pending, Suspended
+from prefect.states import Cancelled, Completed, Pending, Suspended
 from prefect.utilities.hashing import file_hash
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 
 from prefect_executions import Run, execution
 from prefect_executions.blocks import ExecutionStore
 from prefect_executions.errors import NotAnExecution, StateError, StoreUnavailable
+from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
 from prefect_executions.log import Entry, ExecutionLog
 from prefect_executions.models import ExecutionConfig, execution_id
@@ -184,6 +187,80 @@ def test_a_state_that_is_not_what_its_model_says_is_refused() -> None:
 
     with pytest.raises(StateError, match="is not what its type says"):
         StateType[Count](Count).dump(state)
+
+
+class Base(BaseModel):
+    a: int = 0
+
+
+class Derived(Base):
+    b: int = 0
+
+
+class Odd(BaseModel):
+    aliased: int = Field(0, alias="other")
+    hidden: int = Field(0, exclude=True)
+    anything: Any = None
+    base: Base = Base()
+    small: int = Field(0, le=10)
+    secret: SecretStr = SecretStr("")
+    raw: bytes = b""
+    when: str | datetime = ""
+    numbers: tuple[int, ...] = ()
+    words: set[str] = set()
+
+
+def _odd(**values: Any) -> Odd:
+    state = Odd()
+    for name, value in values.items():
+        setattr(state, name, value)
+    return state
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        _odd(aliased=41),
+        _odd(numbers=(1, 2), words={"a", "b"}),
+        _odd(anything={"a": [1, None, "b"]}),
+        _odd(base=Base(a=3)),
+        _odd(raw=b"bytes"),
+    ],
+    ids=repr,
+)
+def test_a_model_comes_back_as_it_was(state: Odd) -> None:
+    odd = StateType[Odd](Odd)
+
+    assert odd.load(odd.dump(state)) == state
+
+
+@pytest.mark.parametrize(
+    ("state", "path"),
+    [
+        (_odd(hidden=1), "state.hidden"),
+        (_odd(anything=(1, 2)), "state.anything"),
+        (_odd(anything={"a": [datetime(2026, 1, 1, tzinfo=UTC)]}), "state.anything.a.0"),
+        (_odd(anything={1: "a"}), "state.anything"),
+        (_odd(anything=float("nan")), "state.anything"),
+        (_odd(base=Derived(a=1, b=2)), "state.base"),
+        (_odd(small=50), "state.small"),
+        (_odd(secret=SecretStr("told")), "state.secret"),
+        (_odd(raw=b"\xff"), "state"),
+        (_odd(when=datetime(2026, 1, 1, tzinfo=UTC)), "state.when"),
+    ],
+    ids=repr,
+)
+def test_a_model_that_would_come_back_different_is_refused(state: Odd, path: str) -> None:
+    with pytest.raises(StateError) as refusal:
+        StateType[Odd](Odd).dump(state)
+
+    assert refusal.value.path == path
+
+
+@pytest.mark.parametrize("state", [None, [1], Count()], ids=repr)
+def test_a_plain_state_is_a_dict(state: Any) -> None:
+    with pytest.raises(StateError, match="and no dict"):
+        StateType[Any](dict[str, Any]).dump(state)
 
 
 def test_a_state_that_does_not_fit_is_refused_with_its_path() -> None:
@@ -354,6 +431,57 @@ def test_a_deleted_flow_run_ends_its_process_without_a_trace(
     assert list(objects.scan("")) == []
 
 
+def test_an_execution_deleted_while_it_is_paused_leaves_no_trace(
+    stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
+) -> None:
+    """Its process was busy, and saves once more when all is gone."""
+
+    @flow
+    @execution(state=Count, store=store)
+    def busy() -> None:
+        run = execution.current(Count)
+        prefect.set_flow_run_state(UUID(run.id[5:]), Cancelled(), force=True)
+        assert Executions(objects, FlowRuns(prefect)).delete(run.id)
+        run.state.n = 1
+        run.checkpoint()
+        raise AssertionError("never reached")
+
+    with pytest.raises(Pause):
+        busy()
+
+    assert list(objects.scan("")) == []
+
+
+def test_a_task_that_outlives_its_flow_can_not_save(stack: Stack, store: MemoryStore) -> None:
+    kept = []
+
+    @flow
+    @execution(state=Count, store=store)
+    def ends() -> None:
+        kept.append(execution.current(Count))
+
+    ends()
+
+    with pytest.raises(NotAnExecution, match=r"attempt 1 of 'exec_\w+' has ended"):
+        kept[0].checkpoint()
+
+
+def test_a_thread_without_prefects_context_can_save(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    @flow
+    @execution(state=Count, store=store)
+    def threads() -> str:
+        run = execution.current(Count)
+        run.state.n = 1
+        thread = threading.Thread(target=run.checkpoint)
+        thread.start()
+        thread.join()
+        return run.id
+
+    assert kinds(objects, threads()) == ["created", "attempt", "checkpoint"]
+
+
 def test_in_a_tight_loop_prefect_is_not_asked_every_time(
     stack: Stack, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,6 +523,12 @@ def test_the_order_of_the_decorators_is_checked() -> None:
         def upside_down() -> None: ...
 
 
+@pytest.mark.parametrize("wrong", [Count, "store", 1])
+def test_a_state_given_as_the_function_is_noticed(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="did you mean state="):
+        execution(wrong)
+
+
 def test_a_generator_is_no_execution() -> None:
     with pytest.raises(TypeError, match="is a generator"):
 
@@ -409,7 +543,7 @@ def test_current_checks_the_type_of_the_state(stack: Stack, store: MemoryStore) 
     def mistaken() -> None:
         execution.current(Count)
 
-    with pytest.raises(TypeError, match="the state is a dict, no Count"):
+    with pytest.raises(TypeError, match=r"the state of this execution is dict"):
         mistaken()
 
 

@@ -3,14 +3,16 @@
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.states import Cancelled, Completed, Running
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.states import Cancelled, Cancelling, Completed, Running
 
 from prefect_executions.errors import ExecutionError, StoreUnavailable
 from prefect_executions.executions import Executions
@@ -248,6 +250,54 @@ def test_a_deleted_execution_is_gone(
         assert_problem(again, 404, "execution_not_found")
 
 
+def test_a_deletion_takes_all_artifacts_along(
+    execution: dict[str, Any], rest: TestClient, prefect: SyncPrefectClient
+) -> None:
+    run = UUID(run_id(execution))
+    for n in range(205):
+        artifact = ArtifactCreate(flow_run_id=run, key=f"artifact-{n}", data="x", type="markdown")
+        prefect.create_artifact(artifact)
+
+    assert rest.delete(path(execution)).status_code == 204
+
+    filter_ = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+    assert prefect.read_artifacts(artifact_filter=filter_) == []
+
+
+def test_a_run_that_is_just_being_cancelled_is_not_rolled_back(
+    execution: dict[str, Any], rest: TestClient, prefect: SyncPrefectClient
+) -> None:
+    for n in range(3):
+        rest.put(path(execution, "/checkpoint"), json={"state": n})
+    for state in (Running(), Cancelling()):
+        prefect.set_flow_run_state(run_id(execution), state, force=True)
+    before = rest.get(path(execution)).json()
+
+    answer = rest.post(path(execution, "/resume"), json={"checkpoint_id": "ckpt_000001"})
+
+    assert "when its process has ended" in assert_problem(answer, 409, "status_conflict")["detail"]
+    assert rest.get(path(execution)).json() == before
+
+
+def test_a_creation_in_doubt_leaves_nothing(
+    rest: TestClient, deployment: str, store: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has kept entry 0, and its answer was lost."""
+    create = MemoryObjects.create
+
+    def create_and_fail(self: MemoryObjects, key: str, data: bytes) -> None:
+        create(self, key, data)
+        monkeypatch.undo()
+        raise StoreUnavailable("write", "no answer")
+
+    monkeypatch.setattr(MemoryObjects, "create", create_and_fail)
+    body = {"name": "a", "deployment": deployment, "parameters": {"n": 1}}
+
+    assert_problem(rest.post("/v1/execution", json=body), 503, "store_unavailable")
+
+    assert list(store.scan("")) == []
+
+
 def test_a_half_done_deletion_is_continued(
     execution: dict[str, Any], rest: TestClient, store: Away, prefect: SyncPrefectClient
 ) -> None:
@@ -323,6 +373,9 @@ def test_a_flow_run_that_is_no_execution_is_404_and_left_alone(
         ({"config": {"max_retries": -1}}, "config.max_retries"),
         ({"config": {"unknown": 1}}, "config.unknown"),
         ({"surplus": 1}, "surplus"),
+        ({"name": "a\x00b"}, "name"),
+        ({"agent_id": "\x00"}, "agent_id"),
+        ({"deployment": "x" * 501}, "deployment"),
     ],
     ids=str,
 )
@@ -344,7 +397,7 @@ def test_a_wrong_field_is_named(
         ('{"state": {"far": 1e999}}', "state.far"),
         ('{"state": {"a": "\\ud800"}}', "state.a"),
         ('{"state": 123456789012345678901}', "state"),
-        (f'{{"state": {"[" * 300}{"]" * 300}}}', "state" + "[0]" * 251),
+        (f'{{"state": {"[" * 300}{"]" * 300}}}', "state" + "[0]" * 31 + "[0…"),
     ],
     ids=["NaN", "infinity", "surrogate", "long integer", "deep"],
 )
@@ -384,7 +437,7 @@ def test_bytes_that_are_no_text_are_refused(execution: dict[str, Any], rest: Tes
 
 
 def test_an_unknown_deployment_is_422(rest: TestClient, store: Away) -> None:
-    for unknown in ("no/such", "nothing", str(uuid4()), "a/b/c"):
+    for unknown in ("no/such", "nothing", str(uuid4()), "a/b/c", "a/b\x00", "a\n/b", "a/" * 200):
         answer = rest.post("/v1/execution", json={"name": "a", "deployment": unknown})
 
         assert_field(answer, "deployment_not_found", "deployment")
@@ -464,8 +517,13 @@ def test_a_body_over_the_limit_is_413(execution: dict[str, Any], rest: TestClien
 def test_without_the_key_nothing_is_told(rest: TestClient, headers: dict[str, str]) -> None:
     del rest.headers["Authorization"]
 
-    for method, url in [("GET", "/v1/execution/exec_1"), ("POST", "/v1/execution")]:
-        answer = rest.request(method, url, headers=headers)
+    for method, url, body in [
+        ("GET", "/v1/execution/exec_1", b""),
+        ("POST", "/v1/execution", b"no JSON"),
+        ("GET", "/openapi.json", b""),
+        ("POST", "/nothing", b"x" * (LIMIT + 1)),
+    ]:
+        answer = rest.request(method, url, headers=headers, content=body)
         assert_problem(answer, 401, "unauthorized")
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
@@ -504,6 +562,7 @@ def test_without_the_store_it_is_503(
     ):
         assert_problem(answer, 503, "store_unavailable")
         assert answer.headers["Retry-After"] == "5"
+        assert "it is away" not in answer.text  # that is for the log
     store.away = False
     assert rest.get(path(execution)).json() == execution
 
@@ -545,7 +604,7 @@ def test_what_nobody_expected_is_a_problem_without_details(
 
 def test_every_error_that_can_reach_a_route_has_a_code() -> None:
     never = {"Superseded", "NotAnExecution", "StoreError", "StoreNotFound", "AlreadyExists"}
-    never |= {"UnsuitableStore"}
+    never |= {"UnsuitableStore", "ExecutionDeleted"}  # the last one is an ExecutionNotFound
     below = {kind.__name__ for kind in _descendants(ExecutionError)}
 
     assert {kind.__name__ for kind in PROBLEMS} == below - never

@@ -55,6 +55,8 @@ class _Execution:
             store: Where the execution is kept: an `ExecutionStore` block, or the name of one. By
                 default the block that `PREFECT_INTEGRATIONS_EXECUTIONS_STORE` names.
         """
+        if inspect.isclass(fn) or not (fn is None or callable(fn)):
+            raise TypeError(f"`@execution` decorates a function; did you mean state={fn!r}?")
         state_type: StateType[Any] = StateType(state)
         config = ExecutionConfig()
 
@@ -79,8 +81,10 @@ class _Execution:
             TypeError: the state is of another type.
         """
         run = current_run()
-        if state is not None and not isinstance(run.state, state):
-            raise TypeError(f"the state is a {type(run.state).__name__}, no {state.__name__}")
+        if state is not None and state != run.state_type.type:
+            raise TypeError(
+                f"the state of this execution is {run.state_type.name}, by its `@execution`"
+            )
         return run
 
 

@@ -1,5 +1,6 @@
 """Create, get, checkpoint, pause, resume, delete: what acts on executions from outside a run."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,8 +11,20 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.utilities.urls import url_for
 
 from prefect_executions import codec
-from prefect_executions.errors import ExecutionNotFound, Superseded
-from prefect_executions.flow_runs import FlowRuns, active_time, is_created, state_of, status_of
+from prefect_executions.errors import (
+    ExecutionDeleted,
+    ExecutionError,
+    ExecutionNotFound,
+    Superseded,
+)
+from prefect_executions.flow_runs import (
+    FlowRuns,
+    active_time,
+    is_created,
+    require_restartable,
+    state_of,
+    status_of,
+)
 from prefect_executions.log import Entry, ExecutionLog, History
 from prefect_executions.models import (
     Checkpoint,
@@ -29,6 +42,9 @@ from prefect_executions.models import (
 )
 from prefect_executions.objects import Objects
 
+logger = logging.getLogger(__name__)
+
+EMPTY: Any = object()  # no state was given, which is `{}`; None is a state
 DELETE_PATIENCE = 10.0  # seconds that a delete waits for the process to end
 
 
@@ -61,7 +77,7 @@ class Executions:
         description: str | None = None,
         agent_id: str | None = None,
         task_type: str | None = None,
-        state: Any = None,
+        state: Any = EMPTY,
         config: ExecutionConfig | None = None,
     ) -> Execution:
         """Create an execution, and let a worker start it.
@@ -73,7 +89,7 @@ class Executions:
             DeploymentNotFound: there is no such deployment; nothing was created.
             ParametersError: its flow does not take these parameters; nothing was created.
         """
-        data = codec.dump({} if state is None else state)
+        data = codec.dump({} if state is EMPTY else state)
         meta = {
             "name": name,
             "description": description,
@@ -89,12 +105,27 @@ class Executions:
         run = self.flow_runs.create(deployment, name=name, parameters=parameters or {}, tags=tags)
         log = self._log(execution_id(run.id))
         try:
-            log.create(meta, data)
+            head = log.create(meta, data)
+            run = self.flow_runs.schedule(run.id)
         except Exception:
-            self.flow_runs.delete(run.id)
+            self._undo(run, log)
             raise
-        run = self.flow_runs.schedule(run.id)
-        return self._execution(run, log.read(checkpoints=0), states=True)
+        history = History(log, head, {0: head.entry}, oldest=0, wanted=0)
+        return self._execution(run, history, states=False)
+
+    def _undo(self, run: FlowRun, log: ExecutionLog) -> None:
+        """Remove a half-made execution, as far as that goes; why it failed is another's word."""
+        try:
+            log.delete()
+            log.purge(tombstone=True)
+        except ExecutionNotFound:
+            logger.debug("%s has no log yet", log.execution_id)
+        except ExecutionError as error:
+            logger.warning("The log of half-made %s may be left: %s", log.execution_id, error)
+        try:
+            self.flow_runs.delete(run.id)
+        except ExecutionError as error:
+            logger.warning("The flow run of half-made %s is left: %s", log.execution_id, error)
 
     def get(
         self, execution_id: str, *, checkpoints: int | None = 100, states: bool = True
@@ -108,7 +139,7 @@ class Executions:
         """
         run = self._run(execution_id)
         history = self._log(execution_id).read(checkpoints=checkpoints)
-        return self._execution(run, history, states=states, checkpoints=checkpoints)
+        return self._execution(run, history, states=states)
 
     def checkpoint(
         self, execution_id: str, *, state: Any, label: str | None = None
@@ -150,7 +181,7 @@ class Executions:
         require_pausable(execution_id, status_of(run))
         changed = status_of(run) is not Status.PAUSED
         run = self.flow_runs.suspend(run.id, reason=reason)
-        return self._execution(run, history, states=True), changed
+        return self._execution(run, history, states=False), changed
 
     def resume(self, execution_id: str, *, checkpoint_id: str | None = None) -> Execution:
         """Resume a paused, failed or terminated execution.
@@ -168,10 +199,12 @@ class Executions:
         log = self._log(execution_id)
         log.living_head()
         require_resumable(execution_id, status_of(run))
+        if not state_of(run).is_paused():
+            require_restartable(run)
         if checkpoint_id is not None:
             log.rollback(checkpoint_seq(execution_id, checkpoint_id))
         run = self.flow_runs.resume(run.id)
-        return self._execution(run, log.read(checkpoints=100), states=True)
+        return self._execution(run, log.read(checkpoints=100), states=False)
 
     def delete(self, execution_id: str) -> bool:
         """Delete an execution; one that runs is terminated first.
@@ -213,15 +246,13 @@ class Executions:
             raise ExecutionNotFound(execution_id)
         return run
 
-    def _execution(
-        self, run: FlowRun, history: History, *, states: bool, checkpoints: int | None = 100
-    ) -> Execution:
-        head, meta = history.head, history.created.meta or {}
+    def _execution(self, run: FlowRun, history: History, *, states: bool) -> Execution:
+        head = history.head
         if head.deleted:
-            raise ExecutionNotFound(execution_id(run.id))
+            raise ExecutionDeleted(execution_id(run.id))
+        meta = history.created.meta or {}
         status = status_of(run)
         now = self.clock()
-        shown = history.checkpoints()[:checkpoints]
         return Execution(
             id=execution_id(run.id),
             name=meta["name"],
@@ -232,7 +263,7 @@ class Executions:
             state=codec.load(head.state),
             checkpoints=[
                 _checkpoint(entry, codec.load(history.state(entry.seq)) if states else None)
-                for entry in shown
+                for entry in history.checkpoints()
             ],
             config=ExecutionConfig.model_validate(meta["config"]),
             elapsed_seconds=round(active_time(run, now).total_seconds(), 3),

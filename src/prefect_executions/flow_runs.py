@@ -5,19 +5,17 @@ only truth about status.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from time import sleep
 from typing import Any, NoReturn
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
-    FlowRunFilter,
-    FlowRunFilterId,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
@@ -65,6 +63,18 @@ def status_of(run: FlowRun) -> Status:
     return _STATUS[state_of(run).type]
 
 
+def require_restartable(run: FlowRun) -> None:
+    """Check that another process may be started for a run that is not suspended.
+
+    Raises:
+        ExecutionConflict: it runs, has completed, or its process is just being ended.
+    """
+    state = state_of(run)
+    if not (state.is_failed() or state.is_crashed() or state.is_cancelled()):
+        hint = "Try again when its process has ended." if state.is_cancelling() else ""
+        raise ExecutionConflict(execution_id(run.id), "resume", status_of(run), hint)
+
+
 def is_created(run: FlowRun) -> bool:
     """Whether the run has left the state in which its log is written."""
     return not (state_of(run).is_pending() and state_of(run).name == CREATING)
@@ -108,7 +118,7 @@ class FlowRuns:
                     found = self._client.read_deployment(UUID(deployment))
                 except ValueError:
                     found = self._client.read_deployment_by_name(deployment)
-            except (ObjectNotFound, ValueError):
+            except (ObjectNotFound, ValueError, httpx.InvalidURL):
                 raise DeploymentNotFound(deployment) from None
             try:
                 return self._client.create_flow_run_from_deployment(
@@ -117,6 +127,8 @@ class FlowRuns:
                     parameters=parameters,
                     tags=tags,
                     state=Pending(name=CREATING),
+                    # The client repeats a request whose answer was lost.
+                    idempotency_key=f"execution-{uuid4()}",
                 )
             except httpx.HTTPStatusError as error:
                 if error.response.status_code in (409, 422):
@@ -152,7 +164,7 @@ class FlowRuns:
         """
         run = self.read(run_id)
         state = state_of(run)
-        if state.is_paused() and state.state_details.pause_reschedule:
+        if state.is_paused() and not _lost_its_process(state):
             with _prefect_errors(run_id):
                 answer = self._client.resume_flow_run(run_id)
             if answer.status is not SetStateStatus.ACCEPT:
@@ -160,7 +172,10 @@ class FlowRuns:
             return self.read(run_id)
         if state.is_crashed():
             settled = state.timestamp + CRASH_SETTLES
-            self._wait(max(0.0, (settled - datetime.now(UTC)).total_seconds()))
+            left = settled - datetime.now(UTC)
+            self._wait(min(max(left, timedelta(0)), CRASH_SETTLES).total_seconds())
+        if not state.is_paused():
+            require_restartable(run)
         return self._set(run_id, AwaitingRetry(message="Resumed"), "resume")
 
     def cancel(self, run_id: UUID) -> FlowRun:
@@ -176,12 +191,12 @@ class FlowRuns:
     def delete(self, run_id: UUID) -> None:
         """Remove a run and its artifacts; it stops no process."""
         with _prefect_errors(run_id):
-            artifacts = self._client.read_artifacts(
-                artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id])),
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])),
-            )
-            for artifact in artifacts:
-                self._client.delete_artifact(artifact.id)
+            self._client.read_flow_run(run_id)
+            filter_ = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+            while artifacts := self._client.read_artifacts(artifact_filter=filter_, limit=200):
+                for artifact in artifacts:
+                    with suppress(ObjectNotFound):  # somebody else deletes the run, too
+                        self._client.delete_artifact(artifact.id)
             self._client.delete_flow_run(run_id)
 
     def _set(
@@ -236,12 +251,12 @@ class Ownership:
         Such a run is suspended again.
         """
         self.check()
-        states = sorted(
-            self._client.read_flow_run_states(self.run.id), key=lambda state: state.timestamp
-        )
+        with _prefect_errors(self.run.id):
+            states = self._client.read_flow_run_states(self.run.id)
         before = [state for state in states if state.id != self._state_id]
-        if before and before[-1].is_paused() and before[-1].state_details.pause_reschedule:
-            self._client.set_flow_run_state(self.run.id, Suspended(message=before[-1].message))
+        last = max(before, key=lambda state: state.timestamp, default=None)
+        if last is not None and last.is_paused() and last.state_details.pause_reschedule:
+            self._put(Suspended(message=last.message), "pause")
             self.leave()
 
     def check(self) -> None:
@@ -266,6 +281,35 @@ class Ownership:
         except ExecutionNotFound:
             return None
 
+    def is_gone(self) -> bool:
+        """Whether Prefect has no such run any more; not if it does not answer."""
+        try:
+            return self._read_state() is None
+        except PrefectUnavailable:
+            return False
+
+    def yield_run(self) -> NoReturn:
+        """Leave a run whose log has a roll-back or another attempt after this process's.
+
+        If Prefect thinks all the same that this process runs it, which is so when a roll-back came
+        just as the process started, the run is scheduled for another attempt: it would have no
+        process at all otherwise.
+
+        Raises:
+            ExecutionConflict: it can't be scheduled, for want of a deployment.
+        """
+        state = self._read_state()
+        if state is not None and state.id == self._state_id:
+            self._put(AwaitingRetry(message="Superseded in the log"), "continue")
+        self.leave()
+
+    def _put(self, state: State[Any], operation: str) -> None:
+        with _prefect_errors(self.run.id):
+            answer = self._client.set_flow_run_state(self.run.id, state)
+            if answer.status is not SetStateStatus.ACCEPT:
+                run = self._client.read_flow_run(self.run.id)
+                raise _refusal(self.run.id, operation, run, answer.details)
+
     def _woke_up(self, state: State[Any]) -> bool:
         """Whether `state` is this process's own after a `pause_flow_run` that kept the process.
 
@@ -280,6 +324,11 @@ class Ownership:
             return False
         self._state_id = state.id
         return True
+
+
+def _lost_its_process(state: State[Any]) -> bool:
+    """Whether resuming would give a Running state that no process belongs to."""
+    return state.name == "Suspended" and not state.state_details.pause_reschedule
 
 
 @contextmanager

@@ -14,9 +14,12 @@ NAME_LENGTH = 200
 DESCRIPTION_LENGTH = 10_000
 LABEL_LENGTH = 200
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH)]
-Label = Annotated[str, StringConstraints(min_length=1, max_length=LABEL_LENGTH)]
-Description = Annotated[str, StringConstraints(max_length=DESCRIPTION_LENGTH)]
+# PostgreSQL, which may stand behind Prefect, holds no NUL in a text.
+_TEXT = r"^[^\x00]*$"
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH, pattern=_TEXT)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=LABEL_LENGTH, pattern=_TEXT)]
+Description = Annotated[str, StringConstraints(max_length=DESCRIPTION_LENGTH, pattern=_TEXT)]
 
 
 class Status(StrEnum):
@@ -105,7 +108,7 @@ class Checkpoint(BaseModel):
     label: str | None = Field(description="The label given when it was saved.")
     state: Any = Field(None, description="The state; null when states were not asked for.")
     timestamp: datetime = Field(description="When it was saved.")
-    attempt: int = Field(description="The attempt that saved it, counted from 1.")
+    attempt: int = Field(description="The attempt it was saved in, from 1; 0: before the first.")
     size: int = Field(description="Bytes of the state as JSON.")
 
 

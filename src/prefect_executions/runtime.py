@@ -12,12 +12,13 @@ from typing import Any, Generic, TypeVar
 from prefect.client.orchestration import get_client
 from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from prefect_executions import codec
 from prefect_executions.errors import (
     AlreadyExists,
+    ExecutionDeleted,
     ExecutionNotFound,
     NotAnExecution,
     PrefectUnavailable,
@@ -68,22 +69,37 @@ class StateType(Generic[S]):
 
     def __init__(self, type_: Any) -> None:
         self.type = type_
+        self.name = getattr(type_, "__name__", str(type_))
         self._adapter: TypeAdapter[S] = TypeAdapter(type_)
         self._is_json = type_ == dict[str, Any]
 
     def dump(self, state: S) -> bytes:
         """Encode a state.
 
+        A state of a model is made again from the encoded one and compared, since a model has many
+        ways of saying something else than it holds: aliases, excluded fields, subclasses, `Any`.
+
         Raises:
-            StateError: part of it can't be kept, or is not of the type that the model says.
+            StateError: part of it can't be kept, or would come back as something else.
         """
         if self._is_json:
+            if type(state) is not dict:
+                raise StateError("state", f"is a {type(state).__name__}, and no dict.")
             return codec.dump(state)
         try:
-            plain = self._adapter.dump_python(state, mode="json", warnings="error")
-        except PydanticSerializationError as error:
+            plain = self._adapter.dump_python(
+                state, mode="json", by_alias=True, round_trip=True, warnings="error"
+            )
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise StateError("state", f"is not what its type says: {error}") from error
-        return codec.dump(plain)
+        data = codec.dump(plain)
+        if (path := _difference(state, self.load(data), "state")) is not None:
+            raise StateError(
+                path,
+                f"would come back from JSON as something else. Give it a type in {self.name} that "
+                "pydantic keeps.",
+            )
+        return data
 
     def load(self, data: bytes) -> S:
         """Decode a state.
@@ -96,12 +112,25 @@ class StateType(Generic[S]):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             path = ".".join(["state", *map(str, first["loc"])])
-            name = getattr(self.type, "__name__", str(self.type))
-            raise StateError(
-                path,
-                f"does not fit {name}: {first['msg']}. Give a `state` that does when the execution "
-                "is created, or the model defaults.",
-            ) from error
+            raise StateError(path, f"does not fit {self.name}: {first['msg']}.") from error
+
+
+def _difference(one: Any, other: Any, path: str) -> str | None:
+    """The path of the first part in which two states differ; None if they are equal."""
+    if type(one) is not type(other):
+        return path
+    pairs: list[tuple[Any, Any, Any]] = []
+    if isinstance(one, BaseModel):
+        fields = type(one).model_fields
+        pairs = [(name, getattr(one, name), getattr(other, name)) for name in fields]
+    elif isinstance(one, dict) and one.keys() == other.keys():
+        pairs = [(name, value, other[name]) for name, value in one.items()]
+    elif isinstance(one, list | tuple) and len(one) == len(other):
+        pairs = [(index, *pair) for index, pair in enumerate(zip(one, other, strict=True))]
+    for name, first, second in pairs:
+        if (found := _difference(first, second, f"{path}.{name}")) is not None:
+            return found
+    return None if one == other else path
 
 
 class Run(Generic[S]):
@@ -111,6 +140,7 @@ class Run(Generic[S]):
         id: The execution's id.
         attempt: How many processes have begun to run it, this one included.
         state: The state; change it in place or assign another, then call `checkpoint`.
+        state_type: Its type.
     """
 
     def __init__(
@@ -119,7 +149,6 @@ class Run(Generic[S]):
         head: Head,
         state_type: StateType[S],
         ownership: Ownership,
-        resources: ExitStack,
         *,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -130,12 +159,15 @@ class Run(Generic[S]):
         self._head = head
         self._label: str | None = None
         self._continues_from = head.entry.continues_from
-        self._type = state_type
+        self.state_type = state_type
         self._ownership = ownership
-        self._resources = resources
+        self._resources = ExitStack()
         self._lock = RLock()
         self._looker = ThreadPoolExecutor(1, thread_name_prefix="execution-look")
         self._look: Future[None] | None = None
+        self._look_is_new = False
+        self._logger = get_run_logger()
+        self._closed = False
         self._looks = _Allowance(LOOK_SECONDS, LOOK_BURST, clock)
 
     @property
@@ -161,16 +193,19 @@ class Run(Generic[S]):
             StoreUnavailable: the store did not answer; whether the state was saved is not known.
         """
         with self._lock:
+            if self._closed:
+                raise NotAnExecution(f"attempt {self.attempt} of {self.id!r} has ended")
             if label is not None:
                 require_label(label)
-            data = self._type.dump(self.state)
+            data = self.state_type.dump(self.state)
             self._start_look()
-            try:
-                self._save(data, label)
-            except (Superseded, ExecutionNotFound) as lost:
-                get_run_logger().info("%s This process ends.", lost)
-                self._ownership.leave()
-            self._finish_look()
+            with self._leaving():
+                try:
+                    self._save(data, label)
+                except (Superseded, ExecutionNotFound) as lost:
+                    self._logger.info("%s This process ends.", lost)
+                    self._ownership.yield_run()
+                self._finish_look()
             return checkpoint_id(self._head.entry.continues_from)
 
     async def acheckpoint(self, *, label: str | None = None) -> str:
@@ -189,7 +224,8 @@ class Run(Generic[S]):
 
     def _start_look(self) -> None:
         """Ask Prefect beside the writing: in a tight loop not every time."""
-        if self._look is None and self._looks.take():
+        self._look_is_new = self._look is None and self._looks.take()
+        if self._look_is_new:
             self._look = self._looker.submit(copy_context().run, self._ownership.check)
 
     def _finish_look(self) -> None:
@@ -197,7 +233,7 @@ class Run(Generic[S]):
         self._ownership.check_signal()
         if self._look is None:
             return
-        wait([self._look], timeout=LOOK_PATIENCE)
+        wait([self._look], timeout=LOOK_PATIENCE if self._look_is_new else 0)
         if self._look.done():  # otherwise the next checkpoint sees the answer
             look, self._look = self._look, None
             self._heed(look.result)
@@ -206,12 +242,21 @@ class Run(Generic[S]):
         """Leave if `check` says so. Without an answer go on: the log fences all the same."""
         try:
             check()
-        except Pause as leaving:
-            if leaving.state is None:  # the run was deleted, perhaps just before this process saved
+        except PrefectUnavailable as silence:
+            self._logger.warning("Could not ask Prefect for the run's state: %s", silence)
+
+    @contextmanager
+    def _leaving(self) -> Iterator[None]:
+        """When the body leaves the flow, and the execution was deleted, leave nothing in the log.
+
+        It may have been deleted, log and all, while this process was about to save.
+        """
+        try:
+            yield
+        except Pause:
+            if self._ownership.is_gone():
                 self._log.sweep()
             raise
-        except PrefectUnavailable as silence:
-            get_run_logger().warning("Could not ask Prefect for the run's state: %s", silence)
 
     def finish(self) -> None:
         """The function has returned: save what it left, and leave if the run was taken away."""
@@ -220,10 +265,16 @@ class Run(Generic[S]):
 
     def disown(self) -> None:
         """Leave if the run is no longer this process's: its result or failure counts no more."""
-        self._heed(self._ownership.check)
+        with self._leaving():
+            self._heed(self._ownership.check)
+
+    def on_close(self, resources: ExitStack) -> None:
+        """Let `close` close these, too."""
+        self._resources.push(resources)
 
     def close(self) -> None:
-        """Let go of what the run holds."""
+        """Let go of what the run holds; a task that outlives the flow can't save any more."""
+        self._closed = True
         self._looker.shutdown(wait=False, cancel_futures=True)
         self._resources.close()
 
@@ -268,7 +319,8 @@ def open_run(
         client = stack.enter_context(get_client(sync_client=True))
         ownership = Ownership.here(client)
         log = ExecutionLog(objects(), execution_id(ownership.run.id))
-        run = Run(log, _begin(log, ownership, config), state_type, ownership, stack.pop_all())
+        run = Run(log, _begin(log, ownership, config), state_type, ownership)
+        run.on_close(stack.pop_all())
     get_run_logger().info(
         "Execution %s: attempt %d continues from %s",
         run.id,
@@ -328,6 +380,8 @@ def _begin(log: ExecutionLog, ownership: Ownership, config: ExecutionConfig) -> 
     """Append the attempt; where nobody made a log for this flow run yet, that comes first."""
     try:
         return log.attempt(admit=ownership.check_start)
+    except ExecutionDeleted:
+        ownership.leave()
     except ExecutionNotFound:
         ownership.check_start()
     meta = {
@@ -341,7 +395,4 @@ def _begin(log: ExecutionLog, ownership: Ownership, config: ExecutionConfig) -> 
         log.create(meta, b"{}")
     except AlreadyExists:
         get_run_logger().debug("Another process made the log of %s", log.execution_id)
-    try:
-        return log.attempt(admit=ownership.check_start)
-    except ExecutionNotFound:  # a tombstone: the execution is being deleted
-        ownership.leave()
+    return log.attempt(admit=ownership.check_start)

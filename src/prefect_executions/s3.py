@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ResponseStreamingError,
+)
 
 from prefect_executions.errors import AlreadyExists, StoreUnavailable, UnsuitableStore
 
@@ -56,8 +61,8 @@ class S3Objects:
     kms_key_id: str | None = None
     path_style: bool = False
     connect_timeout: float = 5
-    read_timeout: float = 20
-    tries: int = 5
+    read_timeout: float = 10
+    tries: int = 4
 
     def __post_init__(self) -> None:
         if self.bucket.endswith("--x-s3"):
@@ -95,12 +100,17 @@ class S3Objects:
         return {key: data for key, data in zip(wanted, found, strict=True) if data is not None}
 
     def _get(self, key: str) -> bytes | None:
-        try:
-            with _s3_errors("read", key):
-                answer = self._client.get_object(Bucket=self.bucket, Key=self._full(key))
-                return answer["Body"].read()
-        except _Missing:
-            return None
+        for last in (False,) * (self.tries - 1) + (True,):
+            try:
+                with _s3_errors("read", key):
+                    answer = self._client.get_object(Bucket=self.bucket, Key=self._full(key))
+                    return answer["Body"].read()
+            except _Missing:
+                return None
+            except _CutShort as cut:  # botocore repeats requests, but not the reading of an answer
+                if last:
+                    raise StoreUnavailable("read", f"{cut}") from cut
+        raise AssertionError("unreachable: `tries` is at least 1")
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         """See `Objects.scan`: one request per 1,000 keys."""
@@ -181,6 +191,10 @@ class _Missing(Exception):
     """There is no such object."""
 
 
+class _CutShort(Exception):
+    """The answer broke off in its middle."""
+
+
 class _Conflict(Exception):
     """A conditional write met another one of the same key (HTTP 409)."""
 
@@ -199,6 +213,8 @@ def _s3_errors(operation: str, key: str) -> Iterator[None]:
         if code == "NoSuchKey":
             raise _Missing(key) from error
         raise StoreUnavailable(operation, f"{error}") from error
+    except (ResponseStreamingError, IncompleteReadError) as error:
+        raise _CutShort(f"{error}") from error
     except (BotoCoreError, ValueError) as error:
         # ValueError: botocore says so of an endpoint that is no URL.
         raise StoreUnavailable(operation, f"{error}") from error

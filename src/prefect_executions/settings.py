@@ -21,7 +21,7 @@ class ExecutionsSettings(PrefectBaseSettings):
         ),
     )
     max_body_bytes: int = Field(
-        default=32 << 20,
+        default=16 << 20,
         gt=0,
         description="The largest request body that the REST service takes, in bytes.",
     )

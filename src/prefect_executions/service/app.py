@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_executions.executions import Executions
@@ -17,7 +17,7 @@ from prefect_executions.models import (
     Status,
 )
 from prefect_executions.service import problems
-from prefect_executions.service.guards import BodyLimit, require_key
+from prefect_executions.service.guards import SECURITY, BodyLimit, KeyGuard
 
 DEFAULT_CHECKPOINTS = 100
 
@@ -31,13 +31,15 @@ class NewExecution(_Body):
 
     name: Name = Field(description="What it is called.")
     deployment: str = Field(
-        min_length=1, description="`flow-name/deployment-name`, or a deployment's id: what runs it."
+        min_length=1,
+        max_length=500,
+        description="`flow-name/deployment-name`, or a deployment's id: what runs it.",
     )
     parameters: dict[str, Any] = Field({}, description="The flow's parameters.")
     description: Description | None = Field(None, description="What it is for.")
     agent_id: Name | None = Field(None, description="The agent that it belongs to.")
     task_type: Name | None = Field(None, description="The kind of task.")
-    state: Any = Field(None, description="The first state; by default `{}`.")
+    state: Any = Field(default_factory=dict, description="The first state; by default `{}`.")
     config: ExecutionConfig = Field(ExecutionConfig(), description="How it is run.")
 
 
@@ -72,7 +74,7 @@ class Resume(_Body):
 
 
 def create_app(
-    executions: Executions, *, api_key: str | None, max_body_bytes: int = 32 << 20
+    executions: Executions, *, api_key: str | None, max_body_bytes: int = 16 << 20
 ) -> FastAPI:
     """The ASGI application.
 
@@ -89,7 +91,8 @@ def create_app(
     )
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
-    app.include_router(_routes(executions), dependencies=[Depends(require_key(api_key))])
+    app.add_middleware(KeyGuard, api_key=api_key)  # the last one added comes first
+    app.include_router(_routes(executions), dependencies=SECURITY)
 
     @app.get("/health", tags=["service"])
     def health() -> dict[Literal["status"], Literal["ok"]]:
@@ -103,10 +106,10 @@ def _routes(executions: Executions) -> APIRouter:
     router = APIRouter(prefix="/v1/execution", tags=["executions"])
 
     @router.post("", status_code=HTTPStatus.CREATED)
-    def create(new: NewExecution, request: Request, response: Response) -> Execution:
+    def create(new: NewExecution, response: Response) -> Execution:
         """Create an execution: a worker starts the deployment's flow."""
         execution = executions.create(**dict(new))
-        response.headers["Location"] = str(request.url_for("get", execution_id=execution.id))
+        response.headers["Location"] = f"{router.prefix}/{execution.id}"
         return execution
 
     @router.get("/{execution_id}")

@@ -1,38 +1,49 @@
-"""What a request has to pass before it reaches a route: its size, and its key."""
+"""What a request has to pass before anything of it is looked at: its key, and its size."""
 
 import hmac
-from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated
 
-from fastapi import Depends, HTTPException
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends
+from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prefect_executions.service.problems import problem
 
-_bearer = HTTPBearer(auto_error=False, description="The key of the service.")
-_header = APIKeyHeader(name="x-api-key", auto_error=False, description="The same key.")
+# What the OpenAPI document says of the key; the check itself comes before the body is read.
+SECURITY = [
+    Depends(HTTPBearer(auto_error=False, description="The key of the service.")),
+    Depends(APIKeyHeader(name="x-api-key", auto_error=False, description="The same key.")),
+]
 
 
-def require_key(api_key: str | None) -> Callable[..., None]:
-    """A dependency that lets only those through who know the key; everybody when there is none."""
+class KeyGuard:
+    """Let only those through who know the key, but for `/health`; everybody when there is none."""
 
-    def check(
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-        header: Annotated[str | None, Depends(_header)],
-    ) -> None:
-        if api_key is None:
+    def __init__(self, app: ASGIApp, *, api_key: str | None) -> None:
+        self._app = app
+        self._api_key = None if api_key is None else api_key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["path"] == "/health" or self._knows_it(scope):
+            await self._app(scope, receive, send)
             return
-        given = bearer.credentials if bearer else header or ""
-        if not hmac.compare_digest(given.encode(), api_key.encode()):
-            raise HTTPException(
-                HTTPStatus.UNAUTHORIZED,
-                "Send the service's key as `Authorization: Bearer …` or `x-api-key: …`.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+        refusal = problem(
+            HTTPStatus.UNAUTHORIZED,
+            "unauthorized",
+            "Send the service's key as `Authorization: Bearer …` or `x-api-key: …`.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+        await refusal(scope, receive, send)
 
-    return check
+    def _knows_it(self, scope: Scope) -> bool:
+        if self._api_key is None:
+            return True
+        headers = dict(scope["headers"])
+        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
+        if kind.lower() != b"bearer":
+            given = headers.get(b"x-api-key", b"")
+        return hmac.compare_digest(given, self._api_key)
 
 
 class BodyLimit:

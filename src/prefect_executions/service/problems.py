@@ -37,6 +37,11 @@ PROBLEMS: dict[type[ExecutionError], tuple[HTTPStatus, str]] = {
     PrefectUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "prefect_unavailable"),
     CorruptEntry: (HTTPStatus.INTERNAL_SERVER_ERROR, "log_corrupt"),
 }
+UNTOLD: dict[type[ExecutionError], str] = {
+    StoreUnavailable: "The store of executions does not answer or refuses; try again.",
+    PrefectUnavailable: "Prefect's server does not answer or refuses; try again.",
+    CorruptEntry: "An entry of the execution's log is damaged; the log of the service names it.",
+}
 _FIELDS: dict[type[ExecutionError], str] = {
     DeploymentNotFound: "deployment",
     ParametersError: "parameters",
@@ -82,18 +87,18 @@ def _on_execution_error(request: Request, error: ExecutionError) -> JSONResponse
     if known is None:
         return _on_unexpected(request, error)
     status, code = PROBLEMS[known]
-    headers, extra = {}, {}
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        logger.warning("%s %s: %s", request.method, request.url.path, error)
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+    if known in UNTOLD:
+        # What the store or Prefect said may name hosts, accounts and keys: for the log alone.
         logger.error("%s %s: %s", request.method, request.url.path, error)
+        headers = {} if known is CorruptEntry else {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        return problem(status, code, UNTOLD[known], headers=headers)
+    extra: dict[str, Any] = {}
     field = error.path if isinstance(error, StateError) else _FIELDS.get(type(error))
     if field:
         extra["errors"] = [
             {"field": field, "problem": getattr(error, "problem", None) or f"{error}"}
         ]
-    return problem(status, code, f"{error}", headers=headers, **extra)
+    return problem(status, code, f"{error}", **extra)
 
 
 def _on_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -106,12 +111,11 @@ def _on_invalid_request(_: Request, error: RequestValidationError) -> JSONRespon
 
 
 def _field(location: tuple[int | str, ...], kind: str) -> str:
-    """The name of a field as its sender knows it: `config.max_retries`, `?checkpoints`."""
+    """The name of a field as its sender knows it: `config.max_retries`, `query checkpoints`."""
     source, *path = location
     if source == "body":
         return "body" if kind == "json_invalid" or not path else ".".join(map(str, path))
-    prefix = {"query": "?", "header": "header "}.get(str(source), "")
-    return prefix + ".".join(map(str, path))
+    return f"{source} {path[0]}"  # what follows is pydantic's name of a type
 
 
 def _on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
