@@ -226,7 +226,6 @@ def _odd(**values: Any) -> Odd:
         _odd(base=Base(a=3)),
         _odd(raw=b"bytes"),
     ],
-    ids=repr,
 )
 def test_a_model_comes_back_as_it_was(state: Odd) -> None:
     odd = StateType[Odd](Odd)
@@ -248,7 +247,6 @@ def test_a_model_comes_back_as_it_was(state: Odd) -> None:
         (_odd(raw=b"\xff"), "state"),
         (_odd(when=datetime(2026, 1, 1, tzinfo=UTC)), "state.when"),
     ],
-    ids=repr,
 )
 def test_a_model_that_would_come_back_different_is_refused(state: Odd, path: str) -> None:
     with pytest.raises(StateError) as refusal:
