@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
-from prefect_executions.log import FORMAT, ExecutionLog, Kind
+from prefect_executions.entry import FORMAT, Kind
+from prefect_executions.log import ExecutionLog
 from prefect_executions.objects import MemoryObjects
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,6 +7,7 @@ from zlib import crc32
 import pytest
 
 from conftest import Clock
+from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import (
     AlreadyExists,
     CheckpointNotFound,
@@ -16,7 +17,7 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
-from prefect_executions.log import Entry, ExecutionLog, Head, Kind, bases
+from prefect_executions.log import ExecutionLog, Head, bases
 from prefect_executions.objects import MemoryObjects
 from stores import Counting, Fault, Faulty
 
@@ -469,4 +470,4 @@ def test_a_missing_base_is_noticed(memory: MemoryObjects) -> None:
 
 def test_an_entry_of_a_newer_format_is_refused() -> None:
     with pytest.raises(CorruptEntry, match="this version reads format 1"):
-        Entry.from_bytes(b'{"v":2}\n', key="a key")
+        Entry.from_bytes(b'{"v":2}\n', key="a key", seq=0)

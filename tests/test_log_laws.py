@@ -11,8 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
-from prefect_executions.log import Entry, ExecutionLog, Head, Kind
+from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.objects import MemoryObjects, Objects
 from prefect_executions.s3 import S3Objects
 from stores import Fault, Faulty

@@ -24,11 +24,12 @@ from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 
 from prefect_executions import Run, execution
 from prefect_executions.blocks import ExecutionStore
+from prefect_executions.entry import Entry
 from prefect_executions.errors import NotAnExecution, StateError, StoreUnavailable
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
-from prefect_executions.log import Entry, ExecutionLog
+from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, execution_id
 from prefect_executions.objects import MemoryObjects, Objects
 from prefect_executions.runtime import LOOK_BURST, StateType

@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.utilities.urls import url_for
 
 from prefect_executions import codec
+from prefect_executions.entry import Entry
 from prefect_executions.errors import (
     ExecutionDeleted,
     ExecutionError,
@@ -25,7 +26,7 @@ from prefect_executions.flow_runs import (
     state_of,
     status_of,
 )
-from prefect_executions.log import Entry, ExecutionLog, History
+from prefect_executions.log import ExecutionLog, History
 from prefect_executions.models import (
     Checkpoint,
     Execution,

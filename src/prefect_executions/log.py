@@ -25,13 +25,12 @@ continues from, a few bytes as a delta. So the head alone tells where to continu
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 from uuid import uuid4
-from zlib import crc32
 
 from prefect_executions import codec
+from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import (
     AlreadyExists,
     CheckpointNotFound,
@@ -44,126 +43,10 @@ from prefect_executions.errors import (
 from prefect_executions.models import checkpoint_id
 from prefect_executions.objects import Objects
 
-FORMAT = 1
 MAX_SEQ = 999_999_999
 _KEEP_DECODED = 4 << 20  # a larger state is made again from the entries when it is a base
 _TRIES = 200  # how often a writer makes room for others before it gives up
 _TRY_FULL = 16  # a delta under 1/16 of its state is taken without trying how small the full one is
-
-
-class Kind(StrEnum):
-    """What an entry records."""
-
-    CREATED = "created"
-    CHECKPOINT = "checkpoint"
-    ATTEMPT = "attempt"
-    ROLLBACK = "rollback"
-    DELETED = "deleted"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One entry of the log, as stored.
-
-    Args:
-        seq: Its number, from 0.
-        kind: What it records.
-        at: When it was written, by the writer's clock.
-        attempt: The attempt in force after it: how many processes have begun to run.
-        nonce: Tells a writer its own entry from another's, when an answer was lost.
-        label: A checkpoint's label.
-        source: For an attempt or a roll-back: the number of the entry that it continues from.
-        meta: For `created`: name, description, agent_id, task_type, config.
-        base: The entry whose state the payload is the change against; None: it stands alone.
-        keep: How many bytes at the beginning and at the end are the base's.
-        window: From where to where the base's state is the payload's dictionary.
-        size: Bytes of the state as JSON.
-        sha256: Of the state as JSON, in hex.
-        payload: A zstd frame.
-    """
-
-    seq: int
-    kind: Kind
-    at: datetime
-    attempt: int
-    nonce: str
-    label: str | None = None
-    source: int | None = None
-    meta: dict[str, Any] | None = None
-    base: int | None = None
-    keep: tuple[int, int] = (0, 0)
-    window: tuple[int, int] = (0, 0)
-    size: int = 0
-    sha256: str = ""
-    payload: bytes = b""
-
-    @property
-    def continues_from(self) -> int:
-        """The number of the checkpoint (0: of `created`) whose state is in force after this one."""
-        return self.seq if self.source is None else self.source
-
-    def to_bytes(self) -> bytes:
-        """The entry as it is stored."""
-        header: dict[str, Any] = {
-            "v": FORMAT,
-            "seq": self.seq,
-            "kind": self.kind.value,
-            "at": self.at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
-            "attempt": self.attempt,
-            "nonce": self.nonce,
-        }
-        if self.label is not None:
-            header["label"] = self.label
-        if self.source is not None:
-            header["from"] = self.source
-        if self.meta is not None:
-            header["meta"] = self.meta
-        if self.kind is not Kind.DELETED:
-            header |= {
-                "base": self.base,
-                **({} if self.base is None else {"keep": [*self.keep], "dict": [*self.window]}),
-                "codec": "zstd",
-                "size": self.size,
-                "sha256": self.sha256,
-            }
-        line = _checked(codec.dump(header, at="entry"), self.payload)
-        return line + b"\n" + self.payload
-
-    @classmethod
-    def from_bytes(cls, data: bytes, *, key: str) -> "Entry":
-        """Read what `to_bytes` wrote.
-
-        Raises:
-            CorruptEntry: it is something else, or of a newer format.
-        """
-        line, _, payload = data.partition(b"\n")
-        try:
-            header = codec.load(line)
-            version, method = header["v"], header.get("codec", "zstd")
-            if version != FORMAT or method != "zstd":
-                raise CorruptEntry(
-                    key, f"format {version}, codec {method!r}; this version reads format {FORMAT}."
-                )
-            if line != _checked(line.rpartition(b",")[0] + b"}", payload):
-                raise ValueError("the checksum is another")
-            return cls(
-                seq=header["seq"],
-                kind=Kind(header["kind"]),
-                at=datetime.fromisoformat(header["at"]),
-                attempt=header["attempt"],
-                nonce=header["nonce"],
-                label=header.get("label"),
-                source=header.get("from"),
-                meta=header.get("meta"),
-                base=header.get("base"),
-                keep=_pair(header.get("keep", (0, 0))),
-                window=_pair(header.get("dict", (0, 0))),
-                size=header.get("size", 0),
-                sha256=header.get("sha256", ""),
-                payload=payload,
-            )
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise CorruptEntry(key, f"its header is damaged ({error!r}).") from error
 
 
 @dataclass(frozen=True)
@@ -317,7 +200,9 @@ class ExecutionLog:
     def _read(self, seqs: Iterable[int]) -> dict[int, Entry]:
         keys = {self._key(seq): seq for seq in seqs}
         found = self.objects.get(keys)
-        return {keys[key]: _entry(key, keys[key], data) for key, data in found.items()}
+        return {
+            keys[key]: Entry.from_bytes(data, key=key, seq=keys[key]) for key, data in found.items()
+        }
 
     def _head_at(self, seq: int, entries: dict[int, Entry]) -> Head:
         entry = entries.get(seq)
@@ -626,25 +511,5 @@ def _standing_alone(entry: Entry, state: bytes, digest: codec.Digest, payload: b
     return replace(entry, size=len(state), sha256=digest.hex, payload=payload)
 
 
-def _checked(line: bytes, payload: bytes) -> bytes:
-    """A header with the CRC-32 of itself and the payload as its last field."""
-    return b'%s,"crc32":"%08x"}' % (line[:-1], crc32(payload, crc32(line)))
-
-
-def _entry(key: str, seq: int, data: bytes) -> Entry:
-    """Read an entry, which must be the one of its key, on a base that leads to 0."""
-    entry = Entry.from_bytes(data, key=key)
-    if entry.seq != seq or entry.base not in (None, seq & (seq - 1)):
-        raise CorruptEntry(key, f"it is entry {entry.seq} on base {entry.base}.")
-    return entry
-
-
 def _whole_milliseconds(time: datetime) -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
-
-
-def _pair(values: Any) -> tuple[int, int]:
-    first, second = values
-    if type(first) is not int or type(second) is not int or min(first, second) < 0:
-        raise ValueError("a pair of numbers is none")
-    return first, second

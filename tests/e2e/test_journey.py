@@ -11,8 +11,9 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Suspended
 from world import World, eventually, is_alive, service
 
+from prefect_executions.entry import Kind
 from prefect_executions.local import Stack
-from prefect_executions.log import Kind
+from prefect_executions.log import ExecutionLog
 
 
 def test_create_watch_pause_roll_back_complete(world: World) -> None:
@@ -80,6 +81,24 @@ def test_two_processes_one_history(world: World) -> None:
         entry.seq for entry in entries if entry.kind is Kind.ATTEMPT and entry.attempt == 2
     )
     assert {entry.attempt for entry in entries[fence:]} == {2}
+
+
+def test_a_roll_back_under_a_running_process_starts_it_again_from_there(world: World) -> None:
+    """Two who resume at once may cause it; the run must not be left without a process."""
+    execution = world.create("gated", to=4)
+    world.open_gates(execution, 1, 1, 2)
+    world.until_saved(execution, 2)
+    first = world.get(execution)["checkpoints"][-1]
+
+    objects = world.stack.s3.objects(prefix="executions")
+    ExecutionLog(objects, execution["id"]).rollback(int(first["id"][5:]))
+    world.open_gates(execution, 1, 3)
+    world.until_attempt(execution, 2)
+    world.open_gates(execution, 2, 2, 3, 4)
+    ended = world.until_ended(execution)
+
+    assert ended["status"] == "completed"
+    assert ended["state"] == {"n": 4, "attempts": [1, 2, 2, 2]}
 
 
 def test_a_killed_process_loses_nothing_that_was_saved(world: World) -> None:

@@ -12,8 +12,9 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 
+from prefect_executions.entry import Entry
 from prefect_executions.local import Stack, free_ports
-from prefect_executions.log import Entry, ExecutionLog
+from prefect_executions.log import ExecutionLog
 
 HERE = Path(__file__).parent
 PATIENCE = 60.0
