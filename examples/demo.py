@@ -227,7 +227,7 @@ def main() -> None:
     timeline.say("starting Prefect's server, an S3 server and a worker …")
     env = {"PREFECT_INTEGRATIONS_EXECUTIONS_API_KEY": api_key}
     with Stack(options.data, env=env) as stack:
-        timeline.say(f"Prefect UI  {stack.ui_url}")
+        timeline.say(f"Prefect UI  {stack.ui_url} (PREFECT_API_URL={stack.api_url})")
         timeline.say(f"S3 server   {stack.s3.endpoint} (data in {options.data})")
         with service(stack, timeline) as url:
             client = Client(url, api_key)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-from prefect.states import Cancelled, Cancelling, Completed, Running
+from prefect.states import Cancelled, Cancelling, Completed, Running, Suspended
 
 from prefect_executions.errors import ExecutionError, StoreUnavailable
 from prefect_executions.executions import Executions
@@ -277,6 +278,39 @@ def test_a_run_that_is_just_being_cancelled_is_not_rolled_back(
 
     assert "when its process has ended" in assert_problem(answer, 409, "status_conflict")["detail"]
     assert rest.get(path(execution)).json() == before
+
+
+def test_a_run_that_nobody_ends_cancelling_is_ended(
+    execution: dict[str, Any],
+    rest: TestClient,
+    prefect: SyncPrefectClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its worker died with its process: it can be rolled back, and deleted, all the same."""
+    monkeypatch.setattr("prefect_executions.flow_runs.CANCEL_ENDS", timedelta(0))
+    rest.put(path(execution, "/checkpoint"), json={"state": 1})
+    for act in (
+        lambda: rest.post(path(execution, "/resume"), json={"checkpoint_id": "ckpt_000001"}),
+        lambda: rest.delete(path(execution)),
+    ):
+        for state in (Running(), Cancelling()):
+            prefect.set_flow_run_state(run_id(execution), state, force=True)
+
+        assert act().status_code in (202, 204)
+    assert_problem(rest.get(path(execution)), 404, "execution_not_found")
+
+
+def test_a_pause_whose_time_is_over_can_be_resumed(
+    execution: dict[str, Any], rest: TestClient, prefect: SyncPrefectClient
+) -> None:
+    """The Prefect UI gives a pause five minutes, after which Prefect fails the run."""
+    rest.put(path(execution, "/checkpoint"), json={"state": 1})
+    expired = Suspended(pause_expiration_time=datetime.now(UTC) - timedelta(seconds=1))
+    prefect.set_flow_run_state(run_id(execution), expired, force=True)
+
+    answer = rest.post(path(execution, "/resume"), json={"checkpoint_id": "ckpt_000001"})
+
+    assert (answer.status_code, answer.json()["status"]) == (202, "running")
 
 
 def test_a_creation_in_doubt_leaves_nothing(

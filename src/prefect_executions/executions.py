@@ -199,6 +199,7 @@ class Executions:
         run = self._run(execution_id)
         log = self._log(execution_id)
         log.living_head()
+        run = self.flow_runs.end_cancelling(run)
         require_resumable(execution_id, status_of(run))
         if not state_of(run).is_paused():
             require_restartable(run)
@@ -232,7 +233,7 @@ class Executions:
     def _ends(self, run_id: Any) -> bool:
         """Wait for a cancelled process to end, as long as `DELETE_PATIENCE`."""
         deadline = monotonic() + DELETE_PATIENCE
-        while not state_of(self.flow_runs.read(run_id)).is_final():
+        while not state_of(self.flow_runs.end_cancelling(self.flow_runs.read(run_id))).is_final():
             if monotonic() > deadline:
                 return False
             self.wait(0.2)

@@ -39,6 +39,10 @@ CREATING = "Creating"
 # scheduled in between would take that for a crash of its new attempt.
 CRASH_SETTLES = timedelta(seconds=10)
 
+# Prefect kills a cancelled process after 30 s. A run that is Cancelling for longer has lost its
+# worker, and nobody will ever make it Cancelled.
+CANCEL_ENDS = timedelta(seconds=60)
+
 _STATUS = {
     StateType.SCHEDULED: Status.RUNNING,
     StateType.PENDING: Status.RUNNING,
@@ -162,14 +166,18 @@ class FlowRuns:
         Raises:
             ExecutionConflict: Prefect does not allow it.
         """
-        run = self.read(run_id)
+        run = self.end_cancelling(self.read(run_id))
         state = state_of(run)
         if state.is_paused() and not _lost_its_process(state):
             with _prefect_errors(run_id):
                 answer = self._client.resume_flow_run(run_id)
-            if answer.status is not SetStateStatus.ACCEPT:
-                raise _refusal(run_id, "resume", self.read(run_id), answer.details)
-            return self.read(run_id)
+            run = self.read(run_id)
+            if answer.status is SetStateStatus.ACCEPT:
+                return run
+            # A pause whose time-out has passed is failed by Prefect only now, when it is resumed.
+            if not state_of(run).is_failed():
+                raise _refusal(run_id, "resume", run, answer.details)
+            state = state_of(run)
         if state.is_crashed():
             settled = state.timestamp + CRASH_SETTLES
             left = settled - datetime.now(UTC)
@@ -187,6 +195,13 @@ class FlowRuns:
             return self._set(run_id, Cancelling(), "terminate", force=True)
         # Nobody would ever turn Cancelling into Cancelled where no process runs.
         return self._set(run_id, Cancelled(), "terminate", force=True)
+
+    def end_cancelling(self, run: FlowRun) -> FlowRun:
+        """Make a run Cancelled that is Cancelling for so long that nobody else will."""
+        state = state_of(run)
+        if not state.is_cancelling() or datetime.now(UTC) - state.timestamp < CANCEL_ENDS:
+            return run
+        return self._set(run.id, Cancelled(message=state.message), "terminate", force=True)
 
     def delete(self, run_id: UUID) -> None:
         """Remove a run and its artifacts; it stops no process."""

@@ -64,7 +64,8 @@ def require_open(execution_id: str, status: Status) -> None:
         ExecutionConflict: it has.
     """
     if status.ended:
-        raise ExecutionConflict(execution_id, "checkpoint", status, "Resume it first.")
+        hint = "Its history is closed." if status is Status.COMPLETED else "Resume it first."
+        raise ExecutionConflict(execution_id, "checkpoint", status, hint)
 
 
 def require_resumable(execution_id: str, status: Status) -> None:
