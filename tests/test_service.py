@@ -332,6 +332,19 @@ def test_a_creation_in_doubt_leaves_nothing(
     assert list(store.scan("")) == []
 
 
+def test_a_half_deleted_execution_can_not_be_paused(
+    rest: TestClient, execution: dict[str, Any], store: Away, prefect: SyncPrefectClient
+) -> None:
+    ExecutionLog(store, execution["id"]).delete()
+
+    answer = rest.post(path(execution, "/pause"))
+
+    assert answer.status_code == 404
+    run = prefect.read_flow_run(UUID(execution["prefect"]["flow_run_id"]))
+    assert run.state is not None
+    assert run.state.name == "Scheduled"
+
+
 def test_a_half_done_deletion_is_continued(
     execution: dict[str, Any], rest: TestClient, store: Away, prefect: SyncPrefectClient
 ) -> None:

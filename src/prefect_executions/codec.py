@@ -10,7 +10,7 @@ import zstandard
 
 from prefect_executions.errors import StateError
 
-type_of_json = "None, bool, int, float, str, list and dict with str keys"
+_JSON_TYPES = "None, bool, int, float, str, list and dict with str keys"
 
 _LEVEL = 3
 _MARK = 64 << 10  # bytes between the places that a digest can be started from
@@ -109,7 +109,7 @@ def _explain(value: Any, path: str, depth: int = 0) -> None:
     else:
         raise StateError(
             path,
-            f"is of type {kind.__qualname__}; a state holds {type_of_json}. "
+            f"is of type {kind.__qualname__}; a state holds {_JSON_TYPES}. "
             "Convert it, or give the flow a pydantic model as the type of its state.",
         )
 

@@ -13,7 +13,6 @@ from prefect.utilities.urls import url_for
 from prefect_executions import codec
 from prefect_executions.entry import Entry
 from prefect_executions.errors import (
-    ExecutionDeleted,
     ExecutionError,
     ExecutionNotFound,
     Superseded,
@@ -201,8 +200,7 @@ class Executions:
         log.living_head()
         run = self.flow_runs.end_cancelling(run)
         require_resumable(execution_id, status_of(run))
-        if not state_of(run).is_paused():
-            require_restartable(run)
+        require_restartable(run)
         if checkpoint_id is not None:
             log.rollback(checkpoint_seq(execution_id, checkpoint_id))
         run = self.flow_runs.resume(run.id)
@@ -250,8 +248,6 @@ class Executions:
 
     def _execution(self, run: FlowRun, history: History, *, states: bool) -> Execution:
         head = history.head
-        if head.deleted:
-            raise ExecutionDeleted(execution_id(run.id))
         meta = history.created.meta or {}
         status = status_of(run)
         now = self.clock()

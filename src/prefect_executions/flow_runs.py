@@ -13,10 +13,7 @@ from uuid import UUID, uuid4
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-)
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext
@@ -68,13 +65,13 @@ def status_of(run: FlowRun) -> Status:
 
 
 def require_restartable(run: FlowRun) -> None:
-    """Check that another process may be started for a run that is not suspended.
+    """Check that another process may be started for a run.
 
     Raises:
         ExecutionConflict: it runs, has completed, or its process is just being ended.
     """
     state = state_of(run)
-    if not (state.is_failed() or state.is_crashed() or state.is_cancelled()):
+    if not (state.is_paused() or state.is_failed() or state.is_crashed() or state.is_cancelled()):
         hint = "Try again when its process has ended." if state.is_cancelling() else ""
         raise ExecutionConflict(execution_id(run.id), "resume", status_of(run), hint)
 
@@ -166,7 +163,7 @@ class FlowRuns:
         Raises:
             ExecutionConflict: Prefect does not allow it.
         """
-        run = self.end_cancelling(self.read(run_id))
+        run = self.read(run_id)
         state = state_of(run)
         if state.is_paused() and not _lost_its_process(state):
             with _prefect_errors(run_id):
@@ -182,8 +179,7 @@ class FlowRuns:
             settled = state.timestamp + CRASH_SETTLES
             left = settled - datetime.now(UTC)
             self._wait(min(max(left, timedelta(0)), CRASH_SETTLES).total_seconds())
-        if not state.is_paused():
-            require_restartable(run)
+        require_restartable(run)
         return self._set(run_id, AwaitingRetry(message="Resumed"), "resume")
 
     def cancel(self, run_id: UUID) -> FlowRun:
@@ -217,12 +213,7 @@ class FlowRuns:
     def _set(
         self, run_id: UUID, state: State[Any], operation: str, *, force: bool = False
     ) -> FlowRun:
-        with _prefect_errors(run_id):
-            answer = self._client.set_flow_run_state(run_id, state, force=force)
-        run = self.read(run_id)
-        if answer.status is not SetStateStatus.ACCEPT:
-            raise _refusal(run_id, operation, run, answer.details)
-        return run
+        return _set_state(self._client, run_id, state, operation, force=force)
 
 
 class Ownership:
@@ -271,7 +262,7 @@ class Ownership:
         before = [state for state in states if state.id != self._state_id]
         last = max(before, key=lambda state: state.timestamp, default=None)
         if last is not None and last.is_paused() and last.state_details.pause_reschedule:
-            self._put(Suspended(message=last.message), "pause")
+            _set_state(self._client, self.run.id, Suspended(message=last.message), "pause")
             self.leave()
 
     def check(self) -> None:
@@ -315,15 +306,9 @@ class Ownership:
         """
         state = self._read_state()
         if state is not None and state.id == self._state_id:
-            self._put(AwaitingRetry(message="Superseded in the log"), "continue")
+            again: State[Any] = AwaitingRetry(message="Superseded in the log")
+            _set_state(self._client, self.run.id, again, "continue")
         self.leave()
-
-    def _put(self, state: State[Any], operation: str) -> None:
-        with _prefect_errors(self.run.id):
-            answer = self._client.set_flow_run_state(self.run.id, state)
-            if answer.status is not SetStateStatus.ACCEPT:
-                run = self._client.read_flow_run(self.run.id)
-                raise _refusal(self.run.id, operation, run, answer.details)
 
     def _woke_up(self, state: State[Any]) -> bool:
         """Whether `state` is this process's own after a `pause_flow_run` that kept the process.
@@ -339,6 +324,27 @@ class Ownership:
             return False
         self._state_id = state.id
         return True
+
+
+def _set_state(
+    client: SyncPrefectClient,
+    run_id: UUID,
+    state: State[Any],
+    operation: str,
+    *,
+    force: bool = False,
+) -> FlowRun:
+    """Set a run's state, and return the run.
+
+    Raises:
+        ExecutionConflict: Prefect refuses to.
+    """
+    with _prefect_errors(run_id):
+        answer = client.set_flow_run_state(run_id, state, force=force)
+        run = client.read_flow_run(run_id)
+    if answer.status is not SetStateStatus.ACCEPT:
+        raise _refusal(run_id, operation, run, answer.details)
+    return run
 
 
 def _lost_its_process(state: State[Any]) -> bool:

@@ -162,7 +162,7 @@ class ExecutionLog:
         kinds stand among the newest.
 
         Raises:
-            ExecutionNotFound: there is no log.
+            ExecutionNotFound: there is no log, or it ends with the tombstone.
         """
         newest = self._newest()
         if newest is None:
@@ -175,9 +175,12 @@ class ExecutionLog:
             wanted = {0}.union(*(bases(seq) for seq in range(fetch_to, oldest)))
             entries |= self._read(wanted - entries.keys())
             oldest = fetch_to
-            history = History(self, self._head_at(newest, entries), entries, oldest, checkpoints)
+            head = self._head_at(newest, entries)
+            if head.deleted:
+                raise ExecutionDeleted(self.execution_id)
+            history = History(self, head, entries, oldest, checkpoints)
             missing = 0 if checkpoints is None else checkpoints - len(history.checkpoints())
-            if missing <= 0 or oldest == 0 or history.head.deleted:
+            if missing <= 0 or oldest == 0:
                 return history
 
     def checkpoint_state(self, seq: int) -> bytes:
@@ -486,29 +489,22 @@ class History:
 def _encode(entry: Entry, state: bytes, chain: dict[int, _Link]) -> tuple[Entry, codec.Digest]:
     """The entry with its state, as the change against its base where that is worth it."""
     base = chain.get(entry.seq & (entry.seq - 1)) if entry.seq else None
-    if base is None:
-        digest = codec.Digest(state)
-        return _standing_alone(entry, state, digest, codec.compress(state)), digest
-    change = codec.delta(base.state(chain), state)
-    digest = codec.Digest(state, base.digest, change.prefix)
+    change = codec.delta(base.state(chain), state) if base is not None else None
+    digest = (
+        codec.Digest(state, base.digest, change.prefix) if base and change else codec.Digest(state)
+    )
+    entry = replace(entry, size=len(state), sha256=digest.hex)
+    if base is None or change is None:
+        return replace(entry, payload=codec.compress(state)), digest
     if _TRY_FULL * len(change.payload) > len(state):
         full = codec.compress(state)
         if 2 * len(change.payload) >= len(full):
-            return _standing_alone(entry, state, digest, full), digest
-    encoded = replace(
-        entry,
-        base=base.entry.seq,
-        keep=(change.prefix, change.suffix),
-        window=change.window,
-        size=len(state),
-        sha256=digest.hex,
-        payload=change.payload,
+            return replace(entry, payload=full), digest
+    keep = (change.prefix, change.suffix)
+    delta = replace(
+        entry, base=base.entry.seq, keep=keep, window=change.window, payload=change.payload
     )
-    return encoded, digest
-
-
-def _standing_alone(entry: Entry, state: bytes, digest: codec.Digest, payload: bytes) -> Entry:
-    return replace(entry, size=len(state), sha256=digest.hex, payload=payload)
+    return delta, digest
 
 
 def _whole_milliseconds(time: datetime) -> datetime:

@@ -1,12 +1,12 @@
 """Objects in an S3 bucket: boto3, and the only place that knows its errors."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -21,6 +21,8 @@ from prefect_executions.errors import AlreadyExists, StoreUnavailable, Unsuitabl
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
 
 _PARALLEL = 16
 _DELETE_BATCH = 1000  # what one DeleteObjects takes
@@ -73,22 +75,18 @@ class S3Objects:
 
     def create(self, key: str, data: bytes) -> None:
         """See `Objects.create`."""
-        for last in (False,) * (self.tries - 1) + (True,):
-            try:
-                with _s3_errors("write", key):
-                    self._client.put_object(
-                        Bucket=self.bucket,
-                        Key=self._full(key),
-                        Body=data,
-                        IfNoneMatch="*",
-                        **self._put_options,
-                    )
-                return
-            except _Conflict as conflict:
-                # Another conditional write of this key is under way. AWS asks to repeat the
-                # request; by then it has ended, and one of the two gets 412.
-                if last:
-                    raise StoreUnavailable("write", str(conflict)) from conflict
+
+        def put() -> None:
+            with _s3_errors("write", key):
+                self._client.put_object(
+                    Bucket=self.bucket,
+                    Key=self._full(key),
+                    Body=data,
+                    IfNoneMatch="*",
+                    **self._put_options,
+                )
+
+        self._persist("write", put)
 
     def get(self, keys: Iterable[str]) -> dict[str, bytes]:
         """See `Objects.get`: one request each, up to 16 at a time."""
@@ -100,17 +98,25 @@ class S3Objects:
         return {key: data for key, data in zip(wanted, found, strict=True) if data is not None}
 
     def _get(self, key: str) -> bytes | None:
-        for last in (False,) * (self.tries - 1) + (True,):
-            try:
-                with _s3_errors("read", key):
-                    answer = self._client.get_object(Bucket=self.bucket, Key=self._full(key))
-                    return answer["Body"].read()
-            except _Missing:
-                return None
-            except _CutShort as cut:  # botocore repeats requests, but not the reading of an answer
-                if last:
-                    raise StoreUnavailable("read", f"{cut}") from cut
-        raise AssertionError("unreachable: `tries` is at least 1")
+        def get() -> bytes:
+            with _s3_errors("read", key):
+                answer = self._client.get_object(Bucket=self.bucket, Key=self._full(key))
+                return answer["Body"].read()
+
+        try:
+            return self._persist("read", get)
+        except _Missing:
+            return None
+
+    def _persist(self, operation: str, act: Callable[[], T]) -> T:
+        """Do what botocore's own repeats do not cover, as often as they would."""
+        for _ in range(self.tries - 1):
+            with suppress(_Passing):
+                return act()
+        try:
+            return act()
+        except _Passing as still:
+            raise StoreUnavailable(operation, f"{still}") from still
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         """See `Objects.scan`: one request per 1,000 keys."""
@@ -191,12 +197,8 @@ class _Missing(Exception):
     """There is no such object."""
 
 
-class _CutShort(Exception):
-    """The answer broke off in its middle."""
-
-
-class _Conflict(Exception):
-    """A conditional write met another one of the same key (HTTP 409)."""
+class _Passing(Exception):
+    """What is over when it is tried again."""
 
 
 @contextmanager
@@ -209,12 +211,15 @@ def _s3_errors(operation: str, key: str) -> Iterator[None]:
         if code == "PreconditionFailed":
             raise AlreadyExists(key) from error
         if code == "ConditionalRequestConflict":
-            raise _Conflict(f"{error}") from error
+            # Another conditional write of this key is under way. AWS asks to repeat the request;
+            # by then it has ended, and one of the two gets 412.
+            raise _Passing(f"{error}") from error
         if code == "NoSuchKey":
             raise _Missing(key) from error
         raise StoreUnavailable(operation, f"{error}") from error
     except (ResponseStreamingError, IncompleteReadError) as error:
-        raise _CutShort(f"{error}") from error
+        # The answer broke off in its middle: botocore repeats requests, but not their reading.
+        raise _Passing(f"{error}") from error
     except (BotoCoreError, ValueError) as error:
         # ValueError: botocore says so of an endpoint that is no URL.
         raise StoreUnavailable(operation, f"{error}") from error
