@@ -14,6 +14,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     IncompleteReadError,
+    ReadTimeoutError,
     ResponseStreamingError,
 )
 
@@ -100,8 +101,12 @@ class S3Objects:
     def _get(self, key: str) -> bytes | None:
         def get() -> bytes:
             with _s3_errors("read", key):
-                answer = self._client.get_object(Bucket=self.bucket, Key=self._full(key))
-                return answer["Body"].read()
+                body = self._client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"]
+                try:
+                    return body.read()
+                except (ResponseStreamingError, IncompleteReadError, ReadTimeoutError) as error:
+                    # botocore repeats requests, but not the reading of an answer.
+                    raise _Passing(f"{error}") from error
 
         try:
             return self._persist("read", get)
@@ -217,9 +222,6 @@ def _s3_errors(operation: str, key: str) -> Iterator[None]:
         if code == "NoSuchKey":
             raise _Missing(key) from error
         raise StoreUnavailable(operation, f"{error}") from error
-    except (ResponseStreamingError, IncompleteReadError) as error:
-        # The answer broke off in its middle: botocore repeats requests, but not their reading.
-        raise _Passing(f"{error}") from error
     except (BotoCoreError, ValueError) as error:
         # ValueError: botocore says so of an endpoint that is no URL.
         raise StoreUnavailable(operation, f"{error}") from error
