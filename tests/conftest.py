@@ -91,6 +91,13 @@ def moto(moto_endpoint: str) -> S3Objects:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Prefect's server, an S3 server and a process worker, all real."""
     data = tmp_path_factory.mktemp("stack")
-    env = {"PYTHONPATH": str(ROOT / "tests" / "e2e"), "EXECUTIONS_TEST_DATA": str(data)}
+    env = {
+        "PYTHONPATH": str(ROOT / "tests" / "e2e"),
+        "EXECUTIONS_TEST_DATA": str(data),
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
+        "PREFECT_INTEGRATIONS_EXECUTIONS_HEARTBEAT_SECONDS": "1",
+        "PREFECT_INTEGRATIONS_EXECUTIONS_SILENCE_SECONDS": "10",
+        "PREFECT_INTEGRATIONS_EXECUTIONS_PENDING_SECONDS": "15",
+    }
     with Stack(data, env=env) as running, running.settings():
         yield running

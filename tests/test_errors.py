@@ -18,7 +18,8 @@ def _example(kind: type[errors.ExecutionError]) -> errors.ExecutionError:
     if "__init__" not in vars(kind):
         return kind("what happened")
     names = list(inspect.signature(kind).parameters)
-    return kind(*(7 if name == "attempt" else f"some {name}" for name in names))
+    numbers = {"attempt", "max_duration_seconds"}
+    return kind(*(7 if name in numbers else f"some {name}" for name in names))
 
 
 @pytest.mark.parametrize("kind", PUBLIC)

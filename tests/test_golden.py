@@ -36,8 +36,10 @@ def write(log: ExecutionLog) -> None:
     head = log.attempt()
     for number, state in enumerate(states()):
         head = log.checkpoint(head, state, label=f"number {number}" if number % 2 else None)
-    log.rollback(5)
-    log.attempt()
+    head = log.rollback(5)
+    head = log.crash(head, answers="a" * 32, dead_seconds=31.5, reason="No heartbeat")
+    log.retry(head, answers="b" * 32, reason="Crashed")
+    log.attempt(config={"max_retries": 3})
 
 
 def read(version: int) -> ExecutionLog:
@@ -59,9 +61,14 @@ def test_format_1_stays_readable() -> None:
     assert any(entry.base is None for entry in history.checkpoints())
     assert any(entry.base is not None for entry in history.checkpoints())
     assert history.head.entry.attempt == 2
+    assert history.head.entry.meta == {"config": {"max_retries": 3}}
+    assert history.head.entry.begun == 17
+    assert history.head.entry.retries == 1
+    assert history.head.entry.dead_seconds == 31.5
+    assert (history.entries[16].answers, history.entries[16].reason) == ("b" * 32, "Crashed")
     assert history.head.entry.continues_from == 5
     assert history.head.state == states()[3]
-    assert history.head.entry.at == datetime(2026, 11, 24, 10, 0, 15, 250_000, UTC)
+    assert history.head.entry.at == datetime(2026, 11, 24, 10, 0, 17, 250_000, UTC)
 
 
 def test_there_is_a_golden_log_of_the_present_format() -> None:

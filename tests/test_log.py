@@ -73,6 +73,7 @@ def test_an_entry_is_a_line_of_json_and_the_payload(log: ExecutionLog, store: Co
         "attempt": 1,
         "nonce": head.entry.nonce,
         "label": "number 1",
+        "begun": 1,
         "base": None,
         "codec": "zstd",
         "size": len(_state(1)),
@@ -333,16 +334,33 @@ def test_after_the_tombstone_nobody_extends_the_history(log: ExecutionLog) -> No
             act()
 
 
-def test_a_purge_leaves_the_tombstone_until_told(log: ExecutionLog, store: Counting) -> None:
+def _purge_in_part(log: ExecutionLog, store: Counting) -> None:
+    """What an interrupted purge leaves: the tombstone goes last."""
+    store.delete(list(store.scan(""))[1:])
+
+
+def test_an_interrupted_purge_leaves_the_tombstone(log: ExecutionLog, store: Counting) -> None:
     _filled(log, 3)
     log.delete()
+    deleted: list[list[str]] = []
+    store.delete = lambda keys: deleted.append(list(keys))  # type: ignore[method-assign]
 
-    log.purge(tombstone=False)
-    log.purge(tombstone=False)
+    log.purge()
 
-    assert len(list(store.scan(""))) == 1
+    assert deleted[-1] == list(store.scan(""))[:1]
+    assert [key for keys in reversed(deleted) for key in keys] == list(store.scan(""))
+
+
+def test_a_purge_leaves_nothing(log: ExecutionLog, store: Counting) -> None:
+    _filled(log, 3)
+    log.delete()
+    _purge_in_part(log, store)
+
+    assert log.exists()
     assert log.head().deleted
-    log.purge(tombstone=True)
+    log.purge()
+    log.purge()
+    assert not log.exists()
     assert list(store.scan("")) == []
 
 
@@ -351,7 +369,7 @@ def test_an_entry_of_a_process_that_outlived_the_purge_is_swept(
 ) -> None:
     running = _filled(log, 3)
     log.delete()
-    log.purge(tombstone=True)
+    log.purge()
     log.checkpoint(running, _state(4))
 
     log.sweep()
@@ -447,14 +465,14 @@ def test_a_process_behind_a_purged_log_soon_meets_the_tombstone(
     old = _filled(log, 3)
     log.checkpoint(log.head(), _state(9))
     log.delete()
-    log.purge(tombstone=False)
+    _purge_in_part(log, store)
 
     behind = log.checkpoint(old, _state(4))
     with pytest.raises(ExecutionDeleted):
         log.checkpoint(behind, _state(5))
 
     assert log.head().deleted
-    log.purge(tombstone=True)
+    log.purge()
     assert list(store.scan("")) == []
 
 

@@ -32,7 +32,8 @@ from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, execution_id
 from prefect_executions.objects import MemoryObjects, Objects
-from prefect_executions.runtime import LOOK_BURST, StateType
+from prefect_executions.runtime import LOOK_BURST
+from prefect_executions.state_type import StateType
 from stores import Counting, Fault, Faulty
 
 
@@ -418,7 +419,7 @@ def test_a_deleted_flow_run_ends_its_process_without_a_trace(
         run = execution.current(Count)
         log = ExecutionLog(objects, run.id)
         log.delete()
-        log.purge(tombstone=True)
+        log.purge()
         prefect.delete_flow_run(UUID(run.id[5:]))
         run.state.n = 1
         run.checkpoint()

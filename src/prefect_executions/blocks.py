@@ -131,6 +131,11 @@ class ExecutionStore(Block):
             path_style=self.path_style,
         )
 
+    @property
+    def name(self) -> str | None:
+        """The name that the block is saved under; None if it is not."""
+        return self._block_document_name
+
     def check(self) -> None:
         """Make sure that the bucket is there and keeps the law that durability rests on.
 

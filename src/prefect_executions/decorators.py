@@ -9,16 +9,10 @@ from typing import Any, ParamSpec, TypeVar, overload
 from prefect.flows import Flow
 
 from prefect_executions.blocks import ExecutionStore, load_store
+from prefect_executions.interrupts import Interrupt
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.objects import Objects
-from prefect_executions.runtime import (
-    Run,
-    StateType,
-    current_run,
-    open_run,
-    run_async,
-    run_sync,
-)
+from prefect_executions.runtime import Run, current_run, open_run, run_async, run_sync
+from prefect_executions.state_type import StateType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,7 +26,14 @@ class _Execution:
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
     def __call__(
-        self, *, state: Any = ..., store: str | ExecutionStore | None = ...
+        self,
+        *,
+        state: Any = ...,
+        store: str | ExecutionStore | None = ...,
+        max_duration_seconds: float | None = ...,
+        checkpoint_interval_seconds: float | None = ...,
+        max_retries: int | None = ...,
+        retry_delay_seconds: float | None = ...,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def __call__(
@@ -41,6 +42,7 @@ class _Execution:
         *,
         state: Any = dict[str, Any],
         store: str | ExecutionStore | None = None,
+        **config: Any,
     ) -> Any:
         """Make every run of a flow a durable execution; stands below `@flow`.
 
@@ -54,14 +56,26 @@ class _Execution:
                 validates. By default a plain `dict`.
             store: Where the execution is kept: an `ExecutionStore` block, or the name of one. By
                 default the block that `PREFECT_INTEGRATIONS_EXECUTIONS_STORE` names.
+            config: The flow's own settings, which hold where an execution's `config` has none:
+                `max_duration_seconds` of active time, over all attempts; none by default.
+                `checkpoint_interval_seconds` between automatic checkpoints of what `run.publish`
+                has published; none by default.
+                `max_retries`: how often a failed or crashed attempt is tried again; 0 by default.
+                `retry_delay_seconds` between a failure and the next try; 0 by default.
+
+        Raises:
+            ValueError: a setting is out of its limits.
         """
         if inspect.isclass(fn) or not (fn is None or callable(fn)):
             raise TypeError(f"`@execution` decorates a function; did you mean state={fn!r}?")
         state_type: StateType[Any] = StateType(state)
-        config = ExecutionConfig()
+        settings = ExecutionConfig.model_validate(config)
+
+        def begin(interrupt: Interrupt) -> Run[Any]:
+            return open_run(lambda: _open(store), state_type, settings, interrupt)
 
         def decorate(fn: Callable[P, R]) -> Callable[P, R]:
-            return _decorate(fn, lambda: open_run(lambda: _objects(store), state_type, config))
+            return _decorate(fn, begin)
 
         return decorate if fn is None else decorate(fn)
 
@@ -91,7 +105,7 @@ class _Execution:
 execution = _Execution()
 
 
-def _decorate(fn: Callable[P, R], begin: Callable[[], Run[Any]]) -> Callable[P, R]:
+def _decorate(fn: Callable[P, R], begin: Callable[[Interrupt], Run[Any]]) -> Callable[P, R]:
     if isinstance(fn, Flow):
         raise TypeError("`@execution` goes below `@flow`: it wraps the function, not the flow")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
@@ -130,7 +144,5 @@ def _in_place_of(fn: Callable[P, R], call: Any) -> Callable[P, R]:
     return wraps(fn)(placed)
 
 
-def _objects(store: str | ExecutionStore | None) -> Objects:
-    if isinstance(store, ExecutionStore):
-        return store.objects()
-    return load_store(store).objects()
+def _open(store: str | ExecutionStore | None) -> ExecutionStore:
+    return store if isinstance(store, ExecutionStore) else load_store(store)

@@ -11,6 +11,9 @@ from prefect_executions.errors import CorruptEntry
 
 FORMAT = 1
 
+# The fields that every entry takes over from the one before it, unless it changes them.
+COUNTED = ("attempt", "begun", "retries", "dead_seconds")
+
 
 class Kind(StrEnum):
     """What an entry records."""
@@ -19,6 +22,8 @@ class Kind(StrEnum):
     CHECKPOINT = "checkpoint"
     ATTEMPT = "attempt"
     ROLLBACK = "rollback"
+    CRASH = "crash"
+    RETRY = "retry"
     DELETED = "deleted"
 
 
@@ -33,8 +38,14 @@ class Entry:
         attempt: The attempt in force after it: how many processes have begun to run.
         nonce: Tells a writer its own entry from another's, when an answer was lost.
         label: A checkpoint's label.
-        source: For an attempt or a roll-back: the number of the entry that it continues from.
-        meta: For `created`: name, description, agent_id, task_type, config.
+        source: Of whatever is no checkpoint: the number of the entry that it continues from.
+        meta: For `created`: name, description, agent_id, task_type, config. For an attempt: the
+            config that it runs with.
+        reason: For a crash or a retry: what happened.
+        answers: For a crash or a retry: the id of the state in Prefect that it is the answer to.
+        begun: The number of the entry in which the attempt in force began; None before the first.
+        retries: How often a failed or crashed attempt has been tried again by itself.
+        dead_seconds: How long attempts were Running in Prefect after they had crashed.
         base: The entry whose state the payload is the change against; None: it stands alone.
         keep: How many bytes at the beginning and at the end are the base's.
         window: From where to where the base's state is the payload's dictionary.
@@ -51,6 +62,11 @@ class Entry:
     label: str | None = None
     source: int | None = None
     meta: dict[str, Any] | None = None
+    reason: str | None = None
+    answers: str | None = None
+    begun: int | None = None
+    retries: int = 0
+    dead_seconds: float = 0.0
     base: int | None = None
     keep: tuple[int, int] = (0, 0)
     window: tuple[int, int] = (0, 0)
@@ -79,6 +95,16 @@ class Entry:
             header["from"] = self.source
         if self.meta is not None:
             header["meta"] = self.meta
+        if self.reason is not None:
+            header["reason"] = self.reason
+        if self.answers is not None:
+            header["answers"] = self.answers
+        if self.begun is not None:
+            header["begun"] = self.begun
+        if self.retries:
+            header["retries"] = self.retries
+        if self.dead_seconds:
+            header["dead"] = self.dead_seconds
         if self.kind is not Kind.DELETED:
             header |= {
                 "base": self.base,
@@ -123,6 +149,11 @@ class Entry:
                 label=header.get("label"),
                 source=header.get("from"),
                 meta=header.get("meta"),
+                reason=header.get("reason"),
+                answers=header.get("answers"),
+                begun=header.get("begun"),
+                retries=header.get("retries", 0),
+                dead_seconds=header.get("dead", 0.0),
                 base=header.get("base"),
                 keep=_pair(header.get("keep", (0, 0))),
                 window=_pair(header.get("dict", (0, 0))),

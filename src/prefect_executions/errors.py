@@ -8,6 +8,7 @@
     ├── ParametersError              the deployment's flow does not take these parameters
     ├── ExecutionConflict            the execution's status does not allow this
     ├── Superseded                   a newer attempt, or a roll-back, has taken the execution over
+    ├── DurationExceeded             it was active for longer than `config.max_duration_seconds`
     ├── StateError                   a state that can't be kept, or does not fit the flow's model
     ├── NotAnExecution               called outside a flow run decorated with `@execution`
     ├── PrefectUnavailable           Prefect's server did not answer, or refused
@@ -103,6 +104,21 @@ class Superseded(ExecutionError):
         return (
             f"Attempt {self.attempt} of {self.execution_id!r} may no longer write: "
             f"superseded by {self.by}."
+        )
+
+
+class DurationExceeded(ExecutionError):
+    """The execution was active for longer than it may be; its state is saved."""
+
+    def __init__(self, execution_id: str, max_duration_seconds: float) -> None:
+        super().__init__(execution_id, max_duration_seconds)
+        self.execution_id = execution_id
+        self.max_duration_seconds = max_duration_seconds
+
+    def __str__(self) -> str:
+        return (
+            f"{self.execution_id!r} was active for longer than max_duration_seconds = "
+            f"{self.max_duration_seconds:g}. What it had published is saved."
         )
 
 

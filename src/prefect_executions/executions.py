@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic, sleep
 from typing import Any
+from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun
 from prefect.utilities.urls import url_for
@@ -18,6 +20,7 @@ from prefect_executions.errors import (
     Superseded,
 )
 from prefect_executions.flow_runs import (
+    DELETING,
     FlowRuns,
     active_time,
     is_created,
@@ -99,33 +102,35 @@ class Executions:
         }
         codec.dump(meta, at="execution")
         codec.dump(parameters or {}, at="parameters")
-        tags = ["execution"]
-        tags += [f"agent:{agent_id}"] if agent_id else []
+        tags = [f"agent:{agent_id}"] if agent_id else []
         tags += [f"task-type:{task_type}"] if task_type else []
         run = self.flow_runs.create(deployment, name=name, parameters=parameters or {}, tags=tags)
-        log = self._log(execution_id(run.id))
+        log = self.log(execution_id(run.id))
         try:
             head = log.create(meta, data)
-            run = self.flow_runs.schedule(run.id)
+            run = self.flow_runs.schedule(run)
         except Exception:
-            self._undo(run, log)
+            self._undo(run)
             raise
         history = History(log, head, {0: head.entry}, oldest=0, wanted=0)
         return self._execution(run, history, states=False)
 
-    def _undo(self, run: FlowRun, log: ExecutionLog) -> None:
+    def finish_creation(self, run: FlowRun) -> None:
+        """Let a worker start a run whose creation was left half-done, or remove it."""
+        try:
+            self.log(execution_id(run.id)).living_head()
+        except ExecutionNotFound:
+            self._undo(run)
+        else:
+            self.flow_runs.schedule(run)
+
+    def _undo(self, run: FlowRun) -> None:
         """Remove a half-made execution, as far as that goes; why it failed is another's word."""
         try:
-            log.delete()
-            log.purge(tombstone=True)
-        except ExecutionNotFound:
-            logger.debug("%s has no log yet", log.execution_id)
+            self.flow_runs.mark_deleting(run)
+            self.delete(execution_id(run.id), patience=0)
         except ExecutionError as error:
-            logger.warning("The log of half-made %s may be left: %s", log.execution_id, error)
-        try:
-            self.flow_runs.delete(run.id)
-        except ExecutionError as error:
-            logger.warning("The flow run of half-made %s is left: %s", log.execution_id, error)
+            logger.warning("%s is left half-made: %s", execution_id(run.id), error)
 
     def get(
         self, execution_id: str, *, checkpoints: int | None = 100, states: bool = True
@@ -138,7 +143,7 @@ class Executions:
             states: Whether the checkpoints come with their states.
         """
         run = self._run(execution_id)
-        history = self._log(execution_id).read(checkpoints=checkpoints)
+        history = self.log(execution_id).read(checkpoints=checkpoints)
         return self._execution(run, history, states=states)
 
     def checkpoint(
@@ -155,7 +160,7 @@ class Executions:
         """
         data = codec.dump(state)
         run = self._run(execution_id)
-        log = self._log(execution_id)
+        log = self.log(execution_id)
         head = log.living_head()
         status = status_of(run)
         require_open(execution_id, status)
@@ -177,7 +182,7 @@ class Executions:
             ExecutionConflict: it has ended.
         """
         run = self._run(execution_id)
-        history = self._log(execution_id).read(checkpoints=100)
+        history = self.log(execution_id).read(checkpoints=100)
         require_pausable(execution_id, status_of(run))
         changed = status_of(run) is not Status.PAUSED
         run = self.flow_runs.suspend(run.id, reason=reason)
@@ -196,7 +201,7 @@ class Executions:
             ExecutionConflict: it runs, or has completed.
         """
         run = self._run(execution_id)
-        log = self._log(execution_id)
+        log = self.log(execution_id)
         log.living_head()
         run = self.flow_runs.end_cancelling(run)
         require_resumable(execution_id, status_of(run))
@@ -206,38 +211,48 @@ class Executions:
         run = self.flow_runs.resume(run.id)
         return self._execution(run, log.read(checkpoints=100), states=False)
 
-    def delete(self, execution_id: str) -> bool:
+    def delete(self, execution_id: str, *, patience: float = DELETE_PATIENCE) -> bool:
         """Delete an execution; one that runs is terminated first.
 
-        A repeat continues a half-done one.
+        What has begun is finished by a repeat, or by the supervisor: the flow run is marked first,
+        and removed last.
+
+        Args:
+            execution_id: Its id.
+            patience: How long to wait for its process to end, in seconds.
 
         Returns:
-            Whether all of it is gone. If not, its process needs longer to end: repeat the call.
+            Whether all of it is gone. If not, its process needs longer to end.
         """
-        log = self._log(execution_id)
-        run_id = flow_run_id(execution_id)
-        log.delete()
-        try:
-            self.flow_runs.cancel(run_id)
-            if not self._ends(run_id):
+        log = self.log(execution_id)
+        run = self.flow_runs.find(flow_run_id(execution_id))
+        if (run is None or DELETING not in run.tags) and not log.exists():
+            raise ExecutionNotFound(execution_id)
+        if run is not None:
+            self.flow_runs.mark_deleting(run)
+        with suppress(ExecutionNotFound):  # the log is gone already
+            log.delete()
+        with suppress(ExecutionNotFound):  # the run is, deleted here or in the Prefect UI
+            if not self._end(flow_run_id(execution_id), patience):
                 return False
-            log.purge(tombstone=False)
-            self.flow_runs.delete(run_id)
-        except ExecutionNotFound:
-            pass  # the flow run is gone already, deleted here or in the Prefect UI
-        log.purge(tombstone=True)
+        log.purge()
+        with suppress(ExecutionNotFound):
+            self.flow_runs.delete(flow_run_id(execution_id))
         return True
 
-    def _ends(self, run_id: Any) -> bool:
-        """Wait for a cancelled process to end, as long as `DELETE_PATIENCE`."""
-        deadline = monotonic() + DELETE_PATIENCE
-        while not state_of(self.flow_runs.end_cancelling(self.flow_runs.read(run_id))).is_final():
+    def _end(self, run_id: UUID, patience: float) -> bool:
+        """Cancel a run, and wait for its process to end; whether it has."""
+        deadline = monotonic() + patience
+        run = self.flow_runs.cancel(run_id)
+        while not state_of(self.flow_runs.end_cancelling(run)).is_final():
             if monotonic() > deadline:
                 return False
             self.wait(0.2)
+            run = self.flow_runs.read(run_id)
         return True
 
-    def _log(self, execution_id: str) -> ExecutionLog:
+    def log(self, execution_id: str) -> ExecutionLog:
+        """The log of an execution, which may not exist."""
         return ExecutionLog(self.objects, execution_id, clock=self.clock)
 
     def _run(self, execution_id: str) -> FlowRun:
@@ -250,7 +265,7 @@ class Executions:
         head = history.head
         meta = history.created.meta or {}
         status = status_of(run)
-        now = self.clock()
+        active = active_time(run, self.clock()).total_seconds()
         return Execution(
             id=execution_id(run.id),
             name=meta["name"],
@@ -264,7 +279,7 @@ class Executions:
                 for entry in history.checkpoints()
             ],
             config=ExecutionConfig.model_validate(meta["config"]),
-            elapsed_seconds=round(active_time(run, now).total_seconds(), 3),
+            elapsed_seconds=round(max(active - head.entry.dead_seconds, 0.0), 3),
             started_at=run.start_time,
             completed_at=run.end_time if status.ended else None,
             updated_at=max(state_of(run).timestamp, head.entry.at),

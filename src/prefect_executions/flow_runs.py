@@ -8,29 +8,47 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from time import sleep
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound, Pause
-from prefect.states import AwaitingRetry, Cancelled, Cancelling, Pending, Scheduled, Suspended
+from prefect.exceptions import ObjectNotFound
+from prefect.states import (
+    AwaitingRetry,
+    Cancelled,
+    Cancelling,
+    Crashed,
+    Pending,
+    Scheduled,
+    Suspended,
+)
 
 from prefect_executions.errors import (
     DeploymentNotFound,
     ExecutionConflict,
     ExecutionNotFound,
-    NotAnExecution,
     ParametersError,
     PrefectUnavailable,
 )
 from prefect_executions.models import Status, execution_id
 
 CREATING = "Creating"
+
+# Flow runs that are executions are found by tags: labels can't be searched.
+DELETING = "execution-deleting"  # somebody has asked for it to be deleted
+_PAGE = 200  # what Prefect lists at once
 
 # The process worker reports a crash a second time, 3 to 6 s after the first; a run that was
 # scheduled in between would take that for a crash of its new attempt.
@@ -51,6 +69,11 @@ _STATUS = {
     StateType.CANCELLING: Status.TERMINATED,
     StateType.CANCELLED: Status.TERMINATED,
 }
+
+
+def tags_of(store: str | None) -> list[str]:
+    """The tags that executions have, which are kept in the store of this name."""
+    return ["execution", *([] if store is None else [f"execution-store:{store}"])]
 
 
 def state_of(run: FlowRun) -> State[Any]:
@@ -81,6 +104,12 @@ def is_created(run: FlowRun) -> bool:
     return not (state_of(run).is_pending() and state_of(run).name == CREATING)
 
 
+def has_timeout(state: State[Any]) -> bool:
+    """Whether Prefect will fail the run when it is not resumed in time: as paused in the UI."""
+    details = state.state_details
+    return state.is_paused() and bool(details.pause_reschedule and details.pause_timeout)
+
+
 def active_time(run: FlowRun, now: datetime) -> timedelta:
     """How long the run has been in a Running state, over all its attempts."""
     state = state_of(run)
@@ -91,18 +120,67 @@ def active_time(run: FlowRun, now: datetime) -> timedelta:
 class FlowRuns:
     """The flow runs that executions are, on a Prefect server.
 
+    Args:
+        client: Prefect's.
+        store: The name of the Execution Store block that they are kept in.
+        wait: Sleeps for so many seconds.
+
     Every method raises `PrefectUnavailable` when the server does not answer, and
     `ExecutionNotFound` when it does not know the run.
     """
 
-    def __init__(self, client: SyncPrefectClient, *, wait: Callable[[float], None] = sleep) -> None:
+    def __init__(
+        self,
+        client: SyncPrefectClient,
+        *,
+        store: str = "default",
+        wait: Callable[[float], None] = sleep,
+    ) -> None:
         self._client = client
+        self._tags = tags_of(store)
         self._wait = wait
 
     def read(self, run_id: UUID) -> FlowRun:
         """Ask Prefect for a run."""
-        with _prefect_errors(run_id):
+        with prefect_errors(run_id):
             return self._client.read_flow_run(run_id)
+
+    def find(self, run_id: UUID) -> FlowRun | None:
+        """Ask Prefect for a run that may be gone."""
+        try:
+            return self.read(run_id)
+        except ExecutionNotFound:
+            return None
+
+    def being_deleted(self) -> list[FlowRun]:
+        """The runs in this store that somebody has asked to delete."""
+        return self._list(FlowRunFilter(tags=FlowRunFilterTags(all_=[*self._tags, DELETING])))
+
+    def in_state(self, type_: StateType, *, ended_after: datetime | None = None) -> list[FlowRun]:
+        """The runs in this store whose state is of a type, but for those that are being deleted.
+
+        Args:
+            type_: The type.
+            ended_after: Only those that ended after this time.
+        """
+        filter_ = FlowRunFilter(
+            tags=FlowRunFilterTags(all_=self._tags),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[type_])),
+            end_time=FlowRunFilterEndTime(after_=ended_after) if ended_after else None,
+        )
+        return [run for run in self._list(filter_) if DELETING not in run.tags]
+
+    def _list(self, filter_: FlowRunFilter) -> list[FlowRun]:
+        """All runs that a filter finds; one that changes meanwhile may be left out."""
+        found: list[FlowRun] = []
+        with prefect_errors():
+            while page := self._client.read_flow_runs(
+                flow_run_filter=filter_, limit=_PAGE, offset=len(found)
+            ):
+                found += page
+                if len(page) < _PAGE:
+                    break
+        return found
 
     def create(
         self, deployment: str, *, name: str, parameters: dict[str, Any], tags: list[str]
@@ -113,7 +191,7 @@ class FlowRuns:
             DeploymentNotFound: there is no such deployment.
             ParametersError: the deployment's flow does not take these parameters.
         """
-        with _prefect_errors():
+        with prefect_errors():
             try:
                 try:
                     found = self._client.read_deployment(UUID(deployment))
@@ -126,7 +204,7 @@ class FlowRuns:
                     found.id,
                     name=name,
                     parameters=parameters,
-                    tags=tags,
+                    tags=[*self._tags, *tags],
                     state=Pending(name=CREATING),
                     # The client repeats a request whose answer was lost.
                     idempotency_key=f"execution-{uuid4()}",
@@ -136,9 +214,10 @@ class FlowRuns:
                     raise ParametersError(_detail(error.response)) from error
                 raise
 
-    def schedule(self, run_id: UUID) -> FlowRun:
-        """Let a worker take a run that was just created."""
-        return self._set(run_id, Scheduled(), "start")
+    def schedule(self, run: FlowRun) -> FlowRun:
+        """Let a worker take a run that was just created, unless somebody else has done so."""
+        run = self.read(run.id)
+        return run if is_created(run) else self._set(run.id, Scheduled(), "start")
 
     def suspend(self, run_id: UUID, *, reason: str | None = None) -> FlowRun:
         """Suspend a run: its process leaves at its next checkpoint, and no time-out ends the pause.
@@ -166,7 +245,7 @@ class FlowRuns:
         run = self.read(run_id)
         state = state_of(run)
         if state.is_paused() and not _lost_its_process(state):
-            with _prefect_errors(run_id):
+            with prefect_errors(run_id):
                 answer = self._client.resume_flow_run(run_id)
             run = self.read(run_id)
             if answer.status is SetStateStatus.ACCEPT:
@@ -192,6 +271,37 @@ class FlowRuns:
         # Nobody would ever turn Cancelling into Cancelled where no process runs.
         return self._set(run_id, Cancelled(), "terminate", force=True)
 
+    def crash(self, run: FlowRun, message: str) -> None:
+        """Say that a run's process has died, if the run is still as it was read."""
+        if self._is_still(run):
+            self._set(run.id, Crashed(message=message), "end")
+
+    def retry(self, run: FlowRun, *, at: datetime, message: str) -> None:
+        """Let a worker continue a run at a time, if it is still as it was read.
+
+        Raises:
+            ExecutionConflict: Prefect does not allow it: it has no deployment.
+        """
+        if self._is_still(run):
+            self._set(run.id, AwaitingRetry(scheduled_time=at, message=message), "retry")
+
+    def start_again(self, run: FlowRun) -> None:
+        """Let a worker take a run that another one took and never began, if it is still so."""
+        if self._is_still(run):
+            self._set(run.id, Scheduled(message="Its worker never began"), "start")
+
+    def defuse(self, run: FlowRun) -> None:
+        """Take the time-out away that a pause in the Prefect UI has, if it is still so.
+
+        After five minutes Prefect would fail the run.
+        """
+        if has_timeout(state_of(run)) and self._is_still(run):
+            self._set(run.id, Suspended(message=state_of(run).message), "pause", force=True)
+
+    def _is_still(self, run: FlowRun) -> bool:
+        now = self.find(run.id)
+        return now is not None and state_of(now).id == state_of(run).id
+
     def end_cancelling(self, run: FlowRun) -> FlowRun:
         """Make a run Cancelled that is Cancelling for so long that nobody else will."""
         state = state_of(run)
@@ -199,9 +309,15 @@ class FlowRuns:
             return run
         return self._set(run.id, Cancelled(message=state.message), "terminate", force=True)
 
+    def mark_deleting(self, run: FlowRun) -> None:
+        """Note that a run is to be deleted, so that this can be finished by anybody."""
+        if DELETING not in run.tags:
+            with prefect_errors(run.id):
+                self._client.update_flow_run(run.id, tags=[*run.tags, DELETING])
+
     def delete(self, run_id: UUID) -> None:
         """Remove a run and its artifacts; it stops no process."""
-        with _prefect_errors(run_id):
+        with prefect_errors(run_id):
             self._client.read_flow_run(run_id)
             filter_ = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
             while artifacts := self._client.read_artifacts(artifact_filter=filter_, limit=200):
@@ -213,120 +329,10 @@ class FlowRuns:
     def _set(
         self, run_id: UUID, state: State[Any], operation: str, *, force: bool = False
     ) -> FlowRun:
-        return _set_state(self._client, run_id, state, operation, force=force)
+        return set_state(self._client, run_id, state, operation, force=force)
 
 
-class Ownership:
-    """Whether this process still runs its flow run, or somebody paused, ended or restarted it.
-
-    A process owns its run as long as the run is in the very Running state that the process set
-    when it started: that state's id is the attempt's identity. A process that has lost its run
-    leaves as Prefect's own tasks do, by raising `Pause`: the process ends with exit code 0 and the
-    run stays in whatever state it has.
-    """
-
-    def __init__(self, context: FlowRunContext, client: SyncPrefectClient) -> None:
-        run = context.flow_run
-        if run is None or run.state is None:
-            raise NotAnExecution("an execution needs a flow run; put `@flow` above `@execution`")
-        self.run = run
-        self._context = context
-        self._client = client
-        self._state_id = run.state.id
-
-    @classmethod
-    def here(cls, client: SyncPrefectClient) -> "Ownership":
-        """The ownership of the flow run that this code runs in.
-
-        Raises:
-            NotAnExecution: it runs in none.
-        """
-        context = FlowRunContext.get()
-        if context is None:
-            raise NotAnExecution("no flow run here; put `@flow` above `@execution`")
-        return cls(context, client)
-
-    def check_signal(self) -> None:
-        """Leave if Prefect has told this process that its run was suspended; asks nobody."""
-        self._context.flow_run_suspension_request.raise_if_requested()
-
-    def check_start(self) -> None:
-        """Leave if the run was suspended while this process was being started, or is not its own.
-
-        Prefect lets a starting process put Running over a Suspended that came too late to stop it.
-        Such a run is suspended again.
-        """
-        self.check()
-        with _prefect_errors(self.run.id):
-            states = self._client.read_flow_run_states(self.run.id)
-        before = [state for state in states if state.id != self._state_id]
-        last = max(before, key=lambda state: state.timestamp, default=None)
-        if last is not None and last.is_paused() and last.state_details.pause_reschedule:
-            _set_state(self._client, self.run.id, Suspended(message=last.message), "pause")
-            self.leave()
-
-    def check(self) -> None:
-        """Ask Prefect whether the run is still this process's, and leave if not.
-
-        Raises:
-            Pause: it is not.
-            PrefectUnavailable: Prefect did not answer, so nothing is known.
-        """
-        state = self._read_state()
-        if state is None or (state.id != self._state_id and not self._woke_up(state)):
-            raise Pause(state=state)
-
-    def leave(self) -> NoReturn:
-        """Leave the process; the run keeps the state that it has."""
-        raise Pause(state=self._read_state())
-
-    def _read_state(self) -> State[Any] | None:
-        try:
-            with _prefect_errors(self.run.id):
-                return self._client.read_flow_run(self.run.id).state
-        except ExecutionNotFound:
-            return None
-
-    def is_gone(self) -> bool:
-        """Whether Prefect has no such run any more; not if it does not answer."""
-        try:
-            return self._read_state() is None
-        except PrefectUnavailable:
-            return False
-
-    def yield_run(self) -> NoReturn:
-        """Leave a run whose log has a roll-back or another attempt after this process's.
-
-        If Prefect thinks all the same that this process runs it, which is so when a roll-back came
-        just as the process started, the run is scheduled for another attempt: it would have no
-        process at all otherwise.
-
-        Raises:
-            ExecutionConflict: it can't be scheduled, for want of a deployment.
-        """
-        state = self._read_state()
-        if state is not None and state.id == self._state_id:
-            again: State[Any] = AwaitingRetry(message="Superseded in the log")
-            _set_state(self._client, self.run.id, again, "continue")
-        self.leave()
-
-    def _woke_up(self, state: State[Any]) -> bool:
-        """Whether `state` is this process's own after a `pause_flow_run` that kept the process.
-
-        Any other process must have gone through Pending to be running now.
-        """
-        if not state.is_running():
-            return False
-        with _prefect_errors(self.run.id):
-            states = self._client.read_flow_run_states(self.run.id)
-        own = [known.timestamp for known in states if known.id == self._state_id]
-        if not own or any(known.is_pending() and known.timestamp > own[0] for known in states):
-            return False
-        self._state_id = state.id
-        return True
-
-
-def _set_state(
+def set_state(
     client: SyncPrefectClient,
     run_id: UUID,
     state: State[Any],
@@ -339,7 +345,7 @@ def _set_state(
     Raises:
         ExecutionConflict: Prefect refuses to.
     """
-    with _prefect_errors(run_id):
+    with prefect_errors(run_id):
         answer = client.set_flow_run_state(run_id, state, force=force)
         run = client.read_flow_run(run_id)
     if answer.status is not SetStateStatus.ACCEPT:
@@ -353,7 +359,7 @@ def _lost_its_process(state: State[Any]) -> bool:
 
 
 @contextmanager
-def _prefect_errors(run_id: UUID | None = None) -> Iterator[None]:
+def prefect_errors(run_id: UUID | None = None) -> Iterator[None]:
     """Translate what Prefect's client raises."""
     try:
         yield

@@ -258,21 +258,26 @@ class Stack:
         self.server.stop()
         self.s3.stop()
 
-    def start_worker(self) -> Process:
-        """Start a process worker, and wait until it is online."""
+    def start_worker(self, pool: str | None = None) -> Process:
+        """Start a process worker, and wait until it is online.
+
+        Args:
+            pool: The work pool that it serves, by default the stack's; made if need be.
+        """
+        pool = pool or self.pool
         name = f"worker-{secrets.token_hex(3)}"
         worker = Process(
             "the worker",
             [
                 _program("prefect"),
-                *("worker", "start", "--type", "process", "--pool", self.pool, "--name", name),
+                *("worker", "start", "--type", "process", "--pool", pool, "--name", name),
             ],
             log=self.data / f"{name}.log",
             env=self.env,
         )
         self.workers.append(worker)
         worker.start()
-        worker.wait_until(lambda: self._is_online(name))
+        worker.wait_until(lambda: self._is_online(pool, name))
         return worker
 
     def run(self, *command: str, cwd: Path | None = None) -> str:
@@ -314,10 +319,8 @@ class Stack:
         except httpx.TransportError:
             return False
 
-    def _is_online(self, worker: str) -> bool:
-        answer = httpx.post(
-            f"{self.api_url}/work_pools/{self.pool}/workers/filter", json={"limit": 100}
-        )
+    def _is_online(self, pool: str, worker: str) -> bool:
+        answer = httpx.post(f"{self.api_url}/work_pools/{pool}/workers/filter", json={"limit": 100})
         return answer.is_success and any(
             known["name"] == worker and known["status"] == "ONLINE" for known in answer.json()
         )

@@ -30,7 +30,7 @@ from typing import Any
 from uuid import uuid4
 
 from prefect_executions import codec
-from prefect_executions.entry import Entry, Kind
+from prefect_executions.entry import COUNTED, Entry, Kind
 from prefect_executions.errors import (
     AlreadyExists,
     CheckpointNotFound,
@@ -65,6 +65,11 @@ class Head:
     def deleted(self) -> bool:
         """Whether the execution has been deleted."""
         return self.entry.kind is Kind.DELETED
+
+    @property
+    def created(self) -> Entry:
+        """Entry 0: every chain ends there."""
+        return self.chain[0].entry
 
 
 class _Link:
@@ -195,6 +200,24 @@ class ExecutionLog:
             raise CheckpointNotFound(self.execution_id, checkpoint_id(seq))
         return self._head_at(seq, entries).state
 
+    def exists(self) -> bool:
+        """Whether there is any entry, the tombstone included."""
+        return self._newest() is not None
+
+    def begun(self, head: Head) -> Entry | None:
+        """The entry in which the attempt of `head` began; None before the first attempt.
+
+        Raises:
+            ExecutionDeleted: it is gone.
+        """
+        seq = head.entry.begun
+        if seq is None:
+            return None
+        try:
+            return self._read([seq])[seq]
+        except KeyError:
+            raise ExecutionDeleted(self.execution_id) from None
+
     def _newest(self) -> int | None:
         for key in self.objects.scan(self._key(None), limit=1):
             return MAX_SEQ - int(key.rpartition("/")[2])
@@ -239,13 +262,16 @@ class ExecutionLog:
         """
         return self._append(None, Kind.CREATED, state, meta=meta)
 
-    def attempt(self, admit: Callable[[], None] = lambda: None) -> Head:
+    def attempt(
+        self, admit: Callable[[], None] = lambda: None, *, config: dict[str, Any] | None = None
+    ) -> Head:
         """Begin to run: append an attempt after whatever is there, which fences all before it.
 
         Args:
             admit: Called each time between reading the head and writing after it; raises when this
                 process should not run after all. Because of this order the attempt with the highest
                 number is the one that was admitted last.
+            config: What the attempt runs with, if it has settings of its own.
 
         Raises:
             ExecutionNotFound: there is no log, or it has been deleted.
@@ -253,14 +279,10 @@ class ExecutionLog:
         for _ in range(_TRIES):
             head = self.living_head()
             admit()
+            seq, attempt = head.entry.seq + 1, head.entry.attempt + 1
+            meta = None if config is None else {"config": config}
             try:
-                return self._append(
-                    head,
-                    Kind.ATTEMPT,
-                    head.state,
-                    attempt=head.entry.attempt + 1,
-                    source=head.entry.continues_from,
-                )
+                return self._continue(head, Kind.ATTEMPT, attempt=attempt, begun=seq, meta=meta)
             except AlreadyExists:
                 continue
         raise self._too_busy("begin an attempt")
@@ -276,12 +298,52 @@ class ExecutionLog:
             StoreUnavailable: whether the checkpoint was saved is not known; or others save so
                 quickly that this one did not find a place.
         """
-        for _ in range(_TRIES):
-            try:
-                return self._append(head, Kind.CHECKPOINT, state, label=label)
-            except AlreadyExists:
-                head = self._follow(head)
-        raise self._too_busy("save a checkpoint")
+        return self._write(
+            head, lambda head: self._append(head, Kind.CHECKPOINT, state, label=label)
+        )
+
+    def crash(self, head: Head, *, answers: str, dead_seconds: float, reason: str) -> Head:
+        """Bury the attempt of `head`, which ran in Prefect for `dead_seconds` after its death.
+
+        It is fenced, should it not be dead after all.
+
+        Args:
+            head: The head, of the attempt.
+            answers: The id of the Running state in which it died.
+            dead_seconds: What does not count as active time.
+            reason: What people read.
+
+        Raises:
+            Superseded: it is not the newest attempt any more; nothing was written.
+            ExecutionNotFound: the execution has been deleted.
+        """
+        dead_seconds = round(head.entry.dead_seconds + dead_seconds, 3)
+        return self._write(
+            head,
+            lambda head: self._continue(
+                head, Kind.CRASH, answers=answers, reason=reason, dead_seconds=dead_seconds
+            ),
+        )
+
+    def retry(self, head: Head, *, answers: str, reason: str) -> Head:
+        """Count one more retry, after the attempt of `head`, which is thereby fenced.
+
+        Args:
+            head: The head, of the attempt.
+            answers: The id of the state in Prefect after which it is tried again.
+            reason: What people read.
+
+        Raises:
+            Superseded: it is not the newest attempt any more; nothing was written.
+            ExecutionNotFound: the execution has been deleted.
+        """
+        retries = head.entry.retries + 1
+        return self._write(
+            head,
+            lambda head: self._continue(
+                head, Kind.RETRY, answers=answers, reason=reason, retries=retries
+            ),
+        )
 
     def rollback(self, to: int) -> Head:
         """Let the next attempt continue from entry `to`, and fence the attempt that runs now.
@@ -329,16 +391,14 @@ class ExecutionLog:
                 return
         raise ExecutionNotFound(self.execution_id)
 
-    def purge(self, *, tombstone: bool) -> None:
-        """Remove the entries of a deleted execution, oldest last; the tombstone only if asked to.
+    def purge(self) -> None:
+        """Remove the entries of a deleted execution, the tombstone last.
 
-        While a process of the execution may be alive the tombstone must stay: without it that
-        process could write an entry again.
+        A process that is alive all the same and saves after this has to `sweep`.
         """
         keys = list(self.objects.scan(self._key(None)))
-        first = 0 if tombstone else 1
         self.objects.delete(keys[1:])
-        self.objects.delete(keys[first:1])
+        self.objects.delete(keys[:1])
 
     def sweep(self) -> None:
         """Remove what a process has written after the log was purged; a living log is left alone.
@@ -351,6 +411,15 @@ class ExecutionLog:
         entry = self._read([newest]).get(newest)
         if entry is not None and entry.kind is not Kind.DELETED:
             self.objects.delete(self.objects.scan(self._key(None)))
+
+    def _write(self, head: Head, append: Callable[[Head], Head]) -> Head:
+        """Append after `head`, or after the checkpoints that others have saved meanwhile."""
+        for _ in range(_TRIES):
+            try:
+                return append(head)
+            except AlreadyExists:
+                head = self._follow(head)
+        raise self._too_busy("write an entry")
 
     def _too_busy(self, operation: str) -> StoreUnavailable:
         return StoreUnavailable(operation, f"others write to {self.execution_id!r} all the time")
@@ -386,35 +455,28 @@ class ExecutionLog:
         if not later:
             raise ExecutionDeleted(self.execution_id)
 
-    def _append(
-        self,
-        head: Head | None,
-        kind: Kind,
-        state: bytes,
-        *,
-        attempt: int | None = None,
-        label: str | None = None,
-        source: int | None = None,
-        meta: dict[str, Any] | None = None,
-    ) -> Head:
-        """Create the entry after `head`.
+    def _continue(self, head: Head, kind: Kind, **fields: Any) -> Head:
+        """Append an entry that leaves the state in force as it is."""
+        return self._append(head, kind, head.state, source=head.entry.continues_from, **fields)
+
+    def _append(self, head: Head | None, kind: Kind, state: bytes, **fields: Any) -> Head:
+        """Create the entry after `head`, with these fields of `Entry`.
+
+        What is counted goes on from entry to entry, so that the head alone tells it.
 
         Raises:
             AlreadyExists: another writer was first.
         """
         seq = 0 if head is None else head.entry.seq + 1
         chain = {} if head is None else head.chain
-        entry = Entry(
-            seq=seq,
-            kind=kind,
-            at=_whole_milliseconds(self.clock()),
-            attempt=attempt if attempt is not None else 0 if head is None else head.entry.attempt,
-            nonce=self.new_nonce(),
-            label=label,
-            source=source,
-            meta=meta,
-        )
-        entry, digest = _encode(entry, state, chain)
+        counted = {} if head is None else {name: getattr(head.entry, name) for name in COUNTED}
+        own = {
+            "seq": seq,
+            "kind": kind,
+            "at": _whole_milliseconds(self.clock()),
+            "nonce": self.new_nonce(),
+        }
+        entry, digest = _encode(Entry(**{"attempt": 0, **counted, **own, **fields}), state, chain)
         self._create(entry)
         kept = {number: chain[number] for number in bases(seq)[1:] if number in chain}
         return Head(entry, state, {seq: _Link(entry, state, digest), **kept})

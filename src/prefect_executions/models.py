@@ -101,6 +101,10 @@ class ExecutionConfig(BaseModel):
         None, ge=0, allow_inf_nan=False, description="Seconds between a failure and the next try."
     )
 
+    def over(self, default: "ExecutionConfig") -> "ExecutionConfig":
+        """These settings, and where a field is null, those of `default`."""
+        return default.model_copy(update=self.model_dump(exclude_none=True))
+
 
 class Checkpoint(BaseModel):
     """A saved state of an execution."""

@@ -1,31 +1,38 @@
 """What happens inside a run: the current execution, its state, its checkpoints, and leaving."""
 
 import asyncio
+import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, copy_context
-from threading import RLock
+from datetime import timedelta
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
 
-from prefect_executions import codec
+from prefect_executions.blocks import ExecutionStore
 from prefect_executions.errors import (
     AlreadyExists,
+    CorruptEntry,
+    DurationExceeded,
+    ExecutionConflict,
     ExecutionDeleted,
+    ExecutionError,
     ExecutionNotFound,
     NotAnExecution,
     PrefectUnavailable,
     StateError,
+    StoreUnavailable,
     Superseded,
+    UnsuitableStore,
 )
-from prefect_executions.flow_runs import Ownership
+from prefect_executions.heartbeats import beat_of_run
+from prefect_executions.interrupts import Interrupt
 from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.models import (
     ExecutionConfig,
@@ -33,7 +40,10 @@ from prefect_executions.models import (
     execution_id,
     require_label,
 )
-from prefect_executions.objects import Objects
+from prefect_executions.ownership import Ownership
+from prefect_executions.pacer import Pacer
+from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.state_type import StateType
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -41,6 +51,12 @@ S = TypeVar("S")
 LOOK_SECONDS = 1.0  # how often checkpoints ask Prefect whether the run is still theirs, on average
 LOOK_BURST = 10  # how many may ask at once before that counts
 LOOK_PATIENCE = 5.0  # how long a checkpoint waits for the answer
+STORE_PATIENCE = 60.0  # how long a beginning or a retry waits for a store or a Prefect that is away
+STORE_PAUSE = 2.0  # between two tries of these
+EXIT_PATIENCE = 30.0  # how long a flow that is out of time may take to end: as long as Prefect's
+
+# Errors that another attempt would only meet again.
+_NEVER_MENDS = (StateError, CorruptEntry, NotAnExecution, UnsuitableStore, DurationExceeded)
 
 _current: ContextVar["Run[Any] | None"] = ContextVar("current_execution", default=None)
 
@@ -60,85 +76,13 @@ def current_run() -> "Run[Any]":
     return run
 
 
-class StateType(Generic[S]):
-    """The type of a flow's state, and its way to JSON and back.
-
-    Args:
-        type_: Anything that pydantic validates: a model, a dataclass, a TypedDict, a `dict`.
-    """
-
-    def __init__(self, type_: Any) -> None:
-        self.type = type_
-        self.name = getattr(type_, "__name__", str(type_))
-        self._adapter: TypeAdapter[S] = TypeAdapter(type_)
-        self._is_json = type_ == dict[str, Any]
-
-    def dump(self, state: S) -> bytes:
-        """Encode a state.
-
-        A state of a model is made again from the encoded one and compared, since a model has many
-        ways of saying something else than it holds: aliases, excluded fields, subclasses, `Any`.
-
-        Raises:
-            StateError: part of it can't be kept, or would come back as something else.
-        """
-        if self._is_json:
-            if type(state) is not dict:
-                raise StateError("state", f"is a {type(state).__name__}, and no dict.")
-            return codec.dump(state)
-        try:
-            plain = self._adapter.dump_python(
-                state, mode="json", by_alias=True, round_trip=True, warnings="error"
-            )
-        except (PydanticSerializationError, ValueError, RecursionError) as error:
-            raise StateError("state", f"is not what its type says: {error}") from error
-        data = codec.dump(plain)
-        if (path := _difference(state, self.load(data), "state")) is not None:
-            raise StateError(
-                path,
-                f"would come back from JSON as something else. Give it a type in {self.name} that "
-                "pydantic keeps.",
-            )
-        return data
-
-    def load(self, data: bytes) -> S:
-        """Decode a state.
-
-        Raises:
-            StateError: it does not fit the type.
-        """
-        try:
-            return self._adapter.validate_json(data)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            path = ".".join(["state", *map(str, first["loc"])])
-            raise StateError(path, f"does not fit {self.name}: {first['msg']}.") from error
-
-
-def _difference(one: Any, other: Any, path: str) -> str | None:
-    """The path of the first part in which two states differ; None if they are equal."""
-    if type(one) is not type(other):
-        return path
-    pairs: list[tuple[Any, Any, Any]] = []
-    if isinstance(one, BaseModel):
-        fields = type(one).model_fields
-        pairs = [(name, getattr(one, name), getattr(other, name)) for name in fields]
-    elif isinstance(one, dict) and one.keys() == other.keys():
-        pairs = [(name, value, other[name]) for name, value in one.items()]
-    elif isinstance(one, list | tuple) and len(one) == len(other):
-        pairs = [(index, *pair) for index, pair in enumerate(zip(one, other, strict=True))]
-    for name, first, second in pairs:
-        if (found := _difference(first, second, f"{path}.{name}")) is not None:
-            return found
-    return None if one == other else path
-
-
 class Run(Generic[S]):
     """The execution that a flow run is, seen from inside.
 
     Attributes:
         id: The execution's id.
         attempt: How many processes have begun to run it, this one included.
+        config: What it runs with: its own settings, and the flow's where it has none.
         state: The state; change it in place or assign another, then call `checkpoint`.
         state_type: Its type.
     """
@@ -149,26 +93,31 @@ class Run(Generic[S]):
         head: Head,
         state_type: StateType[S],
         ownership: Ownership,
+        config: ExecutionConfig,
         *,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.id = log.execution_id
         self.attempt = head.entry.attempt
+        self.config = config
         self.state: S = state_type.load(head.state)
+        self.state_type = state_type
         self._log = log
         self._head = head
+        self._published = head.state
         self._label: str | None = None
         self._continues_from = head.entry.continues_from
-        self.state_type = state_type
         self._ownership = ownership
         self._resources = ExitStack()
-        self._lock = RLock()
+        self._lock = threading.RLock()
         self._looker = ThreadPoolExecutor(1, thread_name_prefix="execution-look")
         self._look: Future[None] | None = None
         self._look_is_new = False
-        self._logger = get_run_logger()
-        self._closed = False
         self._looks = _Allowance(LOOK_SECONDS, LOOK_BURST, clock)
+        self._logger = get_run_logger()
+        self._lost = False  # whether the log is another's, so that this process may not write
+        self._overdue = False
+        self._closed = threading.Event()
 
     @property
     def resumed_from(self) -> str | None:
@@ -191,21 +140,22 @@ class Run(Generic[S]):
         Raises:
             StateError: part of the state can't be kept; the path is named, and nothing was saved.
             StoreUnavailable: the store did not answer; whether the state was saved is not known.
+            DurationExceeded: the execution is out of time; the state is saved.
         """
         with self._lock:
-            if self._closed:
-                raise NotAnExecution(f"attempt {self.attempt} of {self.id!r} has ended")
+            self._require_open()
             if label is not None:
                 require_label(label)
-            data = self.state_type.dump(self.state)
+            self._published = self.state_type.dump(self.state)
             self._start_look()
             with self._leaving():
                 try:
-                    self._save(data, label)
+                    self._save(label)
                 except (Superseded, ExecutionNotFound) as lost:
                     self._logger.info("%s This process ends.", lost)
                     self._ownership.yield_run()
                 self._finish_look()
+            self._require_time()
             return checkpoint_id(self._head.entry.continues_from)
 
     async def acheckpoint(self, *, label: str | None = None) -> str:
@@ -215,12 +165,59 @@ class Run(Generic[S]):
         """
         return await asyncio.to_thread(self.checkpoint, label=label)
 
-    def _save(self, data: bytes, label: str | None) -> None:
-        unchanged = data == self._head.state
-        if unchanged and label in (None, self._label):
+    def publish(self) -> None:
+        """Say that the state is consistent as it is now: it may be saved, when it is time.
+
+        It costs no request, in sync and async flows, and is not durable when it returns. The state
+        as it was published last is saved every `checkpoint_interval_seconds`, whatever the flow
+        does meanwhile, and when the flow ends early: by a failure, SIGTERM, a cancellation, a pause
+        or for want of time. A pause takes effect here too, as soon as Prefect has told of it.
+
+        Raises:
+            StateError: part of the state can't be kept; the path is named.
+            DurationExceeded: the execution is out of time; the state is saved.
+        """
+        self._require_open()
+        self._published = self.state_type.dump(self.state)
+        self._ownership.check_signal()
+        self._require_time()
+
+    # ------------------------------------------------------------------ saving
+
+    def _require_open(self) -> None:
+        if self._closed.is_set():
+            raise NotAnExecution(f"attempt {self.attempt} of {self.id!r} has ended")
+
+    def _save(self, label: str | None = None) -> None:
+        """Save what was published.
+
+        Raises:
+            Superseded: another process has taken the execution over.
+            ExecutionNotFound: it has been deleted.
+        """
+        with self._lock:
+            unchanged = self._published == self._head.state
+            if unchanged and label in (None, self._label):
+                return
+            try:
+                self._head = self._log.checkpoint(self._head, self._published, label=label)
+            except (Superseded, ExecutionNotFound):
+                self._lost = True
+                raise
+            self._label = label
+
+    def _save_aside(self) -> None:
+        """Save what was published where nobody asked for it; the flow goes on, or ends, anyhow."""
+        if self._lost:
             return
-        self._head = self._log.checkpoint(self._head, data, label=label)
-        self._label = label
+        try:
+            self._save()
+        except (Superseded, ExecutionNotFound) as lost:
+            self._logger.info("%s The published state is not saved.", lost)
+        except Exception as failure:
+            self._logger.warning("The published state could not be saved: %s", failure)
+
+    # ------------------------------------------------------------------ looking at Prefect
 
     def _start_look(self) -> None:
         """Ask Prefect beside the writing: in a tight loop not every time."""
@@ -254,9 +251,54 @@ class Run(Generic[S]):
         try:
             yield
         except Pause:
-            if self._ownership.is_gone():
+            if self._ownership.is_deleted():
+                self._lost = True
                 self._log.sweep()
             raise
+
+    # ------------------------------------------------------------------ beginning and ending
+
+    def start(self, pacer: Pacer, interrupt: Interrupt) -> None:
+        """Begin what happens beside the flow: timed checkpoints, and the end of its time.
+
+        Args:
+            pacer: Does it.
+            interrupt: Ends the flow's function, wherever it is.
+
+        Raises:
+            DurationExceeded: no time is left.
+        """
+        if (seconds := self.config.checkpoint_interval_seconds) is not None:
+            pacer.every(seconds, self._save_aside)
+        if (limit := self.config.max_duration_seconds) is not None:
+            spent = self._ownership.active_seconds() - self._head.entry.dead_seconds
+            if spent >= limit:
+                self._overdue = True
+                self._require_time()
+            pacer.after(limit - spent, lambda: self._expire(pacer, interrupt))
+
+    def _expire(self, pacer: Pacer, interrupt: Interrupt) -> None:
+        self._overdue = True
+        self._save_aside()
+        interrupt.now()
+        pacer.after(EXIT_PATIENCE, self._end_process)
+
+    def _require_time(self) -> None:
+        if self._overdue:
+            raise self._out_of_time()
+
+    def _out_of_time(self) -> DurationExceeded:
+        return DurationExceeded(self.id, self.config.max_duration_seconds or 0)
+
+    def _end_process(self) -> None:
+        """End the process of a flow that does not end by itself, if it is Prefect's to end."""
+        self._logger.error("%s It did not stop in %.0f s.", self._out_of_time(), EXIT_PATIENCE)
+        try:
+            self._ownership.fail(f"{self._out_of_time()}")
+        except ExecutionError as error:
+            self._logger.error("Prefect could not be told: %s", error)
+        if os.environ.get("PREFECT__FLOW_RUN_ID") == str(self._ownership.run.id):
+            os._exit(1)
 
     def finish(self) -> None:
         """The function has returned: save what it left, and leave if the run was taken away."""
@@ -268,13 +310,52 @@ class Run(Generic[S]):
         with self._leaving():
             self._heed(self._ownership.check)
 
-    def on_close(self, resources: ExitStack) -> None:
-        """Let `close` close these, too."""
-        self._resources.push(resources)
+    def fail(self, failure: BaseException) -> None:
+        """The function has raised: save what it published, and let it be tried again if it may.
+
+        Returns when this process shall try again; a worker does where there is one.
+
+        Args:
+            failure: What it raised: an error, or what ends a process.
+        """
+        self._save_aside()
+        if self._overdue and not isinstance(failure, Pause | DurationExceeded):
+            raise self._out_of_time() from failure
+        if not isinstance(failure, Exception):
+            raise failure
+        self.disown()
+        retries, most = self._head.entry.retries, self.config.max_retries or 0
+        if retries >= most or isinstance(failure, _NEVER_MENDS):
+            raise failure
+        reason = f"{type(failure).__name__}: {failure}"[:500]
+        try:
+            self._head = _patiently(
+                lambda: self._log.retry(
+                    self._head, answers=self._ownership.attempt_id, reason=reason
+                )
+            )
+            self._retry(f"Retry {retries + 1} of {most} after {reason}")
+        except (Superseded, ExecutionNotFound) as lost:
+            self._lost = True
+            self._logger.info("%s This process ends.", lost)
+            self._ownership.yield_run()
+        except ExecutionConflict:  # it was paused or ended just now
+            self._ownership.leave()
+
+    def _retry(self, message: str) -> None:
+        delay = timedelta(seconds=self.config.retry_delay_seconds or 0)
+        self._logger.warning("%s", message)
+        if self._ownership.can_be_rescheduled:
+            _patiently(lambda: self._ownership.retry_elsewhere(delay, message))
+        self._ownership.retry_here(delay, message, self._closed.wait)
+
+    def on_close(self, close: Callable[[], object]) -> None:
+        """Let `close` call this, too."""
+        self._resources.callback(close)
 
     def close(self) -> None:
         """Let go of what the run holds; a task that outlives the flow can't save any more."""
-        self._closed = True
+        self._closed.set()
         self._looker.shutdown(wait=False, cancel_futures=True)
         self._resources.close()
 
@@ -301,26 +382,43 @@ class _Allowance:
 
 
 def open_run(
-    objects: Callable[[], Objects], state_type: StateType[S], config: ExecutionConfig
+    store: Callable[[], ExecutionStore],
+    state_type: StateType[S],
+    settings: ExecutionConfig,
+    interrupt: Interrupt,
 ) -> Run[S]:
     """Begin an attempt of the execution that this flow run is; `Run.close` ends it.
 
     Args:
-        objects: Opens the store.
+        store: Loads the store.
         state_type: The type of the state.
-        config: The flow's settings, recorded if this run creates the log.
+        settings: The flow's own settings.
+        interrupt: Ends the flow's function.
 
     Raises:
         NotAnExecution: there is no flow run here.
         Pause: the run is not this process's (any more); Prefect ends the process quietly.
         StateError: the state in the log does not fit the type.
+        DurationExceeded: the execution has no time left.
     """
     with ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
         ownership = Ownership.here(client)
-        log = ExecutionLog(objects(), execution_id(ownership.run.id))
-        run = Run(log, _begin(log, ownership, config), state_type, ownership)
-        run.on_close(stack.pop_all())
+        pacer = Pacer()
+        stack.callback(pacer.stop)
+        pacer.every(
+            ExecutionsSettings().heartbeat_seconds,
+            lambda: beat_of_run(ownership.run.id, ownership.run.name),
+            at_once=True,
+        )
+        kept_in = store()
+        log = ExecutionLog(kept_in.objects(), execution_id(ownership.run.id))
+        _patiently(lambda: ownership.mark(kept_in.name))
+        head = _patiently(lambda: _begin(log, ownership, settings))
+        own = ExecutionConfig.model_validate((head.created.meta or {})["config"])
+        run = Run(log, head, state_type, ownership, own.over(settings))
+        run.start(pacer, interrupt)
+        run.on_close(stack.pop_all().close)
     get_run_logger().info(
         "Execution %s: attempt %d continues from %s",
         run.id,
@@ -331,40 +429,42 @@ def open_run(
 
 
 def run_sync(
-    begin: Callable[[], Run[Any]], fn: Callable[..., R], args: Any, kwargs: dict[str, Any]
+    begin: Callable[[Interrupt], Run[Any]], fn: Callable[..., R], args: Any, kwargs: dict[str, Any]
 ) -> R:
     """Call a flow's function as an attempt of its execution."""
-    run = begin()
-    try:
-        with _entered(run):
-            result = fn(*args, **kwargs)
-        run.finish()
-    except Exception:
-        run.disown()
-        raise
-    finally:
-        run.close()
-    return result
+    while True:
+        run = begin(Interrupt.of_this_thread())
+        try:
+            with _entered(run):
+                result = fn(*args, **kwargs)
+            run.finish()
+            return result
+        except BaseException as failure:
+            run.fail(failure)
+        finally:
+            run.close()
 
 
 async def run_async(
-    begin: Callable[[], Run[Any]],
+    begin: Callable[[Interrupt], Run[Any]],
     fn: Callable[..., Any],
     args: Any,
     kwargs: dict[str, Any],
 ) -> Any:
     """`run_sync` for an async function: what blocks is done in threads."""
-    run = await asyncio.to_thread(begin)
-    try:
-        with _entered(run):
-            result = await fn(*args, **kwargs)
-        await asyncio.to_thread(run.finish)
-    except Exception:
-        await asyncio.to_thread(run.disown)
-        raise
-    finally:
-        run.close()
-    return result
+    while True:
+        interrupt = Interrupt.of_this_task()
+        run = await asyncio.to_thread(begin, interrupt)
+        try:
+            with _entered(run):
+                result = await fn(*args, **kwargs)
+            await asyncio.to_thread(run.finish)
+            return result
+        except BaseException as failure:
+            interrupt.take_back()
+            await asyncio.to_thread(run.fail, failure)
+        finally:
+            run.close()
 
 
 @contextmanager
@@ -376,10 +476,11 @@ def _entered(run: Run[Any]) -> Iterator[None]:
         _current.reset(token)
 
 
-def _begin(log: ExecutionLog, ownership: Ownership, config: ExecutionConfig) -> Head:
+def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -> Head:
     """Append the attempt; where nobody made a log for this flow run yet, that comes first."""
+    own = settings.model_dump(mode="json") if settings != ExecutionConfig() else None
     try:
-        return log.attempt(admit=ownership.check_start)
+        return log.attempt(ownership.check_start, config=own)
     except ExecutionDeleted:
         ownership.leave()
     except ExecutionNotFound:
@@ -389,10 +490,23 @@ def _begin(log: ExecutionLog, ownership: Ownership, config: ExecutionConfig) -> 
         "description": None,
         "agent_id": None,
         "task_type": None,
-        "config": config.model_dump(mode="json"),
+        "config": ExecutionConfig().model_dump(mode="json"),
     }
     try:
         log.create(meta, b"{}")
     except AlreadyExists:
         get_run_logger().debug("Another process made the log of %s", log.execution_id)
-    return log.attempt(admit=ownership.check_start)
+    return log.attempt(ownership.check_start, config=own)
+
+
+def _patiently(act: Callable[[], R]) -> R:
+    """Do what has to be done; wait for a store or a Prefect server that is just being restarted."""
+    deadline = monotonic() + STORE_PATIENCE
+    while True:
+        try:
+            return act()
+        except (StoreUnavailable, PrefectUnavailable) as away:
+            if monotonic() > deadline:
+                raise
+            get_run_logger().warning("%s Trying again.", away)
+            threading.Event().wait(STORE_PAUSE)

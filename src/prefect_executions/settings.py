@@ -25,3 +25,24 @@ class ExecutionsSettings(PrefectBaseSettings):
         gt=0,
         description="The largest request body that the REST service takes, in bytes.",
     )
+    heartbeat_seconds: float = Field(
+        default=10,
+        ge=1,
+        description="How often a running execution says that it is alive, in seconds.",
+    )
+    silence_seconds: float = Field(
+        default=35,
+        ge=10,
+        description=(
+            "After how many seconds without a heartbeat an execution counts as crashed. Prefect "
+            "keeps events up to five seconds late: give it three heartbeats and five seconds."
+        ),
+    )
+    pending_seconds: float = Field(
+        default=600,
+        ge=10,
+        description=(
+            "After how many seconds in Pending a run is scheduled again: its worker has died "
+            "before it began. Longer than your infrastructure takes to start a process."
+        ),
+    )

@@ -1,8 +1,9 @@
 """The flows that the end-to-end tests deploy; what they do next, the tests decide by files."""
 
+import asyncio
 import os
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 from prefect import flow
 from pydantic import BaseModel
@@ -78,3 +79,52 @@ def failing(message: str) -> None:
     _step(run)
     run.checkpoint()
     raise RuntimeError(message)
+
+
+@flow
+@execution(state=Count, max_retries=1)
+def failing_once() -> int:
+    """Save once, fail in the first attempt, and say what it is in the second."""
+    run = execution.current(Count)
+    _step(run)
+    run.checkpoint()
+    if run.attempt == 1:
+        raise RuntimeError("once")
+    return run.state.n
+
+
+@flow
+@execution(state=Count)
+def publishing(seconds: float) -> None:
+    """Publish a state that nobody saves, and then do nothing but sleep."""
+    run = execution.current(Count)
+    _step(run)
+    run.publish()
+    sleep(seconds)
+    run.state.n = -1  # never published
+
+
+@flow
+@execution(state=Count)
+async def publishing_async(seconds: float) -> None:
+    """The same, async."""
+    run = execution.current(Count)
+    _step(run)
+    run.publish()
+    await asyncio.sleep(seconds)
+    run.state.n = -1
+
+
+@flow
+@execution(state=Count)
+def stubborn(seconds: float) -> None:
+    """Publish, and then take no hint to end."""
+    run = execution.current(Count)
+    _step(run)
+    run.publish()
+    ends = monotonic() + seconds
+    while monotonic() < ends:
+        try:
+            sleep(0.1)
+        except BaseException as hint:
+            print(f"not now, {hint!r}")

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 
 from prefect_executions.entry import Entry
 from prefect_executions.local import Stack, free_ports
@@ -48,8 +48,16 @@ class World:
         self.rest = rest
         self.data = Path(stack.env["EXECUTIONS_TEST_DATA"])
 
-    def create(self, deployment: str, **parameters: Any) -> Answer:
-        body = {"name": "test", "deployment": f"{deployment}/test", "parameters": parameters}
+    def create(
+        self,
+        flow: str,
+        deployment: str = "test",
+        *,
+        config: dict[str, Any] | None = None,
+        **parameters: Any,
+    ) -> Answer:
+        body = {"name": "test", "deployment": f"{flow}/{deployment}", "parameters": parameters}
+        body["config"] = config or {}
         return self.ok(self.rest.post("/v1/execution", json=body), 201)
 
     def get(self, execution: Answer) -> Answer:
@@ -98,6 +106,14 @@ class World:
         pid = self.run(execution).infrastructure_pid
         assert pid is not None
         return int(pid.rpartition(":")[2])
+
+    def states(self, execution: Answer) -> list[State[Any]]:
+        """The states that the flow run has had, oldest first."""
+        states = self.prefect.read_flow_run_states(self.run(execution).id)
+        return sorted(states, key=lambda state: state.timestamp)
+
+    def until_effect(self, execution: Answer, n: int) -> None:
+        eventually(lambda: len(self.effects(execution)) >= n, f"step {n} is taken")
 
     def until_process_ends(self, pid: int) -> None:
         eventually(lambda: not is_alive(pid), f"process {pid} ends")

@@ -16,6 +16,7 @@ from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.service.app import create_app
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.supervisor import supervise
 
 _SHUTDOWN_SECONDS = 20  # Prefect kills a cancelled process after 30
 
@@ -30,6 +31,8 @@ class _Server(uvicorn.Server):
 
 def serve(*, host: str, port: int) -> None:
     """Serve until the flow run is cancelled or suspended; requests under way are finished.
+
+    A supervisor runs beside it.
 
     Call it from a sync flow: an async one would take its requests along when it is cancelled.
 
@@ -49,11 +52,11 @@ def serve(*, host: str, port: int) -> None:
             f"host: {host!r} can be reached by others, and there is no key. Set "
             "PREFECT_INTEGRATIONS_EXECUTIONS_API_KEY, or listen on 127.0.0.1."
         )
-    store = load_store()
+    store = load_store(settings.store)
     store.check()
     with get_client(sync_client=True) as client:
         app = create_app(
-            Executions(store.objects(), FlowRuns(client)),
+            Executions(store.objects(), FlowRuns(client, store=settings.store)),
             api_key=api_key,
             max_body_bytes=settings.max_body_bytes,
         )
@@ -71,8 +74,8 @@ def serve(*, host: str, port: int) -> None:
 
 
 def _run(server: uvicorn.Server) -> None:
-    """Run the server in a thread while this one waits for Prefect's word to stop."""
-    ended = Event()
+    """Run server and supervisor in threads while this one waits for Prefect's word to stop."""
+    ended, stop = Event(), Event()
     failure: list[BaseException] = []
 
     def run() -> None:
@@ -84,8 +87,12 @@ def _run(server: uvicorn.Server) -> None:
             ended.set()
 
     context = FlowRunContext.get()
-    thread = Thread(target=copy_context().run, args=(run,), name="executions-service")
-    thread.start()
+    threads = [
+        Thread(target=copy_context().run, args=(run,), name="executions-service"),
+        Thread(target=copy_context().run, args=(supervise, stop), name="executions-supervisor"),
+    ]
+    for thread in threads:
+        thread.start()
     try:
         # Not `Thread.join`, which no signal interrupts.
         while not ended.wait(0.5):
@@ -93,7 +100,9 @@ def _run(server: uvicorn.Server) -> None:
                 context.flow_run_suspension_request.raise_if_requested()
     finally:
         server.should_exit = True
-        thread.join()
+        stop.set()
+        for thread in threads:
+            thread.join()
     raise RuntimeError(
         f"the service ended: is {server.config.host}:{server.config.port} in use?"
     ) from (failure[0] if failure else None)

@@ -1,0 +1,207 @@
+"""Whether this process still runs its flow run, and the ways in which it leaves it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.context import FlowRunContext
+from prefect.exceptions import Pause
+from prefect.states import AwaitingRetry, Cancelled, Failed, Running, Suspended
+
+from prefect_executions.errors import ExecutionNotFound, NotAnExecution, PrefectUnavailable
+from prefect_executions.flow_runs import (
+    DELETING,
+    active_time,
+    has_timeout,
+    prefect_errors,
+    set_state,
+    state_of,
+    tags_of,
+)
+
+
+class Ownership:
+    """Whether this process still runs its flow run, or somebody paused, ended or restarted it.
+
+    A process owns its run as long as the run is in the very Running state that the process set
+    when it started: that state's id is the attempt's identity. A process that has lost its run
+    leaves as Prefect's own tasks do, by raising `Pause`: the process ends with exit code 0 and the
+    run stays in whatever state it has.
+    """
+
+    def __init__(self, context: FlowRunContext, client: SyncPrefectClient) -> None:
+        run = context.flow_run
+        if run is None or run.state is None:
+            raise NotAnExecution("an execution needs a flow run; put `@flow` above `@execution`")
+        self.run = run
+        self._context = context
+        self._client = client
+        self._state_id = run.state.id
+
+    @classmethod
+    def here(cls, client: SyncPrefectClient) -> "Ownership":
+        """The ownership of the flow run that this code runs in.
+
+        Raises:
+            NotAnExecution: it runs in none.
+        """
+        context = FlowRunContext.get()
+        if context is None:
+            raise NotAnExecution("no flow run here; put `@flow` above `@execution`")
+        return cls(context, client)
+
+    @property
+    def attempt_id(self) -> str:
+        """The id of the Running state that this process owns, in hex."""
+        return self._state_id.hex
+
+    @property
+    def can_be_rescheduled(self) -> bool:
+        """Whether a worker can continue the run: it belongs to a deployment."""
+        return self.run.deployment_id is not None
+
+    def mark(self, store: str | None) -> None:
+        """Tag the run as an execution in the store of this name, unless it is already."""
+        if missing := [tag for tag in tags_of(store) if tag not in self.run.tags]:
+            with prefect_errors(self.run.id):
+                self._client.update_flow_run(self.run.id, tags=[*self.run.tags, *missing])
+
+    def active_seconds(self) -> float:
+        """How long the run was Running when this process began, over all its attempts."""
+        return active_time(self.run, state_of(self.run).timestamp).total_seconds()
+
+    def check_signal(self) -> None:
+        """Leave if Prefect has told this process that its run was suspended; asks nobody."""
+        self._context.flow_run_suspension_request.raise_if_requested()
+
+    def check_start(self) -> None:
+        """Leave if this process should not run after all, or the run is not its own.
+
+        Prefect lets a starting process put Running over a Suspended or a Cancelled that came too
+        late to stop it. Such a run is suspended or cancelled again.
+        """
+        self.check()
+        with prefect_errors(self.run.id):
+            states = self._client.read_flow_run_states(self.run.id)
+        before = [state for state in states if state.id != self._state_id]
+        last = max(before, key=lambda state: state.timestamp, default=None)
+        if last is None:
+            return
+        if last.is_paused() and last.state_details.pause_reschedule:
+            self._put(Suspended(message=last.message), "pause")
+            self.leave()
+        if last.is_cancelled() or last.is_cancelling():
+            self._put(Cancelled(message=last.message), "terminate", force=True)
+            self.leave()
+
+    def check(self) -> None:
+        """Ask Prefect whether the run is still this process's, and leave if not.
+
+        Raises:
+            Pause: it is not.
+            PrefectUnavailable: Prefect did not answer, so nothing is known.
+        """
+        run = self._read()
+        if run is None:
+            raise Pause(state=None)
+        state = state_of(run)
+        if state.id == self._state_id or self._woke_up(state):
+            self.run = run
+            return
+        if has_timeout(state):  # as a pause in the Prefect UI, which would fail in five minutes
+            state = self._put(Suspended(message=state.message), "pause", force=True)
+        raise Pause(state=state)
+
+    def leave(self) -> NoReturn:
+        """Leave the process; the run keeps the state that it has."""
+        run = self._read()
+        raise Pause(state=None if run is None else run.state)
+
+    def is_deleted(self) -> bool:
+        """Whether the run is gone from Prefect, or just going; not if Prefect does not answer."""
+        try:
+            run = self._read()
+        except PrefectUnavailable:
+            return False
+        return run is None or DELETING in run.tags
+
+    def yield_run(self) -> NoReturn:
+        """Leave a run whose log has a roll-back or another attempt after this process's.
+
+        If Prefect thinks all the same that this process runs it, which is so when a roll-back came
+        just as the process started, the run is scheduled for another attempt: it would have no
+        process at all otherwise.
+
+        Raises:
+            ExecutionConflict: it can't be scheduled, for want of a deployment.
+        """
+        run = self._read()
+        if run is not None and state_of(run).id == self._state_id:
+            self._put(AwaitingRetry(message="Superseded in the log"), "continue")
+        self.leave()
+
+    def retry_elsewhere(self, delay: timedelta, message: str) -> NoReturn:
+        """Leave the run to a worker, which continues it after `delay`."""
+        at = datetime.now(UTC) + delay
+        self._put(AwaitingRetry(scheduled_time=at, message=message), "retry")
+        self.leave()
+
+    def retry_here(self, delay: timedelta, message: str, wait: Callable[[float], bool]) -> None:
+        """Wait, and let this process run the run once more.
+
+        Args:
+            delay: How long.
+            message: What people see meanwhile.
+            wait: Waits for so many seconds; true if that was broken off.
+        """
+        at = datetime.now(UTC) + delay
+        waiting = self._put(AwaitingRetry(scheduled_time=at, message=message), "retry")
+        while True:
+            broken_off = wait(max((at - datetime.now(UTC)).total_seconds(), 0.05))
+            run = self._read()
+            if broken_off or run is None or state_of(run).id != waiting.id:
+                self.leave()
+            with prefect_errors(self.run.id):
+                running: State[Any] = Running()
+                answer = self._client.set_flow_run_state(self.run.id, running)
+            if answer.status is not SetStateStatus.WAIT:  # by Prefect's clock it was too early
+                break
+        run = self._read()
+        if run is None or not state_of(run).is_running():
+            self.leave()
+        # What the engine does too when it runs a flow once more in the same process.
+        self._context.flow_run = run
+
+    def fail(self, message: str) -> None:
+        """End the run as failed, if it is still this process's, without leaving it."""
+        run = self._read()
+        if run is not None and state_of(run).id == self._state_id:
+            self._put(Failed(message=message), "end", force=True)
+
+    def _read(self) -> FlowRun | None:
+        try:
+            with prefect_errors(self.run.id):
+                return self._client.read_flow_run(self.run.id)
+        except ExecutionNotFound:
+            return None
+
+    def _put(self, state: State[Any], operation: str, *, force: bool = False) -> State[Any]:
+        return state_of(set_state(self._client, self.run.id, state, operation, force=force))
+
+    def _woke_up(self, state: State[Any]) -> bool:
+        """Whether `state` is this process's own after a `pause_flow_run` that kept the process.
+
+        Any other process must have gone through Pending to be running now.
+        """
+        if not state.is_running():
+            return False
+        with prefect_errors(self.run.id):
+            states = self._client.read_flow_run_states(self.run.id)
+        own = [known.timestamp for known in states if known.id == self._state_id]
+        if not own or any(known.is_pending() and known.timestamp > own[0] for known in states):
+            return False
+        self._state_id = state.id
+        return True

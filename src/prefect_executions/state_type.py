@@ -1,0 +1,84 @@
+"""The type of a flow's state, and its way to JSON and back."""
+
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from prefect_executions import codec
+from prefect_executions.errors import StateError
+
+S = TypeVar("S")
+
+
+class StateType(Generic[S]):
+    """The type of a flow's state, and its way to JSON and back.
+
+    Args:
+        type_: Anything that pydantic validates: a model, a dataclass, a TypedDict, a `dict`.
+    """
+
+    def __init__(self, type_: Any) -> None:
+        self.type = type_
+        self.name = getattr(type_, "__name__", str(type_))
+        self._adapter: TypeAdapter[S] = TypeAdapter(type_)
+        self._is_json = type_ == dict[str, Any]
+
+    def dump(self, state: S) -> bytes:
+        """Encode a state.
+
+        A state of a model is made again from the encoded one and compared, since a model has many
+        ways of saying something else than it holds: aliases, excluded fields, subclasses, `Any`.
+
+        Raises:
+            StateError: part of it can't be kept, or would come back as something else.
+        """
+        if self._is_json:
+            if type(state) is not dict:
+                raise StateError("state", f"is a {type(state).__name__}, and no dict.")
+            return codec.dump(state)
+        try:
+            plain = self._adapter.dump_python(
+                state, mode="json", by_alias=True, round_trip=True, warnings="error"
+            )
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
+            raise StateError("state", f"is not what its type says: {error}") from error
+        data = codec.dump(plain)
+        if (path := _difference(state, self.load(data), "state")) is not None:
+            raise StateError(
+                path,
+                f"would come back from JSON as something else. Give it a type in {self.name} that "
+                "pydantic keeps.",
+            )
+        return data
+
+    def load(self, data: bytes) -> S:
+        """Decode a state.
+
+        Raises:
+            StateError: it does not fit the type.
+        """
+        try:
+            return self._adapter.validate_json(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            path = ".".join(["state", *map(str, first["loc"])])
+            raise StateError(path, f"does not fit {self.name}: {first['msg']}.") from error
+
+
+def _difference(one: Any, other: Any, path: str) -> str | None:
+    """The path of the first part in which two states differ; None if they are equal."""
+    if type(one) is not type(other):
+        return path
+    pairs: list[tuple[Any, Any, Any]] = []
+    if isinstance(one, BaseModel):
+        fields = type(one).model_fields
+        pairs = [(name, getattr(one, name), getattr(other, name)) for name in fields]
+    elif isinstance(one, dict) and one.keys() == other.keys():
+        pairs = [(name, value, other[name]) for name, value in one.items()]
+    elif isinstance(one, list | tuple) and len(one) == len(other):
+        pairs = [(index, *pair) for index, pair in enumerate(zip(one, other, strict=True))]
+    for name, first, second in pairs:
+        if (found := _difference(first, second, f"{path}.{name}")) is not None:
+            return found
+    return None if one == other else path

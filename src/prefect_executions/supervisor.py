@@ -1,0 +1,256 @@
+"""The supervisor does what is left undone when processes, workers and services die.
+
+Any number may run at once, and each may be killed at any line: whatever one does is decided by
+what Prefect and the log say, guarded by the log's own race for the next entry, and finished by the
+next if it was done in part.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from uuid import UUID, uuid4
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.context import FlowRunContext
+
+from prefect_executions.blocks import load_store
+from prefect_executions.entry import Kind
+from prefect_executions.errors import (
+    ExecutionConflict,
+    ExecutionDeleted,
+    ExecutionNotFound,
+    PrefectUnavailable,
+    StoreUnavailable,
+    Superseded,
+)
+from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import (
+    CRASH_SETTLES,
+    FlowRuns,
+    is_created,
+    state_of,
+)
+from prefect_executions.heartbeats import Heartbeats, beat_of_supervisor
+from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.models import ExecutionConfig, execution_id
+from prefect_executions.settings import ExecutionsSettings
+
+logger = logging.getLogger(__name__)
+
+RARELY = timedelta(seconds=60)  # between two looks at what is not urgent, or is much
+CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer was left half-made
+COLLEAGUE_ACTS = timedelta(seconds=15)  # how long another supervisor may take for what it began
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class Supervisor:
+    """Looks after all executions in a store.
+
+    Args:
+        executions: The executions.
+        client: Prefect's.
+        settings: How soon silence is a crash.
+        clock: The present time.
+    """
+
+    def __init__(
+        self,
+        executions: Executions,
+        client: SyncPrefectClient,
+        settings: ExecutionsSettings,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.id = uuid4().hex
+        self._executions = executions
+        self._flow_runs = executions.flow_runs
+        self._client = client
+        self._silence = timedelta(seconds=settings.silence_seconds)
+        self._pending = timedelta(seconds=settings.pending_seconds)
+        self._pause = settings.heartbeat_seconds / 2
+        self._clock = clock
+        self._heard_since: datetime | None = None  # since when Prefect has kept all heartbeats
+        self._looked_at_all = _NEVER
+        self._settled: dict[UUID, UUID] = {}  # crashed runs to leave alone, each with its state
+
+    def watch(self, stop: Callable[[float], bool]) -> None:
+        """Look after executions until `stop`, which waits for so many seconds, says true."""
+        while not stop(self._pause):
+            self.look()
+
+    def look(self) -> None:
+        """Do once what is to be done; what fails is logged, and done the next time."""
+        now = self._clock()
+        rarely = now - self._looked_at_all >= RARELY
+        if rarely:
+            self._looked_at_all = now
+        recently = None if rarely else now - 2 * RARELY
+        beat_of_supervisor(self.id)
+        self._each(self._flow_runs.being_deleted, self._finish_deletion)
+        self._each(lambda: self._silent(now), lambda run: self._bury(run, now))
+        self._each(lambda: self._crashed(now, recently), lambda run: self._recover(run, now))
+        self._each(
+            lambda: self._flow_runs.in_state(StateType.CANCELLING), self._flow_runs.end_cancelling
+        )
+        self._each(
+            lambda: self._flow_runs.in_state(StateType.PENDING),
+            lambda run: self._end_pending(run, now),
+        )
+        if rarely:
+            self._each(lambda: self._flow_runs.in_state(StateType.PAUSED), self._flow_runs.defuse)
+
+    def _each(
+        self, find: Callable[[], Iterable[FlowRun]], act: Callable[[FlowRun], object]
+    ) -> None:
+        """Act on each run that is found; one that makes trouble is not in the others' way."""
+        try:
+            for run in find():
+                try:
+                    act(run)
+                except (Superseded, ExecutionNotFound, ExecutionConflict) as changed:
+                    logger.info("%s: somebody was quicker: %s", run.name, changed)
+                except (PrefectUnavailable, StoreUnavailable):
+                    raise
+                except Exception:
+                    logger.exception("%s could not be looked after", execution_id(run.id))
+        except (PrefectUnavailable, StoreUnavailable) as away:
+            logger.warning("Trying again soon: %s", away)
+        except Exception:
+            logger.exception("Could not look after executions")
+
+    def _log(self, run: FlowRun) -> ExecutionLog:
+        return self._executions.log(execution_id(run.id))
+
+    # ------------------------------------------------------------------ deletions
+
+    def _finish_deletion(self, run: FlowRun) -> None:
+        if self._executions.delete(execution_id(run.id), patience=0):
+            logger.info("Finished the deletion of %s", execution_id(run.id))
+
+    # ------------------------------------------------------------------ silence
+
+    def _silent(self, now: datetime) -> Iterable[FlowRun]:
+        """The runs that are Running in Prefect and give no sign of life.
+
+        Silence only tells something while heartbeats are kept at all, which this supervisor sees by
+        its own.
+        """
+        heard = Heartbeats.since(self._client, now - self._silence)
+        own = heard.supervisors.get(self.id)
+        if own is None or now - own > self._silence / 2:
+            self._heard_since = None
+            return []
+        self._heard_since = self._heard_since or own
+        if now - self._heard_since < self._silence:
+            return []
+        return [
+            run
+            for run in self._flow_runs.in_state(StateType.RUNNING)
+            if run.id not in heard.runs and now - state_of(run).timestamp > self._silence
+        ]
+
+    def _bury(self, run: FlowRun, now: datetime) -> None:
+        """Declare a run crashed, and its attempt dead since its last sign of life."""
+        state = state_of(run)
+        heard = Heartbeats.since(self._client, state.timestamp, run_id=run.id)
+        alive = max(state.timestamp, heard.runs.get(run.id, _NEVER))
+        reason = f"No heartbeat since {alive:%Y-%m-%d %H:%M:%S} UTC: its process has died."
+        log = self._log(run)
+        try:
+            head = log.living_head()
+            if head.entry.kind is not Kind.CRASH or head.entry.answers != state.id.hex:
+                seconds = (now - alive).total_seconds()
+                log.crash(head, answers=state.id.hex, dead_seconds=seconds, reason=reason)
+        except ExecutionDeleted:
+            self._flow_runs.mark_deleting(run)
+            return
+        except ExecutionNotFound:
+            logger.info("%s died before it had a log", execution_id(run.id))
+        self._flow_runs.crash(run, reason)
+        logger.warning("%s has crashed. %s", execution_id(run.id), reason)
+
+    # ------------------------------------------------------------------ crashes
+
+    def _crashed(self, now: datetime, since: datetime | None) -> Iterable[FlowRun]:
+        runs = list(self._flow_runs.in_state(StateType.CRASHED, ended_after=since))
+        if since is None:
+            known = {run.id for run in runs}
+            self._settled = {id_: state for id_, state in self._settled.items() if id_ in known}
+        return [
+            run
+            for run in runs
+            if self._settled.get(run.id) != state_of(run).id
+            and now - state_of(run).timestamp > CRASH_SETTLES
+        ]
+
+    def _recover(self, run: FlowRun, now: datetime) -> None:
+        """Let a worker continue a crashed run, if it may be tried again."""
+        state, log = state_of(run), self._log(run)
+        try:
+            head = log.living_head()
+        except ExecutionDeleted:
+            self._flow_runs.mark_deleting(run)
+            return
+        except ExecutionNotFound:
+            self._settled[run.id] = state.id
+            return
+        config = _config(log, head)
+        granted = head.entry.kind is Kind.RETRY and head.entry.answers == state.id.hex
+        if granted and now - head.entry.at < COLLEAGUE_ACTS:
+            return
+        if not granted:
+            if run.deployment_id is None or head.entry.retries >= (config.max_retries or 0):
+                self._settled[run.id] = state.id
+                return
+            head = log.retry(head, answers=state.id.hex, reason=state.message or "Crashed")
+        message = f"Retry {head.entry.retries} of {config.max_retries} after a crash"
+        delay = timedelta(seconds=config.retry_delay_seconds or 0)
+        self._flow_runs.retry(run, at=max(now, state.timestamp + delay), message=message)
+        logger.warning("%s: %s", execution_id(run.id), message)
+
+    # ------------------------------------------------------------------ half-done starts
+
+    def _end_pending(self, run: FlowRun, now: datetime) -> None:
+        """Release or remove a run whose creation was left, restart one whose worker died."""
+        age = now - state_of(run).timestamp
+        if is_created(run):
+            if age > self._pending:
+                self._flow_runs.start_again(run)
+                logger.warning("%s never began; scheduled again", execution_id(run.id))
+        elif age > CREATION_ENDS:
+            self._executions.finish_creation(run)
+
+
+def _config(log: ExecutionLog, head: Head) -> ExecutionConfig:
+    """What the newest attempt ran with."""
+    own = ExecutionConfig.model_validate((head.created.meta or {})["config"])
+    begun = log.begun(head)
+    if begun is None or begun.meta is None:
+        return own
+    return own.over(ExecutionConfig.model_validate(begun.meta["config"]))
+
+
+def supervise(stop: Event | None = None) -> None:
+    """Look after all executions.
+
+    Args:
+        stop: Ends it, when set. By default the end of the flow run that it is called in does.
+
+    Raises:
+        StoreNotFound: there is no store of the name in the settings.
+    """
+    context = FlowRunContext.get() if stop is None else None
+    ended = stop or Event()
+
+    def stopped(seconds: float) -> bool:
+        if context is not None:
+            context.flow_run_suspension_request.raise_if_requested()
+        return ended.wait(seconds)
+
+    with get_client(sync_client=True) as client:
+        settings = ExecutionsSettings()
+        flow_runs = FlowRuns(client, store=settings.store)
+        executions = Executions(load_store(settings.store).objects(), flow_runs)
+        Supervisor(executions, client, settings).watch(stopped)

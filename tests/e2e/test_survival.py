@@ -1,0 +1,169 @@
+"""What happens when processes, workers and flows die or fail, on real servers."""
+
+import os
+import signal
+
+import pytest
+from prefect.states import Cancelling, Pending
+from world import World, kill
+
+from prefect_executions.entry import Kind
+
+
+def test_a_failed_attempt_is_tried_again_by_a_worker(world: World) -> None:
+    execution = world.create("failing-once", config={"retry_delay_seconds": 1})
+
+    ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
+
+    assert ended["state"] == {"n": 2, "attempts": [1, 2]}
+    history = world.states(execution)
+    assert "AwaitingRetry" in [state.name for state in history]
+    [waiting] = [state for state in history if state.name == "AwaitingRetry"]
+    assert waiting.message == "Retry 1 of 1 after RuntimeError: once"
+    assert [e.kind for e in world.log(execution)].count(Kind.RETRY) == 1
+
+
+def test_retries_end_and_pauses_use_up_none(world: World) -> None:
+    execution = world.create("failing", message="again", config={"max_retries": 2})
+
+    ended = world.until_ended(execution)
+
+    assert ended["status"] == "failed"
+    assert ended["prefect"]["attempt"] == 3
+    assert ended["state"] == {"n": 3, "attempts": [1, 2, 3]}
+
+
+def test_a_crashed_attempt_is_tried_again(world: World) -> None:
+    execution = world.create("gated", to=2, config={"max_retries": 1})
+    world.open_gates(execution, 1, 1)
+    world.until_saved(execution, 1)
+
+    kill(world.pid(execution))
+    world.open_gates(execution, 2, 2)
+    ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
+
+    assert ended["state"] == {"n": 2, "attempts": [1, 2]}
+    assert [(attempt, n) for attempt, n, _ in world.effects(execution)] == [(1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_a_run_whose_worker_has_died_is_continued_by_another(
+    world: World, by: signal.Signals
+) -> None:
+    """Prefect leaves it Running for ever; and its dead time is no active time."""
+    worker = world.stack.start_worker("doomed")
+    execution = world.create("gated", "doomed", to=2, config={"max_retries": 1})
+    world.open_gates(execution, 1, 1)
+    before = world.until_saved(execution, 1)
+    process = world.pid(execution)
+
+    worker.stop(by=by)
+    if by is signal.SIGKILL:  # it had no time to take its flow along
+        kill(process)
+    world.until_process_ends(process)
+    assert world.get(execution)["prefect"]["state_name"] == "Running"
+    other = world.stack.start_worker("doomed")
+    crashed = world.until_attempt(execution, 2)
+    world.open_gates(execution, 2, 2)
+    ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
+    other.stop()
+
+    assert ended["state"] == {"n": 2, "attempts": [1, 2]}
+    [crash] = [entry for entry in world.log(execution) if entry.kind is Kind.CRASH]
+    assert crash.dead_seconds > 5
+    assert crashed["elapsed_seconds"] < before["elapsed_seconds"] + 5
+
+
+def test_a_run_whose_worker_died_before_it_began_is_given_to_another(world: World) -> None:
+    """Prefect leaves it Pending for ever."""
+    execution = world.create("counting", "doomed", to=2)  # no worker looks after this pool
+    run = world.run(execution)
+    world.prefect.set_flow_run_state(run.id, Pending())
+
+    other = world.stack.start_worker("doomed")
+    ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
+    other.stop()
+
+    assert ended["state"]["n"] == 2
+
+
+@pytest.mark.parametrize("deployment", ["publishing", "publishing-async"])
+def test_what_was_published_is_saved_in_time(world: World, deployment: str) -> None:
+    execution = world.create(deployment, seconds=600, config={"checkpoint_interval_seconds": 0.5})
+
+    saved = world.until_saved(execution, 1)
+
+    assert saved["status"] == "running"
+    assert world.rest.delete(world.path(execution)).status_code == 204
+
+
+@pytest.mark.parametrize("deployment", ["publishing", "publishing-async"])
+def test_a_cancelled_flow_saves_what_it_has_published(world: World, deployment: str) -> None:
+    execution = world.create(deployment, seconds=600)
+    world.until_effect(execution, 1)
+
+    world.prefect.set_flow_run_state(world.run(execution).id, Cancelling(), force=True)
+    ended = world.until(
+        execution, "it is cancelled", lambda e: e["prefect"]["state_name"] == "Cancelled"
+    )
+
+    assert ended["status"] == "terminated"
+    assert ended["state"]["n"] == 1
+
+
+@pytest.mark.parametrize("deployment", ["publishing", "publishing-async"])
+def test_a_flow_that_gets_sigterm_saves_what_it_has_published(
+    world: World, deployment: str
+) -> None:
+    execution = world.create(deployment, seconds=600)
+    world.until_effect(execution, 1)
+
+    os.kill(world.pid(execution), signal.SIGTERM)
+    ended = world.until_ended(execution)
+
+    assert ended["prefect"]["state_name"] == "Crashed"
+    assert ended["state"]["n"] == 1
+
+
+@pytest.mark.parametrize("deployment", ["publishing", "publishing-async"])
+def test_time_runs_out_in_the_midst_of_a_sleep(world: World, deployment: str) -> None:
+    execution = world.create(
+        deployment, seconds=600, config={"max_duration_seconds": 2, "max_retries": 3}
+    )
+
+    ended = world.until_ended(execution)
+
+    assert ended["status"] == "failed"
+    assert ended["state"]["n"] == 1
+    assert ended["prefect"]["attempt"] == 1  # more attempts would have no time
+    assert "max_duration_seconds = 2" in (world.run(execution).state.message or "")
+    assert ended["elapsed_seconds"] < 10
+
+
+def test_a_flow_that_takes_no_hint_is_ended_for_want_of_time(world: World) -> None:
+    execution = world.create("stubborn", seconds=600, config={"max_duration_seconds": 1})
+    world.until_effect(execution, 1)
+    pid = world.pid(execution)
+
+    ended = world.until_ended(execution)
+    world.until_process_ends(pid)
+
+    assert ended["status"] == "failed"
+    assert ended["state"]["n"] == 1
+    assert "max_duration_seconds = 1" in (world.run(execution).state.message or "")
+
+
+def test_time_goes_on_over_pauses_and_attempts(world: World) -> None:
+    execution = world.create("gated", to=2, config={"max_duration_seconds": 6})
+    world.until(execution, "4 s are spent", lambda e: e["elapsed_seconds"] > 4)
+    world.pause(execution)
+    world.open_gates(execution, 1, 1)
+    world.until_process_ends(world.pid(execution))
+
+    world.resume(execution)
+    ended = world.until_ended(execution)
+
+    assert ended["status"] == "failed"
+    assert ended["prefect"]["attempt"] == 2
+    assert ended["state"]["n"] == 1
+    assert 6 <= ended["elapsed_seconds"] < 8
