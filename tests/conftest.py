@@ -8,10 +8,13 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings as hypothesis_settings
 from moto.server import ThreadedMotoServer
+from prefect.events.worker import EventsWorker
 
+from memory import MemoryStore
 from prefect_executions.local import S3Server, Stack
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.s3 import S3Objects
+from stores import Counting, Faulty
 
 ROOT = Path(__file__).parent.parent
 
@@ -101,3 +104,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     }
     with Stack(data, env=env) as running, running.settings():
         yield running
+        EventsWorker.drain_all(timeout=10)  # at exit it would wait for a server that is gone
+
+
+@pytest.fixture
+def objects(memory: MemoryObjects) -> Faulty:
+    return Faulty(Counting(memory))
+
+
+@pytest.fixture
+def store(objects: Faulty) -> MemoryStore:
+    return MemoryStore.of(objects)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,68 +19,23 @@ from prefect.flow_runs import pause_flow_run
 from prefect.flows import Flow
 from prefect.states import Cancelled, Completed, Pending, Suspended
 from prefect.utilities.hashing import file_hash
-from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 
+from memory import Count, MemoryStore, entries_of, kinds
 from prefect_executions import Run, execution
-from prefect_executions.blocks import ExecutionStore
-from prefect_executions.entry import Entry
 from prefect_executions.errors import NotAnExecution, StateError, StoreUnavailable
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, execution_id
-from prefect_executions.objects import MemoryObjects, Objects
 from prefect_executions.runtime import LOOK_BURST
-from prefect_executions.state_type import StateType
-from stores import Counting, Fault, Faulty
-
-
-class MemoryStore(ExecutionStore):
-    """A store block whose objects a test gives."""
-
-    _block_type_slug = "memory-store"
-    _block_type_name = "Memory Store"
-
-    _objects: Objects = PrivateAttr()
-
-    @classmethod
-    def of(cls, objects: Objects) -> "MemoryStore":
-        store = cls(bucket="memory")
-        store._objects = objects
-        return store
-
-    def objects(self) -> Objects:
-        return self._objects
-
-
-class Count(BaseModel):
-    n: int = 0
-
-
-@pytest.fixture
-def objects(memory: MemoryObjects) -> Faulty:
-    return Faulty(Counting(memory))
-
-
-@pytest.fixture
-def store(objects: Faulty) -> MemoryStore:
-    return MemoryStore.of(objects)
+from stores import Fault, Faulty
 
 
 @pytest.fixture
 def prefect(stack: Stack) -> Any:
     with get_client(sync_client=True) as client:
         yield client
-
-
-def entries_of(objects: Objects, run_id: str) -> list[Entry]:
-    history = ExecutionLog(objects, run_id).read(checkpoints=None)
-    return [history.entries[seq] for seq in sorted(history.entries)]
-
-
-def kinds(objects: Objects, run_id: str) -> list[str]:
-    return [entry.kind.value for entry in entries_of(objects, run_id)]
 
 
 def call(flow: Flow[Any, Any]) -> Any:
@@ -180,92 +134,6 @@ def test_a_state_that_can_not_be_kept_fails_with_its_path(
 
     with pytest.raises(StateError, match=r"state\.scores\[1\]: is nan"):
         spoils()
-
-
-def test_a_state_that_is_not_what_its_model_says_is_refused() -> None:
-    """It would be saved, and could never be loaded again."""
-    state = Count()
-    state.n = "three"  # type: ignore[assignment]
-
-    with pytest.raises(StateError, match="is not what its type says"):
-        StateType[Count](Count).dump(state)
-
-
-class Base(BaseModel):
-    a: int = 0
-
-
-class Derived(Base):
-    b: int = 0
-
-
-class Odd(BaseModel):
-    aliased: int = Field(0, alias="other")
-    hidden: int = Field(0, exclude=True)
-    anything: Any = None
-    base: Base = Base()
-    small: int = Field(0, le=10)
-    secret: SecretStr = SecretStr("")
-    raw: bytes = b""
-    when: str | datetime = ""
-    numbers: tuple[int, ...] = ()
-    words: set[str] = set()
-
-
-def _odd(**values: Any) -> Odd:
-    state = Odd()
-    for name, value in values.items():
-        setattr(state, name, value)
-    return state
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        _odd(aliased=41),
-        _odd(numbers=(1, 2), words={"a", "b"}),
-        _odd(anything={"a": [1, None, "b"]}),
-        _odd(base=Base(a=3)),
-        _odd(raw=b"bytes"),
-    ],
-)
-def test_a_model_comes_back_as_it_was(state: Odd) -> None:
-    odd = StateType[Odd](Odd)
-
-    assert odd.load(odd.dump(state)) == state
-
-
-@pytest.mark.parametrize(
-    ("state", "path"),
-    [
-        (_odd(hidden=1), "state.hidden"),
-        (_odd(anything=(1, 2)), "state.anything"),
-        (_odd(anything={"a": [datetime(2026, 1, 1, tzinfo=UTC)]}), "state.anything.a.0"),
-        (_odd(anything={1: "a"}), "state.anything"),
-        (_odd(anything=float("nan")), "state.anything"),
-        (_odd(base=Derived(a=1, b=2)), "state.base"),
-        (_odd(small=50), "state.small"),
-        (_odd(secret=SecretStr("told")), "state.secret"),
-        (_odd(raw=b"\xff"), "state"),
-        (_odd(when=datetime(2026, 1, 1, tzinfo=UTC)), "state.when"),
-    ],
-)
-def test_a_model_that_would_come_back_different_is_refused(state: Odd, path: str) -> None:
-    with pytest.raises(StateError) as refusal:
-        StateType[Odd](Odd).dump(state)
-
-    assert refusal.value.path == path
-
-
-@pytest.mark.parametrize("state", [None, [1], Count()], ids=repr)
-def test_a_plain_state_is_a_dict(state: Any) -> None:
-    with pytest.raises(StateError, match="and no dict"):
-        StateType[Any](dict[str, Any]).dump(state)
-
-
-def test_a_state_that_does_not_fit_is_refused_with_its_path() -> None:
-    with pytest.raises(StateError, match=r"state\.n: does not fit Count: Input should be a valid"):
-        StateType[Count](Count).load(b'{"n": "three"}')
 
 
 @pytest.mark.parametrize("label", ["", "x" * 201])

@@ -276,6 +276,30 @@ class FlowRuns:
         if self._is_still(run):
             self._set(run.id, Crashed(message=message), "end")
 
+    def undo_crash(self, run: FlowRun) -> bool:
+        """Give a run the state back that a crash has covered, if it was more than a crash.
+
+        A worker that finds a process dead says Crashed whatever the run's state is: if it had been
+        suspended, cancelled or scheduled again before, then that is what somebody wants of it.
+
+        Returns:
+            Whether it was so.
+        """
+        with prefect_errors(run.id):
+            states = self._client.read_flow_run_states(run.id)
+        before = [state for state in states if not state.is_crashed()]
+        last = max(before, key=lambda state: state.timestamp, default=None)
+        wanted: State[Any] | None = None
+        if last is not None and last.is_paused() and last.state_details.pause_reschedule:
+            wanted = Suspended(message=last.message)
+        elif last is not None and last.is_cancelling():
+            wanted = Cancelled(message=last.message)
+        elif last is not None and last.is_scheduled():
+            wanted = AwaitingRetry(message=last.message)
+        if wanted is not None and self._is_still(run):
+            self._set(run.id, wanted, "restore", force=True)
+        return wanted is not None
+
     def retry(self, run: FlowRun, *, at: datetime, message: str) -> None:
         """Let a worker continue a run at a time, if it is still as it was read.
 

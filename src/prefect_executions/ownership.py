@@ -11,7 +11,12 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.states import AwaitingRetry, Cancelled, Failed, Running, Suspended
 
-from prefect_executions.errors import ExecutionNotFound, NotAnExecution, PrefectUnavailable
+from prefect_executions.errors import (
+    ExecutionConflict,
+    ExecutionNotFound,
+    NotAnExecution,
+    PrefectUnavailable,
+)
 from prefect_executions.flow_runs import (
     DELETING,
     active_time,
@@ -189,7 +194,18 @@ class Ownership:
             return None
 
     def _put(self, state: State[Any], operation: str, *, force: bool = False) -> State[Any]:
-        return state_of(set_state(self._client, self.run.id, state, operation, force=force))
+        """Set the run's state; leave if it can't be set because the run was just taken away.
+
+        Raises:
+            ExecutionConflict: the run is this process's, and Prefect refuses.
+        """
+        try:
+            return state_of(set_state(self._client, self.run.id, state, operation, force=force))
+        except ExecutionConflict:
+            run = self._read()
+            if run is None or state_of(run).id != self._state_id:
+                self.leave()
+            raise
 
     def _woke_up(self, state: State[Any]) -> bool:
         """Whether `state` is this process's own after a `pause_flow_run` that kept the process.

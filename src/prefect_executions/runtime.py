@@ -20,7 +20,6 @@ from prefect_executions.errors import (
     AlreadyExists,
     CorruptEntry,
     DurationExceeded,
-    ExecutionConflict,
     ExecutionDeleted,
     ExecutionError,
     ExecutionNotFound,
@@ -280,6 +279,8 @@ class Run(Generic[S]):
     def _expire(self, pacer: Pacer, interrupt: Interrupt) -> None:
         self._overdue = True
         self._save_aside()
+        if self._closed.is_set():
+            return
         interrupt.now()
         pacer.after(EXIT_PATIENCE, self._end_process)
 
@@ -295,7 +296,7 @@ class Run(Generic[S]):
         self._logger.error("%s It did not stop in %.0f s.", self._out_of_time(), EXIT_PATIENCE)
         try:
             self._ownership.fail(f"{self._out_of_time()}")
-        except ExecutionError as error:
+        except (ExecutionError, Pause) as error:
             self._logger.error("Prefect could not be told: %s", error)
         if os.environ.get("PREFECT__FLOW_RUN_ID") == str(self._ownership.run.id):
             os._exit(1)
@@ -339,8 +340,6 @@ class Run(Generic[S]):
             self._lost = True
             self._logger.info("%s This process ends.", lost)
             self._ownership.yield_run()
-        except ExecutionConflict:  # it was paused or ended just now
-            self._ownership.leave()
 
     def _retry(self, message: str) -> None:
         delay = timedelta(seconds=self.config.retry_delay_seconds or 0)

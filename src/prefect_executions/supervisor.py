@@ -187,6 +187,9 @@ class Supervisor:
 
     def _recover(self, run: FlowRun, now: datetime) -> None:
         """Let a worker continue a crashed run, if it may be tried again."""
+        if self._flow_runs.undo_crash(run):
+            logger.warning("%s had been left before its process died", execution_id(run.id))
+            return
         state, log = state_of(run), self._log(run)
         try:
             head = log.living_head()

@@ -128,3 +128,14 @@ def stubborn(seconds: float) -> None:
             sleep(0.1)
         except BaseException as hint:
             print(f"not now, {hint!r}")
+
+
+@flow
+@execution(state=Count)
+def publishing_on(seconds: float = 0.05) -> None:
+    """Count and publish, for ever."""
+    run = execution.current(Count)
+    while True:
+        _step(run)
+        run.publish()
+        sleep(seconds)

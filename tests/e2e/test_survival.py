@@ -97,6 +97,18 @@ def test_what_was_published_is_saved_in_time(world: World, deployment: str) -> N
     assert world.rest.delete(world.path(execution)).status_code == 204
 
 
+def test_a_pause_takes_effect_where_a_state_is_published(world: World) -> None:
+    execution = world.create("publishing-on")
+    world.until_effect(execution, 3)
+
+    world.pause(execution)
+    world.until_process_ends(world.pid(execution))
+
+    paused = world.get(execution)
+    assert paused["status"] == "paused"
+    assert paused["state"]["n"] == len(world.effects(execution))
+
+
 @pytest.mark.parametrize("deployment", ["publishing", "publishing-async"])
 def test_a_cancelled_flow_saves_what_it_has_published(world: World, deployment: str) -> None:
     execution = world.create(deployment, seconds=600)
@@ -167,3 +179,73 @@ def test_time_goes_on_over_pauses_and_attempts(world: World) -> None:
     assert ended["prefect"]["attempt"] == 2
     assert ended["state"]["n"] == 1
     assert 6 <= ended["elapsed_seconds"] < 8
+
+
+def test_a_retried_execution_can_be_paused_and_resumed(world: World) -> None:
+    """After one of Prefect's own retries a work pool would never take it up again."""
+    execution = world.create("gated", to=3, config={"max_retries": 1})
+    world.open_gates(execution, 1, 1)
+    world.until_saved(execution, 1)
+    kill(world.pid(execution))
+    world.until_attempt(execution, 2)
+    world.pause(execution)
+    world.open_gates(execution, 2, 2)
+    world.until_process_ends(world.pid(execution))
+
+    world.resume(execution)
+    world.open_gates(execution, 3, 3)
+    ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
+
+    assert ended["state"] == {"n": 3, "attempts": [1, 2, 3]}
+
+
+def test_a_pause_in_the_prefect_ui_does_not_become_a_failure(world: World) -> None:
+    """Prefect fails it when its time-out has passed: the process takes that away as it leaves."""
+    execution = world.create("gated", to=2)
+    world.open_gates(execution, 1, 1)
+    world.until_saved(execution, 1)
+    pid = world.pid(execution)
+
+    world.pause_in_the_ui(execution)
+    world.open_gates(execution, 1, 2)
+    world.until_process_ends(pid)
+
+    paused = world.run(execution).state
+    assert paused.name == "Suspended"
+    assert paused.state_details.pause_timeout is None
+    assert paused.state_details.pause_reschedule
+
+
+def test_a_pause_in_the_prefect_ui_survives_the_death_of_its_process(world: World) -> None:
+    """The worker says Crashed of it, and nobody is left to take the time-out away."""
+    execution = world.create("gated", to=2, config={"max_retries": 3})
+    world.open_gates(execution, 1, 1)
+    world.until_saved(execution, 1)
+    world.pause_in_the_ui(execution)
+
+    kill(world.pid(execution))
+    world.until(execution, "it has crashed", lambda e: e["prefect"]["state_name"] == "Crashed")
+    world.until(execution, "it is paused", lambda e: e["status"] == "paused")
+
+    assert world.run(execution).state.state_details.pause_timeout is None
+    world.resume(execution)
+    world.open_gates(execution, 2, 2)
+    ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
+    assert ended["state"] == {"n": 2, "attempts": [1, 2]}
+    assert not [entry for entry in world.log(execution) if entry.kind is Kind.RETRY]
+
+
+def test_a_suspended_process_that_is_cancelled_writes_no_more(world: World) -> None:
+    """Prefect makes it Cancelled at once, while its process goes on."""
+    execution = world.create("gated", to=3)
+    world.open_gates(execution, 1, 1)
+    world.until_saved(execution, 1)
+    pid = world.pid(execution)
+    world.pause(execution)
+
+    world.prefect.set_flow_run_state(world.run(execution).id, Cancelling(), force=True)
+    world.open_gates(execution, 1, 2, 3)
+    world.until_process_ends(pid)
+
+    ended = world.get(execution)
+    assert ended["status"] == "terminated"

@@ -1,0 +1,405 @@
+"""How a run ends, and begins again: failures, retries, time, what was published meanwhile."""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable
+from time import sleep
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow, task
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
+from prefect.exceptions import Pause
+from prefect.flows import Flow
+from prefect.states import Cancelled, Suspended
+
+from memory import Count, MemoryStore, entries_of, kinds
+from prefect_executions import Run, execution
+from prefect_executions.entry import Kind
+from prefect_executions.errors import CorruptEntry, DurationExceeded, StateError
+from prefect_executions.local import Stack
+from prefect_executions.log import ExecutionLog
+from stores import Fault, Faulty
+
+
+@pytest.fixture
+def prefect(stack: Stack) -> Any:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def both(store: MemoryStore, body: Callable[[Run[Count]], Any], **config: Any) -> dict[str, Any]:
+    """The same flow, sync and async."""
+
+    @flow(name="sync")
+    @execution(state=Count, store=store, **config)
+    def sync_flow() -> Any:
+        return body(execution.current(Count))
+
+    @flow(name="async")
+    @execution(state=Count, store=store, **config)
+    async def async_flow() -> Any:
+        return await asyncio.to_thread(body, execution.current(Count))
+
+    return {"sync": sync_flow, "async": async_flow}
+
+
+def call(flow: Flow[Any, Any]) -> Any:
+    return asyncio.run(flow()) if flow.isasync else flow()
+
+
+def states(prefect: SyncPrefectClient, run_id: str) -> list[State[Any]]:
+    found = prefect.read_flow_run_states(UUID(run_id[5:]))
+    return sorted(found, key=lambda state: state.timestamp)
+
+
+KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
+
+
+# ---------------------------------------------------------------------- retries
+
+
+@KINDS
+def test_without_a_deployment_the_process_itself_tries_again(
+    stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient, kind: str
+) -> None:
+    seen = []
+
+    def body(run: Run[Count]) -> str:
+        seen.append((run.attempt, run.state.n))
+        run.state.n += 1
+        run.checkpoint()
+        run.state.n += 100
+        if run.attempt < 3:
+            raise RuntimeError("no luck")
+        return run.id
+
+    run_id = call(both(store, body, max_retries=2, retry_delay_seconds=0.2)[kind])
+
+    assert seen == [(1, 0), (2, 1), (3, 2)]
+    assert kinds(objects, run_id) == [
+        *("created", "attempt", "checkpoint", "retry", "attempt", "checkpoint", "retry"),
+        *("attempt", "checkpoint", "checkpoint"),
+    ]
+    newest = entries_of(objects, run_id)[-1]
+    assert newest.retries == 2
+    history = states(prefect, run_id)
+    assert [state.name for state in history] == [
+        *("Pending", "Running", "AwaitingRetry", "Running", "AwaitingRetry", "Running"),
+        "Completed",
+    ]
+    assert history[2].message == "Retry 1 of 2 after RuntimeError: no luck"
+
+
+def test_waiting_for_a_retry_is_no_active_time(
+    stack: Stack, store: MemoryStore, prefect: SyncPrefectClient
+) -> None:
+    def body(run: Run[Count]) -> str:
+        if run.attempt == 1:
+            raise RuntimeError
+        return run.id
+
+    run_id = call(both(store, body, max_retries=1, retry_delay_seconds=2)["sync"])
+
+    run = prefect.read_flow_run(UUID(run_id[5:]))
+    assert run.start_time is not None
+    assert run.end_time is not None
+    assert run.total_run_time.total_seconds() < (run.end_time - run.start_time).total_seconds() - 2
+
+
+@KINDS
+def test_retries_run_out(stack: Stack, store: MemoryStore, objects: Faulty, kind: str) -> None:
+    attempts = []
+
+    def body(run: Run[Count]) -> None:
+        attempts.append(run.attempt)
+        raise RuntimeError(f"attempt {run.attempt}")
+
+    with pytest.raises(RuntimeError, match="attempt 3"):
+        call(both(store, body, max_retries=2)[kind])
+
+    assert attempts == [1, 2, 3]
+
+
+def test_what_never_mends_is_not_tried_again(stack: Stack, store: MemoryStore) -> None:
+    attempts = []
+
+    def body(run: Run[Count]) -> None:
+        attempts.append(run.attempt)
+        run.state.n = "three"  # type: ignore[assignment]
+        run.checkpoint()
+
+    with pytest.raises(StateError):
+        call(both(store, body, max_retries=2)["sync"])
+
+    assert attempts == [1]
+
+
+def test_a_damaged_log_is_not_tried_again(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    attempts = []
+
+    def body(run: Run[Count]) -> None:
+        attempts.append(run.attempt)
+        raise CorruptEntry("key", "damaged")
+
+    with pytest.raises(CorruptEntry):
+        call(both(store, body, max_retries=2)["sync"])
+
+    assert attempts == [1]
+
+
+def test_a_store_that_was_away_is_tried_again(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    def body(run: Run[Count]) -> str:
+        run.state.n += 1
+        if run.attempt == 1:
+            objects.faults = [Fault.LOST]
+        run.checkpoint()
+        return run.id
+
+    run_id = call(both(store, body, max_retries=1)["sync"])
+
+    assert entries_of(objects, run_id)[-1].attempt == 2
+
+
+def test_a_store_that_is_away_for_a_moment_is_waited_for(
+    stack: Stack, store: MemoryStore, objects: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a process begins, and when it counts a retry: there is nothing else that it could do."""
+    monkeypatch.setattr("prefect_executions.runtime.STORE_PAUSE", 0.01)
+    objects.faults = [Fault.LOST, Fault.LOST]
+
+    def body(run: Run[Count]) -> str:
+        if run.attempt == 1:
+            objects.faults = [Fault.LOST, Fault.LOST]
+            raise RuntimeError
+        return run.id
+
+    run_id = call(both(store, body, max_retries=1)["sync"])
+
+    assert kinds(objects, run_id)[:4] == ["created", "attempt", "retry", "attempt"]
+
+
+def test_a_run_that_is_ended_while_it_waits_for_a_retry_stays_ended(
+    stack: Stack, store: MemoryStore, prefect: SyncPrefectClient
+) -> None:
+    ids = []
+
+    def cancel(run_id: UUID) -> None:
+        while prefect.read_flow_run(run_id).state.name != "AwaitingRetry":  # type: ignore[union-attr]
+            sleep(0.02)
+        prefect.set_flow_run_state(run_id, Cancelled(), force=True)
+
+    def body(run: Run[Count]) -> None:
+        ids.append(UUID(run.id[5:]))
+        threading.Thread(target=cancel, args=ids).start()
+        raise RuntimeError
+
+    with pytest.raises(Pause):
+        call(both(store, body, max_retries=1, retry_delay_seconds=1)["sync"])
+
+    state = prefect.read_flow_run(ids[0]).state
+    assert state is not None
+    assert state.name == "Cancelled"
+
+
+# ---------------------------------------------------------------------- published states
+
+
+@KINDS
+def test_a_published_state_is_saved_while_user_code_blocks_in_c(
+    stack: Stack, store: MemoryStore, objects: Faulty, kind: str
+) -> None:
+    def body(run: Run[Count]) -> str:
+        run.state.n = 1
+        run.publish()
+        run.state.n = 2  # not consistent yet
+        head = ExecutionLog(objects, run.id).head
+        for _ in range(600):
+            hashlib.pbkdf2_hmac("sha256", b"a", b"b", 100_000)
+            if head().state != b"{}":
+                break
+        assert head().state == b'{"n":1}'
+        return run.id
+
+    run_id = call(both(store, body, checkpoint_interval_seconds=0.2)[kind])
+
+    assert entries_of(objects, run_id)[-1].kind is Kind.CHECKPOINT
+    assert ExecutionLog(objects, run_id).head().state == b'{"n":2}'
+
+
+def test_nothing_is_saved_when_nothing_has_changed(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    def body(run: Run[Count]) -> str:
+        run.state.n = 1
+        run.checkpoint()
+        run.publish()
+        sleep(1)
+        return run.id
+
+    run_id = call(both(store, body, checkpoint_interval_seconds=0.05)["sync"])
+
+    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint"]
+
+
+def test_the_timer_ends_with_the_run(stack: Stack, store: MemoryStore) -> None:
+    call(both(store, lambda run: run.publish(), checkpoint_interval_seconds=0.05)["sync"])
+
+    pacers = [thread for thread in threading.enumerate() if thread.name == "execution-pacer"]
+    for pacer in pacers:
+        pacer.join(5)
+    assert not any(pacer.is_alive() for pacer in pacers)
+
+
+def test_a_timed_checkpoint_that_fails_does_not_disturb(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    def body(run: Run[Count]) -> str:
+        objects.faults = [Fault.LOST]
+        run.state.n = 1
+        run.publish()
+        while ExecutionLog(objects, run.id).head().state != b'{"n":1}':
+            sleep(0.02)
+        return run.id
+
+    run_id = call(both(store, body, checkpoint_interval_seconds=0.1)["sync"])
+
+    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint"]
+
+
+@KINDS
+def test_a_failed_flow_saves_what_it_has_published(
+    stack: Stack, store: MemoryStore, objects: Faulty, kind: str
+) -> None:
+    ids = []
+
+    def body(run: Run[Count]) -> None:
+        ids.append(run.id)
+        run.state.n = 1
+        run.publish()
+        run.state.n = 2
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        call(both(store, body)[kind])
+
+    assert ExecutionLog(objects, ids[0]).head().state == b'{"n":1}'
+
+
+def test_a_flow_that_is_paused_in_a_task_saves_what_it_has_published(
+    stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
+) -> None:
+    """Prefect ends a flow at its next task, too."""
+    ids = []
+
+    @task
+    def nothing() -> None: ...
+
+    def body(run: Run[Count]) -> None:
+        ids.append(run.id)
+        run.state.n = 1
+        run.publish()
+        prefect.set_flow_run_state(UUID(run.id[5:]), Suspended(), force=True)
+        while True:
+            nothing()
+
+    with pytest.raises(Pause):
+        call(both(store, body)["sync"])
+
+    assert ExecutionLog(objects, ids[0]).head().state == b'{"n":1}'
+
+
+# ---------------------------------------------------------------------- time
+
+
+@pytest.mark.parametrize("where", ["main thread", "other thread"])
+def test_time_runs_out_in_the_midst_of_python_code(
+    stack: Stack, store: MemoryStore, objects: Faulty, where: str
+) -> None:
+    ids = []
+
+    def body(run: Run[Count]) -> None:
+        ids.append(run.id)
+        run.state.n = 1
+        run.publish()
+        while True:
+            run.state.n += 1
+
+    def act() -> None:
+        with pytest.raises(DurationExceeded, match="max_duration_seconds = 1"):
+            call(both(store, body, max_duration_seconds=1, max_retries=3)["sync"])
+
+    if where == "main thread":
+        act()
+    else:
+        failures: list[BaseException] = []
+
+        def guarded() -> None:
+            try:
+                act()
+            except BaseException as failure:
+                failures.append(failure)
+
+        thread = threading.Thread(target=guarded)
+        with stack.settings():
+            thread.start()
+        thread.join(60)
+        assert failures == []
+
+    assert kinds(objects, ids[0]) == ["created", "attempt", "checkpoint"]
+    assert ExecutionLog(objects, ids[0]).head().state == b'{"n":1}'
+
+
+def test_time_runs_out_while_an_async_flow_awaits(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    ids = []
+
+    @flow
+    @execution(state=Count, store=store, max_duration_seconds=1)
+    async def waits() -> None:
+        run = execution.current(Count)
+        ids.append(run.id)
+        run.state.n = 1
+        run.publish()
+        await asyncio.sleep(600)
+
+    with pytest.raises(DurationExceeded):
+        asyncio.run(waits())
+
+    assert ExecutionLog(objects, ids[0]).head().state == b'{"n":1}'
+
+
+def test_a_checkpoint_after_the_end_of_time_is_saved_and_ends_the_flow(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    ids = []
+
+    def body(run: Run[Count]) -> None:
+        ids.append(run.id)
+        ends_late = 0
+        while ends_late < 1000:
+            try:
+                sleep(0.05)
+            except BaseException:
+                run.state.n = 7
+                run.checkpoint(label="late")
+
+    with pytest.raises(DurationExceeded):
+        call(both(store, body, max_duration_seconds=1)["sync"])
+
+    assert entries_of(objects, ids[0])[-1].label == "late"
+
+
+def test_a_setting_out_of_its_limits_is_refused_where_it_is_written() -> None:
+    with pytest.raises(ValueError, match="max_retries"):
+        execution(max_retries=-1)
+    with pytest.raises(ValueError, match="max_retry"):
+        execution(max_retry=1)  # type: ignore[call-overload]

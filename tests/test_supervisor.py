@@ -1,0 +1,364 @@
+"""The supervisor's duties, on a real Prefect server; the store is in memory, time is the test's."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import (
+    AwaitingRetry,
+    Cancelling,
+    Crashed,
+    Pending,
+    Running,
+    Scheduled,
+    Suspended,
+)
+from world import eventually
+
+from prefect_executions.entry import Kind
+from prefect_executions.errors import CorruptEntry
+from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import CREATING, DELETING, FlowRuns
+from prefect_executions.heartbeats import beat_of_run
+from prefect_executions.local import Stack
+from prefect_executions.models import ExecutionConfig
+from prefect_executions.objects import MemoryObjects
+from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.supervisor import COLLEAGUE_ACTS, Supervisor
+
+SILENCE = timedelta(seconds=10)
+
+
+@flow
+def nothing(n: int = 0) -> None:
+    """A deployment needs a flow; no worker takes it."""
+
+
+class World:
+    """Executions whose flow runs no worker takes, and the clock of those who look after them."""
+
+    def __init__(self, prefect: SyncPrefectClient) -> None:
+        self.prefect = prefect
+        self.store = MemoryObjects()
+        self.later = timedelta(0)
+        flow_runs = FlowRuns(prefect, store=uuid4().hex, wait=lambda _: None)
+        self.executions = Executions(self.store, flow_runs, clock=self.clock)
+        flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
+        self.deployment = str(prefect.create_deployment(flow_id, "idle"))
+
+    def clock(self) -> datetime:
+        return datetime.now(UTC) + self.later
+
+    def supervisor(self) -> Supervisor:
+        settings = ExecutionsSettings(
+            heartbeat_seconds=1, silence_seconds=SILENCE.total_seconds(), pending_seconds=60
+        )
+        return Supervisor(self.executions, self.prefect, settings, clock=self.clock)
+
+    def create(self, **config: Any) -> FlowRun:
+        execution = self.executions.create(
+            name="task", deployment=self.deployment, config=ExecutionConfig(**config)
+        )
+        return self.prefect.read_flow_run(execution.prefect.flow_run_id)
+
+    def set(self, run: FlowRun, *states: State[Any]) -> None:
+        for state in states:
+            self.prefect.set_flow_run_state(run.id, state, force=True)
+
+    def name_of(self, run: FlowRun) -> str | None:
+        state = self.prefect.read_flow_run(run.id).state
+        assert state is not None
+        return state.name
+
+    def kinds(self, run: FlowRun) -> list[Kind]:
+        history = self.executions.log(f"exec_{run.id.hex}").read(checkpoints=None)
+        return [history.entries[seq].kind for seq in sorted(history.entries)]
+
+    def log(self, run: FlowRun) -> Any:
+        return self.executions.log(f"exec_{run.id.hex}")
+
+
+@pytest.fixture
+def here(stack: Stack) -> Iterator[World]:
+    with get_client(sync_client=True) as client:
+        yield World(client)
+
+
+def crashed(here: World, **config: Any) -> FlowRun:
+    """A run whose first attempt has crashed, long enough ago."""
+    run = here.create(**config)
+    here.set(run, Running())
+    here.log(run).attempt()
+    here.set(run, Crashed(message="Its process was killed"))
+    here.later = timedelta(seconds=20)
+    return run
+
+
+# ---------------------------------------------------------------------- crashes
+
+
+def test_a_crash_is_left_to_settle(here: World) -> None:
+    """The process worker reports it twice; the second report would hit the new attempt."""
+    run = crashed(here, max_retries=3)
+    here.later = timedelta(seconds=8)
+
+    here.supervisor().look()
+
+    assert here.name_of(run) == "Crashed"
+
+
+def test_a_crashed_run_is_tried_again_while_there_are_retries(here: World) -> None:
+    run = crashed(here, max_retries=1, retry_delay_seconds=300)
+    supervisor = here.supervisor()
+
+    supervisor.look()
+
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert (state.name, state.message) == ("AwaitingRetry", "Retry 1 of 1 after a crash")
+    assert state.state_details.scheduled_time is not None
+    assert state.state_details.scheduled_time > datetime.now(UTC) + timedelta(seconds=250)
+    assert here.kinds(run) == [Kind.CREATED, Kind.ATTEMPT, Kind.RETRY]
+
+    here.set(run, Pending(), Running(), Crashed())
+    supervisor.look()
+
+    assert here.name_of(run) == "Crashed"
+    assert here.kinds(run).count(Kind.RETRY) == 1
+
+
+def test_the_flow_s_own_settings_count_where_the_execution_has_none(here: World) -> None:
+    run = here.create()
+    here.set(run, Running())
+    here.log(run).attempt(config=ExecutionConfig(max_retries=1).model_dump(mode="json"))
+    here.set(run, Crashed())
+    here.later = timedelta(seconds=20)
+
+    here.supervisor().look()
+
+    assert here.name_of(run) == "AwaitingRetry"
+
+
+def test_of_several_supervisors_one_counts_the_retry(here: World) -> None:
+    run = crashed(here, max_retries=5)
+    supervisors = [here.supervisor() for _ in range(4)]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(Supervisor.look, supervisors))
+
+    assert here.kinds(run).count(Kind.RETRY) == 1
+    assert here.name_of(run) == "AwaitingRetry"
+
+
+def test_a_retry_that_was_counted_and_not_scheduled_is_scheduled_by_another(here: World) -> None:
+    run = crashed(here, max_retries=5)
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    log = here.log(run)
+    log.retry(log.head(), answers=state.id.hex, reason="Crashed")  # and then it was killed
+    supervisor = here.supervisor()
+
+    supervisor.look()
+    assert here.name_of(run) == "Crashed"  # it may be about to
+    here.later += COLLEAGUE_ACTS
+    supervisor.look()
+
+    assert here.name_of(run) == "AwaitingRetry"
+    assert here.kinds(run).count(Kind.RETRY) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Suspended(), "Suspended"),
+        (Cancelling(), "Cancelled"),
+        (AwaitingRetry(), "AwaitingRetry"),
+        (Scheduled(name="Resuming"), "AwaitingRetry"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_a_crash_does_not_cover_what_was_wanted_of_the_run(
+    here: World, before: State[Any], after: str
+) -> None:
+    """A worker that finds a process dead says Crashed whatever the run's state is."""
+    run = here.create(max_retries=3)
+    here.set(run, Running())
+    here.log(run).attempt()
+    here.set(run, before, Crashed(), Crashed())
+    here.later = timedelta(seconds=20)
+
+    here.supervisor().look()
+
+    assert here.name_of(run) == after
+    assert Kind.RETRY not in here.kinds(run)
+
+
+def test_one_damaged_log_is_not_in_the_others_way(here: World) -> None:
+    first, second = crashed(here, max_retries=1), crashed(here, max_retries=1)
+    [newest, *_] = here.store.scan(f"{first.id.hex[-2:]}/exec_{first.id.hex}/")
+    here.store.delete([newest])
+    here.store.create(newest, b"damaged")
+    with pytest.raises(CorruptEntry):
+        here.log(first).head()
+
+    here.supervisor().look()
+
+    assert here.name_of(first) == "Crashed"
+    assert here.name_of(second) == "AwaitingRetry"
+
+
+# ---------------------------------------------------------------------- silence
+
+
+def test_silence_is_a_crash_and_heartbeats_are_life(here: World) -> None:
+    dead, alive = here.create(max_retries=1), here.create(max_retries=1)
+    for run in (dead, alive):
+        here.set(run, Running())
+        here.log(run).attempt()
+    supervisor = here.supervisor()
+
+    def look() -> bool:
+        beat_of_run(alive.id, "alive")
+        supervisor.look()
+        return here.name_of(dead) == "Crashed"
+
+    eventually(look, "the silent run is declared crashed")
+
+    assert here.name_of(alive) == "Running"
+    crash = here.log(dead).head().entry
+    assert crash.kind is Kind.CRASH
+    assert crash.dead_seconds > SILENCE.total_seconds()
+    execution = here.executions.get(f"exec_{dead.id.hex}")
+    assert execution.status == "failed"
+    assert execution.elapsed_seconds < 2  # it died at once
+
+
+def test_a_supervisor_that_hears_nothing_judges_nobody(here: World) -> None:
+    """Heartbeats are not kept while Prefect's server is away: then all seem dead."""
+    run = here.create()
+    here.set(run, Running())
+    here.log(run).attempt()
+    here.later = timedelta(hours=1)  # it does not hear itself
+
+    here.supervisor().look()
+
+    assert here.name_of(run) == "Running"
+
+
+# ---------------------------------------------------------------------- half-done things
+
+
+def test_a_half_made_execution_is_released(here: World) -> None:
+    run = here.create()
+    here.set(run, Pending(name=CREATING))
+    here.later = timedelta(seconds=61)
+
+    here.supervisor().look()
+
+    assert here.name_of(run) == "Scheduled"
+
+
+def test_an_execution_that_was_never_made_is_removed(here: World) -> None:
+    run = here.create()
+    here.store.delete(list(here.store.scan("")))
+    here.set(run, Pending(name=CREATING))
+    here.later = timedelta(seconds=61)
+
+    here.supervisor().look()
+
+    assert here.executions.flow_runs.find(run.id) is None
+
+
+def test_a_run_that_is_being_made_is_left_alone(here: World) -> None:
+    run = here.create()
+    here.set(run, Pending(name=CREATING))
+    here.later = timedelta(seconds=50)
+
+    here.supervisor().look()
+
+    assert here.name_of(run) == CREATING
+
+
+def test_a_run_that_never_began_is_scheduled_again(here: World) -> None:
+    run = here.create()
+    here.set(run, Pending())
+    supervisor = here.supervisor()
+
+    here.later = timedelta(seconds=50)
+    supervisor.look()
+    assert here.name_of(run) == "Pending"
+    here.later = timedelta(seconds=70)
+    supervisor.look()
+
+    assert here.name_of(run) == "Scheduled"
+
+
+def test_a_cancellation_without_a_worker_is_ended(here: World, monkeypatch: Any) -> None:
+    monkeypatch.setattr("prefect_executions.flow_runs.CANCEL_ENDS", timedelta(0))
+    run = here.create()
+    here.set(run, Running(), Cancelling())
+
+    here.supervisor().look()
+
+    assert here.name_of(run) == "Cancelled"
+
+
+def test_a_pause_in_the_prefect_ui_loses_its_time_out(here: World) -> None:
+    run = here.create()
+    expires = datetime.now(UTC) + timedelta(seconds=300)
+    here.set(run, Running(), Suspended(message="why", pause_expiration_time=expires))
+
+    here.supervisor().look()
+
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert (state.name, state.message) == ("Suspended", "why")
+    assert state.state_details.pause_timeout is None
+    assert state.state_details.pause_reschedule
+
+
+def test_a_half_done_deletion_is_finished(here: World) -> None:
+    run = here.create()
+    here.executions.flow_runs.mark_deleting(run)
+
+    here.supervisor().look()
+
+    assert here.executions.flow_runs.find(run.id) is None
+    assert list(here.store.scan("")) == []
+
+
+def test_a_dead_run_with_a_tombstone_is_deleted(here: World) -> None:
+    """Its deletion died between the tombstone and the end of its process."""
+    run = crashed(here)
+    here.log(run).delete()
+    supervisor = here.supervisor()
+
+    supervisor.look()
+    assert DELETING in here.prefect.read_flow_run(run.id).tags
+    supervisor.look()
+
+    assert here.executions.flow_runs.find(run.id) is None
+    assert list(here.store.scan("")) == []
+
+
+def test_runs_in_other_stores_are_others_business(here: World) -> None:
+    run = crashed(here, max_retries=1)
+    stranger = World(here.prefect)
+    stranger.later = here.later
+
+    stranger.supervisor().look()
+
+    assert here.name_of(run) == "Crashed"
+
+
+def test_without_prefect_it_tries_again_later(here: World) -> None:
+    nowhere = SyncPrefectClient("http://127.0.0.1:9/api")
+    executions = Executions(here.store, FlowRuns(nowhere))
+
+    Supervisor(executions, nowhere, ExecutionsSettings()).look()
