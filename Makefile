@@ -29,6 +29,13 @@ demo: $(INSTALLED) ## Run the main job end to end; KEEP=1 leaves all up for a lo
 test: $(INSTALLED) ## Run the tests; ARGS='-k log' chooses some
 	$(RUN)python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
+SEED ?= 1
+ROUNDS ?= 100
+
+.PHONY: chaos
+chaos: $(INSTALLED) ## Kill, freeze, pause and restart all there is; SEED=1 ROUNDS=100 choose the schedule
+	PYTHONPATH=tests $(RUN)python -m chaos --seed $(SEED) --rounds $(ROUNDS) $(ARGS)
+
 .PHONY: lint
 lint: $(INSTALLED) ## Check format, style, types and the line of modules
 	$(RUN)ruff format --check .

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -149,8 +150,10 @@ def test_of_several_supervisors_one_counts_the_retry(here: World) -> None:
     run = crashed(here, max_retries=5)
     supervisors = [here.supervisor() for _ in range(4)]
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(Supervisor.look, supervisors))
+    with ThreadPoolExecutor(4) as pool:  # each with this thread's settings of Prefect
+        looks = [pool.submit(copy_context().run, each.look) for each in supervisors]
+    for look in looks:
+        look.result()
 
     assert here.kinds(run).count(Kind.RETRY) == 1
     assert here.name_of(run) == "AwaitingRetry"
