@@ -8,6 +8,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings as hypothesis_settings
 from moto.server import ThreadedMotoServer
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.worker import EventsWorker
 
 from memory import MemoryStore
@@ -103,6 +105,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "PREFECT_INTEGRATIONS_EXECUTIONS_PENDING_SECONDS": "15",
     }
     with Stack(data, env=env) as running, running.settings():
+        with get_client(sync_client=True) as client:  # for workers that a test will kill
+            client.create_work_pool(WorkPoolCreate(name="doomed", type="process"))
         yield running
         EventsWorker.drain_all(timeout=10)  # at exit it would wait for a server that is gone
 

@@ -295,6 +295,50 @@ def test_a_rollback_fences_the_attempt_that_still_runs(log: ExecutionLog) -> Non
     assert log.attempt().state == _state(3)
 
 
+def test_a_crash_fences_the_attempt_that_was_taken_for_dead(log: ExecutionLog) -> None:
+    running = _filled(log, 9)
+    log.crash(log.head(), answers="a", dead_seconds=12.3456, reason="No heartbeat")
+
+    with pytest.raises(Superseded, match="crash"):
+        log.checkpoint(running, _state(10))
+
+    begun = log.attempt()
+    assert begun.state == _state(9)
+    assert begun.entry.dead_seconds == 12.346
+    later = log.crash(begun, answers="b", dead_seconds=1, reason="No heartbeat")
+    assert later.entry.dead_seconds == 13.346
+
+
+def test_retries_are_counted_from_entry_to_entry(log: ExecutionLog) -> None:
+    known = _filled(log, 2)
+    log.checkpoint(log.head(), _state(3))  # over REST, meanwhile
+    head = log.retry(known, answers="a", reason="RuntimeError: no luck")
+    assert (head.entry.answers, head.entry.reason) == ("a", "RuntimeError: no luck")
+    assert head.state == _state(3)
+
+    with pytest.raises(Superseded, match="retry"):
+        log.retry(known, answers="a", reason="another supervisor")
+
+    head = log.checkpoint(log.attempt(), _state(4))
+    head = log.retry(head, answers="b", reason="again")
+    assert log.head().entry.retries == head.entry.retries == 2
+    assert head.entry.reason == "again"
+    assert log.checkpoint(log.attempt(), _state(5)).entry.reason is None
+
+
+def test_the_entry_in_which_an_attempt_began_is_found(log: ExecutionLog) -> None:
+    log.create(META, b"{}")
+    assert log.begun(log.head()) is None
+    log.attempt(config={"max_retries": 3})
+    log.checkpoint(log.head(), _state(1))
+
+    begun = log.begun(log.head())
+
+    assert begun is not None
+    assert (begun.seq, begun.meta) == (1, {"config": {"max_retries": 3}})
+    assert log.head().created.meta == META
+
+
 def test_the_same_rollback_again_changes_nothing(log: ExecutionLog) -> None:
     _filled(log, 9)
 

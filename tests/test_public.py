@@ -3,7 +3,10 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 import prefect_executions
 
@@ -49,3 +52,13 @@ def test_no_private_module_of_prefect_is_imported() -> None:
 
     for file in (ROOT / "src").rglob("*.py"):
         assert not private.search(file.read_text()), file
+
+
+def test_what_prefect_breaks_on_is_excluded() -> None:
+    """Its server does not start with the FastAPI that it would take."""
+    needed = [Requirement(text) for text in requires("prefect-executions") or []]
+
+    [fastapi] = [each for each in needed if each.name == "fastapi"]
+
+    assert "0.150.0" in fastapi.specifier
+    assert "0.151.0" not in fastapi.specifier

@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.flow_runs import pause_flow_run
 from prefect.flows import Flow
@@ -276,6 +277,26 @@ def test_a_process_that_lost_its_run_does_not_report_its_failure(
     assert (state.name, state.message) == ("Completed", "by hand")
 
 
+def test_a_run_that_was_cancelled_does_not_become_completed(
+    stack: Stack, store: MemoryStore, prefect: SyncPrefectClient
+) -> None:
+    """Prefect would let Completed replace it."""
+    ids = []
+
+    @flow
+    @execution(store=store)
+    def returns() -> None:
+        ids.append(UUID(execution.current().id[5:]))
+        prefect.set_flow_run_state(ids[0], Cancelled(message="by hand"), force=True)
+
+    with pytest.raises(Pause):
+        returns()
+
+    state = prefect.read_flow_run(ids[0]).state
+    assert state is not None
+    assert (state.name, state.message) == ("Cancelled", "by hand")
+
+
 def test_a_deleted_flow_run_ends_its_process_without_a_trace(
     stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
 ) -> None:
@@ -477,8 +498,13 @@ def test_the_flow_keeps_its_signature_and_its_file(store: MemoryStore) -> None:
     assert greets.fn.__qualname__.endswith("greets")
 
 
-def test_a_run_suspended_while_its_process_starts_stays_suspended(
-    stack: Stack, prefect: SyncPrefectClient, tmp_path: Any
+@pytest.mark.parametrize(
+    "held",
+    [Suspended(message="not now"), Cancelled(message="not now")],
+    ids=lambda state: state.name,
+)
+def test_a_run_held_while_its_process_starts_stays_so(
+    stack: Stack, prefect: SyncPrefectClient, tmp_path: Any, held: State[Any]
 ) -> None:
     """Prefect lets the process put Running over it; the process puts it back and leaves."""
     stack.run("prefect", "--no-prompt", "deploy", "--all", cwd=_E2E)
@@ -486,7 +512,7 @@ def test_a_run_suspended_while_its_process_starts_stays_suspended(
     run = prefect.create_flow_run_from_deployment(
         deployment.id, parameters={"to": 3}, state=Pending(name="held")
     )
-    prefect.set_flow_run_state(run.id, Suspended(message="not now"), force=True)
+    prefect.set_flow_run_state(run.id, held, force=True)
 
     done = subprocess.run(
         [sys.executable, "-m", "prefect.engine"],
@@ -500,7 +526,7 @@ def test_a_run_suspended_while_its_process_starts_stays_suspended(
     state = prefect.read_flow_run(run.id).state
     assert done.returncode == 0, done.stderr
     assert state is not None
-    assert (state.name, state.message) == ("Suspended", "not now")
+    assert (state.name, state.message) == (held.name, "not now")
     objects = stack.s3.objects(prefix="executions")
     assert list(objects.scan(f"{run.id.hex[-2:]}/{execution_id(run.id)}/")) == []
 

@@ -673,3 +673,17 @@ def _descendants(kind: type) -> set[type]:
 def test_without_a_key_it_only_listens_on_loopback(host: str) -> None:
     with pytest.raises(ValueError, match=r"host: .* can be reached by others"):
         serve(host=host, port=1)
+
+
+def test_executions_have_no_labels_of_ours(
+    rest: TestClient, deployment: str, prefect: SyncPrefectClient
+) -> None:
+    """A label that is null or nested makes every list of Prefect's fail: we set none."""
+    state = {"nested": {"a": None}}
+    body = {"name": "a", "deployment": deployment, "parameters": {"n": 1}, "state": state}
+    created = rest.post("/v1/execution", json=body).json()
+
+    run = prefect.read_flow_run(run_id(created))  # type: ignore[arg-type]
+
+    assert all(name.startswith("prefect.") for name in run.labels)
+    assert prefect.read_flow_runs()

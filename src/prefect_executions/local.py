@@ -217,6 +217,9 @@ class Stack:
             "PREFECT_PROFILES_PATH": str(self.data / "prefect" / "profiles.toml"),
             "PREFECT_API_URL": self.api_url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": (
+                '{"prefect-executions.heartbeat": 3600}'
+            ),
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_CLI_PROMPT": "false",
             "DO_NOT_TRACK": "1",

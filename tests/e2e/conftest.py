@@ -17,7 +17,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    stack.run("prefect", "work-pool", "create", "doomed", "--type", "process")
     stack.run("prefect", "--no-prompt", "deploy", "--all", cwd=HERE)
     with get_client(sync_client=True) as client:
         yield client

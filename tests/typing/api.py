@@ -24,6 +24,15 @@ def survey(topic: str, depth: int = 1) -> Survey:
 
 
 @flow
+@execution(max_retries=3, retry_delay_seconds=1.5, checkpoint_interval_seconds=30)
+def patient() -> None:
+    execution.current().publish()
+
+
+execution(max_retry=3)  # type: ignore[call-overload]
+
+
+@flow
 @execution
 async def bare(topic: str) -> int:
     run = execution.current()
