@@ -172,7 +172,7 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for(
     stack: Stack, store: MemoryStore, objects: Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When a process begins, and when it counts a retry: there is nothing else that it could do."""
-    monkeypatch.setattr("prefect_executions.runtime.STORE_PAUSE", 0.01)
+    monkeypatch.setattr("prefect_executions.run.STORE_PAUSE", 0.01)
     objects.faults = [Fault.LOST, Fault.LOST]
 
     def body(run: Run[Count]) -> str:

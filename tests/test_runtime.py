@@ -29,7 +29,7 @@ from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, execution_id
-from prefect_executions.runtime import LOOK_BURST
+from prefect_executions.run import LOOK_BURST
 from stores import Fault, Faulty
 
 

@@ -12,7 +12,7 @@ from prefect_executions.errors import (
     StoreUnavailable,
 )
 from prefect_executions.models import Checkpoint, Execution, ExecutionConfig, Status
-from prefect_executions.runtime import Run
+from prefect_executions.run import Run
 
 __version__ = "0.1.0"
 

@@ -11,7 +11,8 @@ from prefect.flows import Flow
 from prefect_executions.blocks import ExecutionStore, load_store
 from prefect_executions.interrupts import Interrupt
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.runtime import Run, current_run, open_run, run_async, run_sync
+from prefect_executions.run import Run, current_run
+from prefect_executions.runtime import open_run, run_async, run_sync
 from prefect_executions.state_type import StateType
 
 P = ParamSpec("P")

@@ -1,383 +1,27 @@
-"""What happens inside a run: the current execution, its state, its checkpoints, and leaving."""
+"""Running a flow's function as an attempt of its execution: beginning, trying again, ending."""
 
 import asyncio
-import os
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar, copy_context
-from datetime import timedelta
-from time import monotonic
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, TypeVar
 
 from prefect.client.orchestration import get_client
-from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
 
 from prefect_executions.blocks import ExecutionStore
-from prefect_executions.errors import (
-    AlreadyExists,
-    CorruptEntry,
-    DurationExceeded,
-    ExecutionDeleted,
-    ExecutionError,
-    ExecutionNotFound,
-    NotAnExecution,
-    PrefectUnavailable,
-    StateError,
-    StoreUnavailable,
-    Superseded,
-    UnsuitableStore,
-)
+from prefect_executions.errors import AlreadyExists, ExecutionDeleted, ExecutionNotFound
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.interrupts import Interrupt
 from prefect_executions.log import ExecutionLog, Head
-from prefect_executions.models import (
-    ExecutionConfig,
-    checkpoint_id,
-    execution_id,
-    require_label,
-)
+from prefect_executions.models import ExecutionConfig, execution_id
 from prefect_executions.ownership import Ownership
 from prefect_executions.pacer import Pacer
+from prefect_executions.run import Run, entered, patiently
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.state_type import StateType
 
 R = TypeVar("R")
 S = TypeVar("S")
-
-LOOK_SECONDS = 1.0  # how often checkpoints ask Prefect whether the run is still theirs, on average
-LOOK_BURST = 10  # how many may ask at once before that counts
-LOOK_PATIENCE = 5.0  # how long a checkpoint waits for the answer
-STORE_PATIENCE = 60.0  # how long a beginning or a retry waits for a store or a Prefect that is away
-STORE_PAUSE = 2.0  # between two tries of these
-EXIT_PATIENCE = 30.0  # how long a flow that is out of time may take to end: as long as Prefect's
-
-# Errors that another attempt would only meet again.
-_NEVER_MENDS = (StateError, CorruptEntry, NotAnExecution, UnsuitableStore, DurationExceeded)
-
-_current: ContextVar["Run[Any] | None"] = ContextVar("current_execution", default=None)
-
-
-def current_run() -> "Run[Any]":
-    """The execution that this code runs in.
-
-    Raises:
-        NotAnExecution: it runs in none.
-    """
-    run = _current.get()
-    if run is None:
-        raise NotAnExecution(
-            "no execution runs here; call this inside a flow decorated with `@flow` above "
-            "`@execution`"
-        )
-    return run
-
-
-class Run(Generic[S]):
-    """The execution that a flow run is, seen from inside.
-
-    Attributes:
-        id: The execution's id.
-        attempt: How many processes have begun to run it, this one included.
-        config: What it runs with: its own settings, and the flow's where it has none.
-        state: The state; change it in place or assign another, then call `checkpoint`.
-        state_type: Its type.
-    """
-
-    def __init__(
-        self,
-        log: ExecutionLog,
-        head: Head,
-        state_type: StateType[S],
-        ownership: Ownership,
-        config: ExecutionConfig,
-        *,
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
-        self.id = log.execution_id
-        self.attempt = head.entry.attempt
-        self.config = config
-        self.state: S = state_type.load(head.state)
-        self.state_type = state_type
-        self._log = log
-        self._head = head
-        self._published = head.state
-        self._label: str | None = None
-        self._continues_from = head.entry.continues_from
-        self._ownership = ownership
-        self._resources = ExitStack()
-        self._lock = threading.RLock()
-        self._looker = ThreadPoolExecutor(1, thread_name_prefix="execution-look")
-        self._look: Future[None] | None = None
-        self._look_is_new = False
-        self._looks = _Allowance(LOOK_SECONDS, LOOK_BURST, clock)
-        self._logger = get_run_logger()
-        self._lost = False  # whether the log is another's, so that this process may not write
-        self._overdue = False
-        self._closed = threading.Event()
-
-    @property
-    def resumed_from(self) -> str | None:
-        """The checkpoint that this attempt continued from; None when it began at the beginning."""
-        return checkpoint_id(self._continues_from) if self._continues_from else None
-
-    def checkpoint(self, *, label: str | None = None) -> str:
-        """Save the state; it is durable when this returns.
-
-        Here a pause takes effect too: if the run has been suspended, cancelled, deleted or taken
-        over by another process, this leaves the flow, with the state saved where that is still
-        allowed. A state that has not changed costs nothing, unless the label is a new one.
-
-        Args:
-            label: What people see in the list of checkpoints; up to 200 characters.
-
-        Returns:
-            The checkpoint's id, or that of the one which has this state already.
-
-        Raises:
-            StateError: part of the state can't be kept; the path is named, and nothing was saved.
-            StoreUnavailable: the store did not answer; whether the state was saved is not known.
-            DurationExceeded: the execution is out of time; the state is saved.
-        """
-        with self._lock:
-            self._require_open()
-            if label is not None:
-                require_label(label)
-            self._published = self.state_type.dump(self.state)
-            self._start_look()
-            with self._leaving():
-                try:
-                    self._save(label)
-                except (Superseded, ExecutionNotFound) as lost:
-                    self._logger.info("%s This process ends.", lost)
-                    self._ownership.yield_run()
-                self._finish_look()
-            self._require_time()
-            return checkpoint_id(self._head.entry.continues_from)
-
-    async def acheckpoint(self, *, label: str | None = None) -> str:
-        """`checkpoint` for async flows: the event loop goes on while the state is saved.
-
-        The state is taken in a thread: do not change it until this returns.
-        """
-        return await asyncio.to_thread(self.checkpoint, label=label)
-
-    def publish(self) -> None:
-        """Say that the state is consistent as it is now: it may be saved, when it is time.
-
-        It costs no request, in sync and async flows, and is not durable when it returns. The state
-        as it was published last is saved every `checkpoint_interval_seconds`, whatever the flow
-        does meanwhile, and when the flow ends early: by a failure, SIGTERM, a cancellation, a pause
-        or for want of time. A pause takes effect here too, as soon as Prefect has told of it.
-
-        Raises:
-            StateError: part of the state can't be kept; the path is named.
-            DurationExceeded: the execution is out of time; the state is saved.
-        """
-        self._require_open()
-        self._published = self.state_type.dump(self.state)
-        self._ownership.check_signal()
-        self._require_time()
-
-    # ------------------------------------------------------------------ saving
-
-    def _require_open(self) -> None:
-        if self._closed.is_set():
-            raise NotAnExecution(f"attempt {self.attempt} of {self.id!r} has ended")
-
-    def _save(self, label: str | None = None) -> None:
-        """Save what was published.
-
-        Raises:
-            Superseded: another process has taken the execution over.
-            ExecutionNotFound: it has been deleted.
-        """
-        with self._lock:
-            unchanged = self._published == self._head.state
-            if unchanged and label in (None, self._label):
-                return
-            try:
-                self._head = self._log.checkpoint(self._head, self._published, label=label)
-            except (Superseded, ExecutionNotFound):
-                self._lost = True
-                raise
-            self._label = label
-
-    def _save_aside(self) -> None:
-        """Save what was published where nobody asked for it; the flow goes on, or ends, anyhow."""
-        if self._lost:
-            return
-        try:
-            self._save()
-        except (Superseded, ExecutionNotFound) as lost:
-            self._logger.info("%s The published state is not saved.", lost)
-        except Exception as failure:
-            self._logger.warning("The published state could not be saved: %s", failure)
-
-    # ------------------------------------------------------------------ looking at Prefect
-
-    def _start_look(self) -> None:
-        """Ask Prefect beside the writing: in a tight loop not every time."""
-        self._look_is_new = self._look is None and self._looks.take()
-        if self._look_is_new:
-            self._look = self._looker.submit(copy_context().run, self._ownership.check)
-
-    def _finish_look(self) -> None:
-        """Leave if Prefect has said so, now that the state is saved."""
-        self._ownership.check_signal()
-        if self._look is None:
-            return
-        wait([self._look], timeout=LOOK_PATIENCE if self._look_is_new else 0)
-        if self._look.done():  # otherwise the next checkpoint sees the answer
-            look, self._look = self._look, None
-            self._heed(look.result)
-
-    def _heed(self, check: Callable[[], None]) -> None:
-        """Leave if `check` says so. Without an answer go on: the log fences all the same."""
-        try:
-            check()
-        except PrefectUnavailable as silence:
-            self._logger.warning("Could not ask Prefect for the run's state: %s", silence)
-
-    @contextmanager
-    def _leaving(self) -> Iterator[None]:
-        """When the body leaves the flow, and the execution was deleted, leave nothing in the log.
-
-        It may have been deleted, log and all, while this process was about to save.
-        """
-        try:
-            yield
-        except Pause:
-            if self._ownership.is_deleted():
-                self._lost = True
-                self._log.sweep()
-            raise
-
-    # ------------------------------------------------------------------ beginning and ending
-
-    def start(self, pacer: Pacer, interrupt: Interrupt) -> None:
-        """Begin what happens beside the flow: timed checkpoints, and the end of its time.
-
-        Args:
-            pacer: Does it.
-            interrupt: Ends the flow's function, wherever it is.
-
-        Raises:
-            DurationExceeded: no time is left.
-        """
-        if (seconds := self.config.checkpoint_interval_seconds) is not None:
-            pacer.every(seconds, self._save_aside)
-        if (limit := self.config.max_duration_seconds) is not None:
-            spent = self._ownership.active_seconds() - self._head.entry.dead_seconds
-            if spent >= limit:
-                self._overdue = True
-                self._require_time()
-            pacer.after(limit - spent, lambda: self._expire(pacer, interrupt))
-
-    def _expire(self, pacer: Pacer, interrupt: Interrupt) -> None:
-        self._overdue = True
-        self._save_aside()
-        if self._closed.is_set():
-            return
-        interrupt.now()
-        pacer.after(EXIT_PATIENCE, self._end_process)
-
-    def _require_time(self) -> None:
-        if self._overdue:
-            raise self._out_of_time()
-
-    def _out_of_time(self) -> DurationExceeded:
-        return DurationExceeded(self.id, self.config.max_duration_seconds or 0)
-
-    def _end_process(self) -> None:
-        """End the process of a flow that does not end by itself, if it is Prefect's to end."""
-        self._logger.error("%s It did not stop in %.0f s.", self._out_of_time(), EXIT_PATIENCE)
-        try:
-            self._ownership.fail(f"{self._out_of_time()}")
-        except (ExecutionError, Pause) as error:
-            self._logger.error("Prefect could not be told: %s", error)
-        if os.environ.get("PREFECT__FLOW_RUN_ID") == str(self._ownership.run.id):
-            os._exit(1)
-
-    def finish(self) -> None:
-        """The function has returned: save what it left, and leave if the run was taken away."""
-        self.checkpoint()
-        self.disown()
-
-    def disown(self) -> None:
-        """Leave if the run is no longer this process's: its result or failure counts no more."""
-        with self._leaving():
-            self._heed(self._ownership.check)
-
-    def fail(self, failure: BaseException) -> None:
-        """The function has raised: save what it published, and let it be tried again if it may.
-
-        Returns when this process shall try again; a worker does where there is one.
-
-        Args:
-            failure: What it raised: an error, or what ends a process.
-        """
-        self._save_aside()
-        if self._overdue and not isinstance(failure, Pause | DurationExceeded):
-            raise self._out_of_time() from failure
-        if not isinstance(failure, Exception):
-            raise failure
-        self.disown()
-        retries, most = self._head.entry.retries, self.config.max_retries or 0
-        if retries >= most or isinstance(failure, _NEVER_MENDS):
-            raise failure
-        reason = f"{type(failure).__name__}: {failure}"[:500]
-        try:
-            self._head = _patiently(
-                lambda: self._log.retry(
-                    self._head, answers=self._ownership.attempt_id, reason=reason
-                )
-            )
-            self._retry(f"Retry {retries + 1} of {most} after {reason}")
-        except (Superseded, ExecutionNotFound) as lost:
-            self._lost = True
-            self._logger.info("%s This process ends.", lost)
-            self._ownership.yield_run()
-
-    def _retry(self, message: str) -> None:
-        delay = timedelta(seconds=self.config.retry_delay_seconds or 0)
-        self._logger.warning("%s", message)
-        if self._ownership.can_be_rescheduled:
-            _patiently(lambda: self._ownership.retry_elsewhere(delay, message))
-        self._ownership.retry_here(delay, message, self._closed.wait)
-
-    def on_close(self, close: Callable[[], object]) -> None:
-        """Let `close` call this, too."""
-        self._resources.callback(close)
-
-    def close(self) -> None:
-        """Let go of what the run holds; a task that outlives the flow can't save any more."""
-        self._closed.set()
-        self._looker.shutdown(wait=False, cancel_futures=True)
-        self._resources.close()
-
-
-class _Allowance:
-    """Lets something happen every so many seconds on average, and in bursts (a token bucket)."""
-
-    def __init__(self, seconds: float, burst: int, clock: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._burst = burst
-        self._clock = clock
-        self._left = float(burst)
-        self._counted_at = clock()
-
-    def take(self) -> bool:
-        """Whether it may happen now, which then counts."""
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._counted_at) / self._seconds)
-        self._counted_at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 def open_run(
@@ -412,8 +56,8 @@ def open_run(
         )
         kept_in = store()
         log = ExecutionLog(kept_in.objects(), execution_id(ownership.run.id))
-        _patiently(lambda: ownership.mark(kept_in.name))
-        head = _patiently(lambda: _begin(log, ownership, settings))
+        patiently(lambda: ownership.mark(kept_in.name))
+        head = patiently(lambda: _begin(log, ownership, settings))
         own = ExecutionConfig.model_validate((head.created.meta or {})["config"])
         run = Run(log, head, state_type, ownership, own.over(settings))
         run.start(pacer, interrupt)
@@ -434,7 +78,7 @@ def run_sync(
     while True:
         run = begin(Interrupt.of_this_thread())
         try:
-            with _entered(run):
+            with entered(run):
                 result = fn(*args, **kwargs)
             run.finish()
             return result
@@ -455,7 +99,7 @@ async def run_async(
         interrupt = Interrupt.of_this_task()
         run = await asyncio.to_thread(begin, interrupt)
         try:
-            with _entered(run):
+            with entered(run):
                 result = await fn(*args, **kwargs)
             await asyncio.to_thread(run.finish)
             return result
@@ -464,15 +108,6 @@ async def run_async(
             await asyncio.to_thread(run.fail, failure)
         finally:
             run.close()
-
-
-@contextmanager
-def _entered(run: Run[Any]) -> Iterator[None]:
-    token = _current.set(run)
-    try:
-        yield
-    finally:
-        _current.reset(token)
 
 
 def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -> Head:
@@ -496,16 +131,3 @@ def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -
     except AlreadyExists:
         get_run_logger().debug("Another process made the log of %s", log.execution_id)
     return log.attempt(ownership.check_start, config=own)
-
-
-def _patiently(act: Callable[[], R]) -> R:
-    """Do what has to be done; wait for a store or a Prefect server that is just being restarted."""
-    deadline = monotonic() + STORE_PATIENCE
-    while True:
-        try:
-            return act()
-        except (StoreUnavailable, PrefectUnavailable) as away:
-            if monotonic() > deadline:
-                raise
-            get_run_logger().warning("%s Trying again.", away)
-            threading.Event().wait(STORE_PAUSE)
