@@ -6,13 +6,19 @@ from importlib.metadata import entry_points
 
 import pytest
 from prefect.blocks.core import Block
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from prefect.utilities.dispatch import lookup_type
 from pydantic import ValidationError
 
 from prefect_executions.blocks import ExecutionStore, load_store
-from prefect_executions.errors import StoreNotFound, StoreUnavailable, UnsuitableStore
-from prefect_executions.local import S3Server, Stack
+from prefect_executions.errors import (
+    PrefectUnavailable,
+    StoreNotFound,
+    StoreUnavailable,
+    UnsuitableStore,
+)
+from prefect_executions.local import S3Server, Stack, free_ports
 from prefect_executions.s3 import S3Objects
 
 SECRET = "do not show this"
@@ -132,3 +138,12 @@ def test_a_store_with_a_wrong_secret_is_refused(s3_server: S3Server) -> None:
 
     with pytest.raises(StoreUnavailable, match="SignatureDoesNotMatch"):
         store.check()
+
+
+def test_without_prefect_a_store_is_not_loaded() -> None:
+    url = f"http://127.0.0.1:{free_ports(1)}/api"
+    with (
+        temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}),
+        pytest.raises(PrefectUnavailable),
+    ):
+        load_store("default")

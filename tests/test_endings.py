@@ -9,12 +9,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect import flow, task
+from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow
 from prefect.flows import Flow
-from prefect.states import Cancelled, Suspended
+from prefect.states import Cancelled, Pending
 
 from memory import Count, MemoryStore, entries_of, kinds
 from prefect_executions import Run, execution
@@ -186,6 +187,33 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for(
     assert kinds(objects, run_id)[:4] == ["created", "attempt", "retry", "attempt"]
 
 
+def test_a_process_whose_store_stays_away_leaves_the_run_to_the_supervisor(
+    stack: Stack,
+    store: MemoryStore,
+    objects: Faulty,
+    prefect: SyncPrefectClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It can't count a retry; to Prefect, and so to a supervisor, it has crashed."""
+    monkeypatch.setattr("prefect_executions.run.STORE_PATIENCE", 0)
+    objects.faults = [Fault.LOST] * 3
+
+    @flow
+    @execution(store=store)
+    def never() -> None:
+        raise AssertionError("it did not begin")
+
+    deployment = prefect.create_deployment(prefect.create_flow(never), "idle")
+    run = prefect.create_flow_run_from_deployment(deployment, state=Pending())
+    with pytest.raises(Pause):
+        run_flow(never, flow_run=run)
+
+    state = prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert state.name == "Crashed"
+    assert "connection reset" in (state.message or "")
+
+
 def test_a_run_that_is_ended_while_it_waits_for_a_retry_stays_ended(
     stack: Stack, store: MemoryStore, prefect: SyncPrefectClient
 ) -> None:
@@ -289,29 +317,6 @@ def test_a_failed_flow_saves_what_it_has_published(
 
     with pytest.raises(RuntimeError):
         call(both(store, body)[kind])
-
-    assert ExecutionLog(objects, ids[0]).head().state == b'{"n":1}'
-
-
-def test_a_flow_that_is_paused_in_a_task_saves_what_it_has_published(
-    stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
-) -> None:
-    """Prefect ends a flow at its next task, too."""
-    ids = []
-
-    @task
-    def nothing() -> None: ...
-
-    def body(run: Run[Count]) -> None:
-        ids.append(run.id)
-        run.state.n = 1
-        run.publish()
-        prefect.set_flow_run_state(UUID(run.id[5:]), Suspended(), force=True)
-        while True:
-            nothing()
-
-    with pytest.raises(Pause):
-        call(both(store, body)["sync"])
 
     assert ExecutionLog(objects, ids[0]).head().state == b'{"n":1}'
 

@@ -242,6 +242,23 @@ def test_silence_is_a_crash_and_heartbeats_are_life(here: World) -> None:
     assert execution.elapsed_seconds < 2  # it died at once
 
 
+def test_a_retry_that_a_process_counted_before_it_died_is_counted_once(here: World) -> None:
+    run = here.create(max_retries=1)
+    here.set(run, Running())
+    log = here.log(run)
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    log.retry(log.attempt(), answers=state.id.hex, reason="RuntimeError")  # and then it was killed
+    supervisor = here.supervisor()
+
+    eventually(lambda: supervisor.look() or here.name_of(run) == "Crashed", "it is crashed")
+    here.later = timedelta(seconds=20)
+    supervisor.look()
+
+    assert here.name_of(run) == "AwaitingRetry"
+    assert log.head().entry.retries == 1
+
+
 def test_a_supervisor_that_hears_nothing_judges_nobody(here: World) -> None:
     """Heartbeats are not kept while Prefect's server is away: then all seem dead."""
     run = here.create()

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from prefect_executions.errors import StoreNotFound
 from prefect_executions.objects import Objects, probe
+from prefect_executions.prefect_errors import prefect_errors
 from prefect_executions.settings import ExecutionsSettings
 
 
@@ -154,11 +155,14 @@ def load_store(name: str | None = None) -> ExecutionStore:
 
     Raises:
         StoreNotFound: there is no such block document.
+        PrefectUnavailable: Prefect's server does not answer.
     """
     name = name or ExecutionsSettings().store
     try:
-        # `_sync`: called in a thread of an async flow, Prefect would take this for async.
-        return cast("ExecutionStore", ExecutionStore.load(name, _sync=True))  # type: ignore[call-arg]
+        with prefect_errors():
+            # `_sync`: called in a thread of an async flow, Prefect would take this for async.
+            loaded = ExecutionStore.load(name, _sync=True)  # type: ignore[call-arg]
+        return cast("ExecutionStore", loaded)
     except ValueError as error:
         if isinstance(error.__cause__, ObjectNotFound):
             raise StoreNotFound(name) from error

@@ -4,8 +4,8 @@ One execution is one flow run, so nothing maps one to the other but their ids, a
 only truth about status.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from time import sleep
 from typing import Any
@@ -40,9 +40,9 @@ from prefect_executions.errors import (
     ExecutionConflict,
     ExecutionNotFound,
     ParametersError,
-    PrefectUnavailable,
 )
 from prefect_executions.models import Status, execution_id
+from prefect_executions.prefect_errors import detail_of, prefect_errors
 
 CREATING = "Creating"
 
@@ -211,7 +211,7 @@ class FlowRuns:
                 )
             except httpx.HTTPStatusError as error:
                 if error.response.status_code in (409, 422):
-                    raise ParametersError(_detail(error.response)) from error
+                    raise ParametersError(detail_of(error.response)) from error
                 raise
 
     def schedule(self, run: FlowRun) -> FlowRun:
@@ -276,7 +276,13 @@ class FlowRuns:
         if self._is_still(run):
             self._set(run.id, Crashed(message=message), "end")
 
-    def undo_crash(self, run: FlowRun) -> bool:
+    def states(self, run: FlowRun) -> list[State[Any]]:
+        """The states that a run has had, oldest first."""
+        with prefect_errors(run.id):
+            states = self._client.read_flow_run_states(run.id)
+        return sorted(states, key=lambda state: state.timestamp)
+
+    def undo_crash(self, run: FlowRun, states: list[State[Any]]) -> bool:
         """Give a run the state back that a crash has covered, if it was more than a crash.
 
         A worker that finds a process dead says Crashed whatever the run's state is: if it had been
@@ -285,17 +291,15 @@ class FlowRuns:
         Returns:
             Whether it was so.
         """
-        with prefect_errors(run.id):
-            states = self._client.read_flow_run_states(run.id)
-        before = [state for state in states if not state.is_crashed()]
-        last = max(before, key=lambda state: state.timestamp, default=None)
+        last = next((state for state in reversed(states) if not state.is_crashed()), None)
         wanted: State[Any] | None = None
         if last is not None and last.is_paused() and last.state_details.pause_reschedule:
             wanted = Suspended(message=last.message)
         elif last is not None and last.is_cancelling():
             wanted = Cancelled(message=last.message)
         elif last is not None and last.is_scheduled():
-            wanted = AwaitingRetry(message=last.message)
+            at = last.state_details.scheduled_time
+            wanted = AwaitingRetry(scheduled_time=at, message=last.message)
         if wanted is not None and self._is_still(run):
             self._set(run.id, wanted, "restore", force=True)
         return wanted is not None
@@ -380,30 +384,6 @@ def set_state(
 def _lost_its_process(state: State[Any]) -> bool:
     """Whether resuming would give a Running state that no process belongs to."""
     return state.name == "Suspended" and not state.state_details.pause_reschedule
-
-
-@contextmanager
-def prefect_errors(run_id: UUID | None = None) -> Iterator[None]:
-    """Translate what Prefect's client raises."""
-    try:
-        yield
-    except ObjectNotFound as error:
-        if run_id is None:
-            raise PrefectUnavailable(f"{error}") from error
-        raise ExecutionNotFound(execution_id(run_id)) from error
-    except httpx.HTTPStatusError as error:
-        raise PrefectUnavailable(
-            f"{error.response.status_code}: {_detail(error.response)}"
-        ) from error
-    except httpx.TransportError as error:
-        raise PrefectUnavailable(f"{type(error).__name__}: {error}") from error
-
-
-def _detail(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        return response.text
 
 
 def _refusal(run_id: UUID, operation: str, run: FlowRun, details: Any) -> ExecutionConflict:

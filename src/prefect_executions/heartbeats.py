@@ -8,7 +8,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events import emit_event
 
-from prefect_executions.flow_runs import prefect_errors
+from prefect_executions.prefect_errors import prefect_errors
 
 EVENT = "prefect-executions.heartbeat"
 _FLOW_RUN = "prefect.flow-run."

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
-from prefect.states import AwaitingRetry, Cancelled, Failed, Running, Suspended
+from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Running, Suspended
 
 from prefect_executions.errors import (
     ExecutionConflict,
@@ -21,11 +21,11 @@ from prefect_executions.flow_runs import (
     DELETING,
     active_time,
     has_timeout,
-    prefect_errors,
     set_state,
     state_of,
     tags_of,
 )
+from prefect_executions.prefect_errors import prefect_errors
 
 
 class Ownership:
@@ -179,6 +179,11 @@ class Ownership:
             self.leave()
         # What the engine does too when it runs a flow once more in the same process.
         self._context.flow_run = run
+
+    def give_up(self, message: str) -> NoReturn:
+        """Leave the run as crashed: a supervisor lets another process try, if it may be tried."""
+        self._put(Crashed(message=message), "end")
+        self.leave()
 
     def fail(self, message: str) -> None:
         """End the run as failed, if it is still this process's, without leaving it."""

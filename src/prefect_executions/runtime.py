@@ -9,7 +9,13 @@ from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 
 from prefect_executions.blocks import ExecutionStore
-from prefect_executions.errors import AlreadyExists, ExecutionDeleted, ExecutionNotFound
+from prefect_executions.errors import (
+    AlreadyExists,
+    ExecutionDeleted,
+    ExecutionNotFound,
+    PrefectUnavailable,
+    StoreUnavailable,
+)
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.interrupts import Interrupt
 from prefect_executions.log import ExecutionLog, Head
@@ -43,6 +49,7 @@ def open_run(
         Pause: the run is not this process's (any more); Prefect ends the process quietly.
         StateError: the state in the log does not fit the type.
         DurationExceeded: the execution has no time left.
+        StoreUnavailable, PrefectUnavailable: for a minute, and no supervisor can try again.
     """
     with ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
@@ -54,10 +61,15 @@ def open_run(
             lambda: beat_of_run(ownership.run.id, ownership.run.name),
             at_once=True,
         )
-        kept_in = store()
-        log = ExecutionLog(kept_in.objects(), execution_id(ownership.run.id))
-        patiently(lambda: ownership.mark(kept_in.name))
-        head = patiently(lambda: _begin(log, ownership, settings))
+        try:
+            kept_in = patiently(store)
+            log = ExecutionLog(kept_in.objects(), execution_id(ownership.run.id))
+            patiently(lambda: ownership.mark(kept_in.name))
+            head = patiently(lambda: _begin(log, ownership, settings))
+        except (StoreUnavailable, PrefectUnavailable) as away:
+            if ownership.can_be_rescheduled:
+                ownership.give_up(f"{away}")
+            raise
         own = ExecutionConfig.model_validate((head.created.meta or {})["config"])
         run = Run(log, head, state_type, ownership, own.over(settings))
         run.start(pacer, interrupt)

@@ -8,11 +8,13 @@ next if it was done in part.
 import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from threading import Event
+from typing import Any
 from uuid import UUID, uuid4
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 
 from prefect_executions.blocks import load_store
@@ -187,7 +189,8 @@ class Supervisor:
 
     def _recover(self, run: FlowRun, now: datetime) -> None:
         """Let a worker continue a crashed run, if it may be tried again."""
-        if self._flow_runs.undo_crash(run):
+        states = self._flow_runs.states(run)
+        if self._flow_runs.undo_crash(run, states):
             logger.warning("%s had been left before its process died", execution_id(run.id))
             return
         state, log = state_of(run), self._log(run)
@@ -200,7 +203,7 @@ class Supervisor:
             self._settled[run.id] = state.id
             return
         config = _config(log, head)
-        granted = head.entry.kind is Kind.RETRY and head.entry.answers == state.id.hex
+        granted = _is_granted(head, states)
         if granted and now - head.entry.at < COLLEAGUE_ACTS:
             return
         if not granted:
@@ -224,6 +227,14 @@ class Supervisor:
                 logger.warning("%s never began; scheduled again", execution_id(run.id))
         elif age > CREATION_ENDS:
             self._executions.finish_creation(run)
+
+
+def _is_granted(head: Head, states: list[State[Any]]) -> bool:
+    """Whether one more attempt was granted, and no process has been started for it since."""
+    if head.entry.kind is not Kind.RETRY:
+        return False
+    since = takewhile(lambda state: not state.is_pending(), reversed(states))
+    return any(state.id.hex == head.entry.answers for state in since)
 
 
 def _config(log: ExecutionLog, head: Head) -> ExecutionConfig:

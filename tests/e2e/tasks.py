@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from time import monotonic, sleep
 
-from prefect import flow
+from prefect import flow, task
 from pydantic import BaseModel
 
 from prefect_executions import Run, execution
@@ -139,3 +139,20 @@ def publishing_on(seconds: float = 0.05) -> None:
         _step(run)
         run.publish()
         sleep(seconds)
+
+
+@task
+def pausing_here(seconds: float) -> None:
+    """Prefect ends a suspended flow where it calls a task."""
+    sleep(seconds)
+
+
+@flow
+@execution(state=Count)
+def publishing_before_tasks() -> None:
+    """Publish once, and then call tasks for ever."""
+    run = execution.current(Count)
+    _step(run)
+    run.publish()
+    while True:
+        pausing_here(0.05)

@@ -109,6 +109,18 @@ def test_a_pause_takes_effect_where_a_state_is_published(world: World) -> None:
     assert paused["state"]["n"] == len(world.effects(execution))
 
 
+def test_a_flow_that_prefect_pauses_in_a_task_saves_what_it_has_published(world: World) -> None:
+    execution = world.create("publishing-before-tasks")
+    world.until_effect(execution, 1)
+
+    world.pause(execution)
+    world.until_process_ends(world.pid(execution))
+
+    paused = world.get(execution)
+    assert paused["status"] == "paused"
+    assert paused["state"]["n"] == 1
+
+
 @pytest.mark.parametrize("deployment", ["publishing", "publishing-async"])
 def test_a_cancelled_flow_saves_what_it_has_published(world: World, deployment: str) -> None:
     execution = world.create(deployment, seconds=600)

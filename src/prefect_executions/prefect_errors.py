@@ -1,0 +1,36 @@
+"""What Prefect's client raises, translated: the only place that looks at it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import httpx
+from prefect.exceptions import ObjectNotFound
+
+from prefect_executions.errors import ExecutionNotFound, PrefectUnavailable
+from prefect_executions.models import execution_id
+
+
+@contextmanager
+def prefect_errors(run_id: UUID | None = None) -> Iterator[None]:
+    """Translate what Prefect's client raises."""
+    try:
+        yield
+    except ObjectNotFound as error:
+        if run_id is None:
+            raise PrefectUnavailable(f"{error}") from error
+        raise ExecutionNotFound(execution_id(run_id)) from error
+    except httpx.HTTPStatusError as error:
+        raise PrefectUnavailable(
+            f"{error.response.status_code}: {detail_of(error.response)}"
+        ) from error
+    except httpx.TransportError as error:
+        raise PrefectUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def detail_of(response: httpx.Response) -> str:
+    """What Prefect says of a refusal."""
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return response.text

@@ -1,0 +1,413 @@
+"""Several executions at once, disturbed by a schedule, then left alone until they have ended."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
+from time import monotonic, sleep
+from typing import TypeVar
+
+import httpx
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import FlowRun, StateType
+
+from chaos import evidence
+from chaos.cluster import Cluster, FlowProcess
+from chaos.evidence import Evidence
+from chaos.schedule import Action, Turn
+from e2e.world import is_alive
+from prefect_executions.errors import ExecutionError
+from prefect_executions.flow_runs import state_of
+from prefect_executions.local import Process
+from prefect_executions.models import ExecutionConfig, checkpoint_id, execution_id
+
+T = TypeVar("T")
+
+DEPLOYMENTS = ("working/chaos", "working-async/chaos")
+LAWS = {
+    "lost": evidence.lost,
+    "split": evidence.split,
+    "misled": evidence.misled,
+    "repeated": evidence.repeated,
+}
+# In the log from the beginning: what `@execution` says is not known of an execution whose process
+# dies before its first attempt has begun.
+CONFIG = ExecutionConfig(max_retries=1000)
+TARGET_PATIENCE = 60.0  # how long a round waits for something that it may be done to
+END_PATIENCE = 300.0  # how long executions may take to end by themselves
+FROZEN = 20.0  # longer than the 10 s of silence after which a run counts as crashed
+FROZEN_PATIENCE = 60.0  # how long another process may take to begin, before this one goes on
+
+
+@dataclass(frozen=True)
+class Later:
+    """What is to be done some time.
+
+    Args:
+        deadline: Done then at the latest.
+        is_due: Done as soon as this is true.
+        act: Does it.
+    """
+
+    deadline: float
+    is_due: Callable[[], bool]
+    act: Callable[[], object]
+
+
+@dataclass
+class Outcome:
+    """What a schedule has led to.
+
+    Args:
+        counts: How often what happened, by name.
+        broken: The laws that were broken: for each, what is wrong.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    broken: dict[str, list[str]] = field(default_factory=lambda: {law: [] for law in LAWS})
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every law was kept."""
+        return not any(self.broken.values())
+
+    def __str__(self) -> str:
+        names = ("kills", "overlaps")
+        first = [f"{name}={self.counts[name]}" for name in names]
+        laws = [f"{law}={len(what)}" for law, what in self.broken.items()]
+        rest = [f"{name}={n}" for name, n in sorted(self.counts.items()) if name not in names]
+        return " ".join(first + laws + rest)
+
+
+class Chaos:
+    """Disturbs executions.
+
+    Args:
+        cluster: Where they run.
+        seed: Decides what they do.
+        executions: How many there are at once.
+        steps: How many steps each takes.
+        report: Gets a line for whatever is done.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        seed: int,
+        executions: int,
+        steps: int,
+        report: Callable[[str], object],
+    ) -> None:
+        self._cluster = cluster
+        self._seeds = Random(f"{seed} executions")
+        self._many = executions
+        self._steps = steps
+        self._report = report
+        self._began = monotonic()
+        self._created = 0
+        self._later: list[Later] = []
+        self._frozen: set[int] = set()
+        self.counts: Counter[str] = Counter()
+        self._actions: dict[Action, Callable[[Turn], str | None]] = {
+            Action.KILL_FLOW: lambda turn: self._strike_flow(turn, SIGKILL),
+            Action.TERM_FLOW: lambda turn: self._strike_flow(turn, SIGTERM),
+            Action.FREEZE_FLOW: self._freeze_flow,
+            Action.TERM_WORKER: lambda turn: self._strike_worker(turn, SIGTERM),
+            Action.KILL_WORKER: lambda turn: self._strike_worker(turn, SIGKILL),
+            Action.KILL_WORKER_AND_FLOWS: self._kill_worker_and_flows,
+            Action.PAUSE_RESUME: self._pause_resume,
+            Action.PAUSE_RESUME_FROZEN: self._pause_resume_frozen,
+            Action.PAUSE_WAIT_RESUME: self._pause_wait_resume,
+            Action.ROLL_BACK: self._roll_back,
+            Action.KILL_SUPERVISOR: self._kill_supervisor,
+            Action.RESTART_S3: lambda _: self._restart_s3(),
+            Action.RESTART_PREFECT: lambda _: self._restart_prefect(),
+        }
+
+    def run(self, rounds: Iterable[Turn]) -> Outcome:
+        """Do all rounds, let the executions end, and judge."""
+        for turn in rounds:
+            self._tend(turn.after, create=True)
+            self._act(turn)
+        self._report("The schedule is over; now all may end.")
+        self._let_end()
+        return self._judge()
+
+    # ------------------------------------------------------------------ going on
+
+    def _tend(self, seconds: float, *, create: bool) -> list[FlowRun]:
+        """Do for so long what an operator does: start again what has ended, and resume."""
+        deadline = monotonic() + seconds
+        while True:
+            for process in self._cluster.revive():
+                self._report(f"{process.name} had ended by itself; started again")
+                self.counts["ended_by_themselves"] += 1
+            self._do_later()
+            runs = self._living()
+            if create:
+                self._create(self._many - len(runs))
+            if monotonic() >= deadline:
+                return runs
+            sleep(min(0.5, max(0.0, deadline - monotonic())))
+
+    def _do_later(self) -> None:
+        now = monotonic()
+        due = [it for it in self._later if now > it.deadline or it.is_due()]
+        self._later = [it for it in self._later if it not in due]
+        for it in due:
+            it.act()
+
+    def _living(self) -> list[FlowRun]:
+        """The flow runs of the executions that have not ended; a crashed one goes on."""
+        ended = (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED)
+        return [run for run in self._runs() if state_of(run).type not in ended]
+
+    def _runs(self) -> list[FlowRun]:
+        """All flow runs of executions, in the order of their ids."""
+        deadline = monotonic() + TARGET_PATIENCE
+        while True:
+            try:
+                return sorted(self._list(), key=lambda run: run.id)
+            except httpx.HTTPError as away:
+                if monotonic() > deadline:
+                    raise
+                self._report(f"Prefect is away, trying again: {away}")
+                sleep(1)
+
+    def _list(self) -> list[FlowRun]:
+        tags = FlowRunFilter(tags=FlowRunFilterTags(all_=["execution"]))
+        found: list[FlowRun] = []
+        while page := self._cluster.prefect.read_flow_runs(
+            flow_run_filter=tags, limit=200, offset=len(found)
+        ):
+            found += page
+        return found
+
+    def _create(self, many: int) -> None:
+        for _ in range(many):
+            self._created += 1
+            deployment = DEPLOYMENTS[self._created % len(DEPLOYMENTS)]
+            parameters = {"seed": self._seeds.randrange(1_000_000), "steps": self._steps}
+            name = f"chaos {self._created}"
+            with suppress(ExecutionError):  # if it is half-made, a supervisor finishes it
+                self._cluster.executions.create(
+                    name=name, deployment=deployment, parameters=parameters, config=CONFIG
+                )
+
+    def _let_end(self) -> None:
+        deadline = monotonic() + END_PATIENCE
+        while ((runs := self._tend(1, create=False)) or self._later) and monotonic() < deadline:
+            for run in runs:
+                if state_of(run).is_paused():
+                    self._resume(execution_id(run.id))
+
+    # ------------------------------------------------------------------ actions
+
+    def _act(self, turn: Turn) -> None:
+        """Do a round, as soon as there is something to do it to."""
+        deadline = monotonic() + TARGET_PATIENCE
+        while (done := self._try(turn)) is None and monotonic() < deadline:
+            self._tend(0.2, create=True)
+        at = monotonic() - self._began
+        self._report(
+            f"{at:7.1f} s, {self.counts['kills']} kills; round {turn.number}: {turn.action}: "
+            f"{done or 'found nothing to do it to'}"
+        )
+
+    def _try(self, turn: Turn) -> str | None:
+        try:
+            return self._actions[turn.action](turn)
+        except ExecutionError as refusal:
+            return f"refused: {refusal}"
+
+    def _strike_flow(self, turn: Turn, by: Signals) -> str | None:
+        """A stopped process is spared: it is to go on when another one has its place."""
+        awake = [p for p in self._cluster.flow_processes() if p.pid not in self._frozen]
+        process = _choose(awake, turn.target)
+        if process is None or not process.send(by):
+            return None
+        self.counts["kills"] += 1
+        return f"{process.execution} pid {process.pid}"
+
+    def _freeze_flow(self, turn: Turn) -> str | None:
+        """Some wake up when nobody else runs the execution yet, most when somebody does."""
+        process = _choose(self._busy(), turn.target)
+        if process is None:
+            return None
+        self._freeze(process, until_another_begins=turn.draw > 0.3)
+        return f"{process.execution} pid {process.pid}"
+
+    def _freeze(self, process: FlowProcess, *, until_another_begins: bool) -> None:
+        begun = len(self._begun(process.execution))
+
+        def another_begins() -> bool:
+            return until_another_begins and len(self._begun(process.execution)) > begun
+
+        if process.send(SIGSTOP):
+            self.counts["frozen"] += 1
+            self._frozen.add(process.pid)
+            deadline = monotonic() + (FROZEN_PATIENCE if until_another_begins else FROZEN)
+            self._later.append(Later(deadline, another_begins, lambda: self._thaw(process)))
+
+    def _thaw(self, process: FlowProcess) -> None:
+        process.send(SIGCONT)
+        self._frozen.discard(process.pid)
+
+    def _begun(self, execution: str) -> list[int]:
+        """The processes that have begun to run an execution."""
+        lines = evidence.ledger(self._cluster.data, execution)
+        return [line["pid"] for line in lines if line["kind"] == "begin"]
+
+    def _strike_worker(self, turn: Turn, by: Signals) -> str | None:
+        """A signal to a worker; the flow processes that end with it count as killed."""
+        worker = self._worker(turn)
+        if worker is None:
+            return None
+        flows = self._flows_of(worker)
+        self._end(worker, by)
+        killed = [process for process in flows if not is_alive(process.pid)]
+        self._count_killed(killed)
+        return f"{len(killed)} of its {len(flows)} flow processes end"
+
+    def _kill_worker_and_flows(self, turn: Turn) -> str | None:
+        worker = self._worker(turn)
+        if worker is None:
+            return None
+        flows = self._flows_of(worker)
+        self._end(worker, SIGKILL)
+        self._count_killed([process for process in flows if process.send(SIGKILL)])
+        return f"{len(flows)} flow processes"
+
+    def _end(self, process: Process, by: Signals) -> None:
+        process.stop(by=by)
+        process.start()
+        self.counts[process.name.split()[-1] + "s"] += 1
+
+    def _count_killed(self, processes: list[FlowProcess]) -> None:
+        """Of each execution one counts: Prefect may start a process to start the process."""
+        self.counts["kills"] += len({process.execution for process in processes})
+
+    def _pause_resume(self, turn: Turn) -> str | None:
+        run = self._running(turn)
+        if run is None:
+            return None
+        return self._pause(run) and self._resume(run)
+
+    def _pause_resume_frozen(self, turn: Turn) -> str | None:
+        """The old process wakes up when there is another one."""
+        process = _choose(self._busy(), turn.target)
+        if process is None:
+            return None
+        self._freeze(process, until_another_begins=True)
+        return self._pause(process.execution) and self._resume(process.execution)
+
+    def _pause_wait_resume(self, turn: Turn) -> str | None:
+        run = self._running(turn)
+        if run is None or not self._pause(run):
+            return None
+        deadline = monotonic() + 10 * turn.draw
+        self._later.append(Later(deadline, lambda: False, lambda: self._resume(run)))
+        return run
+
+    def _roll_back(self, turn: Turn) -> str | None:
+        """To any checkpoint, or to the beginning."""
+        execution = self._running(turn)
+        if execution is None or not self._pause(execution):
+            return None
+        saved = [0] + [e.seq for e in self._checkpoints(execution)]
+        self.counts["rollbacks"] += 1
+        return self._resume(execution, to=_choose(saved, turn.draw))
+
+    def _kill_supervisor(self, turn: Turn) -> str | None:
+        supervisor = _choose(self._cluster.supervisors, turn.target)
+        assert supervisor is not None
+        self._end(supervisor, SIGKILL)
+        return supervisor.log.name
+
+    def _restart_s3(self) -> str | None:
+        self._cluster.restart_s3()
+        self.counts["s3_restarts"] += 1
+        return "it is back"
+
+    def _restart_prefect(self) -> str | None:
+        self._cluster.restart_prefect()
+        self.counts["prefect_restarts"] += 1
+        return "it is back"
+
+    # ------------------------------------------------------------------ what they are made of
+
+    def _pause(self, execution: str) -> str | None:
+        """Pause an execution, if it is not too late; returns it."""
+        try:
+            self._cluster.executions.pause(execution)
+        except ExecutionError as error:
+            self._report(f"not paused: {error}")
+            return None
+        self.counts["pauses"] += 1
+        return execution
+
+    def _resume(self, execution: str, *, to: int | None = None) -> str:
+        """Resume an execution; if that fails now, it is done at the end."""
+        target = None if to is None else checkpoint_id(to)
+        try:
+            self._cluster.executions.resume(execution, checkpoint_id=target)
+        except ExecutionError as error:
+            return f"{execution} is not resumed: {error}"
+        return execution if to is None else f"{execution} to {target}"
+
+    def _running(self, turn: Turn) -> str | None:
+        runs = [run for run in self._living() if state_of(run).is_running()]
+        run = _choose(runs, turn.target)
+        return None if run is None else execution_id(run.id)
+
+    def _busy(self) -> list[FlowProcess]:
+        """The flow processes that are taking steps."""
+        found = self._cluster.flow_processes()
+        return [
+            process
+            for process in found
+            if process.pid not in self._frozen and process.pid in self._begun(process.execution)
+        ]
+
+    def _worker(self, turn: Turn) -> Process | None:
+        """A worker that has something to do."""
+        return _choose([it for it in self._cluster.workers if self._flows_of(it)], turn.target)
+
+    def _flows_of(self, worker: Process) -> list[FlowProcess]:
+        found = self._cluster.flow_processes()
+        ancestors = {worker.pid, *(p.pid for p in found if p.parent == worker.pid)}
+        return [process for process in found if process.parent in ancestors]
+
+    def _checkpoints(self, execution: str) -> list[evidence.Entry]:
+        return self._cluster.executions.log(execution).read(checkpoints=None).checkpoints()
+
+    # ------------------------------------------------------------------ judging
+
+    def _judge(self) -> Outcome:
+        outcome = Outcome(self.counts)
+        runs = self._runs()
+        known = {execution_id(run.id) for run in runs}
+        for file in self._cluster.data.glob("*.ledger"):
+            if file.stem not in known:
+                outcome.broken["lost"].append(f"{file.stem}: Prefect does not know it any more")
+        for run in runs:
+            outcome.counts["executions"] += 1
+            try:
+                log = self._cluster.executions.log(execution_id(run.id))
+                found = Evidence.of(run, log, self._cluster.data)
+            except ExecutionError as unreadable:
+                outcome.broken["lost"].append(f"{execution_id(run.id)}: {unreadable}")
+                continue
+            for law, breaches in LAWS.items():
+                outcome.broken[law] += [f"{found.execution}: {what}" for what in breaches(found)]
+            outcome.counts["overlaps"] += evidence.overlaps(found)
+            outcome.counts["attempts"] += len(found.begun)
+            outcome.counts["acknowledged"] += len(found.lines("ack"))
+        return outcome
+
+
+def _choose(among: list[T], where: float) -> T | None:
+    return among[int(where * len(among))] if among else None

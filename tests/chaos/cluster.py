@@ -1,0 +1,164 @@
+"""What chaos strikes: the servers, workers, supervisors and flow processes of one stack."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+
+from chaos.tasks import DATA
+from e2e.world import eventually, is_alive
+from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import FlowRuns
+from prefect_executions.local import Process, Stack
+from prefect_executions.models import execution_id
+
+HERE = Path(__file__).parent
+ENV = {
+    "EXECUTIONS_CHAOS_PYTHON": sys.executable,
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
+    "PREFECT_INTEGRATIONS_EXECUTIONS_HEARTBEAT_SECONDS": "1",
+    "PREFECT_INTEGRATIONS_EXECUTIONS_SILENCE_SECONDS": "10",
+    "PREFECT_INTEGRATIONS_EXECUTIONS_PENDING_SECONDS": "30",
+}
+
+
+@dataclass(frozen=True)
+class FlowProcess:
+    """A process that runs an execution, or is about to.
+
+    Args:
+        pid: Its process id.
+        parent: That of the process which started it, or of whoever inherited it.
+        execution: Which execution.
+    """
+
+    pid: int
+    parent: int
+    execution: str
+
+    def send(self, what: signal.Signals) -> bool:
+        """Send a signal; whether it was still there."""
+        try:
+            os.kill(self.pid, what)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+class Cluster:
+    """A stack with several workers and supervisors, as a context manager.
+
+    Args:
+        data: Where everything is kept.
+        workers: How many process workers there are.
+        supervisors: How many supervisors, each in a process of its own.
+    """
+
+    def __init__(self, data: Path, *, workers: int = 2, supervisors: int = 2) -> None:
+        self.data = data.resolve()
+        self.stack = Stack(self.data, env={DATA: str(self.data), **ENV})
+        self._workers = workers
+        self.supervisors = [
+            Process(
+                "a supervisor",
+                [sys.executable, "-c", "import prefect_executions.supervisor as s; s.supervise()"],
+                log=self.data / f"supervisor-{number}.log",
+                env=self.stack.env,
+            )
+            for number in range(supervisors)
+        ]
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as resources:
+            resources.callback(self._end_flows)
+            resources.enter_context(self.stack)
+            resources.enter_context(self.stack.settings())
+            self.prefect: SyncPrefectClient = resources.enter_context(get_client(sync_client=True))
+            self._deploy()
+            for supervisor in self.supervisors:
+                resources.callback(supervisor.kill)
+                supervisor.start()
+            for _ in range(self._workers - 1):
+                self.stack.start_worker()
+            objects = self.stack.s3.objects(prefix="executions")
+            self.executions = Executions(objects, FlowRuns(self.prefect))
+            self._resources = resources.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._resources.close()
+
+    @property
+    def workers(self) -> list[Process]:
+        """The process workers."""
+        return self.stack.workers
+
+    def flow_processes(self) -> list[FlowProcess]:
+        """The living processes of executions, those included that have only begun to start."""
+        return sorted(self._flow_processes(), key=lambda process: process.execution)
+
+    def revive(self) -> list[Process]:
+        """Start the workers and supervisors that have ended, and return them."""
+        ended = [p for p in (*self.workers, *self.supervisors) if not is_alive(p.pid)]
+        for process in ended:
+            process.kill()  # it is dead: this buries it
+            process.start()
+        return ended
+
+    def restart_s3(self) -> None:
+        """Kill the S3 server, and start it."""
+        self.stack.s3.kill()
+        self.stack.s3.start()
+
+    def restart_prefect(self) -> None:
+        """Kill Prefect's server, and start it."""
+        self.stack.server.kill()
+        self.stack.server.start()
+        self.stack.server.wait_until(self._prefect_answers)
+
+    def _deploy(self) -> None:
+        """Deploy the flows from a copy: deploying writes beside them."""
+        source = self.data / "flows"
+        source.mkdir(parents=True, exist_ok=True)
+        for name in ("tasks.py", "prefect.yaml"):
+            shutil.copy(HERE / name, source)
+        self.stack.run("prefect", "--no-prompt", "deploy", "--all", cwd=source)
+
+    def _prefect_answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.stack.api_url}/health").is_success
+        except httpx.TransportError:
+            return False
+
+    def _flow_processes(self) -> Iterator[FlowProcess]:
+        ours = f"{DATA}={self.data}".encode()
+        for directory in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, IndexError):  # another's, or it has just ended
+                env = (directory / "environ").read_bytes().split(b"\0")
+                runs = [e[21:] for e in env if e.startswith(b"PREFECT__FLOW_RUN_ID=")]
+                if runs and ours in env:
+                    parent = (directory / "stat").read_text().rpartition(")")[2].split()[1]
+                    run_id = UUID(runs[0].decode())
+                    yield FlowProcess(int(directory.name), int(parent), execution_id(run_id))
+
+    def _end_flows(self) -> None:
+        """End what the workers, which ended before, have not taken along."""
+        for process in self.flow_processes():
+            process.send(signal.SIGKILL)
+        eventually(lambda: not self.flow_processes(), "the flow processes end")

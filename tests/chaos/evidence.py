@@ -1,0 +1,201 @@
+"""What is left when the chaos is over, and the laws that it has to keep."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from prefect.client.schemas.objects import FlowRun
+
+from chaos.tasks import Work, undisturbed
+from prefect_executions.entry import Entry, Kind
+from prefect_executions.flow_runs import state_of
+from prefect_executions.log import ExecutionLog
+from prefect_executions.models import checkpoint_id
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of one execution.
+
+    Args:
+        execution: Its id.
+        parameters: Of its flow.
+        status: The name of its flow run's state.
+        entries: Its log, by numbers.
+        states: The state in force after each entry.
+        keys: How many objects its log has.
+        ledger: What its processes have done, in order.
+    """
+
+    execution: str
+    parameters: dict[str, Any]
+    status: str
+    entries: dict[int, Entry]
+    states: dict[int, Work]
+    keys: int
+    ledger: list[Line]
+
+    @classmethod
+    def of(cls, run: FlowRun, log: ExecutionLog, data: Path) -> "Evidence":
+        """Collect it."""
+        history = log.read(checkpoints=None)
+        return cls(
+            execution=log.execution_id,
+            parameters=run.parameters,
+            status=state_of(run).name or "",
+            entries=dict(sorted(history.entries.items())),
+            states={seq: Work.model_validate_json(history.state(seq)) for seq in history.entries},
+            keys=len(list(log.objects.scan(_prefix(log)))),
+            ledger=ledger(data, log.execution_id),
+        )
+
+    @cached_property
+    def expected(self) -> Work:
+        """The result of an undisturbed run."""
+        return undisturbed(self.parameters["seed"], self.parameters["steps"])
+
+    @cached_property
+    def begun(self) -> dict[int, Entry]:
+        """The entry in which each attempt began."""
+        return {e.attempt: e for e in self.entries.values() if e.kind is Kind.ATTEMPT}
+
+    @cached_property
+    def attempts(self) -> dict[int, list[Line]]:
+        """What each attempt has done."""
+        lines: dict[int, list[Line]] = defaultdict(list)
+        for line in self.ledger:
+            lines[line["attempt"]].append(line)
+        return lines
+
+    def lines(self, kind: str) -> list[Line]:
+        """What was done of a kind."""
+        return [line for line in self.ledger if line["kind"] == kind]
+
+
+# ---------------------------------------------------------------------- the laws
+
+
+def lost(of: Evidence) -> Iterator[str]:
+    """Every checkpoint whose save returned is in the log, as it was saved."""
+    known = {checkpoint_id(seq): entry for seq, entry in of.entries.items()}
+    for ack in of.lines("ack"):
+        entry = known.get(ack["checkpoint"])
+        if entry is None or entry.kind is not Kind.CHECKPOINT:
+            yield f"{ack} is not in the log"
+            continue
+        there = (entry.label, entry.attempt, of.states[entry.seq].fingerprint)
+        if there != (ack["label"], ack["attempt"], ack["fingerprint"]):
+            yield f"{ack} is in the log as {there}"
+
+
+def split(of: Evidence) -> Iterator[str]:
+    """The history is linear: one attempt at a time, each from where the one before it was left."""
+    if [*of.entries] != [*range(of.keys)]:
+        yield f"{of.keys} entries with the numbers {[*of.entries]}"
+    for before, entry in zip(of.entries.values(), [*of.entries.values()][1:], strict=False):
+        yield from (f"entry {entry.seq}: {what}" for what in _breaks(of, before, entry))
+
+
+def _breaks(of: Evidence, before: Entry, entry: Entry) -> Iterator[str]:
+    """In which ways an entry does not continue the one before it."""
+    old, new = of.states[before.seq], of.states[entry.seq]
+    begins = entry.kind is Kind.ATTEMPT
+    if entry.attempt != before.attempt + begins:
+        yield f"attempt {entry.attempt} after attempt {before.attempt}"
+    if entry.kind in (Kind.CREATED, Kind.DELETED):
+        yield f"{entry.kind} in the midst of a life"
+    elif entry.kind is Kind.CHECKPOINT:
+        if before.kind not in (Kind.CHECKPOINT, Kind.ATTEMPT):
+            yield f"a checkpoint of attempt {entry.attempt} behind its {before.kind}"
+        if new.by != old.by + [entry.attempt] * (new.n - old.n) or new.notes[: old.n] != old.notes:
+            yield f"attempt {entry.attempt} saves {new}, which does not continue {old}"
+    elif entry.kind is Kind.ROLLBACK:
+        if entry.source is None or new != of.states[entry.source]:
+            yield f"rolls back to {entry.source} with another state"
+    elif new != old or entry.source != before.continues_from:
+        yield f"{entry.kind} from entry {entry.source} alters the state"
+
+
+def misled(of: Evidence) -> Iterator[str]:
+    """The execution has completed, and with the result of an undisturbed run."""
+    if of.status != "Completed":
+        yield f"it is {of.status}"
+    found, expected = of.states[max(of.states)], of.expected
+    if found.model_copy(update={"by": expected.by}) != expected:
+        yield f"its state is {found}"
+    yield from (
+        f"{result} is another result"
+        for result in of.lines("result")
+        if (result["step"], result["digest"]) != (expected.n, expected.digest)
+    )
+
+
+def repeated(of: Evidence) -> Iterator[str]:
+    """An attempt takes each step once, from the state on that it continues from: none saved."""
+    for attempt, lines in of.attempts.items():
+        if attempt not in of.begun:
+            yield f"attempt {attempt} took steps and is not in the log"
+            continue
+        first = of.states[of.begun[attempt].seq].n
+        begins = [line["step"] for line in lines if line["kind"] == "begin"]
+        steps = [line["step"] for line in lines if line["kind"] == "effect"]
+        if begins != [first] or len({line["pid"] for line in lines}) != 1:
+            yield f"attempt {attempt} continues from step {first} and begins as {lines[:3]}"
+        if steps != [*range(first + 1, first + 1 + len(steps))]:
+            yield f"attempt {attempt} from step {first} on takes steps {steps}"
+    yield from _saved_steps_repeated(of)
+    yield from _unheard_steps(of)
+    effects = Counter(line["step"] for line in of.lines("effect"))
+    if effects and max(effects.values()) > len(of.begun):
+        yield f"{len(of.begun)} attempts take a step {max(effects.values())} times"
+
+
+def _saved_steps_repeated(of: Evidence) -> Iterator[str]:
+    """A step behind which a checkpoint was saved is not taken again, but after a roll-back."""
+    saved = {ack["checkpoint"]: ack["step"] for ack in of.lines("ack")}
+    reached = 0
+    for entry in of.entries.values():
+        reached = max(reached, saved.get(checkpoint_id(entry.seq), 0))
+        if entry.kind is Kind.ROLLBACK:
+            reached = of.states[entry.seq].n
+        if entry.kind is Kind.ATTEMPT:
+            for line in of.attempts.get(entry.attempt, []):
+                if line["kind"] == "effect" and line["step"] <= reached:
+                    yield f"step {reached} was saved, and attempt {entry.attempt} does {line}"
+
+
+def _unheard_steps(of: Evidence) -> Iterator[str]:
+    """No state tells of a step that the attempt named in it has not taken."""
+    taken = {(line["attempt"], line["step"]) for line in of.lines("effect")}
+    final = of.states[max(of.states)]
+    for step, attempt in enumerate(final.by, 1):
+        if (attempt, step) not in taken:
+            yield f"the state says that attempt {attempt} took step {step}"
+
+
+def overlaps(of: Evidence) -> int:
+    """How many attempts went on when a later one had begun already."""
+    newest = 0
+    late = set()
+    for line in of.ledger:
+        newest = max(newest, line["attempt"])
+        if line["attempt"] < newest:
+            late.add(line["attempt"])
+    return len(late)
+
+
+def _prefix(log: ExecutionLog) -> str:
+    return f"{log.execution_id[-2:]}/{log.execution_id}/"
+
+
+def ledger(data: Path, execution: str) -> list[Line]:
+    """What the processes of an execution have done, in order."""
+    file = data / f"{execution}.ledger"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines]

@@ -1,0 +1,147 @@
+"""The flows that chaos disturbs: what each process does is written to a ledger, apart from the log.
+
+A step depends on the execution's seed and its number alone, so the result of an undisturbed run is
+known without one.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from time import sleep, time
+from typing import Any
+
+from prefect import flow
+from pydantic import BaseModel
+
+from prefect_executions import Run, execution
+
+DATA = "EXECUTIONS_CHAOS_DATA"  # the directory of the ledgers, in the environment
+
+
+class Work(BaseModel):
+    """The state: how many steps were taken, a hash chain and notes of them, and who took each."""
+
+    n: int = 0
+    digest: str = ""
+    notes: list[str] = []
+    by: list[int] = []  # the attempt that took each step: all else is the same whoever it was
+
+    def take(self, step: "Step", attempt: int) -> None:
+        """Take the next step."""
+        self.n = step.n
+        self.digest = hashlib.sha256(f"{self.digest} {step.note}".encode()).hexdigest()
+        self.notes.append(step.note)
+        self.by.append(attempt)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this state from any other."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.
+
+    Args:
+        n: Its number, from 1.
+        note: What it adds to the state.
+        seconds: How long it takes.
+        is_saved: Whether a checkpoint follows; otherwise the state is only published.
+    """
+
+    n: int
+    note: str
+    seconds: float
+    is_saved: bool
+
+    @classmethod
+    def of(cls, seed: int, n: int) -> "Step":
+        """Step `n` of the execution with this seed."""
+        random = Random(f"{seed} {n}")
+        note = random.randbytes(random.randrange(8, 64)).hex()
+        return cls(n, note, random.uniform(0.05, 0.2), random.random() < 0.8)
+
+    @property
+    def label(self) -> str:
+        """The label of its checkpoint."""
+        return f"step {self.n}"
+
+
+def undisturbed(seed: int, steps: int) -> Work:
+    """The result of a run that nothing happens to."""
+    work = Work()
+    for n in range(1, steps + 1):
+        work.take(Step.of(seed, n), attempt=1)
+    return work
+
+
+@flow
+@execution(state=Work, max_retries=1000, checkpoint_interval_seconds=1)
+def working(seed: int, steps: int) -> str:
+    """Take steps, and save or publish the state after each."""
+    run = execution.current(Work)
+    _write(run, "begin", step=run.state.n)
+    while run.state.n < steps:
+        step = Step.of(seed, run.state.n + 1)
+        sleep(step.seconds)
+        _take(run, step)
+        if step.is_saved:
+            _acknowledge(run, step, run.checkpoint(label=step.label))
+        else:
+            run.publish()
+    return _result(run)
+
+
+@flow
+@execution(state=Work, max_retries=1000, checkpoint_interval_seconds=1)
+async def working_async(seed: int, steps: int) -> str:
+    """The same, async."""
+    run = execution.current(Work)
+    _write(run, "begin", step=run.state.n)
+    while run.state.n < steps:
+        step = Step.of(seed, run.state.n + 1)
+        await asyncio.sleep(step.seconds)
+        _take(run, step)
+        if step.is_saved:
+            _acknowledge(run, step, await run.acheckpoint(label=step.label))
+        else:
+            run.publish()
+    return _result(run)
+
+
+def _take(run: Run[Work], step: Step) -> None:
+    """The side effect first, so that the state never tells of one that was not."""
+    _write(run, "effect", step=step.n)
+    run.state.take(step, run.attempt)
+
+
+def _acknowledge(run: Run[Work], step: Step, checkpoint: str) -> None:
+    _write(
+        run,
+        "ack",
+        step=step.n,
+        checkpoint=checkpoint,
+        label=step.label,
+        fingerprint=run.state.fingerprint,
+    )
+
+
+def _result(run: Run[Work]) -> str:
+    _write(run, "result", step=run.state.n, digest=run.state.digest)
+    return run.state.digest
+
+
+def _write(run: Run[Work], kind: str, **facts: Any) -> None:
+    """Add a line to the ledger of an execution, in one write: it is there as a whole or not."""
+    line = {"kind": kind, "attempt": run.attempt, "pid": os.getpid(), "at": time(), **facts}
+    path = Path(os.environ[DATA]) / f"{run.id}.ledger"
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(file, json.dumps(line).encode() + b"\n")
+    finally:
+        os.close(file)

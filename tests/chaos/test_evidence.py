@@ -1,0 +1,153 @@
+"""The laws that chaos is judged by notice what they are there for."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Completed
+
+from chaos.evidence import Evidence, Line, lost, misled, overlaps, repeated, split
+from chaos.tasks import Step, Work, undisturbed
+from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.models import checkpoint_id, execution_id
+from prefect_executions.objects import MemoryObjects
+
+SEED, STEPS = 7, 4
+Law = Callable[[Evidence], Iterable[str]]
+
+
+class Recorder:
+    """Does what a flow's processes do, and keeps the ledger."""
+
+    def __init__(self, log: ExecutionLog) -> None:
+        self.log = log
+        self.lines: list[Line] = []
+
+    def begin(self) -> tuple[Head, Work]:
+        head = self.log.attempt()
+        work = Work.model_validate_json(head.state)
+        self.write("begin", head, step=work.n)
+        return head, work
+
+    def take(self, head: Head, work: Work) -> None:
+        step = Step.of(SEED, work.n + 1)
+        self.write("effect", head, step=step.n)
+        work.take(step, head.entry.attempt)
+
+    def save(self, head: Head, work: Work) -> Head:
+        label = f"step {work.n}"
+        head = self.log.checkpoint(head, work.model_dump_json().encode(), label=label)
+        checkpoint = checkpoint_id(head.entry.seq)
+        self.write(
+            *("ack", head),
+            step=work.n,
+            checkpoint=checkpoint,
+            label=label,
+            fingerprint=work.fingerprint,
+        )
+        return head
+
+    def write(self, kind: str, head: Head, **facts: Any) -> None:
+        attempt = head.entry.attempt
+        self.lines.append({"kind": kind, "attempt": attempt, "pid": 100 + attempt, **facts})
+
+
+@pytest.fixture
+def good(memory: MemoryObjects, tmp_path: Path) -> Evidence:
+    """Two steps, the second not saved; a crash; all four; a roll-back to the first; all again."""
+    run = FlowRun(
+        id=uuid4(),
+        flow_id=uuid4(),
+        parameters={"seed": SEED, "steps": STEPS},
+        state=Completed(),
+    )
+    log = ExecutionLog(memory, execution_id(run.id))
+    log.create({}, b"{}")
+    recorder = Recorder(log)
+    head, work = recorder.begin()
+    recorder.take(head, work)
+    first = head = recorder.save(head, work)
+    recorder.take(head, work)
+    log.retry(head, answers="a crash", reason="SIGKILL")
+    for _ in range(2):
+        head, work = recorder.begin()
+        while work.n < STEPS:
+            recorder.take(head, work)
+            head = recorder.save(head, work)
+        recorder.write("result", head, step=work.n, digest=work.digest)
+        if head.entry.attempt == 2:
+            log.rollback(first.entry.seq)
+    ledger = "".join(json.dumps(line) + "\n" for line in recorder.lines)
+    (tmp_path / f"{log.execution_id}.ledger").write_text(ledger)
+    return Evidence.of(run, log, tmp_path)
+
+
+def test_a_good_history_breaks_no_law(good: Evidence) -> None:
+    assert [*lost(good), *split(good), *misled(good), *repeated(good)] == []
+    assert overlaps(good) == 0
+
+
+def _without(good: Evidence, seq: int) -> Evidence:
+    return replace(good, entries={n: entry for n, entry in good.entries.items() if n != seq})
+
+
+def _with_entry(good: Evidence, seq: int, **fields: Any) -> Evidence:
+    return replace(good, entries={**good.entries, seq: replace(good.entries[seq], **fields)})
+
+
+def _with_state(good: Evidence, seq: int, **fields: Any) -> Evidence:
+    return replace(good, states={**good.states, seq: good.states[seq].model_copy(update=fields)})
+
+
+def _with_line(good: Evidence, at: int, **facts: Any) -> Evidence:
+    line = {**good.ledger[at - 1], **facts}
+    return replace(good, ledger=[*good.ledger[:at], line, *good.ledger[at:]])
+
+
+# Entries: 0 created, 1 attempt, 2 checkpoint, 3 retry, 4 attempt, 5 6 7 checkpoints, 8 roll-back …
+BREACHES: dict[str, tuple[Law, Callable[[Evidence], Evidence]]] = {
+    "an acknowledged checkpoint is missing": (lost, lambda good: _without(good, 6)),
+    "it has another label": (lost, lambda good: _with_entry(good, 6, label="step 9")),
+    "it has another state": (lost, lambda good: _with_state(good, 6, digest="another")),
+    "a number is missing": (split, lambda good: _without(good, 6)),
+    "an older attempt saves": (split, lambda good: _with_entry(good, 6, attempt=1)),
+    "an attempt is left out": (split, lambda good: _with_entry(good, 4, attempt=3)),
+    "one saves behind its retry": (
+        split,
+        lambda good: _with_entry(good, 4, kind=good.entries[2].kind, attempt=1),
+    ),
+    "a step is another's": (split, lambda good: _with_state(good, 6, by=[1, 1, 2])),
+    "notes are another's": (split, lambda good: _with_state(good, 6, notes=["another"] * 3)),
+    "an attempt alters the state": (split, lambda good: _with_state(good, 4, n=0, by=[])),
+    "a roll-back alters the state": (split, lambda good: _with_state(good, 8, digest="another")),
+    "it has failed": (misled, lambda good: replace(good, status="Failed")),
+    "the result is another": (misled, lambda good: _with_state(good, 12, digest="another")),
+    "the end is missing": (misled, lambda good: replace(good, states={0: undisturbed(SEED, 3)})),
+    "a process returned another": (
+        misled,
+        lambda good: _with_line(good, 1, kind="result", digest="another"),
+    ),
+    "an attempt repeats its own step": (repeated, lambda good: _with_line(good, 4)),
+    "an attempt begins elsewhere": (repeated, lambda good: _with_line(good, 5, step=0)),
+    "two processes are one attempt": (repeated, lambda good: _with_line(good, 4, pid=1)),
+    "an unknown attempt takes steps": (repeated, lambda good: _with_line(good, 4, attempt=9)),
+    "a saved step is repeated": (repeated, lambda good: _with_line(good, 4, attempt=2, step=1)),
+    "the state tells of a step not taken": (
+        repeated,
+        lambda good: _with_state(good, 12, by=[1, 3, 3, 1]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("law", "breach"), BREACHES.values(), ids=[*BREACHES])
+def test_a_law_notices(good: Evidence, law: Law, breach: Callable[[Evidence], Evidence]) -> None:
+    assert [*law(breach(good))]
+
+
+def test_an_attempt_that_goes_on_beside_a_later_one_is_an_overlap(good: Evidence) -> None:
+    assert overlaps(_with_line(good, 6, attempt=1)) == 1
