@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from time import sleep
 from typing import Any
 from uuid import UUID
@@ -278,12 +280,22 @@ def test_nothing_is_saved_when_nothing_has_changed(
 
 
 def test_the_timer_ends_with_the_run(stack: Stack, store: MemoryStore) -> None:
-    call(both(store, lambda run: run.publish(), checkpoint_interval_seconds=0.05)["sync"])
+    beside: list[threading.Thread] = []
 
-    pacers = [thread for thread in threading.enumerate() if thread.name == "execution-pacer"]
-    for pacer in pacers:
-        pacer.join(5)
-    assert not any(pacer.is_alive() for pacer in pacers)
+    def body(run: Run[Count]) -> None:
+        run.publish()
+        beside.extend(
+            thread
+            for thread in threading.enumerate()
+            if thread.name in ("execution-heart", "execution-pacer")
+        )
+
+    call(both(store, body, checkpoint_interval_seconds=0.05)["sync"])
+
+    assert len({thread.name for thread in beside}) == 2
+    for thread in beside:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in beside)
 
 
 def test_a_timed_checkpoint_that_fails_does_not_disturb(
@@ -344,19 +356,8 @@ def test_time_runs_out_in_the_midst_of_python_code(
     if where == "main thread":
         act()
     else:
-        failures: list[BaseException] = []
-
-        def guarded() -> None:
-            try:
-                act()
-            except BaseException as failure:
-                failures.append(failure)
-
-        thread = threading.Thread(target=guarded)
-        with stack.settings():
-            thread.start()
-        thread.join(60)
-        assert failures == []
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(copy_context().run, act).result()
 
     assert kinds(objects, ids[0]) == ["created", "attempt", "checkpoint"]
     assert ExecutionLog(objects, ids[0]).head().state == b'{"n":1}'

@@ -14,20 +14,22 @@ class _Chore:
     every: float | None
 
 
-class Pacer:
+class Pacer(Thread):
     """Calls functions at their times in one daemon thread, until it is stopped.
 
-    A function that takes long delays the others; one that raises is logged by nobody and ends the
-    thread, so let it raise nothing.
+    The thread starts with the first function.
+
+    A function that takes long delays the others of the same pacer; one that raises ends the thread.
+
+    Args:
+        name: Of the thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        super().__init__(target=copy_context().run, args=(self._pace,), name=name, daemon=True)
         self._chores: list[_Chore] = []
         self._changed = Event()
-        self._stopped = False
-        self._thread = Thread(
-            target=copy_context().run, args=(self._run,), name="execution-pacer", daemon=True
-        )
+        self._ended = False
 
     def every(self, seconds: float, act: Callable[[], None], *, at_once: bool = False) -> None:
         """Call `act` every so many seconds, from now on or after the first such time."""
@@ -39,22 +41,23 @@ class Pacer:
 
     def stop(self) -> None:
         """Let nothing more be called; what is being called just now goes on to its end."""
-        self._stopped = True
+        self._ended = True
         self._changed.set()
 
     def _add(self, chore: _Chore) -> None:
         self._chores.append(chore)
         self._changed.set()
-        if not self._thread.is_alive():
-            self._thread.start()
+        if not self.is_alive():
+            self.start()
 
-    def _run(self) -> None:
-        while not self._stopped:
+    def _pace(self) -> None:
+        while True:
             self._changed.clear()
+            if self._ended:
+                return
             chore = min(self._chores, key=lambda chore: chore.due, default=None)
-            if self._changed.wait(None if chore is None else max(0, chore.due - monotonic())):
-                continue
-            if chore is None:
+            pause = None if chore is None else max(0, chore.due - monotonic())
+            if self._changed.wait(pause) or chore is None:
                 continue
             if chore.every is None:
                 self._chores.remove(chore)

@@ -54,9 +54,11 @@ def open_run(
     with ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
         ownership = Ownership.here(client)
-        pacer = Pacer()
+        # Two, so that a slow store does not keep the heart from beating.
+        heart, pacer = Pacer("execution-heart"), Pacer("execution-pacer")
+        stack.callback(heart.stop)
         stack.callback(pacer.stop)
-        pacer.every(
+        heart.every(
             ExecutionsSettings().heartbeat_seconds,
             lambda: beat_of_run(ownership.run.id, ownership.run.name),
             at_once=True,
