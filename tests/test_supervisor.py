@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import (
     AwaitingRetry,
     Cancelling,
@@ -27,11 +29,11 @@ from prefect_executions.errors import CorruptEntry
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import CREATING, DELETING, FlowRuns
 from prefect_executions.heartbeats import beat_of_run
-from prefect_executions.local import Stack
+from prefect_executions.local import Stack, free_ports
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.settings import ExecutionsSettings
-from prefect_executions.supervisor import COLLEAGUE_ACTS, Supervisor
+from prefect_executions.supervisor import COLLEAGUE_ACTS, Supervisor, supervise
 
 SILENCE = timedelta(seconds=10)
 
@@ -144,6 +146,39 @@ def test_the_flow_s_own_settings_count_where_the_execution_has_none(here: World)
     here.supervisor().look()
 
     assert here.name_of(run) == "AwaitingRetry"
+
+
+def test_a_run_that_died_before_its_first_attempt_is_started_again_three_times(
+    here: World,
+) -> None:
+    """What the flow's own settings say, nobody knows before it has begun once."""
+    run = here.create()
+    supervisor = here.supervisor()
+    for _ in range(3):
+        here.set(run, Pending(), Crashed())
+        here.later += timedelta(seconds=20)
+        supervisor.look()
+        assert here.name_of(run) == "AwaitingRetry"
+
+    here.set(run, Pending(), Crashed())
+    here.later += timedelta(seconds=20)
+    supervisor.look()
+
+    assert here.name_of(run) == "Crashed"
+
+
+def test_it_waits_for_a_prefect_that_is_away_when_it_starts(stack: Stack) -> None:
+    stop = Event()
+    url = f"http://127.0.0.1:{free_ports(1)}/api"
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}):
+        thread = Thread(target=copy_context().run, args=(supervise, stop))
+        thread.start()
+    thread.join(1)
+
+    assert thread.is_alive()
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
 
 
 def test_of_several_supervisors_one_counts_the_retry(here: World) -> None:

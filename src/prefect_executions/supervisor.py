@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 RARELY = timedelta(seconds=60)  # between two looks at what is not urgent, or is much
 CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer was left half-made
 COLLEAGUE_ACTS = timedelta(seconds=15)  # how long another supervisor may take for what it began
+STARTS = 3  # how often a run that died before its first attempt began is started again
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -241,9 +242,9 @@ def _config(log: ExecutionLog, head: Head) -> ExecutionConfig:
     """What the newest attempt ran with."""
     own = ExecutionConfig.model_validate((head.created.meta or {})["config"])
     begun = log.begun(head)
-    if begun is None or begun.meta is None:
-        return own
-    return own.over(ExecutionConfig.model_validate(begun.meta["config"]))
+    if begun is None:  # and so nobody knows what `@execution` says
+        return own.over(ExecutionConfig(max_retries=STARTS))
+    return own.over(ExecutionConfig.model_validate((begun.meta or {"config": {}})["config"]))
 
 
 def supervise(stop: Event | None = None) -> None:
@@ -265,6 +266,13 @@ def supervise(stop: Event | None = None) -> None:
 
     with get_client(sync_client=True) as client:
         settings = ExecutionsSettings()
-        flow_runs = FlowRuns(client, store=settings.store)
-        executions = Executions(load_store(settings.store).objects(), flow_runs)
+        store = None
+        while store is None:
+            try:
+                store = load_store(settings.store)
+            except PrefectUnavailable as away:
+                logger.warning("Trying again soon: %s", away)
+                if stopped(settings.heartbeat_seconds):
+                    return
+        executions = Executions(store.objects(), FlowRuns(client, store=settings.store))
         Supervisor(executions, client, settings).watch(stopped)

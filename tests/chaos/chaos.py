@@ -21,7 +21,7 @@ from e2e.world import is_alive
 from prefect_executions.errors import ExecutionError
 from prefect_executions.flow_runs import state_of
 from prefect_executions.local import Process
-from prefect_executions.models import ExecutionConfig, checkpoint_id, execution_id
+from prefect_executions.models import checkpoint_id, execution_id
 
 T = TypeVar("T")
 
@@ -32,9 +32,6 @@ LAWS = {
     "misled": evidence.misled,
     "repeated": evidence.repeated,
 }
-# In the log from the beginning: what `@execution` says is not known of an execution whose process
-# dies before its first attempt has begun.
-CONFIG = ExecutionConfig(max_retries=1000)
 TARGET_PATIENCE = 60.0  # how long a round waits for something that it may be done to
 END_PATIENCE = 300.0  # how long executions may take to end by themselves
 FROZEN = 20.0  # longer than the 10 s of silence after which a run counts as crashed
@@ -194,7 +191,7 @@ class Chaos:
             name = f"chaos {self._created}"
             with suppress(ExecutionError):  # if it is half-made, a supervisor finishes it
                 self._cluster.executions.create(
-                    name=name, deployment=deployment, parameters=parameters, config=CONFIG
+                    name=name, deployment=deployment, parameters=parameters
                 )
 
     def _let_end(self) -> None:
