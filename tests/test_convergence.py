@@ -243,8 +243,10 @@ def bury(scene: Scene, caller: Caller) -> None:
     """What a supervisor does with a run that it has found silent."""
     run = scene.run
     if run is not None and state_of(run).is_running():
+        supervisor = scene.supervisor(caller)
         found_at = state_of(run).timestamp + timedelta(seconds=SILENT_SECONDS)
-        scene.supervisor(caller)._bury(run, found_at)
+        supervisor._clock = lambda: found_at
+        supervisor._bury(run)
 
 
 def fail(scene: Scene, caller: Caller) -> None:

@@ -17,12 +17,14 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow
-from prefect.states import Cancelled, Pending
+from prefect.states import Cancelled, Pending, Suspended
 
 from memory import Count, MemoryStore, entries_of, kinds
 from prefect_executions import Run, execution
 from prefect_executions.entry import Kind
 from prefect_executions.errors import CorruptEntry, DurationExceeded, StateError
+from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
 from stores import Fault, Faulty
@@ -98,7 +100,7 @@ def test_without_a_deployment_the_process_itself_tries_again(
 
 
 def test_waiting_for_a_retry_is_no_active_time(
-    stack: Stack, store: MemoryStore, prefect: SyncPrefectClient
+    stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
 ) -> None:
     def body(run: Run[Count]) -> str:
         if run.attempt == 1:
@@ -110,7 +112,10 @@ def test_waiting_for_a_retry_is_no_active_time(
     run = prefect.read_flow_run(UUID(run_id[5:]))
     assert run.start_time is not None
     assert run.end_time is not None
-    assert run.total_run_time.total_seconds() < (run.end_time - run.start_time).total_seconds() - 2
+    waited = (run.end_time - run.start_time).total_seconds() - 1.5
+    assert run.total_run_time.total_seconds() < waited
+    flow_runs = FlowRuns(prefect)
+    assert Executions(objects, flow_runs).get(run_id).elapsed_seconds < waited
 
 
 @KINDS
@@ -381,6 +386,90 @@ def test_time_runs_out_while_an_async_flow_awaits(
         asyncio.run(waits())
 
     assert ExecutionLog(objects, ids[0]).head().state == b'{"n":1}'
+
+
+@KINDS
+@pytest.mark.parametrize("save", [Run.publish, Run.checkpoint], ids=["publish", "checkpoint"])
+def test_time_runs_out_while_the_flow_notices_it_by_itself(
+    stack: Stack, store: MemoryStore, objects: Faulty, kind: str, save: Callable[[Run[Any]], Any]
+) -> None:
+    """The interrupt must not hit what comes after the flow's function."""
+    create = objects.create
+
+    def slow(key: str, data: bytes) -> None:
+        sleep(0.05)
+        create(key, data)
+
+    objects.create = slow  # type: ignore[method-assign]
+
+    def body(run: Run[Count]) -> None:
+        while True:
+            run.state.n += 1
+            save(run)
+            sleep(0.001)
+
+    for _ in range(3):
+        with pytest.raises(DurationExceeded):
+            call(both(store, body, max_duration_seconds=0.3)[kind])
+
+
+def test_time_does_not_run_out_while_a_retry_is_waited_for(
+    stack: Stack, store: MemoryStore, objects: Faulty
+) -> None:
+    def body(run: Run[Count]) -> str:
+        if run.attempt == 1:
+            raise RuntimeError
+        return run.id
+
+    run_id = call(
+        both(store, body, max_duration_seconds=1.5, max_retries=1, retry_delay_seconds=2)["sync"]
+    )
+
+    assert entries_of(objects, run_id)[-1].attempt == 2
+
+
+def test_a_pause_is_not_covered_by_a_retry(
+    stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
+) -> None:
+    """It came while the process counted its retry."""
+    ids = []
+    create = objects.create
+
+    def pause_then_create(key: str, data: bytes) -> None:
+        if b'"kind":"retry"' in data:
+            prefect.set_flow_run_state(ids[0], Suspended(), force=True)
+        create(key, data)
+
+    objects.create = pause_then_create  # type: ignore[method-assign]
+
+    def body(run: Run[Count]) -> None:
+        ids.append(UUID(run.id[5:]))
+        raise RuntimeError
+
+    with pytest.raises(Pause):
+        call(both(store, body, max_retries=1)["sync"])
+
+    state = prefect.read_flow_run(ids[0]).state
+    assert state is not None
+    assert state.name == "Suspended"
+
+
+def test_what_was_published_is_not_left_behind_by_a_deletion(
+    stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
+) -> None:
+    def body(run: Run[Count]) -> None:
+        run.state.n = 1
+        run.publish()
+        log = ExecutionLog(objects, run.id)
+        log.delete()
+        log.purge()
+        prefect.delete_flow_run(UUID(run.id[5:]))
+        raise Pause
+
+    with pytest.raises(Pause):
+        call(both(store, body)["sync"])
+
+    assert list(objects.scan("")) == []
 
 
 def test_a_checkpoint_after_the_end_of_time_is_saved_and_ends_the_flow(

@@ -326,6 +326,16 @@ def test_retries_are_counted_from_entry_to_entry(log: ExecutionLog) -> None:
     assert log.checkpoint(log.attempt(), _state(5)).entry.reason is None
 
 
+def test_only_a_retry_that_the_dead_attempt_counted_itself_is_taken_back(log: ExecutionLog) -> None:
+    """Else a process that always dies before its attempt begins would be tried for ever."""
+    head = log.retry(_filled(log, 1), answers="running 1", reason="RuntimeError")
+    head = log.crash(head, answers="running 1", dead_seconds=1, reason="No heartbeat")
+    assert head.entry.retries == 0
+    head = log.retry(head, answers="crashed 1", reason="No heartbeat")
+    head = log.crash(head, answers="running 2", dead_seconds=1, reason="No heartbeat")
+    assert head.entry.retries == 1
+
+
 def test_the_entry_in_which_an_attempt_began_is_found(log: ExecutionLog) -> None:
     log.create(META, b"{}")
     assert log.begun(log.head()) is None

@@ -194,6 +194,28 @@ def test_of_several_supervisors_one_counts_the_retry(here: World) -> None:
     assert here.name_of(run) == "AwaitingRetry"
 
 
+@pytest.mark.parametrize("since", [[Pending()], [Pending(), Running()]], ids=["taken", "running"])
+def test_what_has_changed_since_it_was_listed_is_left_alone(
+    here: World, since: list[State[Any]]
+) -> None:
+    """Another supervisor was quicker, or a person, and a worker too."""
+    run = crashed(here, max_retries=5)
+    listed = here.prefect.read_flow_run(run.id)
+    one, other = here.supervisor(), here.supervisor()
+    one.look()
+    here.set(run, *since)
+    log = here.log(run)
+    if len(since) > 1:
+        log.attempt()
+    entry = log.head().entry
+
+    other._recover(listed, here.clock())
+    other._bury(listed)
+
+    assert log.head().entry == entry
+    assert here.name_of(run) == since[-1].name
+
+
 def test_a_retry_that_was_counted_and_not_scheduled_is_scheduled_by_another(here: World) -> None:
     run = crashed(here, max_retries=5)
     state = here.prefect.read_flow_run(run.id).state
@@ -376,6 +398,28 @@ def test_a_pause_in_the_prefect_ui_loses_its_time_out(here: World) -> None:
     assert (state.name, state.message) == ("Suspended", "why")
     assert state.state_details.pause_timeout is None
     assert state.state_details.pause_reschedule
+
+
+@pytest.mark.parametrize("crashes", [False, True], ids=["suspended", "and crashed"])
+def test_a_flow_that_asks_for_an_input_keeps_its_question(here: World, crashes: bool) -> None:
+    """Its time-out is its own, and without its keys its answer would not be found."""
+    run = here.create()
+    expires = datetime.now(UTC) + timedelta(seconds=3600)
+    asking: State[Any] = Suspended(pause_expiration_time=expires, pause_key="key")
+    asking.state_details.run_input_keyset = {"schema": "a", "response": "b"}
+    here.set(run, Running())
+    here.log(run).attempt()
+    here.set(run, asking, *([Crashed()] if crashes else []))
+    here.later = timedelta(seconds=20)
+
+    here.supervisor().look()
+
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert state.name == "Suspended"
+    assert state.state_details.run_input_keyset == {"schema": "a", "response": "b"}
+    assert state.state_details.pause_key == "key"
+    assert state.state_details.pause_timeout is not None
 
 
 def test_a_half_done_deletion_is_finished(here: World) -> None:

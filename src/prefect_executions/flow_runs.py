@@ -105,9 +105,15 @@ def is_created(run: FlowRun) -> bool:
 
 
 def has_timeout(state: State[Any]) -> bool:
-    """Whether Prefect will fail the run when it is not resumed in time: as paused in the UI."""
+    """Whether the run was paused in the Prefect UI, and will fail when it is not resumed in time.
+
+    A flow that suspends itself with a time-out means it: it has a key, or asks for an input.
+    """
     details = state.state_details
-    return state.is_paused() and bool(details.pause_reschedule and details.pause_timeout)
+    own = details.pause_key or details.run_input_keyset
+    return (
+        state.is_paused() and bool(details.pause_reschedule and details.pause_timeout) and not own
+    )
 
 
 def active_time(run: FlowRun, now: datetime) -> timedelta:
@@ -273,7 +279,7 @@ class FlowRuns:
 
     def crash(self, run: FlowRun, message: str) -> None:
         """Say that a run's process has died, if the run is still as it was read."""
-        if self._is_still(run):
+        if self.is_still(run):
             self._set(run.id, Crashed(message=message), "end")
 
     def states(self, run: FlowRun) -> list[State[Any]]:
@@ -295,12 +301,14 @@ class FlowRuns:
         wanted: State[Any] | None = None
         if last is not None and last.is_paused() and last.state_details.pause_reschedule:
             wanted = Suspended(message=last.message)
+            if not has_timeout(last):
+                wanted.state_details = last.state_details
         elif last is not None and last.is_cancelling():
             wanted = Cancelled(message=last.message)
-        elif last is not None and last.is_scheduled():
+        elif last is not None and last.is_scheduled() and run.deployment_id is not None:
             at = last.state_details.scheduled_time
             wanted = AwaitingRetry(scheduled_time=at, message=last.message)
-        if wanted is not None and self._is_still(run):
+        if wanted is not None and self.is_still(run):
             self._set(run.id, wanted, "restore", force=True)
         return wanted is not None
 
@@ -310,12 +318,12 @@ class FlowRuns:
         Raises:
             ExecutionConflict: Prefect does not allow it: it has no deployment.
         """
-        if self._is_still(run):
+        if self.is_still(run):
             self._set(run.id, AwaitingRetry(scheduled_time=at, message=message), "retry")
 
     def start_again(self, run: FlowRun) -> None:
         """Let a worker take a run that another one took and never began, if it is still so."""
-        if self._is_still(run):
+        if self.is_still(run):
             self._set(run.id, Scheduled(message="Its worker never began"), "start")
 
     def defuse(self, run: FlowRun) -> None:
@@ -323,10 +331,11 @@ class FlowRuns:
 
         After five minutes Prefect would fail the run.
         """
-        if has_timeout(state_of(run)) and self._is_still(run):
+        if has_timeout(state_of(run)) and self.is_still(run):
             self._set(run.id, Suspended(message=state_of(run).message), "pause", force=True)
 
-    def _is_still(self, run: FlowRun) -> bool:
+    def is_still(self, run: FlowRun) -> bool:
+        """Whether a run is in the very state in which it was read."""
         now = self.find(run.id)
         return now is not None and state_of(now).id == state_of(run).id
 
@@ -335,6 +344,8 @@ class FlowRuns:
         state = state_of(run)
         if not state.is_cancelling() or datetime.now(UTC) - state.timestamp < CANCEL_ENDS:
             return run
+        if not self.is_still(run):
+            return self.read(run.id)
         return self._set(run.id, Cancelled(message=state.message), "terminate", force=True)
 
     def mark_deleting(self, run: FlowRun) -> None:

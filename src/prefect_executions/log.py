@@ -305,8 +305,8 @@ class ExecutionLog:
     def crash(self, head: Head, *, answers: str, dead_seconds: float, reason: str) -> Head:
         """Bury the attempt of `head`, which ran in Prefect for `dead_seconds` after its death.
 
-        It is fenced, should it not be dead after all. A retry that was counted after it, and never
-        begun, is not counted any more.
+        It is fenced, should it not be dead after all. A retry that it counted itself before it died
+        is not counted any more.
 
         Args:
             head: The head, of the attempt.
@@ -319,7 +319,8 @@ class ExecutionLog:
             ExecutionNotFound: the execution has been deleted.
         """
         dead_seconds = round(head.entry.dead_seconds + dead_seconds, 3)
-        retries = head.entry.retries - (head.entry.kind is Kind.RETRY)
+        own = head.entry.kind is Kind.RETRY and head.entry.answers == answers
+        retries = head.entry.retries - own
         return self._write(
             head,
             lambda head: self._continue(

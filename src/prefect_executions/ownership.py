@@ -78,6 +78,11 @@ class Ownership:
         """How long the run was Running when this process began, over all its attempts."""
         return active_time(self.run, state_of(self.run).timestamp).total_seconds()
 
+    def active_seconds_now(self) -> float:
+        """How long the run has been Running by now; asks Prefect."""
+        run = self._read()
+        return 0.0 if run is None else active_time(run, datetime.now(UTC)).total_seconds()
+
     def check_signal(self) -> None:
         """Leave if Prefect has told this process that its run was suspended; asks nobody."""
         self._context.flow_run_suspension_request.raise_if_requested()
@@ -140,12 +145,13 @@ class Ownership:
         just as the process started, the run is scheduled for another attempt: it would have no
         process at all otherwise.
 
-        Raises:
-            ExecutionConflict: it can't be scheduled, for want of a deployment.
+        Without a deployment it is crashed: no other process can be started.
         """
-        run = self._read()
-        if run is not None and state_of(run).id == self._state_id:
-            self._put(AwaitingRetry(message="Superseded in the log"), "continue")
+        message = "Superseded in the log"
+        if self.can_be_rescheduled:
+            self._put(AwaitingRetry(message=message), "continue")
+        else:
+            self._put(Crashed(message=message), "end")
         self.leave()
 
     def retry_elsewhere(self, delay: timedelta, message: str) -> NoReturn:
@@ -199,18 +205,25 @@ class Ownership:
             return None
 
     def _put(self, state: State[Any], operation: str, *, force: bool = False) -> State[Any]:
-        """Set the run's state; leave if it can't be set because the run was just taken away.
+        """Set the run's state; leave if the run is not this process's any more, unless by force.
+
+        Prefect itself would let a retry or a crash replace a pause or a cancellation.
 
         Raises:
-            ExecutionConflict: the run is this process's, and Prefect refuses.
+            ExecutionConflict: Prefect refuses.
         """
+        if not force:
+            self._require_own()
         try:
             return state_of(set_state(self._client, self.run.id, state, operation, force=force))
         except ExecutionConflict:
-            run = self._read()
-            if run is None or state_of(run).id != self._state_id:
-                self.leave()
+            self._require_own()
             raise
+
+    def _require_own(self) -> None:
+        run = self._read()
+        if run is None or state_of(run).id != self._state_id:
+            raise Pause(state=None if run is None else run.state)
 
     def _woke_up(self, state: State[Any]) -> bool:
         """Whether `state` is this process's own after a `pause_flow_run` that kept the process.

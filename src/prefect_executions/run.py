@@ -210,10 +210,11 @@ class Run(Generic[S]):
 
     def _save_aside(self) -> None:
         """Save what was published where nobody asked for it; the flow goes on, or ends, anyhow."""
-        if self._lost:
+        if self._lost or self._published == self._head.state:
             return
         try:
             self._save()
+            self._sweep_deleted()
         except (Superseded, ExecutionNotFound) as lost:
             self._logger.info("%s The published state is not saved.", lost)
         except Exception as failure:
@@ -253,10 +254,14 @@ class Run(Generic[S]):
         try:
             yield
         except Pause:
-            if self._ownership.is_deleted():
-                self._lost = True
-                self._log.sweep()
+            self._sweep_deleted()
             raise
+
+    def _sweep_deleted(self) -> None:
+        """If the execution was deleted, remove what this process has saved since."""
+        if self._ownership.is_deleted():
+            self._lost = True
+            self._log.sweep()
 
     # ------------------------------------------------------------------ beginning and ending
 
@@ -273,19 +278,26 @@ class Run(Generic[S]):
         if (seconds := self.config.checkpoint_interval_seconds) is not None:
             pacer.every(seconds, self._save_aside)
         if (limit := self.config.max_duration_seconds) is not None:
-            spent = self._ownership.active_seconds() - self._head.entry.dead_seconds
-            if spent >= limit:
+            left = limit - self._ownership.active_seconds() + self._head.entry.dead_seconds
+            if left <= 0:
                 self._overdue = True
                 self._require_time()
-            pacer.after(limit - spent, lambda: self._expire(pacer, interrupt))
+            pacer.after(left, lambda: self._expire(pacer, interrupt, limit))
 
-    def _expire(self, pacer: Pacer, interrupt: Interrupt) -> None:
+    def _expire(self, pacer: Pacer, interrupt: Interrupt, limit: float) -> None:
+        """End the flow, unless Prefect knows of a pause meanwhile that this process has waited."""
+        left = 0.0
+        try:
+            left = limit - self._ownership.active_seconds_now() + self._head.entry.dead_seconds
+        except PrefectUnavailable as silence:
+            self._logger.warning("Could not ask Prefect for the run's active time: %s", silence)
+        if left > 1:
+            pacer.after(left, lambda: self._expire(pacer, interrupt, limit))
+            return
         self._overdue = True
         self._save_aside()
-        if self._closed.is_set():
-            return
-        interrupt.now()
-        pacer.after(EXIT_PATIENCE, self._end_process)
+        if interrupt.now():
+            pacer.after(EXIT_PATIENCE, self._end_process)
 
     def _require_time(self) -> None:
         if self._overdue:
@@ -323,7 +335,10 @@ class Run(Generic[S]):
             failure: What it raised: an error, or what ends a process.
         """
         self._save_aside()
-        if self._overdue and not isinstance(failure, Pause | DurationExceeded):
+        if isinstance(failure, Pause):
+            raise failure
+        if self._overdue and not isinstance(failure, DurationExceeded):
+            self.disown()
             raise self._out_of_time() from failure
         if not isinstance(failure, Exception):
             raise failure

@@ -17,7 +17,7 @@ from prefect_executions.errors import (
     StoreUnavailable,
 )
 from prefect_executions.heartbeats import beat_of_run
-from prefect_executions.interrupts import Interrupt
+from prefect_executions.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
 from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.models import ExecutionConfig, execution_id
 from prefect_executions.ownership import Ownership
@@ -64,6 +64,7 @@ def open_run(
             at_once=True,
         )
         try:
+            patiently(ownership.check_start)  # a run held meanwhile must not wait for the store
             kept_in = patiently(store)
             log = ExecutionLog(kept_in.objects(), execution_id(ownership.run.id))
             patiently(lambda: ownership.mark(kept_in.name))
@@ -90,13 +91,17 @@ def run_sync(
 ) -> R:
     """Call a flow's function as an attempt of its execution."""
     while True:
-        run = begin(Interrupt.of_this_thread())
+        interrupt = ThreadInterrupt()
+        run = begin(interrupt)
         try:
+            interrupt.arm()
             with entered(run):
                 result = fn(*args, **kwargs)
+            interrupt.disarm()
             run.finish()
             return result
         except BaseException as failure:
+            interrupt.disarm(failure)
             run.fail(failure)
         finally:
             run.close()
@@ -110,15 +115,17 @@ async def run_async(
 ) -> Any:
     """`run_sync` for an async function: what blocks is done in threads."""
     while True:
-        interrupt = Interrupt.of_this_task()
+        interrupt = TaskInterrupt()
         run = await asyncio.to_thread(begin, interrupt)
         try:
+            interrupt.arm()
             with entered(run):
                 result = await fn(*args, **kwargs)
+            interrupt.disarm()
             await asyncio.to_thread(run.finish)
             return result
         except BaseException as failure:
-            interrupt.take_back()
+            interrupt.disarm(failure)
             await asyncio.to_thread(run.fail, failure)
         finally:
             run.close()

@@ -92,7 +92,7 @@ class Supervisor:
         recently = None if rarely else now - 2 * RARELY
         beat_of_supervisor(self.id)
         self._each(self._flow_runs.being_deleted, self._finish_deletion)
-        self._each(lambda: self._silent(now), lambda run: self._bury(run, now))
+        self._each(lambda: self._silent(now), self._bury)
         self._each(lambda: self._crashed(now, recently), lambda run: self._recover(run, now))
         self._each(
             lambda: self._flow_runs.in_state(StateType.CANCELLING), self._flow_runs.end_cancelling
@@ -154,23 +154,29 @@ class Supervisor:
             if run.id not in heard.runs and now - state_of(run).timestamp > self._silence
         ]
 
-    def _bury(self, run: FlowRun, now: datetime) -> None:
-        """Declare a run crashed, and its attempt dead since its last sign of life."""
-        state = state_of(run)
-        heard = Heartbeats.since(self._client, state.timestamp, run_id=run.id)
-        alive = max(state.timestamp, heard.runs.get(run.id, _NEVER))
-        reason = f"No heartbeat since {alive:%Y-%m-%d %H:%M:%S} UTC: its process has died."
-        log = self._log(run)
+    def _bury(self, run: FlowRun) -> None:
+        """Declare a run crashed, and its attempt dead since its last sign of life.
+
+        The head comes first: whatever has begun since then collides with what is written here.
+        """
+        state, log = state_of(run), self._log(run)
+        head: Head | None = None
         try:
             head = log.living_head()
-            if head.entry.kind is not Kind.CRASH or head.entry.answers != state.id.hex:
-                seconds = (now - alive).total_seconds()
-                log.crash(head, answers=state.id.hex, dead_seconds=seconds, reason=reason)
         except ExecutionDeleted:
             self._flow_runs.mark_deleting(run)
             return
         except ExecutionNotFound:
             logger.info("%s died before it had a log", execution_id(run.id))
+        heard = Heartbeats.since(self._client, state.timestamp, run_id=run.id)
+        alive = max(state.timestamp, heard.runs.get(run.id, _NEVER))
+        dead = self._clock() - alive
+        if dead <= self._silence or not self._flow_runs.is_still(run):
+            return
+        reason = f"No heartbeat since {alive:%Y-%m-%d %H:%M:%S} UTC: its process has died."
+        answers = state.id.hex
+        if head and not (head.entry.kind is Kind.CRASH and head.entry.answers == answers):
+            log.crash(head, answers=answers, dead_seconds=dead.total_seconds(), reason=reason)
         self._flow_runs.crash(run, reason)
         logger.warning("%s has crashed. %s", execution_id(run.id), reason)
 
@@ -210,6 +216,8 @@ class Supervisor:
         if not granted:
             if run.deployment_id is None or head.entry.retries >= (config.max_retries or 0):
                 self._settled[run.id] = state.id
+                return
+            if not self._flow_runs.is_still(run):  # whoever begins from now on collides in the log
                 return
             head = log.retry(head, answers=state.id.hex, reason=state.message or "Crashed")
         message = f"Retry {head.entry.retries} of {config.max_retries} after a crash"

@@ -23,7 +23,7 @@ def test_a_failed_attempt_is_tried_again_by_a_worker(world: World) -> None:
     assert [e.kind for e in world.log(execution)].count(Kind.RETRY) == 1
 
 
-def test_retries_end_and_pauses_use_up_none(world: World) -> None:
+def test_there_are_as_many_retries_as_asked_for(world: World) -> None:
     execution = world.create("failing", message="again", config={"max_retries": 2})
 
     ended = world.until_ended(execution)
