@@ -284,9 +284,7 @@ class FlowRuns:
 
     def states(self, run: FlowRun) -> list[State[Any]]:
         """The states that a run has had, oldest first."""
-        with prefect_errors(run.id):
-            states = self._client.read_flow_run_states(run.id)
-        return sorted(states, key=lambda state: state.timestamp)
+        return read_states(self._client, run.id)
 
     def undo_crash(self, run: FlowRun, states: list[State[Any]]) -> bool:
         """Give a run the state back that a crash has covered, if it was more than a crash.
@@ -369,6 +367,13 @@ class FlowRuns:
         self, run_id: UUID, state: State[Any], operation: str, *, force: bool = False
     ) -> FlowRun:
         return set_state(self._client, run_id, state, operation, force=force)
+
+
+def read_states(client: SyncPrefectClient, run_id: UUID) -> list[State[Any]]:
+    """The states that a run has had, oldest first: Prefect's own order may be another."""
+    with prefect_errors(run_id):
+        states = client.read_flow_run_states(run_id)
+    return sorted(states, key=lambda state: state.timestamp)
 
 
 def set_state(

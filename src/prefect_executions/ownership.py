@@ -21,6 +21,7 @@ from prefect_executions.flow_runs import (
     DELETING,
     active_time,
     has_timeout,
+    read_states,
     set_state,
     state_of,
     tags_of,
@@ -94,10 +95,8 @@ class Ownership:
         late to stop it. Such a run is suspended or cancelled again.
         """
         self.check()
-        with prefect_errors(self.run.id):
-            states = self._client.read_flow_run_states(self.run.id)
-        before = [state for state in states if state.id != self._state_id]
-        last = max(before, key=lambda state: state.timestamp, default=None)
+        states = read_states(self._client, self.run.id)
+        last = next((state for state in reversed(states) if state.id != self._state_id), None)
         if last is None:
             return
         if last.is_paused() and last.state_details.pause_reschedule:
@@ -148,10 +147,9 @@ class Ownership:
         Without a deployment it is crashed: no other process can be started.
         """
         message = "Superseded in the log"
-        if self.can_be_rescheduled:
-            self._put(AwaitingRetry(message=message), "continue")
-        else:
-            self._put(Crashed(message=message), "end")
+        if not self.can_be_rescheduled:
+            self.give_up(message)
+        self._put(AwaitingRetry(message=message), "continue")
         self.leave()
 
     def retry_elsewhere(self, delay: timedelta, message: str) -> NoReturn:
@@ -232,8 +230,7 @@ class Ownership:
         """
         if not state.is_running():
             return False
-        with prefect_errors(self.run.id):
-            states = self._client.read_flow_run_states(self.run.id)
+        states = read_states(self._client, self.run.id)
         own = [known.timestamp for known in states if known.id == self._state_id]
         if not own or any(known.is_pending() and known.timestamp > own[0] for known in states):
             return False

@@ -111,7 +111,7 @@ class Supervisor:
         try:
             for run in find():
                 try:
-                    act(run)
+                    self._unless_deleted(act, run)
                 except (Superseded, ExecutionNotFound, ExecutionConflict) as changed:
                     logger.info("%s: somebody was quicker: %s", run.name, changed)
                 except (PrefectUnavailable, StoreUnavailable):
@@ -123,8 +123,27 @@ class Supervisor:
         except Exception:
             logger.exception("Could not look after executions")
 
+    def _unless_deleted(self, act: Callable[[FlowRun], object], run: FlowRun) -> None:
+        try:
+            act(run)
+        except ExecutionDeleted:  # whoever deleted it died before it could finish
+            self._flow_runs.mark_deleting(run)
+
     def _log(self, run: FlowRun) -> ExecutionLog:
         return self._executions.log(execution_id(run.id))
+
+    def _head(self, log: ExecutionLog) -> Head | None:
+        """The head of a log; None if there is none.
+
+        Raises:
+            ExecutionDeleted: it ends with the tombstone.
+        """
+        try:
+            return log.living_head()
+        except ExecutionDeleted:
+            raise
+        except ExecutionNotFound:
+            return None
 
     # ------------------------------------------------------------------ deletions
 
@@ -160,14 +179,7 @@ class Supervisor:
         The head comes first: whatever has begun since then collides with what is written here.
         """
         state, log = state_of(run), self._log(run)
-        head: Head | None = None
-        try:
-            head = log.living_head()
-        except ExecutionDeleted:
-            self._flow_runs.mark_deleting(run)
-            return
-        except ExecutionNotFound:
-            logger.info("%s died before it had a log", execution_id(run.id))
+        head = self._head(log)
         heard = Heartbeats.since(self._client, state.timestamp, run_id=run.id)
         alive = max(state.timestamp, heard.runs.get(run.id, _NEVER))
         dead = self._clock() - alive
@@ -201,12 +213,8 @@ class Supervisor:
             logger.warning("%s had been left before its process died", execution_id(run.id))
             return
         state, log = state_of(run), self._log(run)
-        try:
-            head = log.living_head()
-        except ExecutionDeleted:
-            self._flow_runs.mark_deleting(run)
-            return
-        except ExecutionNotFound:
+        head = self._head(log)
+        if head is None:
             self._settled[run.id] = state.id
             return
         config = _config(log, head)
