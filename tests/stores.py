@@ -10,21 +10,32 @@ from prefect_executions.objects import Objects
 
 @dataclass
 class Counting:
-    """Counts requests as S3 would: one per created or listed object, one round per `get`."""
+    """Counts requests as S3 would: one per created or listed object, one round per `get`.
+
+    Args:
+        inner: The store.
+        created: The bytes of each object created.
+        rounds: How many objects each `get` has asked for.
+        received: How many bytes each `get` has brought.
+        scans: How often keys were listed.
+    """
 
     inner: Objects
     created: list[int] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
+    received: list[int] = field(default_factory=list)
     scans: int = 0
 
     def create(self, key: str, data: bytes) -> None:
         self.created.append(len(data))
         self.inner.create(key, data)
 
-    def get(self, keys: Iterable[str]) -> dict[str, bytes]:
+    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
         wanted = list(keys)
         self.rounds.append(len(wanted))
-        return self.inner.get(wanted)
+        found = self.inner.get(wanted, first=first)
+        self.received.append(sum(map(len, found.values())))
+        return found
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         self.scans += 1
@@ -34,7 +45,7 @@ class Counting:
         self.inner.delete(keys)
 
     def forget(self) -> None:
-        self.created, self.rounds, self.scans = [], [], 0
+        self.created, self.rounds, self.received, self.scans = [], [], [], 0
 
 
 class Fault(Enum):
@@ -68,8 +79,8 @@ class Faulty:
         if fault is Fault.REPEATED:
             raise AlreadyExists(key)
 
-    def get(self, keys: Iterable[str]) -> dict[str, bytes]:
-        return self.inner.get(keys)
+    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+        return self.inner.get(keys, first=first)
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         return self.inner.scan(prefix, limit=limit)

@@ -5,11 +5,14 @@ a directory of its own, written by `python tests/test_golden.py`.
 """
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
 from prefect_executions.entry import FORMAT, Kind
+from prefect_executions.journal import Large, Outcome, Record, decode
 from prefect_executions.log import ExecutionLog
 from prefect_executions.objects import MemoryObjects
 
@@ -30,12 +33,36 @@ def states() -> list[bytes]:
     return [json.dumps({"n": n, "texts": texts[:n], "ü": "🌍"}).encode() for n in range(12)]
 
 
+LARGE = json.dumps("lorem ipsum " * 100_000).encode()
+
+
+def calls() -> dict[str, Record]:
+    """What the log's steps have recorded."""
+    at = datetime(2026, 11, 24, 9, 59, 59, 125_000, UTC)
+    call = Record(order=1, parent=0, key="a" * 64, step="plain", at=at, outcome=Outcome.DONE)
+    return {
+        "plain": replace(call, result='{"ü":["🌍",1.5,null]}'.encode()),
+        "around": replace(call, order=2, key="b" * 64, step="around", outcome=Outcome.BEGUN),
+        "inside": replace(call, order=3, parent=2, step="inside", undo=True, result=b"null"),
+        "large": replace(call, order=4, key="c" * 64, step="large", undo=True, result=LARGE),
+        "keyed": replace(call, order=5, key="own", step="keyed", inputs="d" * 64, undo=True),
+        "asked": replace(call, order=6, step="ask", outcome=Outcome.WAITING, pause_key="ask-1"),
+    }
+
+
 def write(log: ExecutionLog) -> None:
-    """A log with every kind of entry, deltas, and states that stand alone."""
+    """A log with every kind of entry, deltas, and texts that stand alone."""
+    recorded = calls()
     log.create(META, b"{}")
     head = log.attempt()
     for number, state in enumerate(states()):
         head = log.checkpoint(head, state, label=f"number {number}" if number % 2 else None)
+    head = log.record(head, [recorded["plain"], recorded["around"]])
+    records = [recorded["inside"], recorded["large"]]
+    head = log.checkpoint(head, b'{"with": "steps"}', label="with steps", records=records)
+    log.record(head, [recorded["keyed"], recorded["asked"]])
+    log.rollback(15)
+    log.record(log.attempt(), [replace(recorded["keyed"], outcome=Outcome.UNDONE)])
     head = log.rollback(5)
     head = log.crash(head, answers="a" * 32, dead_seconds=31.5, reason="No heartbeat")
     log.retry(head, answers="b" * 32, reason="Crashed")
@@ -56,19 +83,42 @@ def test_format_1_stays_readable() -> None:
 
     assert history.created.meta == META
     assert [log.checkpoint_state(seq) for seq in range(2, 14)] == states()
-    assert [entry.label for entry in history.checkpoints()][:2] == ["number 11", None]
+    assert [entry.label for entry in history.checkpoints()][:2] == ["with steps", "number 11"]
     assert {entry.kind for entry in history.entries.values()} == set(Kind) - {Kind.DELETED}
-    assert any(entry.base is None for entry in history.checkpoints())
-    assert any(entry.base is not None for entry in history.checkpoints())
-    assert history.head.entry.attempt == 2
+    parts = [entry.state for entry in history.checkpoints() if entry.state]
+    assert {state.base is None for state in parts} == {True, False}
+    journals = [entry.journal for entry in history.entries.values() if entry.journal]
+    assert {journal.base is None for journal in journals} == {True, False}
+    assert history.head.entry.attempt == 3
     assert history.head.entry.meta == {"config": {"max_retries": 3}}
-    assert history.head.entry.begun == 17
+    assert history.head.entry.begun == 23
     assert history.head.entry.retries == 1
     assert history.head.entry.dead_seconds == 31.5
-    assert (history.entries[16].answers, history.entries[16].reason) == ("b" * 32, "Crashed")
+    assert (history.entries[22].answers, history.entries[22].reason) == ("b" * 32, "Crashed")
     assert history.head.entry.continues_from == 5
     assert history.head.state == states()[3]
-    assert history.head.entry.at == datetime(2026, 11, 24, 10, 0, 17, 250_000, UTC)
+    assert history.head.entry.at == datetime(2026, 11, 24, 10, 0, 23, 250_000, UTC)
+
+
+def test_the_journal_of_format_1_stays_readable() -> None:
+    log = read(1)
+    recorded = calls()
+
+    saved = log.at_checkpoint(15)
+
+    large = decode(saved.journal)[4].large
+    assert large == Large(seq=15, index=0, size=len(LARGE), sha256=sha256(LARGE).hexdigest())
+    assert log.large_result(large) == LARGE
+    recorded["large"] = replace(recorded["large"], result=None, large=large)
+    names = ("plain", "around", "inside", "large")
+    assert list(decode(saved.journal).values()) == [recorded[name] for name in names]
+    assert log.at_checkpoint(13).journal == b""
+    # rolled back behind all of it, when one call had been undone
+    assert list(decode(log.head().journal).values()) == [
+        replace(recorded["keyed"], outcome=Outcome.UNDONE),
+        replace(recorded["inside"], outcome=Outcome.UNDO),
+        replace(recorded["large"], outcome=Outcome.UNDO),
+    ]
 
 
 def test_there_is_a_golden_log_of_the_present_format() -> None:

@@ -1,6 +1,8 @@
 """The execution log: numbers, deltas, attempts, fencing, loading."""
 
 import json
+import random
+from hashlib import sha256
 from math import log2
 from zlib import crc32
 
@@ -64,6 +66,8 @@ def test_an_entry_is_a_line_of_json_and_the_payload(log: ExecutionLog, store: Co
 
     line, payload = store.get([key])[key].split(b"\n", 1)
 
+    part = head.entry.state
+    assert part is not None
     header = json.loads(line)
     assert header == {
         "v": 1,
@@ -74,13 +78,16 @@ def test_an_entry_is_a_line_of_json_and_the_payload(log: ExecutionLog, store: Co
         "nonce": head.entry.nonce,
         "label": "number 1",
         "begun": 1,
-        "base": None,
         "codec": "zstd",
-        "size": len(_state(1)),
-        "sha256": head.entry.sha256,
+        "state": {
+            "base": None,
+            "size": len(_state(1)),
+            "sha256": sha256(_state(1)).hexdigest(),
+            "bytes": len(payload),
+        },
         "crc32": f"{crc32(payload, crc32(line.rpartition(b',')[0] + b'}')):08x}",
     }
-    assert payload == head.entry.payload
+    assert payload == part.payload
 
 
 def test_a_second_creation_is_refused(log: ExecutionLog) -> None:
@@ -181,7 +188,8 @@ def test_a_wholly_new_state_is_written_in_full(log: ExecutionLog) -> None:
 
     head = log.checkpoint(head, other)
 
-    assert head.entry.base is None
+    assert head.entry.state is not None
+    assert head.entry.state.base is None
     assert log.head().state == other
 
 
@@ -194,8 +202,55 @@ def test_states_too_large_to_keep_decoded_are_saved_and_found(log: ExecutionLog)
         head = log.checkpoint(head, state)
 
     assert head.entry.size > 4 << 20
-    assert len(head.entry.payload) < 1000
+    assert head.entry.state is not None
+    assert len(head.entry.state.payload) < 1000
     assert log.head().state == state
+
+
+def _incompressible(size: int, seed: int) -> bytes:
+    """A state that is as large as this when it is compressed."""
+    return json.dumps(random.Random(seed).randbytes(size).hex()).encode()
+
+
+def test_what_is_too_long_to_be_read_at_once_is_read_in_one_more_round(
+    log: ExecutionLog, store: Counting
+) -> None:
+    log.create(META, _incompressible(3 << 20, 0))
+    head = log.attempt()
+    for seq in (2, 3):
+        head = log.checkpoint(head, _incompressible(3 << 20, seq))
+    store.forget()
+
+    assert log.head().state == head.state
+    assert (store.scans, store.rounds) == (1, [3, 3])
+
+
+@pytest.mark.parametrize("kept", [0, 50, 1000, 2 << 20, 3 << 20, -1])
+def test_an_entry_without_its_end_is_noticed(memory: MemoryObjects, kept: int) -> None:
+    """Whether it is longer than what is read at once, shorter, or just as long."""
+    log = ExecutionLog(memory, ID)
+    log.create(META, _incompressible(4 << 20, 0))
+    key = next(memory.scan(""))
+    data = memory.get([key])[key]
+    memory.delete([key])
+    memory.create(key, data[:kept])
+
+    with pytest.raises(CorruptEntry, match="its end is missing") as damage:
+        log.head()
+
+    assert damage.value.key == key
+
+
+def test_an_entry_with_something_after_its_end_is_noticed(memory: MemoryObjects) -> None:
+    log = ExecutionLog(memory, ID)
+    _filled(log, 3)
+    key = next(memory.scan(""))
+    data = memory.get([key])[key]
+    memory.delete([key])
+    memory.create(key, data + b"0")
+
+    with pytest.raises(CorruptEntry, match="it is entry 4, of"):
+        log.head()
 
 
 def test_an_attempt_continues_from_the_newest_checkpoint(log: ExecutionLog) -> None:

@@ -3,16 +3,25 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from threading import Barrier
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
+from prefect_executions.journal import Outcome, Record, decode
 from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.objects import MemoryObjects, Objects
 from prefect_executions.s3 import S3Objects
@@ -24,6 +33,7 @@ RIVAL = PROCESSES  # acts while the others are in the middle of something
 
 processes = st.integers(0, PROCESSES - 1)
 faults = st.lists(st.sampled_from(Fault), max_size=2)
+steps = st.lists(st.booleans(), min_size=1, max_size=3)  # of each, whether it can be undone
 
 
 def assert_linear(entries: list[Entry]) -> None:
@@ -41,10 +51,11 @@ def assert_linear(entries: list[Entry]) -> None:
 
 
 class LogMachine(RuleBasedStateMachine):
-    """Processes that start, save, crash; a service that saves, rolls back; a store with faults.
+    """Processes that start, record, save, crash; a service that acts, too; a store with faults.
 
     `acknowledged` is what the log has promised: the state of every checkpoint whose saving
-    returned. Each rule may also let another process act at the worst moment: after it has read the
+    returned. So are `standing`, the calls of which the newest journal says that they are done, and
+    `undone`. Each rule may also let another process act at the worst moment: after it has read the
     head, and before its own creation arrives.
     """
 
@@ -57,10 +68,17 @@ class LogMachine(RuleBasedStateMachine):
         self.doubtful: set[int] = set()  # they may find themselves fenced, or not
         self.acknowledged: dict[int, bytes] = {}
         self.counter = 0
+        self.undoable: set[str] = set()  # of the calls that were acknowledged
+        self.standing: set[str] = set()
+        self.standing_at: dict[int, set[str]] = {0: set()}  # when a checkpoint was saved
+        self.journals: dict[int, bytes] = {}  # of the checkpoints
+        self.undone: set[str] = set()
+        self.unsure: set[str] = set()  # calls that may be recorded as done, or undone, or not
 
     @initialize()
     def create(self) -> None:
         self.log.create({"name": "task"}, b"{}")
+        self._start(0)
 
     def _act(
         self,
@@ -90,43 +108,105 @@ class LogMachine(RuleBasedStateMachine):
             lambda: self._start(RIVAL),
             lambda: self._save(RIVAL, 3),
             lambda: self._save_by_hand(5),
-            lambda: self._roll_back(0),
+            lambda: self._roll_back(1),
+            lambda: self._record(RIVAL, [True]),
         ]
         return choices[other]
 
-    others = st.none() | st.integers(0, 3)
+    others = st.none() | st.integers(0, 4)
+
+    def _stop(self, process: int) -> None:
+        self.heads.pop(process, None)
+        self.fenced.discard(process)
+        self.doubtful.discard(process)
 
     def _start(self, process: int) -> None:
-        self.heads.pop(process, None)
+        self._stop(process)
         self._started(process, self.log.attempt())
 
     def _started(self, process: int, head: Head) -> None:
         self.fenced.update(self.heads)
-        self.fenced.discard(process)
-        self.doubtful.discard(process)
         self.heads[process] = head
 
-    def _save(self, process: int, words: int) -> None:
-        if process not in self.heads:
-            return
-        state = self._new_state(words)
+    def _calls(self, process: int, steps: list[bool]) -> list[Record]:
+        """Calls after those that the process knows of; their orders may have been given before."""
+        records = decode(self.heads[process].journal)
+        first = max([0, *(r.order for r in records.values() if r.outcome is Outcome.DONE)]) + 1
+        made = []
+        for order, undo in enumerate(steps, first):
+            self.counter += 1
+            at = datetime(2026, 11, 24, tzinfo=UTC) + timedelta(milliseconds=self.counter)
+            made.append(
+                Record(
+                    order=order,
+                    parent=0,
+                    key=f"{self.counter}",
+                    step="step",
+                    at=at,
+                    outcome=Outcome.DONE,
+                    undo=undo,
+                    result=b"%d" % self.counter,
+                )
+            )
+        return made
+
+    def _write(
+        self,
+        process: int,
+        state: bytes | None,
+        records: list[Record],
+        faults: list[Fault] | None = None,
+        other: int | None = None,
+    ) -> None:
+        """Save a checkpoint, or what steps have recorded alone."""
+        head = self.heads[process]
+
+        def write() -> Head:
+            if state is None:
+                return self.log.record(head, records)
+            return self.log.checkpoint(head, state, records=records)
+
+        keys = {record.key for record in records}
         try:
-            head = self.log.checkpoint(self.heads[process], state)
+            written = write() if faults is None else self._act(write, faults, self._other(other))
         except Superseded:
             assert process in self.fenced | self.doubtful
+            self._stop(process)
             return
-        self._saved(process, head, state)
-
-    def _saved(self, process: int, head: Head, state: bytes) -> None:
+        if written is None:
+            self.unsure |= keys
+            return
         assert process not in self.fenced
         self.doubtful.discard(process)
-        self.heads[process] = head
+        self.unsure -= keys
+        self.heads[process] = written
+        if all(record.outcome is Outcome.DONE for record in records):
+            self.undoable.update(record.key for record in records if record.undo)
+            self.standing |= keys
+        else:
+            self.undone |= keys
+        if state is not None:
+            self._saved(written, state)
+
+    def _saved(self, head: Head, state: bytes) -> None:
         self.acknowledged[head.entry.seq] = state
+        self.standing_at[head.entry.seq] = set(self.standing)
+        self.journals[head.entry.seq] = head.journal
+
+    def _save(self, process: int, words: int) -> None:
+        if process in self.heads:
+            self._write(process, self._new_state(words), [])
+
+    def _record(self, process: int, steps: list[bool]) -> None:
+        if process in self.heads:
+            self._write(process, None, self._calls(process, steps))
 
     def _save_by_hand(self, words: int) -> None:
         state = self._new_state(words)
-        head = self.log.checkpoint(self.log.head(), state)
-        self.acknowledged[head.entry.seq] = state
+        before = self.log.head()
+        head = self.log.checkpoint(before, state)
+        assert head.journal == before.journal
+        self._saved(head, state)
 
     def _roll_back(self, index: int) -> None:
         known = [0, *sorted(self.acknowledged)]
@@ -136,43 +216,72 @@ class LogMachine(RuleBasedStateMachine):
         assert head.state == self.acknowledged.get(target, b"{}")
         if head.entry != before:
             self.fenced.update(self.heads)
+        self.standing = self.standing_at[target] - self.undone - self.unsure
 
     @rule(process=processes, faults=faults, other=others)
     def start(self, process: int, faults: list[Fault], other: int | None) -> None:
-        self.heads.pop(process, None)
+        self._stop(process)
         head = self._act(self.log.attempt, faults, self._other(other))
         if head is None:
             self.doubtful.update(self.heads)
         else:
             self._started(process, head)
 
-    @rule(process=processes, words=st.integers(0, 200), faults=faults, other=others)
-    def save(self, process: int, words: int, faults: list[Fault], other: int | None) -> None:
-        if process not in self.heads:
-            return
-        state = self._new_state(words)
-        head = self.heads[process]
-        try:
-            saved = self._act(lambda: self.log.checkpoint(head, state), faults, self._other(other))
-        except Superseded:
-            assert process in self.fenced | self.doubtful
-            return
-        if saved is not None:
-            self._saved(process, saved, state)
+    def _at_work(self) -> list[int]:
+        return sorted(self.heads.keys() - {RIVAL})
+
+    def _one_of(self, index: int) -> int:
+        working = self._at_work()
+        return working[index % len(working)]
+
+    def _due(self, process: int) -> list[Record]:
+        """What this process has to undo, the newest last."""
+        records = decode(self.heads[process].journal).values()
+        return [record for record in records if record.outcome is Outcome.UNDO]
+
+    @precondition(lambda self: self._at_work())
+    @rule(
+        index=processes,
+        words=st.integers(0, 200),
+        steps=st.just([]) | steps,
+        faults=faults,
+        other=others,
+    )
+    def save(
+        self, index: int, words: int, steps: list[bool], faults: list[Fault], other: int | None
+    ) -> None:
+        process = self._one_of(index)
+        records = self._calls(process, steps)
+        self._write(process, self._new_state(words), records, faults, other)
+
+    @precondition(lambda self: self._at_work())
+    @rule(index=processes, steps=steps, faults=faults, other=others)
+    def record(self, index: int, steps: list[bool], faults: list[Fault], other: int | None) -> None:
+        process = self._one_of(index)
+        self._write(process, None, self._calls(process, steps), faults, other)
+
+    @precondition(lambda self: any(map(self._due, self._at_work())))
+    @rule(faults=faults, other=others)
+    def undo(self, faults: list[Fault], other: int | None) -> None:
+        process = max(self._at_work(), key=lambda process: len(self._due(process)))
+        undone = replace(self._due(process)[-1], outcome=Outcome.UNDONE)
+        self._write(process, None, [undone], faults, other)
 
     @rule(words=st.integers(0, 200))
     def save_by_hand(self, words: int) -> None:
         self._save_by_hand(words)
 
-    @rule(index=st.integers(0, 50))
-    def roll_back(self, index: int) -> None:
+    @rule(index=st.integers(0, 50), resumed_by=st.none() | processes, undoing=st.integers(0, 3))
+    def roll_back(self, index: int, resumed_by: int | None, undoing: int) -> None:
         self._roll_back(index)
+        if resumed_by is not None:
+            self._start(resumed_by)
+            for due in self._due(resumed_by)[::-1][:undoing]:
+                self._write(resumed_by, None, [replace(due, outcome=Outcome.UNDONE)])
 
     @rule(process=processes)
     def crash(self, process: int) -> None:
-        self.heads.pop(process, None)
-        self.fenced.discard(process)
-        self.doubtful.discard(process)
+        self._stop(process)
 
     @invariant()
     def history_is_linear_and_complete(self) -> None:
@@ -180,16 +289,30 @@ class LogMachine(RuleBasedStateMachine):
         history = self.log.read(checkpoints=None)
         assert_linear([history.entries[seq] for seq in sorted(history.entries)])
         assert history.head.entry == newest.entry
-        checkpoints = [entry.sha256 for entry in history.checkpoints()]
+        checkpoints = [entry.state.sha256 for entry in history.checkpoints() if entry.state]
         assert len(checkpoints) == len(set(checkpoints))  # every state is new: none is doubled
         assert newest.state == history.state(newest.entry.continues_from)
         for seq, state in self.acknowledged.items():
             assert history.state(seq) == state
             assert self.log.checkpoint_state(seq) == state
 
+    @invariant()
+    def what_was_recorded_stands_until_it_is_rolled_back(self) -> None:
+        records = decode(self.log.head().journal).values()
+        calls = {
+            outcome: {record.key for record in records if record.outcome is outcome}
+            for outcome in (Outcome.DONE, Outcome.UNDO, Outcome.UNDONE)
+        }
+        assert len(records) == sum(map(len, calls.values()))  # none twice
+        assert self.standing <= calls[Outcome.DONE] <= self.standing | self.unsure
+        assert self.undone <= calls[Outcome.UNDONE]
+        assert self.undoable <= set().union(*calls.values())
+        for seq, journal in self.journals.items():
+            assert self.log.at_checkpoint(seq).journal == journal
+
 
 TestLogMachine = LogMachine.TestCase
-TestLogMachine.settings = settings(max_examples=250, stateful_step_count=30, deadline=None)
+TestLogMachine.settings = settings(max_examples=400, stateful_step_count=30, deadline=None)
 
 
 @pytest.mark.parametrize("backend", ["memory", "s3"])

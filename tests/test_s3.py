@@ -1,9 +1,11 @@
 """What S3 does that other stores do not: conditions, encryption, errors, silence."""
 
+from io import BytesIO
 from uuid import uuid4
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
+from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 
 from prefect_executions.errors import AlreadyExists, StoreUnavailable
@@ -73,6 +75,20 @@ def test_an_endless_conflict_is_given_up(stubbed: tuple[S3Objects, Stubber]) -> 
 
     with stub, pytest.raises(StoreUnavailable, match="ConditionalRequestConflict"):
         objects.create("a", b"data")
+
+
+def test_no_more_than_the_first_bytes_are_asked_for(stubbed: tuple[S3Objects, Stubber]) -> None:
+    objects, stub = stubbed
+    wanted = {"Bucket": "bucket", "Key": "p/a", "Range": "bytes=0-9"}
+    body = StreamingBody(BytesIO(b"0123456789"), 10)
+    stub.add_response("get_object", {"Body": body}, wanted)
+    stub.add_client_error("get_object", "InvalidRange", "of no bytes", 416, None, wanted)
+
+    with stub:
+        assert objects.get(["a"], first=10) == {"a": b"0123456789"}
+        assert objects.get(["a"], first=10) == {"a": b""}
+
+    stub.assert_no_pending_responses()
 
 
 def test_a_failed_deletion_is_no_success(stubbed: tuple[S3Objects, Stubber]) -> None:

@@ -66,6 +66,19 @@ class ObjectsContract:
 
         assert objects.get(expected) == expected
 
+    def test_only_the_first_bytes_are_read(self, objects: Objects) -> None:
+        """Of an object that has no more, all of it; also of one that has none."""
+        expected = {"a/0": b"", "a/1": b"abc", "a/2": b"abcd", "a/3": bytes(range(256)) * 300}
+        for key, data in expected.items():
+            objects.create(key, data)
+
+        for first in (1, 3, 4, 1000, 1 << 20):
+            cut = {key: data[:first] for key, data in expected.items()}
+            assert objects.get([*expected, "a/9"], first=first) == cut
+            for key, data in cut.items():
+                assert objects.get([key], first=first) == {key: data}
+            assert objects.get(["a/9"], first=first) == {}
+
     def test_second_creation_is_refused_and_changes_nothing(self, objects: Objects) -> None:
         """A taken key stays what it is."""
         objects.create("a/1", b"first")

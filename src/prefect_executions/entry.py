@@ -1,4 +1,8 @@
-"""One entry of an execution's log: a line of JSON (the header), a newline, and the payload."""
+"""One entry of an execution's log: a line of JSON (the header), a newline, and the payload.
+
+The payload is a zstd frame for each text that the entry carries: the state, the journal, and the
+large results of steps.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,11 +24,74 @@ class Kind(StrEnum):
 
     CREATED = "created"
     CHECKPOINT = "checkpoint"
+    STEPS = "steps"
     ATTEMPT = "attempt"
     ROLLBACK = "rollback"
     CRASH = "crash"
     RETRY = "retry"
     DELETED = "deleted"
+
+
+class Truncated(Exception):
+    """Only the beginning of an entry was given, and it does not tell enough.
+
+    Args:
+        needed: How many bytes would, or may do when not even the header is complete.
+    """
+
+    def __init__(self, needed: int) -> None:
+        super().__init__(needed)
+        self.needed = needed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A text that an entry carries: by itself, or as the change against an earlier entry's.
+
+    Args:
+        base: The entry whose text the payload is the change against; None: it stands alone.
+        keep: How many bytes at the beginning and at the end are the base's.
+        window: From where to where the base's text is the payload's dictionary.
+        size: Bytes of the text.
+        sha256: Of the text, in hex.
+        payload: A zstd frame.
+    """
+
+    base: int | None = None
+    keep: tuple[int, int] = (0, 0)
+    window: tuple[int, int] = (0, 0)
+    size: int = 0
+    sha256: str = ""
+    payload: bytes = b""
+
+    def to_header(self) -> dict[str, Any]:
+        """All but the payload, as the header of an entry has it."""
+        change = {"keep": [*self.keep], "dict": [*self.window]}
+        return {
+            "base": self.base,
+            **({} if self.base is None else change),
+            "size": self.size,
+            "sha256": self.sha256,
+            "bytes": len(self.payload),
+        }
+
+    @classmethod
+    def from_header(cls, header: dict[str, Any], payload: bytes, seq: int) -> "Part":
+        """Undo `to_header`.
+
+        Raises:
+            KeyError, ValueError, TypeError: the header is damaged.
+        """
+        if header["base"] not in (None, seq & (seq - 1)):
+            raise ValueError(f"it is entry {seq} on base {header['base']}")
+        return cls(
+            base=header["base"],
+            keep=_pair(header.get("keep", (0, 0))),
+            window=_pair(header.get("dict", (0, 0))),
+            size=header["size"],
+            sha256=header["sha256"],
+            payload=payload,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +113,10 @@ class Entry:
         begun: The number of the entry in which the attempt in force began; None before the first.
         retries: How often a failed or crashed attempt has been tried again by itself.
         dead_seconds: How long attempts were Running in Prefect after they had crashed.
-        base: The entry whose state the payload is the change against; None: it stands alone.
-        keep: How many bytes at the beginning and at the end are the base's.
-        window: From where to where the base's state is the payload's dictionary.
-        size: Bytes of the state as JSON.
-        sha256: Of the state as JSON, in hex.
-        payload: A zstd frame.
+        state: The state in force after it, as JSON; None: the tombstone has none.
+        journal: What steps have recorded up to it, `Record`s; None: nothing.
+        large: The results of steps that are too large for the journal, a zstd frame each. They come
+            last, and are not read with the rest.
     """
 
     seq: int
@@ -67,12 +132,14 @@ class Entry:
     begun: int | None = None
     retries: int = 0
     dead_seconds: float = 0.0
-    base: int | None = None
-    keep: tuple[int, int] = (0, 0)
-    window: tuple[int, int] = (0, 0)
-    size: int = 0
-    sha256: str = ""
-    payload: bytes = b""
+    state: Part | None = None
+    journal: Part | None = None
+    large: tuple[bytes, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the state as JSON."""
+        return self.state.size if self.state else 0
 
     @property
     def continues_from(self) -> int:
@@ -105,30 +172,48 @@ class Entry:
             header["retries"] = self.retries
         if self.dead_seconds:
             header["dead"] = self.dead_seconds
-        if self.kind is not Kind.DELETED:
-            header |= {
-                "base": self.base,
-                **({} if self.base is None else {"keep": [*self.keep], "dict": [*self.window]}),
-                "codec": "zstd",
-                "size": self.size,
-                "sha256": self.sha256,
-            }
-        line = _checked(codec.dump(header, at="entry"), self.payload)
-        return line + b"\n" + self.payload
+        if self.state is not None or self.journal is not None:
+            header["codec"] = "zstd"
+        if self.state is not None:
+            header["state"] = self.state.to_header()
+        if self.journal is not None:
+            header["journal"] = self.journal.to_header()
+        if self.large:
+            header["large"] = [len(frame) for frame in self.large]
+        payload = b"".join(part.payload for part in (self.state, self.journal) if part)
+        line = _checked(codec.dump(header, at="entry"), payload)
+        return line + b"\n" + payload + b"".join(self.large)
+
+    @staticmethod
+    def large_from_bytes(data: bytes, index: int) -> bytes:
+        """The frame of one of the large results of an entry, as stored.
+
+        Raises:
+            ValueError, KeyError, TypeError: the entry is damaged.
+        """
+        line, _, rest = data.partition(b"\n")
+        header = codec.load(line)
+        sizes = header["large"]
+        parts = (header.get("state"), header.get("journal"))
+        start = sum(part["bytes"] for part in parts if part) + sum(sizes[:index])
+        return rest[start : start + sizes[index]]
 
     @classmethod
     def from_bytes(cls, data: bytes, *, key: str, seq: int) -> "Entry":
         """Read what `to_bytes` wrote.
 
         Args:
-            data: What is stored.
+            data: What is stored, with or without large results.
             key: Where, for errors.
             seq: The number of the entry that is stored there.
 
         Raises:
             CorruptEntry: it is something else, or of a newer format.
+            Truncated: `data` ends before the large results begin.
         """
-        line, _, payload = data.partition(b"\n")
+        line, newline, rest = data.partition(b"\n")
+        if not newline:
+            raise Truncated(2 * len(data) + 1)
         try:
             header = codec.load(line)
             version, method = header["v"], header.get("codec", "zstd")
@@ -136,10 +221,15 @@ class Entry:
                 raise CorruptEntry(
                     key, f"format {version}, codec {method!r}; this version reads format {FORMAT}."
                 )
-            if line != _checked(line.rpartition(b",")[0] + b"}", payload):
+            state, journal = header.get("state"), header.get("journal")
+            middle = state["bytes"] if state else 0
+            end = middle + (journal["bytes"] if journal else 0)
+            if len(rest) < end:
+                raise Truncated(len(line) + 1 + end)
+            if line != _checked(line.rpartition(b",")[0] + b"}", rest[:end]):
                 raise ValueError("the checksum is another")
-            if header["seq"] != seq or header.get("base") not in (None, seq & (seq - 1)):
-                raise ValueError(f"it is entry {header['seq']} on base {header.get('base')}")
+            if header["seq"] != seq or len(rest) > end + sum(header.get("large", ())):
+                raise ValueError(f"it is entry {header['seq']}, of {len(data)} bytes")
             return cls(
                 seq=seq,
                 kind=Kind(header["kind"]),
@@ -154,12 +244,8 @@ class Entry:
                 begun=header.get("begun"),
                 retries=header.get("retries", 0),
                 dead_seconds=header.get("dead", 0.0),
-                base=header.get("base"),
-                keep=_pair(header.get("keep", (0, 0))),
-                window=_pair(header.get("dict", (0, 0))),
-                size=header.get("size", 0),
-                sha256=header.get("sha256", ""),
-                payload=payload,
+                state=Part.from_header(state, rest[:middle], seq) if state else None,
+                journal=Part.from_header(journal, rest[middle:end], seq) if journal else None,
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise CorruptEntry(key, f"its header is damaged ({error!r}).") from error

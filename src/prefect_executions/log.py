@@ -12,17 +12,21 @@ An entry is immutable and every write is a creation (`Objects.create`), so of tw
 number exactly one wins. That is the whole concurrency control: no lock, no lease, no head object.
 
 An entry is a line of JSON (the header), a newline, and the payload: the state in force after it, as
-JSON, as the change (`codec.Delta`) against the state of an earlier entry. That base of entry `i` is
-`i & (i - 1)`, `i` with its lowest set bit cleared (the skip-deltas of Subversion's FSFS), so a
-chain of deltas is known from a number alone and at most log2(i) long: entry 1000 is made from 1000,
-992, 960, 896, 768, 512 and 0, fetched in one parallel round. A delta that saves less than half is
-not worth a longer chain: then the state is written in full and `base` is null.
+JSON, and the journal of steps, each as the change (`codec.Delta`) against that of an earlier entry.
+That base of entry `i` is `i & (i - 1)`, `i` with its lowest set bit cleared (the skip-deltas of
+Subversion's FSFS), so a chain of deltas is known from a number alone and at most log2(i) long:
+entry 1000 is made from 1000, 992, 960, 896, 768, 512 and 0, fetched in one parallel round. A delta
+that saves less than half is not worth a longer chain: then the text is written in full and its
+`base` is null.
 
-Every entry but the tombstone carries a state: an attempt or a roll-back that of the entry which it
+Every entry but the tombstone carries both: an attempt or a roll-back those of the entry which it
 continues from, a few bytes as a delta. So the head alone tells where to continue.
+
+A result of a step that is too large for the journal stands at the end of the entry that records it,
+where nothing but its own replay reads it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -30,7 +34,7 @@ from typing import Any
 from uuid import uuid4
 
 from prefect_executions import codec
-from prefect_executions.entry import COUNTED, Entry, Kind
+from prefect_executions.entry import COUNTED, Entry, Kind, Part, Truncated
 from prefect_executions.errors import (
     AlreadyExists,
     CheckpointNotFound,
@@ -40,18 +44,21 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
+from prefect_executions.journal import LARGE, Large, Record, encode, rolled_back
 from prefect_executions.models import checkpoint_id
 from prefect_executions.objects import Objects
 
 MAX_SEQ = 999_999_999
-_KEEP_DECODED = 4 << 20  # a larger state is made again from the entries when it is a base
+_TEXTS = ("state", "journal")
+_READ = 2 << 20  # bytes of an entry that are read at once; what comes then is mostly large results
+_KEEP_DECODED = 4 << 20  # a larger text is made again from the entries when it is a base
 _TRIES = 200  # how often a writer makes room for others before it gives up
-_TRY_FULL = 16  # a delta under 1/16 of its state is taken without trying how small the full one is
+_TRY_FULL = 16  # a delta under 1/16 of its text is taken without trying how small the full one is
 
 
 @dataclass(frozen=True)
 class Head:
-    """The log as known up to one entry: that entry, its state, and what coming bases need.
+    """The log as known up to one entry: that entry, its texts, and what coming bases need.
 
     It is a value: appending makes a new one. `chain` holds the entry and its bases, which are also
     all the bases that entries after it can ask for before one of them becomes a base itself.
@@ -59,6 +66,7 @@ class Head:
 
     entry: Entry
     state: bytes
+    journal: bytes
     chain: dict[int, "_Link"]
 
     @property
@@ -72,44 +80,72 @@ class Head:
         return self.chain[0].entry
 
 
-class _Link:
-    """One entry in a chain of deltas, and its state once it has been made.
+class _Text:
+    """A text in a chain of deltas, which is made when it is needed.
 
     Args:
-        entry: The entry.
-        state: Its state, where that is known.
-        digest: The state's digest, where that is known.
+        part: How the entry carries it; None: it is empty.
+        data: The text, where that is known.
+        digest: Its digest, where that is known.
     """
 
     def __init__(
-        self, entry: Entry, state: bytes | None = None, digest: codec.Digest | None = None
+        self, part: Part | None, data: bytes | None = None, digest: codec.Digest | None = None
     ) -> None:
-        self.entry = entry
+        self.part = part
         self.digest = digest
-        self._state = state if state is not None and len(state) <= _KEEP_DECODED else None
+        self._data = data if data is not None and len(data) <= _KEEP_DECODED else None
 
-    def state(self, chain: dict[int, "_Link"]) -> bytes:
-        """The state of this entry as JSON; kept unless it is large.
+    def make(self, base: Callable[[int], bytes]) -> bytes:
+        """The text; kept unless it is large.
+
+        Args:
+            base: Makes the text of another entry.
 
         Raises:
             KeyError: the chain lacks a base.
             ValueError: a payload is damaged.
         """
-        if self._state is not None:
-            return self._state
-        entry = self.entry
-        if entry.base is None:
-            state = codec.decompress(entry.payload, entry.size)
+        if self._data is not None:
+            return self._data
+        part = self.part
+        if part is None:
+            data = b""
+        elif part.base is None:
+            data = codec.decompress(part.payload, part.size)
         else:
-            change = codec.Delta(*entry.keep, entry.window, entry.payload)
-            state = codec.apply(chain[entry.base].state(chain), change, entry.size)
-        if len(state) <= _KEEP_DECODED:
-            self._state = state
-        return state
+            change = codec.Delta(*part.keep, part.window, part.payload)
+            data = codec.apply(base(part.base), change, part.size)
+        if len(data) <= _KEEP_DECODED:
+            self._data = data
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """One entry in a chain of deltas, and its two texts."""
+
+    entry: Entry
+    texts: dict[str, _Text]
+
+    @classmethod
+    def of(cls, entry: Entry) -> "_Link":
+        """The link of an entry that was read."""
+        return cls(entry, {name: _Text(getattr(entry, name)) for name in _TEXTS})
+
+
+def _text(chain: dict[int, _Link], name: str, seq: int) -> bytes:
+    """The state or the journal of an entry.
+
+    Raises:
+        KeyError: the chain lacks a base.
+        ValueError: a payload is damaged.
+    """
+    return chain[seq].texts[name].make(lambda base: _text(chain, name, base))
 
 
 def bases(seq: int) -> list[int]:
-    """The numbers that the state of entry `seq` may be made from: itself first, 0 last."""
+    """The numbers that the texts of entry `seq` may be made from: itself first, 0 last."""
     chain = [seq]
     while seq:
         seq &= seq - 1
@@ -194,11 +230,35 @@ class ExecutionLog:
         Raises:
             CheckpointNotFound: there is no such entry, or it records something else.
         """
+        return self.at_checkpoint(seq).state
+
+    def at_checkpoint(self, seq: int) -> Head:
+        """The log as it was after one checkpoint, or after `created`; see `checkpoint_state`."""
         entries = self._read(bases(seq)) if 0 <= seq <= MAX_SEQ else {}
         entry = entries.get(seq)
         if entry is None or entry.kind not in (Kind.CHECKPOINT, Kind.CREATED):
             raise CheckpointNotFound(self.execution_id, checkpoint_id(seq))
-        return self._head_at(seq, entries).state
+        return self._head_at(seq, entries)
+
+    def large_result(self, where: Large) -> bytes:
+        """A step's result that is too large for the journal, as JSON: one GET.
+
+        Raises:
+            ExecutionDeleted: it is gone.
+            CorruptEntry: it is damaged.
+        """
+        key = self._key(where.seq)
+        data = self.objects.get([key]).get(key)
+        if data is None:
+            raise self._gone(key, "it is missing, and with it a large result")
+        try:
+            frame = Entry.large_from_bytes(data, where.index)
+            result = codec.decompress(frame, where.size)
+            if codec.Digest(result).hex != where.sha256:
+                raise ValueError("it has another SHA-256 than was written")
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise CorruptEntry(key, f"a large result is damaged ({error!r}).") from error
+        return result
 
     def exists(self) -> bool:
         """Whether there is any entry, the tombstone included."""
@@ -224,33 +284,58 @@ class ExecutionLog:
         return None
 
     def _read(self, seqs: Iterable[int]) -> dict[int, Entry]:
+        """Entries by their numbers; those that are not there are left out.
+
+        One parallel round of GETs, and another for those that `_READ` bytes are too few of.
+        """
         keys = {self._key(seq): seq for seq in seqs}
-        found = self.objects.get(keys)
-        return {
-            keys[key]: Entry.from_bytes(data, key=key, seq=keys[key]) for key, data in found.items()
-        }
+        entries: dict[int, Entry] = {}
+        found = self.objects.get(keys, first=(first := _READ))
+        while found:
+            needed: dict[str, int] = {}
+            while found:
+                key, data = found.popitem()
+                try:
+                    entries[keys[key]] = Entry.from_bytes(data, key=key, seq=keys[key])
+                except Truncated as cut:
+                    if len(data) < first:
+                        raise CorruptEntry(key, "its end is missing.") from None
+                    needed[key] = cut.needed
+            if needed:
+                found = self.objects.get(needed, first=(first := max(needed.values())))
+        return entries
 
     def _head_at(self, seq: int, entries: dict[int, Entry]) -> Head:
         entry = entries.get(seq)
         if entry is None:  # between the LIST and the GET
             raise ExecutionDeleted(self.execution_id)
         if entry.kind is Kind.DELETED:
-            return Head(entry, b"", {})
-        return self._decoded(entry, {n: _Link(entries[n]) for n in bases(seq) if n in entries})
+            return Head(entry, b"", b"", {})
+        return self._decoded(entry, {n: _Link.of(entries[n]) for n in bases(seq) if n in entries})
 
     def _decoded(self, entry: Entry, chain: dict[int, _Link]) -> Head:
+        state, journal = (self._text(entry, name, chain) for name in _TEXTS)
+        return Head(entry, state, journal, chain)
+
+    def _text(self, entry: Entry, name: str, chain: dict[int, _Link]) -> bytes:
+        """The state or the journal of an entry, checked."""
         key = self._key(entry.seq)
         try:
-            state = chain[entry.seq].state(chain)
+            text = _text(chain, name, entry.seq)
         except KeyError as missing:
-            if self.objects.get([self._key(0)]):
-                raise CorruptEntry(key, f"its base, entry {missing}, is missing.") from missing
-            raise ExecutionDeleted(self.execution_id) from missing
+            raise self._gone(key, f"its base, entry {missing}, is missing") from missing
         except ValueError as error:
             raise CorruptEntry(key, f"its payload is damaged ({error}).") from error
-        if codec.Digest(state).hex != entry.sha256:
-            raise CorruptEntry(key, "its state has another SHA-256 than was written.")
-        return Head(entry, state, chain)
+        part: Part | None = getattr(entry, name)
+        if part is not None and codec.Digest(text).hex != part.sha256:
+            raise CorruptEntry(key, f"its {name} has another SHA-256 than was written.")
+        return text
+
+    def _gone(self, key: str, problem: str) -> CorruptEntry | ExecutionDeleted:
+        """What it means that an entry is not there."""
+        if self.objects.get([self._key(0)], first=1):
+            return CorruptEntry(key, f"{problem}.")
+        return ExecutionDeleted(self.execution_id)
 
     # ------------------------------------------------------------------ writing
 
@@ -287,10 +372,23 @@ class ExecutionLog:
                 continue
         raise self._too_busy("begin an attempt")
 
-    def checkpoint(self, head: Head, state: bytes, *, label: str | None = None) -> Head:
+    def checkpoint(
+        self,
+        head: Head,
+        state: bytes,
+        *,
+        label: str | None = None,
+        records: Sequence[Record] = (),
+    ) -> Head:
         """Append a checkpoint after `head`, as the attempt of `head`: one PUT and nothing else.
 
         A checkpoint that somebody else saved meanwhile, in the same attempt, is no obstacle.
+
+        Args:
+            head: The head, of the attempt.
+            state: The state.
+            label: What people call it.
+            records: What steps have recorded before it.
 
         Raises:
             Superseded: a later attempt or a roll-back is in the log; nothing was written.
@@ -299,8 +397,17 @@ class ExecutionLog:
                 quickly that this one did not find a place.
         """
         return self._write(
-            head, lambda head: self._append(head, Kind.CHECKPOINT, state, label=label)
+            head,
+            lambda head: self._append(head, Kind.CHECKPOINT, state, records=records, label=label),
         )
+
+    def record(self, head: Head, records: Sequence[Record]) -> Head:
+        """Append what steps have recorded after `head`: one PUT; the state stays as it is.
+
+        Raises:
+            Superseded, ExecutionNotFound, StoreUnavailable: see `checkpoint`.
+        """
+        return self._write(head, lambda head: self._continue(head, Kind.STEPS, records=records))
 
     def crash(self, head: Head, *, answers: str, dead_seconds: float, reason: str) -> Head:
         """Bury the attempt of `head`, which ran in Prefect for `dead_seconds` after its death.
@@ -356,16 +463,24 @@ class ExecutionLog:
     def rollback(self, to: int) -> Head:
         """Let the next attempt continue from entry `to`, and fence the attempt that runs now.
 
+        What steps have recorded since is forgotten; what of it can be undone is noted as such.
+
         Raises:
             CheckpointNotFound: `to` is no checkpoint of this execution, nor 0.
             ExecutionNotFound: there is no log, or it has been deleted.
+            CorruptEntry: an entry is damaged.
         """
-        head, state = self.living_head(), self.checkpoint_state(to)
+        head, target = self.living_head(), self.at_checkpoint(to)
         for _ in range(_TRIES):
             if head.entry.kind is Kind.ROLLBACK and head.entry.source == to:
                 return head
             try:
-                return self._append(head, Kind.ROLLBACK, state, source=to)
+                journal = rolled_back(head.journal, target.journal)
+            except (ValueError, KeyError, TypeError) as error:
+                problem = f"its journal, or that of entry {to}, is none ({error!r})."
+                raise CorruptEntry(self._key(head.entry.seq), problem) from error
+            try:
+                return self._append(head, Kind.ROLLBACK, target.state, journal=journal, source=to)
             except AlreadyExists:
                 head = self.living_head()
         raise self._too_busy("roll back")
@@ -414,7 +529,7 @@ class ExecutionLog:
         A process that outlived the deletion of its execution does so before it ends.
         """
         newest = self._newest()
-        if newest is None or self.objects.get([self._key(0)]):
+        if newest is None or self.objects.get([self._key(0)], first=1):
             return
         entry = self._read([newest]).get(newest)
         if entry is not None and entry.kind is not Kind.DELETED:
@@ -447,7 +562,7 @@ class ExecutionLog:
         self._require_open(head, entries)
         if newest not in entries:
             raise ExecutionDeleted(self.execution_id)
-        chain = dict(head.chain) | {seq: _Link(entry) for seq, entry in entries.items()}
+        chain = dict(head.chain) | {seq: _Link.of(entry) for seq, entry in entries.items()}
         return self._decoded(
             entries[newest], {seq: chain[seq] for seq in bases(newest) if seq in chain}
         )
@@ -457,7 +572,7 @@ class ExecutionLog:
         for seq, entry in sorted(later.items()):
             if entry.kind is Kind.DELETED:
                 raise ExecutionDeleted(self.execution_id)
-            if entry.kind is not Kind.CHECKPOINT:
+            if entry.kind not in (Kind.CHECKPOINT, Kind.STEPS):
                 by = f"{entry.kind} in entry {seq}"
                 raise Superseded(self.execution_id, head.entry.attempt, by)
         if not later:
@@ -467,10 +582,27 @@ class ExecutionLog:
         """Append an entry that leaves the state in force as it is."""
         return self._append(head, kind, head.state, source=head.entry.continues_from, **fields)
 
-    def _append(self, head: Head | None, kind: Kind, state: bytes, **fields: Any) -> Head:
-        """Create the entry after `head`, with these fields of `Entry`.
+    def _append(
+        self,
+        head: Head | None,
+        kind: Kind,
+        state: bytes,
+        *,
+        journal: bytes | None = None,
+        records: Sequence[Record] = (),
+        **fields: Any,
+    ) -> Head:
+        """Create the entry after `head`.
 
         What is counted goes on from entry to entry, so that the head alone tells it.
+
+        Args:
+            head: The head; None for the first entry.
+            kind: What it records.
+            state: The state in force after it.
+            journal: The journal in force after it; by default that of `head`.
+            records: What is appended to the journal.
+            fields: Others of `Entry`.
 
         Raises:
             AlreadyExists: another writer was first.
@@ -484,10 +616,17 @@ class ExecutionLog:
             "at": _whole_milliseconds(self.clock()),
             "nonce": self.new_nonce(),
         }
-        entry, digest = _encode(Entry(**{"attempt": 0, **counted, **own, **fields}), state, chain)
+        if journal is None:
+            journal = b"" if head is None else head.journal
+        placed, large = _place(records, seq)
+        texts = {"state": state, "journal": journal + encode(placed)}
+        made = {name: _encode(name, data, seq, chain) for name, data in texts.items()}
+        parts = {name: text.part for name, text in made.items()}
+        entry = Entry(**{"attempt": 0, **counted, **own, **parts, **fields}, large=large)
         self._create(entry)
         kept = {number: chain[number] for number in bases(seq)[1:] if number in chain}
-        return Head(entry, state, {seq: _Link(entry, state, digest), **kept})
+        link = _Link(replace(entry, large=()), made)
+        return Head(link.entry, state, texts["journal"], {seq: link, **kept})
 
     def _create(self, entry: Entry) -> None:
         key = self._key(entry.seq)
@@ -549,32 +688,62 @@ class History:
         Raises:
             CorruptEntry: an entry is damaged.
         """
-        return self.log._decoded(self.entries[seq], self._links).state
+        return self.log._text(self.entries[seq], "state", self._links)
+
+    def journal(self, seq: int) -> bytes:
+        """The journal in force after an entry.
+
+        Raises:
+            CorruptEntry: an entry is damaged.
+        """
+        return self.log._text(self.entries[seq], "journal", self._links)
 
     @cached_property
     def _links(self) -> dict[int, _Link]:
-        return {seq: _Link(entry) for seq, entry in self.entries.items()}
+        return {seq: _Link.of(entry) for seq, entry in self.entries.items()}
 
 
-def _encode(entry: Entry, state: bytes, chain: dict[int, _Link]) -> tuple[Entry, codec.Digest]:
-    """The entry with its state, as the change against its base where that is worth it."""
-    base = chain.get(entry.seq & (entry.seq - 1)) if entry.seq else None
-    change = codec.delta(base.state(chain), state) if base is not None else None
-    digest = (
-        codec.Digest(state, base.digest, change.prefix) if base and change else codec.Digest(state)
+def _place(records: Sequence[Record], seq: int) -> tuple[list[Record], tuple[bytes, ...]]:
+    """Take the large results out of records which entry `seq` is to record."""
+    placed: list[Record] = []
+    large: list[bytes] = []
+    for record in records:
+        if record.result is None or len(record.result) <= LARGE:
+            placed.append(record)
+            continue
+        size, sha256 = len(record.result), codec.Digest(record.result).hex
+        where = Large(seq=seq, index=len(large), size=size, sha256=sha256)
+        placed.append(replace(record, result=None, large=where))
+        large.append(codec.compress(record.result))
+    return placed, tuple(large)
+
+
+def _encode(name: str, data: bytes, seq: int, chain: dict[int, _Link]) -> _Text:
+    """The state or the journal of a new entry, as a change where that is worth it."""
+    if name == "journal" and not data:
+        return _Text(None, data)
+    base = seq & (seq - 1) if seq else None
+    link = chain.get(base) if base is not None else None
+    before = link.texts[name] if link is not None else None
+    if before is None or before.part is None or base is None:
+        digest = codec.Digest(data)
+        alone = Part(size=len(data), sha256=digest.hex, payload=codec.compress(data))
+        return _Text(alone, data, digest)
+    change = codec.delta(_text(chain, name, base), data)
+    digest = codec.Digest(data, before.digest, change.prefix)
+    part = Part(
+        base=base,
+        keep=(change.prefix, change.suffix),
+        window=change.window,
+        size=len(data),
+        sha256=digest.hex,
+        payload=change.payload,
     )
-    entry = replace(entry, size=len(state), sha256=digest.hex)
-    if base is None or change is None:
-        return replace(entry, payload=codec.compress(state)), digest
-    if _TRY_FULL * len(change.payload) > len(state):
-        full = codec.compress(state)
+    if _TRY_FULL * len(change.payload) > len(data):
+        full = codec.compress(data)
         if 2 * len(change.payload) >= len(full):
-            return replace(entry, payload=full), digest
-    keep = (change.prefix, change.suffix)
-    delta = replace(
-        entry, base=base.entry.seq, keep=keep, window=change.window, payload=change.payload
-    )
-    return delta, digest
+            part = Part(size=len(data), sha256=digest.hex, payload=full)
+    return _Text(part, data, digest)
 
 
 def _whole_milliseconds(time: datetime) -> datetime:

@@ -34,8 +34,13 @@ class Objects(Protocol):
         """
         ...
 
-    def get(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """Fetch several objects, in parallel where that is quicker; absent ones are left out."""
+    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+        """Fetch several objects, in parallel where that is quicker; absent ones are left out.
+
+        Args:
+            keys: Which.
+            first: Of each no more than so many bytes, at least 1; by default all of it.
+        """
         ...
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
@@ -61,10 +66,10 @@ class MemoryObjects:
                 raise AlreadyExists(key)
             self._data[key] = bytes(data)
 
-    def get(self, keys: Iterable[str]) -> dict[str, bytes]:
+    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
         """See `Objects.get`."""
         with self._lock:
-            return {key: self._data[key] for key in keys if key in self._data}
+            return {key: self._data[key][:first] for key in keys if key in self._data}
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         """See `Objects.scan`."""

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import boto3
@@ -89,19 +89,23 @@ class S3Objects:
 
         self._persist("write", put)
 
-    def get(self, keys: Iterable[str]) -> dict[str, bytes]:
+    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
         """See `Objects.get`: one request each, up to 16 at a time."""
         wanted = list(keys)
         if len(wanted) == 1:
-            found = [self._get(wanted[0])]
+            found = [self._get(wanted[0], first)]
         else:
-            found = list(self._pool.map(self._get, wanted))
+            found = list(self._pool.map(self._get, wanted, repeat(first)))
         return {key: data for key, data in zip(wanted, found, strict=True) if data is not None}
 
-    def _get(self, key: str) -> bytes | None:
+    def _get(self, key: str, first: int | None) -> bytes | None:
+        part: dict[str, Any] = {} if first is None else {"Range": f"bytes=0-{first - 1}"}
+
         def get() -> bytes:
             with _s3_errors("read", key):
-                body = self._client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"]
+                body = self._client.get_object(Bucket=self.bucket, Key=self._full(key), **part)[
+                    "Body"
+                ]
                 try:
                     return body.read()
                 except (ResponseStreamingError, IncompleteReadError, ReadTimeoutError) as error:
@@ -112,6 +116,8 @@ class S3Objects:
             return self._persist("read", get)
         except _Missing:
             return None
+        except _Empty:
+            return b""
 
     def _persist(self, operation: str, act: Callable[[], T]) -> T:
         """Do what botocore's own repeats do not cover, as often as they would."""
@@ -202,6 +208,10 @@ class _Missing(Exception):
     """There is no such object."""
 
 
+class _Empty(Exception):
+    """The object has no bytes of which a range could be read."""
+
+
 class _Passing(Exception):
     """What is over when it is tried again."""
 
@@ -221,6 +231,8 @@ def _s3_errors(operation: str, key: str) -> Iterator[None]:
             raise _Passing(f"{error}") from error
         if code == "NoSuchKey":
             raise _Missing(key) from error
+        if code == "InvalidRange":
+            raise _Empty(key) from error
         raise StoreUnavailable(operation, f"{error}") from error
     except (BotoCoreError, ValueError) as error:
         # ValueError: botocore says so of an endpoint that is no URL.

@@ -1,0 +1,647 @@
+"""The journal: its lines, what a roll-back makes of it, and how the log keeps it."""
+
+import json
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from math import log2
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import Clock
+from prefect_executions import codec
+from prefect_executions.entry import Entry, Kind
+from prefect_executions.errors import CorruptEntry, ExecutionDeleted, ExecutionNotFound, Superseded
+from prefect_executions.journal import (
+    LARGE,
+    Large,
+    Outcome,
+    Record,
+    behind,
+    decode,
+    encode,
+    rolled_back,
+)
+from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.objects import MemoryObjects
+from stores import Counting
+from test_codec import JSON
+
+ID = "exec_0123456789abcdef0123456789abcdef"
+START = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
+
+TEXT = st.text(st.characters(codec="utf-8"))
+RECORDS = st.builds(
+    Record,
+    order=st.integers(1, 10**6),
+    parent=st.integers(0, 10**6),
+    key=TEXT,
+    step=TEXT,
+    at=st.integers(0, 10**12).map(lambda n: START + timedelta(milliseconds=n)),
+    outcome=st.sampled_from(Outcome),
+    inputs=st.none() | TEXT,
+    pause_key=st.none() | TEXT,
+    undo=st.booleans(),
+    result=st.none() | JSON.map(codec.dump),
+    large=st.none()
+    | st.builds(
+        Large,
+        seq=st.integers(0, 10**9),
+        index=st.integers(0, 100),
+        size=st.integers(0, 2**40),
+        sha256=TEXT,
+    ),
+)
+
+
+def call(order: int, *, minute: int | None = None, outcome: Outcome = Outcome.DONE) -> Record:
+    """A call that can be undone; another one with the same order ends in another minute."""
+    return Record(
+        order=order,
+        parent=0,
+        key=f"key of {order}",
+        step="a step",
+        at=START + timedelta(minutes=order if minute is None else minute),
+        outcome=outcome,
+        undo=True,
+        result=b'"result of %d"' % order,
+    )
+
+
+def of(journal: bytes, outcome: Outcome) -> list[tuple[int, int]]:
+    """The orders and minutes of the calls of a journal that have come to this, by their numbers."""
+    return [
+        (record.order, (record.at - START) // timedelta(minutes=1))
+        for _, record in sorted(decode(journal).items())
+        if record.outcome is outcome
+    ]
+
+
+# ---------------------------------------------------------------------- lines
+
+
+@given(st.lists(RECORDS, unique_by=lambda record: record.order))
+def test_what_is_written_is_read(records: list[Record]) -> None:
+    read = decode(encode(records)).values()
+
+    assert sorted(read, key=lambda record: record.order) == sorted(
+        records, key=lambda record: record.order
+    )
+
+
+@given(RECORDS)
+def test_a_record_is_one_line(record: Record) -> None:
+    line = record.to_line()
+
+    assert line.splitlines(keepends=True) == [line]
+    assert isinstance(json.loads(line), dict)
+
+
+CALLS = st.builds(
+    call,
+    st.integers(1, 4),
+    minute=st.integers(1, 3),
+    outcome=st.sampled_from(Outcome),
+)
+
+
+@given(st.lists(CALLS, max_size=12))
+def test_of_each_call_there_is_one_record(records: list[Record]) -> None:
+    """The last one; and of those that have not been forgotten, one of each order."""
+    read = decode(encode(records))
+
+    forgotten = {n for n, r in read.items() if r.outcome in (Outcome.UNDO, Outcome.UNDONE)}
+    standing = read.keys() - forgotten
+    assert all(read[n].order == n for n in standing)
+    assert min(forgotten, default=5) > max(standing, default=0)
+    under_way = (Outcome.BEGUN, Outcome.WAITING)
+    last = {(r.order, r.at, r.outcome in under_way): r for r in records}
+    assert all(last[r.order, r.at, r.outcome in under_way] == r for r in read.values())
+
+
+@given(st.lists(CALLS, max_size=8), st.lists(CALLS, max_size=8))
+def test_of_any_journals_a_rollback_loses_nothing_that_is_to_be_undone(
+    at_head: list[Record], at_target: list[Record]
+) -> None:
+    head, target = encode(at_head), encode(at_target)
+
+    after = rolled_back(head, target)
+
+    assert rolled_back(after, target) == after
+    before, now = (
+        {o: set(of(journal, o)) for o in (Outcome.DONE, Outcome.UNDO, Outcome.UNDONE)}
+        for journal in (head, after)
+    )
+    assert now[Outcome.UNDONE] == before[Outcome.UNDONE]
+    assert now[Outcome.DONE] == set(of(target, Outcome.DONE)) - before[Outcome.UNDONE]
+    kept = now[Outcome.DONE] | now[Outcome.UNDO]
+    assert before[Outcome.DONE] | before[Outcome.UNDO] <= kept | now[Outcome.UNDONE]
+
+
+def test_what_is_not_said_is_not_written() -> None:
+    record = replace(call(7), undo=False, result=None)
+
+    assert json.loads(record.to_line()) == {
+        "n": 7,
+        "what": "done",
+        "step": "a step",
+        "key": "key of 7",
+        "at": "2026-11-24T10:07:00.000Z",
+    }
+
+
+def test_a_result_of_null_is_a_result() -> None:
+    record = replace(call(1), result=b"null")
+
+    assert decode(encode([record])) == {1: record}
+
+
+def test_of_several_records_with_one_order_the_last_holds() -> None:
+    begun = replace(call(2), outcome=Outcome.BEGUN, result=None)
+
+    assert decode(encode([call(1), begun, call(2, minute=3)])) == {
+        1: call(1),
+        2: call(2, minute=3),
+    }
+
+
+def test_a_forgotten_call_is_not_replaced_by_the_one_with_its_order() -> None:
+    undone = call(2, outcome=Outcome.UNDONE)
+
+    for records in ([undone, call(2, minute=5)], [call(2, minute=5), undone]):
+        assert decode(encode([call(1), *records])) == {
+            1: call(1),
+            2: call(2, minute=5),
+            3: undone,
+        }
+
+
+def test_a_call_that_was_undone_is_not_to_be_undone_any_more() -> None:
+    due, undone = call(1, outcome=Outcome.UNDO), call(1, outcome=Outcome.UNDONE)
+
+    assert list(decode(encode([due, undone])).values()) == [undone]
+    assert list(decode(encode([call(1), due])).values()) == [due]
+    assert list(decode(encode([due, call(1)])).values()) == [call(1)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"1",
+        b'"large"',
+        b"{}",
+        call(1).to_line().replace(b'"done"', b'"gone"'),
+        call(1).to_line().replace(b"2026", b"20x6"),
+        replace(call(1), large=Large(seq=1, index=2, size=3, sha256="")).to_line()[:-6] + b"]}",
+    ],
+)
+def test_a_line_that_is_none_is_noticed(line: bytes) -> None:
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        decode(line.rstrip() + b"\n")
+
+
+# ---------------------------------------------------------------------- roll-backs
+
+
+def test_a_rollback_forgets_what_was_done_behind_its_checkpoint() -> None:
+    plain = replace(call(4), undo=False)
+    head, target = encode([call(1), call(2), call(3), plain]), encode([call(1), call(2)])
+
+    after = rolled_back(head, target)
+
+    assert behind(head, target) == [plain, call(3)]
+    assert of(after, Outcome.DONE) == [(1, 1), (2, 2)]
+    assert of(after, Outcome.UNDO) == [(3, 3)]
+    assert len(decode(after)) == 3
+
+
+def test_what_had_not_returned_is_forgotten_and_not_undone() -> None:
+    begun = [call(1, outcome=Outcome.BEGUN), call(2, outcome=Outcome.WAITING)]
+    target = encode([begun[0]])
+    head = encode([*begun, call(3, outcome=Outcome.BEGUN)])
+
+    assert behind(head, target) == []
+    assert rolled_back(head, target) == target
+
+
+def test_what_had_only_begun_at_the_checkpoint_has_begun_and_is_undone() -> None:
+    begun = call(1, minute=1, outcome=Outcome.BEGUN)
+    target = encode([begun])
+
+    for minute in (1, 2):  # it may have returned within the same millisecond
+        head = encode([begun, call(1, minute=minute)])
+        after = rolled_back(head, target)
+        assert behind(head, target) == [call(1, minute=minute)]
+        assert of(after, Outcome.BEGUN) == [(1, 1)]
+        assert of(after, Outcome.UNDO) == [(1, minute)]
+
+
+def test_the_same_rollback_again_changes_nothing() -> None:
+    head, target = encode([call(1), call(2), call(3)]), encode([call(1)])
+
+    once = rolled_back(head, target)
+
+    assert rolled_back(once, target) == once
+    assert behind(once, target) == []
+
+
+def test_a_rollback_behind_a_rollback_undoes_the_newest_last() -> None:
+    """It leaves what one roll-back would have left."""
+    head, middle, target = (encode(call(n) for n in range(1, end)) for end in (6, 4, 2))
+
+    twice = rolled_back(rolled_back(head, middle), target)
+
+    assert of(twice, Outcome.DONE) == [(1, 1)]
+    assert of(twice, Outcome.UNDO) == [(2, 2), (3, 3), (4, 4), (5, 5)]
+    assert twice == rolled_back(head, target)
+
+
+def test_a_rollback_forward_takes_back_what_has_not_been_undone_yet() -> None:
+    early, late = encode([call(1)]), encode([call(1), call(2), call(3)])
+    back = rolled_back(late, early)
+
+    assert rolled_back(back, late) == late
+    # and back again, to a journal in which it was due
+    assert behind(late, back) == [call(3), call(2)]
+    assert rolled_back(late, back) == back
+
+
+def test_what_was_undone_is_not_done_by_a_rollback_forward() -> None:
+    early, late = encode([call(1)]), encode([call(1), call(2), call(3)])
+    undone = call(3, outcome=Outcome.UNDONE)
+    back = rolled_back(late, early) + encode([undone])
+
+    forward = rolled_back(back, late)
+
+    assert of(forward, Outcome.DONE) == [(1, 1), (2, 2)]
+    assert of(forward, Outcome.UNDONE) == [(3, 3)]
+    assert of(forward, Outcome.UNDO) == []
+    assert of(rolled_back(forward, early), Outcome.UNDO) == [(2, 2)]
+
+
+def test_calls_of_two_branches_with_the_same_orders_are_not_taken_for_each_other() -> None:
+    start, old = encode([call(1)]), encode([call(1), call(2), call(3)])
+    back = rolled_back(old, start)
+    new = back + encode([call(2, minute=8), call(3, minute=9)])
+
+    again = rolled_back(new, start)
+    other = rolled_back(new, old)
+
+    assert of(new, Outcome.DONE) == [(1, 1), (2, 8), (3, 9)]
+    assert of(new, Outcome.UNDO) == [(2, 2), (3, 3)]
+    assert of(again, Outcome.DONE) == [(1, 1)]
+    assert of(again, Outcome.UNDO) == [(2, 2), (3, 3), (2, 8), (3, 9)]
+    assert of(other, Outcome.DONE) == [(1, 1), (2, 2), (3, 3)]
+    assert of(other, Outcome.UNDO) == [(2, 8), (3, 9)]
+
+
+# ---------------------------------------------------------------------- in the log
+
+
+@pytest.fixture
+def store(memory: MemoryObjects) -> Counting:
+    return Counting(memory)
+
+
+@pytest.fixture
+def log(store: Counting, clock: Clock) -> ExecutionLog:
+    return ExecutionLog(store, ID, clock=clock)
+
+
+@pytest.fixture
+def head(log: ExecutionLog) -> Head:
+    """A log with an attempt."""
+    log.create({"name": "a task"}, b'{"n": 0}')
+    return log.attempt()
+
+
+def large(size: int, order: int = 1) -> Record:
+    """A call with a result of which so many bytes remain when it is compressed."""
+    result = json.dumps(random.Random(order).randbytes(size).hex()).encode()
+    return replace(call(order), result=result)
+
+
+def test_a_record_costs_one_request(log: ExecutionLog, store: Counting, head: Head) -> None:
+    store.forget()
+
+    head = log.record(head, [call(1), call(2)])
+
+    assert len(store.created) == 1
+    assert (store.scans, store.rounds) == (0, [])
+    assert (head.entry.kind, head.entry.continues_from) == (Kind.STEPS, 0)
+    assert head.state == b'{"n": 0}'
+    assert decode(head.journal) == {1: call(1), 2: call(2)}
+    loaded = log.head()
+    assert (loaded.entry, loaded.state, loaded.journal) == (head.entry, head.state, head.journal)
+
+
+def test_an_entry_says_how_its_journal_is_made(
+    log: ExecutionLog, store: Counting, head: Head
+) -> None:
+    before = log.record(head, [call(n) for n in range(1, 20)])
+    head = log.record(before, [large(LARGE, 20)])
+    assert head.entry.state is not None
+    assert head.entry.journal is not None
+    key = f"ef/{ID}/999999996"
+
+    line, payload = store.get([key])[key].split(b"\n", 1)
+
+    header = json.loads(line)
+    where = decode(head.journal)[20].large
+    assert where is not None
+    sizes = [header[name]["bytes"] for name in ("state", "journal")]
+    assert header["kind"] == "steps"
+    assert header["from"] == 0
+    assert header["journal"] == {
+        "base": 2,
+        "keep": [len(before.journal), 0],
+        "dict": [0, len(before.journal)],
+        "size": len(head.journal),
+        "sha256": codec.Digest(head.journal).hex,
+        "bytes": len(head.entry.journal.payload),
+    }
+    assert header["large"] == [len(payload) - sum(sizes)]
+    assert (where.seq, where.index) == (3, 0)
+    assert codec.decompress(payload[sum(sizes) :], where.size) == large(LARGE, 20).result
+
+
+def test_every_entry_carries_the_journal_and_only_its_change(
+    log: ExecutionLog, store: Counting, head: Head
+) -> None:
+    store.forget()
+    journals = {}
+    for order in range(1, 1001):
+        if order % 10:
+            head = log.record(head, [call(order)])
+        else:
+            head = log.checkpoint(head, b"[%d]" % order, records=[call(order)])
+            journals[head.entry.seq] = head.journal
+
+    assert len(head.journal) > 100_000
+    assert sorted(store.created)[len(store.created) // 2] < 700
+    assert sum(store.created) < 1000 * 800
+    assert log.head().journal == head.journal == encode(call(n) for n in range(1, 1001))
+    assert all(log.at_checkpoint(seq).journal == journal for seq, journal in journals.items())
+    store.forget()
+    log.attempt()
+    log.head()
+    assert store.created[0] < 700
+    assert store.scans == 2
+    assert len(store.rounds) == 2
+    assert max(store.rounds) <= log2(1002) + 1
+
+
+def test_a_log_without_steps_has_no_journal(log: ExecutionLog, head: Head) -> None:
+    head = log.checkpoint(head, b'{"n": 1}')
+
+    assert (head.entry.journal, head.journal, log.head().journal) == (None, b"", b"")
+
+
+def test_entries_of_all_kinds_carry_the_journal_on(log: ExecutionLog, head: Head) -> None:
+    head = log.record(head, [call(1)])
+    head = log.checkpoint(log.head(), b'{"n": 1}')  # over REST
+    head = log.crash(head, answers="a", dead_seconds=1, reason="No heartbeat")
+    head = log.retry(head, answers="b", reason="Crashed")
+    head = log.attempt()
+
+    assert log.head().journal == head.journal == encode([call(1)])
+
+
+def test_what_others_have_saved_meanwhile_is_no_obstacle_to_a_record(
+    log: ExecutionLog, head: Head
+) -> None:
+    by_hand = log.checkpoint(log.head(), b'{"n": 7}')
+
+    head = log.record(head, [call(1)])
+    by_hand = log.checkpoint(by_hand, b'{"n": 8}')
+
+    assert head.state == b'{"n": 7}'
+    assert head.entry.continues_from == 2
+    assert by_hand.entry.seq == 4
+    assert by_hand.journal == head.journal == encode([call(1)])
+
+
+def test_a_superseded_attempt_may_not_record(
+    log: ExecutionLog, store: Counting, head: Head
+) -> None:
+    newer = log.attempt()
+    keys = list(store.scan(""))
+
+    with pytest.raises(Superseded):
+        log.record(head, [large(LARGE)])
+
+    assert list(store.scan("")) == keys
+    log.delete()
+    with pytest.raises(ExecutionNotFound):
+        log.record(newer, [call(1)])
+
+
+def test_a_rollback_goes_back_to_the_journal_of_its_checkpoint(
+    log: ExecutionLog, head: Head
+) -> None:
+    head = log.record(head, [call(1)])
+    saved = log.checkpoint(head, b'{"n": 1}', records=[call(2)])
+    head = log.record(saved, [call(3), replace(call(4), undo=False)])
+    head = log.checkpoint(head, b'{"n": 2}')
+
+    back = log.rollback(saved.entry.seq)
+    again = log.attempt()
+
+    assert back.journal == rolled_back(head.journal, saved.journal)
+    assert (again.state, again.journal) == (saved.state, back.journal)
+    assert of(again.journal, Outcome.UNDO) == [(3, 3)]
+    forward = log.rollback(head.entry.seq)
+    assert (forward.state, decode(forward.journal)) == (head.state, decode(head.journal))
+    assert decode(log.rollback(0).journal).keys() == {1, 2, 3}
+
+
+# ---------------------------------------------------------------------- large results
+
+
+def test_a_result_is_in_the_journal_unless_it_is_large(log: ExecutionLog, head: Head) -> None:
+    just, over = b'"%s"' % (b"a" * (LARGE - 2)), b'"%s"' % (b"a" * (LARGE - 1))
+
+    head = log.record(head, [replace(call(1), result=just), replace(call(2), result=over)])
+
+    one, two = decode(head.journal).values()
+    assert (one.result, one.large) == (just, None)
+    assert two.result is None
+    assert two.large is not None
+    assert log.large_result(two.large) == over
+
+
+def test_a_large_result_is_read_by_nothing_but_its_replay(
+    log: ExecutionLog, store: Counting, head: Head
+) -> None:
+    store.forget()
+    head = log.record(head, [large(10 << 20)])
+    after = [
+        log.checkpoint(head, b'{"n": 1}', records=[call(2)]),
+        log.attempt(),
+        log.rollback(2 + 1),
+        log.attempt(),
+    ]
+
+    assert store.created[0] > 10 << 20
+    assert all(size < 1500 for size in store.created[1:])
+    assert sum(store.received) < (2 << 20) * (len(after) + 1)
+    assert max(store.rounds) <= 3
+    store.forget()
+    where = decode(log.head().journal)[1].large
+    assert where is not None
+    assert (store.scans, len(store.rounds)) == (1, 1)
+    assert sum(store.received) < 2 << 20
+    store.forget()
+    assert log.large_result(where) == large(10 << 20).result
+    assert (store.scans, store.rounds) == (0, [1])
+
+
+def test_several_large_results_are_found_again(log: ExecutionLog, head: Head) -> None:
+    """They go where their records go: also when another has taken the place before."""
+    results = [large(LARGE, order) for order in (1, 2, 3)]
+    log.checkpoint(log.head(), b'{"n": 7}')
+    head = log.checkpoint(head, b'{"n": 8}', records=[*results[:2], call(9), results[2]])
+
+    places = [record.large for record in decode(log.head().journal).values() if record.large]
+
+    assert [(where.seq, where.index) for where in places] == [(3, 0), (3, 1), (3, 2)]
+    assert [log.large_result(where) for where in places] == [record.result for record in results]
+
+
+def test_entries_that_do_not_fit_are_read_without_their_large_results(
+    log: ExecutionLog, store: Counting, head: Head
+) -> None:
+    state = json.dumps(random.Random(0).randbytes(3 << 20).hex()).encode()
+    head = log.checkpoint(head, state, records=[large(12 << 20)])
+    store.forget()
+
+    assert log.head().state == state
+    assert store.rounds == [2, 1]
+    assert sum(store.received) < (2 << 20) + (4 << 20)
+
+
+@pytest.mark.parametrize("at", [1, 1 << 19, (1 << 20) + 10])
+def test_a_damaged_large_result_is_noticed(
+    log: ExecutionLog, memory: MemoryObjects, head: Head, at: int
+) -> None:
+    """By nobody but who reads it."""
+    head = log.record(head, [large(LARGE)])
+    where = decode(head.journal)[1].large
+    assert where is not None
+    key = next(memory.scan(""))
+    data = bytearray(memory.get([key])[key])
+    data[-at] ^= 1
+    memory.delete([key])
+    memory.create(key, bytes(data))
+
+    with pytest.raises(CorruptEntry, match="a large result is damaged") as damage:
+        log.large_result(where)
+
+    assert damage.value.key == key
+    assert log.head().journal == head.journal
+
+
+@pytest.mark.parametrize("kept", [0, 10, 2000, LARGE, -1])
+def test_a_large_result_without_its_end_is_noticed(
+    log: ExecutionLog, memory: MemoryObjects, head: Head, kept: int
+) -> None:
+    where = decode(log.record(head, [large(LARGE)]).journal)[1].large
+    assert where is not None
+    key = next(memory.scan(""))
+    data = memory.get([key])[key]
+    memory.delete([key])
+    memory.create(key, data[:kept])
+
+    with pytest.raises(CorruptEntry):
+        log.large_result(where)
+
+
+def test_where_no_large_result_is_that_is_noticed(log: ExecutionLog, head: Head) -> None:
+    head = log.record(head, [large(LARGE)])
+    where = decode(head.journal)[1].large
+    assert where is not None
+
+    for elsewhere in (
+        replace(where, seq=1),
+        replace(where, index=1),
+        replace(where, size=where.size + 1),
+        replace(where, sha256="0" * 64),
+    ):
+        with pytest.raises(CorruptEntry, match="a large result is damaged"):
+            log.large_result(elsewhere)
+    with pytest.raises(CorruptEntry, match="it is missing, and with it a large result"):
+        log.large_result(replace(where, seq=99))
+
+
+def test_a_large_result_of_a_purged_log_is_gone(log: ExecutionLog, head: Head) -> None:
+    where = decode(log.record(head, [large(LARGE)]).journal)[1].large
+    assert where is not None
+    log.delete()
+    log.purge()
+
+    with pytest.raises(ExecutionDeleted):
+        log.large_result(where)
+
+
+# ---------------------------------------------------------------------- damage
+
+
+def test_a_damaged_bit_of_an_entry_with_a_journal_is_noticed(
+    log: ExecutionLog, memory: MemoryObjects, head: Head
+) -> None:
+    log.record(log.record(head, [call(1)]), [call(2)])
+    key = next(memory.scan(""))
+    data = memory.get([key])[key]
+
+    for at in range(len(data)):
+        damaged = bytearray(data)
+        damaged[at] ^= 1 << at % 8
+        memory.delete([key])
+        memory.create(key, bytes(damaged))
+        with pytest.raises(CorruptEntry):
+            log.head()
+
+
+def test_a_journal_on_another_base_is_noticed(
+    log: ExecutionLog, memory: MemoryObjects, head: Head
+) -> None:
+    """Its checksum is right, but what it is made from has been exchanged."""
+    other = ExecutionLog(MemoryObjects(), ID)
+    other.create({"name": "a task"}, b'{"n": 0}')
+    swapped = other.record(other.attempt(), [call(1, minute=2)])
+    log.record(log.record(head, [call(1)]), [call(2)])
+    key = f"ef/{ID}/{999_999_999 - swapped.entry.seq:09d}"
+    memory.delete([key])
+    memory.create(key, other.objects.get([key])[key])
+
+    with pytest.raises(CorruptEntry, match="its journal has another SHA-256"):
+        log.head()
+
+
+def test_a_rollback_of_a_journal_that_is_none_is_refused(log: ExecutionLog, head: Head) -> None:
+    head = log.record(head, [replace(call(1), result=b'{\n"pretty": true}')])
+
+    with pytest.raises(CorruptEntry, match="its journal, or that of entry 0, is none"):
+        log.rollback(0)
+
+    assert log.head().entry == head.entry
+
+
+def test_an_entry_is_read_the_same_with_its_large_results_and_without(
+    log: ExecutionLog, memory: MemoryObjects, head: Head
+) -> None:
+    log.record(head, [large(LARGE, 1), large(LARGE, 2)])
+    key = next(memory.scan(""))
+    data = memory.get([key])[key]
+
+    whole = Entry.from_bytes(data, key=key, seq=2)
+
+    assert whole.large == ()
+    assert Entry.from_bytes(data[:2000], key=key, seq=2) == whole
+    with pytest.raises(CorruptEntry, match="it is entry 2, of"):
+        Entry.from_bytes(data + b"0", key=key, seq=2)
