@@ -12,10 +12,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.worker import EventsWorker
 
-from memory import MemoryStore
 from prefect_executions.local import S3Server, Stack
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.s3 import S3Objects
+from prefect_executions.testkit import MemoryStore
 from stores import Counting, Faulty
 
 ROOT = Path(__file__).parent.parent

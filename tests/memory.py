@@ -1,29 +1,10 @@
-"""A store block in memory, for flows that are called in the tests' own process."""
+"""What flows in the tests' own process keep, and what came of it."""
 
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel
 
-from prefect_executions.blocks import ExecutionStore
 from prefect_executions.entry import Entry
 from prefect_executions.log import ExecutionLog
 from prefect_executions.objects import Objects
-
-
-class MemoryStore(ExecutionStore):
-    """A store block whose objects a test gives."""
-
-    _block_type_slug = "memory-store"
-    _block_type_name = "Memory Store"
-
-    _objects: Objects = PrivateAttr()
-
-    @classmethod
-    def of(cls, objects: Objects) -> "MemoryStore":
-        store = cls(bucket="memory")
-        store._objects = objects
-        return store
-
-    def objects(self) -> Objects:
-        return self._objects
 
 
 class Count(BaseModel):

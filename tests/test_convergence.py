@@ -38,7 +38,6 @@ from prefect.states import (
 )
 
 from killing import CalledObjects, CalledTransport, Caller, Killed
-from memory import MemoryStore
 from prefect_executions import execution
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import ExecutionConflict, ExecutionNotFound
@@ -50,6 +49,7 @@ from prefect_executions.models import ExecutionConfig, execution_id
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.supervisor import CREATION_ENDS, Supervisor
+from prefect_executions.testkit import MemoryStore
 
 SETTINGS = ExecutionsSettings(heartbeat_seconds=1, silence_seconds=10, pending_seconds=600)
 RETRY_DELAY = timedelta(hours=1)

@@ -19,7 +19,7 @@ from prefect.flow_engine import run_flow
 from prefect.flows import Flow
 from prefect.states import Cancelled, Pending, Suspended
 
-from memory import Count, MemoryStore, entries_of, kinds
+from memory import Count, entries_of, kinds
 from prefect_executions import Run, execution
 from prefect_executions.entry import Kind
 from prefect_executions.errors import CorruptEntry, DurationExceeded, StateError
@@ -27,6 +27,7 @@ from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
+from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from memory import Count
 from prefect_executions.errors import StateError
-from prefect_executions.state_type import StateType
+from prefect_executions.json_type import JsonType
 
 
 def test_a_state_that_is_not_what_its_model_says_is_refused() -> None:
@@ -17,7 +17,7 @@ def test_a_state_that_is_not_what_its_model_says_is_refused() -> None:
     state.n = "three"  # type: ignore[assignment]
 
     with pytest.raises(StateError, match="is not what its type says"):
-        StateType[Count](Count).dump(state)
+        JsonType[Count](Count).dump(state)
 
 
 class Base(BaseModel):
@@ -59,7 +59,7 @@ def _odd(**values: Any) -> Odd:
     ],
 )
 def test_a_model_comes_back_as_it_was(state: Odd) -> None:
-    odd = StateType[Odd](Odd)
+    odd = JsonType[Odd](Odd)
 
     assert odd.load(odd.dump(state)) == state
 
@@ -81,7 +81,7 @@ def test_a_model_comes_back_as_it_was(state: Odd) -> None:
 )
 def test_a_model_that_would_come_back_different_is_refused(state: Odd, path: str) -> None:
     with pytest.raises(StateError) as refusal:
-        StateType[Odd](Odd).dump(state)
+        JsonType[Odd](Odd).dump(state)
 
     assert refusal.value.path == path
 
@@ -89,9 +89,9 @@ def test_a_model_that_would_come_back_different_is_refused(state: Odd, path: str
 @pytest.mark.parametrize("state", [None, [1], Count()], ids=repr)
 def test_a_plain_state_is_a_dict(state: Any) -> None:
     with pytest.raises(StateError, match="and no dict"):
-        StateType[Any](dict[str, Any]).dump(state)
+        JsonType[Any](dict[str, Any]).dump(state)
 
 
 def test_a_state_that_does_not_fit_is_refused_with_its_path() -> None:
     with pytest.raises(StateError, match=r"state\.n: does not fit Count: Input should be a valid"):
-        StateType[Count](Count).load(b'{"n": "three"}')
+        JsonType[Count](Count).load(b'{"n": "three"}')

@@ -21,7 +21,7 @@ from prefect.flows import Flow
 from prefect.states import Cancelled, Completed, Pending, Suspended
 from prefect.utilities.hashing import file_hash
 
-from memory import Count, MemoryStore, entries_of, kinds
+from memory import Count, entries_of, kinds
 from prefect_executions import Run, execution
 from prefect_executions.errors import NotAnExecution, StateError, StoreUnavailable
 from prefect_executions.executions import Executions
@@ -30,6 +30,7 @@ from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, execution_id
 from prefect_executions.run import LOOK_BURST
+from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
 
 

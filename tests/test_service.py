@@ -42,9 +42,9 @@ class Away(MemoryObjects):
         self._check()
         super().create(key, data)
 
-    def get(self, keys: Iterable[str]) -> dict[str, bytes]:
+    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
         self._check()
-        return super().get(keys)
+        return super().get(keys, first=first)
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         self._check()
@@ -657,6 +657,8 @@ def test_every_error_that_can_reach_a_route_has_a_code() -> None:
     never = {"Superseded", "NotAnExecution", "StoreError", "StoreNotFound", "AlreadyExists"}
     never |= {
         "DurationExceeded",
+        "InputError",
+        "ReplayMismatch",
         "UnsuitableStore",
         "ExecutionDeleted",
     }  # the last one is an ExecutionNotFound

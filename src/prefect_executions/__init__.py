@@ -13,6 +13,8 @@ from prefect_executions.errors import (
 )
 from prefect_executions.models import Checkpoint, Execution, ExecutionConfig, Status
 from prefect_executions.run import Run
+from prefect_executions.steps import step
+from prefect_executions.testkit import testing
 
 __version__ = "0.1.0"
 
@@ -31,4 +33,6 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "execution",
+    "step",
+    "testing",
 ]

@@ -1,5 +1,8 @@
 """The block types: what Prefect stores for us, and shows in its UI's block catalogue."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal, cast
 
 from prefect.blocks.core import Block
@@ -145,6 +148,30 @@ class ExecutionStore(Block):
             StoreUnavailable: it does not answer, or refuses.
         """
         probe(self.objects())
+
+
+_replacement: ContextVar[ExecutionStore | None] = ContextVar("execution_store", default=None)
+
+
+@contextmanager
+def replaced_by(store: ExecutionStore) -> Iterator[None]:
+    """Let `open_store` give this store, whatever it is asked for."""
+    token = _replacement.set(store)
+    try:
+        yield
+    finally:
+        _replacement.reset(token)
+
+
+def open_store(store: str | ExecutionStore | None) -> ExecutionStore:
+    """The store that a flow names, or means.
+
+    Raises:
+        StoreNotFound, PrefectUnavailable: see `load_store`.
+    """
+    if (replacement := _replacement.get()) is not None:
+        return replacement
+    return store if isinstance(store, ExecutionStore) else load_store(store)
 
 
 def load_store(name: str | None = None) -> ExecutionStore:

@@ -4,16 +4,17 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from types import FunctionType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from prefect.flows import Flow
 
-from prefect_executions.blocks import ExecutionStore, load_store
+from prefect_executions.blocks import ExecutionStore, open_store
 from prefect_executions.interrupts import Interrupt
+from prefect_executions.json_type import JsonType
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.run import Run, current_run
 from prefect_executions.runtime import open_run, run_async, run_sync
-from prefect_executions.state_type import StateType
+from prefect_executions.writer import Durability
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +32,7 @@ class _Execution:
         *,
         state: Any = ...,
         store: str | ExecutionStore | None = ...,
+        durability: Literal["sync", "async", "exit"] = ...,
         max_duration_seconds: float | None = ...,
         checkpoint_interval_seconds: float | None = ...,
         max_retries: int | None = ...,
@@ -43,6 +45,7 @@ class _Execution:
         *,
         state: Any = dict[str, Any],
         store: str | ExecutionStore | None = None,
+        durability: Literal["sync", "async", "exit"] = "sync",
         **config: Any,
     ) -> Any:
         """Make every run of a flow a durable execution; stands below `@flow`.
@@ -57,6 +60,9 @@ class _Execution:
                 validates. By default a plain `dict`.
             store: Where the execution is kept: an `ExecutionStore` block, or the name of one. By
                 default the block that `PREFECT_INTEGRATIONS_EXECUTIONS_STORE` names.
+            durability: When a checkpoint, and what a step has come to, is durable: `sync`, when the
+                call returns; `async`, soon after, written beside the flow in the same order, and
+                before it pauses or ends; `exit`, when it pauses or ends, and at timed checkpoints.
             config: The flow's own settings, which hold where an execution's `config` has none:
                 `max_duration_seconds` of active time, over all attempts; none by default.
                 `checkpoint_interval_seconds` between automatic checkpoints of what `run.publish`
@@ -69,11 +75,12 @@ class _Execution:
         """
         if inspect.isclass(fn) or not (fn is None or callable(fn)):
             raise TypeError(f"`@execution` decorates a function; did you mean state={fn!r}?")
-        state_type: StateType[Any] = StateType(state)
+        state_type: JsonType[Any] = JsonType(state)
         settings = ExecutionConfig.model_validate(config)
+        kind = Durability(durability)
 
         def begin(interrupt: Interrupt) -> Run[Any]:
-            return open_run(lambda: _open(store), state_type, settings, interrupt)
+            return open_run(lambda: open_store(store), state_type, settings, kind, interrupt)
 
         def decorate(fn: Callable[P, R]) -> Callable[P, R]:
             return _decorate(fn, begin)
@@ -143,7 +150,3 @@ def _in_place_of(fn: Callable[P, R], call: Any) -> Callable[P, R]:
     )
     placed: Any = FunctionType(code, original.__globals__, closure=call.__closure__)
     return wraps(fn)(placed)
-
-
-def _open(store: str | ExecutionStore | None) -> ExecutionStore:
-    return store if isinstance(store, ExecutionStore) else load_store(store)

@@ -10,6 +10,9 @@
     ├── Superseded                   a newer attempt, or a roll-back, has taken the execution over
     ├── DurationExceeded             it was active for longer than `config.max_duration_seconds`
     ├── StateError                   a state that can't be kept, or does not fit the flow's model
+    ├── InputError                   a step's input that has no stable identity
+    ├── ReplayMismatch               what is recorded of a step does not fit its call
+    ├── AnswerError                  an answer that does not fit what was asked
     ├── NotAnExecution               called outside a flow run decorated with `@execution`
     ├── PrefectUnavailable           Prefect's server did not answer, or refused
     └── StoreError
@@ -132,6 +135,41 @@ class StateError(ExecutionError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
+
+
+class InputError(ExecutionError):
+    """An input of a step that no later attempt could recognise."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+class ReplayMismatch(ExecutionError):
+    """What is recorded of a step does not fit its call: the code has changed since."""
+
+    def __init__(self, step: str, problem: str) -> None:
+        super().__init__(step, problem)
+        self.step = step
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"The step {self.step!r} can't be replayed: {self.problem}"
+
+
+class AnswerError(ExecutionError):
+    """An answer that does not fit what was asked; nothing was changed."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"input: {self.problem}"
 
 
 class NotAnExecution(ExecutionError):

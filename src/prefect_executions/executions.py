@@ -15,6 +15,7 @@ from prefect.utilities.urls import url_for
 from prefect_executions import codec
 from prefect_executions.entry import Entry
 from prefect_executions.errors import (
+    AnswerError,
     ExecutionError,
     ExecutionNotFound,
     Superseded,
@@ -28,13 +29,17 @@ from prefect_executions.flow_runs import (
     state_of,
     status_of,
 )
+from prefect_executions.journal import Record, behind
 from prefect_executions.log import ExecutionLog, History
 from prefect_executions.models import (
     Checkpoint,
     Execution,
     ExecutionConfig,
+    OnTimeout,
     PrefectRun,
+    Resumed,
     Status,
+    StepBehind,
     checkpoint_id,
     checkpoint_seq,
     execution_id,
@@ -44,6 +49,8 @@ from prefect_executions.models import (
     require_resumable,
 )
 from prefect_executions.objects import Objects
+from prefect_executions.pauses import pause_key
+from prefect_executions.resume_form import describe, resume_form
 
 logger = logging.getLogger(__name__)
 
@@ -172,8 +179,21 @@ class Executions:
             else:
                 return _checkpoint(entry, state), status
 
-    def pause(self, execution_id: str, *, reason: str | None = None) -> tuple[Execution, bool]:
+    def pause(
+        self,
+        execution_id: str,
+        *,
+        reason: str | None = None,
+        until: datetime | None = None,
+        on_timeout: OnTimeout = OnTimeout.RESUME,
+    ) -> tuple[Execution, bool]:
         """Pause an execution: its process ends at its next checkpoint.
+
+        Args:
+            execution_id: Its id.
+            reason: What people see.
+            until: When the pause ends by itself, within a minute; by default it does not.
+            on_timeout: What becomes of the execution then.
 
         Returns:
             The execution, and whether that changed anything: not if it was paused already.
@@ -185,31 +205,54 @@ class Executions:
         history = self.log(execution_id).read(checkpoints=100)
         require_pausable(execution_id, status_of(run))
         changed = status_of(run) is not Status.PAUSED
-        run = self.flow_runs.suspend(run.id, reason=reason)
+        run = self.flow_runs.suspend(
+            run.id, key=pause_key(until, on_timeout), reason=reason, form=resume_form(history)
+        )
         return self._execution(run, history, states=False), changed
 
-    def resume(self, execution_id: str, *, checkpoint_id: str | None = None) -> Execution:
+    def resume(
+        self, execution_id: str, *, checkpoint_id: str | None = None, answer: Any = None
+    ) -> Resumed:
         """Resume a paused, failed or terminated execution.
 
         Args:
             execution_id: Its id.
             checkpoint_id: Roll back to this checkpoint; `ckpt_000000` starts over. By default it
                 continues from its newest state.
+            answer: To what the flow asks, as JSON; None: nothing is answered.
+
+        Returns:
+            The execution, and which steps lie behind the checkpoint: their effects have happened.
 
         Raises:
             CheckpointNotFound: it has no such checkpoint; nothing was changed.
             ExecutionConflict: it runs, or has completed.
+            AnswerError: the answer does not fit what is asked; nothing was changed.
         """
         run = self._run(execution_id)
         log = self.log(execution_id)
-        log.living_head()
+        head = log.living_head()
         run = self.flow_runs.end_cancelling(run)
         require_resumable(execution_id, status_of(run))
         require_restartable(run)
+        lost: list[Record] = []
         if checkpoint_id is not None:
-            log.rollback(checkpoint_seq(execution_id, checkpoint_id))
-        run = self.flow_runs.resume(run.id)
-        return self._execution(run, log.read(checkpoints=100), states=False)
+            if answer is not None:
+                raise AnswerError("who rolls back is asked anew; give it without checkpoint_id.")
+            seq = checkpoint_seq(execution_id, checkpoint_id)
+            lost = behind(head.journal, log.at_checkpoint(seq).journal)
+            log.rollback(seq)
+            if lost:
+                logger.warning(
+                    "%s goes back to %s; behind it lie %s, whose effects have happened",
+                    *(execution_id, checkpoint_id, describe(lost)),
+                )
+        run = self.flow_runs.resume(run.id, answer=answer, asked_anew=checkpoint_id is not None)
+        execution = self._execution(run, log.read(checkpoints=100), states=False)
+        steps = [
+            StepBehind(step=record.step, recorded_at=record.at, undo=record.undo) for record in lost
+        ]
+        return Resumed(**dict(execution), steps_behind=steps)
 
     def delete(self, execution_id: str, *, patience: float = DELETE_PATIENCE) -> bool:
         """Delete an execution; one that runs is terminated first.

@@ -30,18 +30,28 @@ from prefect.states import (
     Cancelled,
     Cancelling,
     Crashed,
+    Failed,
     Pending,
     Scheduled,
     Suspended,
 )
 
 from prefect_executions.errors import (
+    AnswerError,
     DeploymentNotFound,
     ExecutionConflict,
     ExecutionNotFound,
     ParametersError,
 )
 from prefect_executions.models import Status, execution_id
+from prefect_executions.pauses import (
+    Form,
+    asks_for_checkpoint,
+    described,
+    lacks_form,
+    paused,
+    save_form,
+)
 from prefect_executions.prefect_errors import detail_of, prefect_errors
 
 CREATING = "Creating"
@@ -225,8 +235,14 @@ class FlowRuns:
         run = self.read(run.id)
         return run if is_created(run) else self._set(run.id, Scheduled(), "start")
 
-    def suspend(self, run_id: UUID, *, reason: str | None = None) -> FlowRun:
-        """Suspend a run: its process leaves at its next checkpoint, and no time-out ends the pause.
+    def suspend(self, run_id: UUID, *, key: str, reason: str | None, form: Form) -> FlowRun:
+        """Suspend a run: its process leaves at its next checkpoint.
+
+        Args:
+            run_id: The run.
+            key: Of the pause, which says when it ends.
+            reason: What people see.
+            form: What the Resume form asks.
 
         Raises:
             ExecutionConflict: Prefect does not allow it: the run ended meanwhile.
@@ -238,27 +254,59 @@ class FlowRuns:
         # suspended by force; if a process takes it at that very moment, it finds at its start that
         # it was suspended and leaves (see `Ownership`).
         force = not state_of(run).is_running()
-        return self._set(run_id, Suspended(message=reason), "pause", force=force)
+        run = self._set(run_id, paused(key, reason), "pause", force=force)
+        save_form(self._client, run_id, state_of(run), form)
+        return run
 
-    def resume(self, run_id: UUID) -> FlowRun:
+    def complete_pause(self, run: FlowRun, form: Callable[[], Form]) -> None:
+        """Save the form of a pause, whose maker has died before it could.
+
+        What a flow asks only the flow knows: it is resumed without an answer, and asks anew.
+
+        Args:
+            run: The run.
+            form: The form of a pause in which nothing is asked but where to continue from.
+        """
+        state = state_of(run)
+        if lacks_form(self._client, run.id, state):
+            lost = Form({"type": "object", "properties": {}}, "The flow will ask once more.")
+            save_form(self._client, run.id, state, form() if asks_for_checkpoint(state) else lost)
+
+    def resume(
+        self, run_id: UUID, *, answer: dict[str, Any] | None = None, asked_anew: bool = False
+    ) -> FlowRun:
         """Let a worker continue a run that is suspended or has ended.
 
         A crash that was reported less than 10 s ago is waited for to settle.
 
+        Args:
+            run_id: The run.
+            answer: To what it asks.
+            asked_anew: Whether it goes back to before it has asked, and so needs no answer.
+
         Raises:
             ExecutionConflict: Prefect does not allow it.
+            AnswerError: the answer does not fit what was asked, or there is none.
         """
         run = self.read(run_id)
         state = state_of(run)
+        asks = state.is_paused() and bool(state.state_details.run_input_keyset)
+        if answer is not None and not asks:
+            raise AnswerError("nothing is asked; leave it out.")
+        if asks and asked_anew:
+            return self._set(run_id, AwaitingRetry(message="Resumed"), "resume", force=True)
         if state.is_paused() and not _lost_its_process(state):
             with prefect_errors(run_id):
-                answer = self._client.resume_flow_run(run_id)
+                given = self._client.resume_flow_run(run_id, run_input=answer)
             run = self.read(run_id)
-            if answer.status is SetStateStatus.ACCEPT:
+            if given.status is SetStateStatus.ACCEPT:
                 return run
+            if asks and state_of(run).id == state.id:
+                reason = getattr(given.details, "reason", None) or "it was refused."
+                raise AnswerError(f"{reason} {described(self._client, run_id, state)}")
             # A pause whose time-out has passed is failed by Prefect only now, when it is resumed.
             if not state_of(run).is_failed():
-                raise _refusal(run_id, "resume", run, answer.details)
+                raise _refusal(run_id, "resume", run, given.details)
             state = state_of(run)
         if state.is_crashed():
             settled = state.timestamp + CRASH_SETTLES
@@ -323,6 +371,16 @@ class FlowRuns:
         """Let a worker take a run that another one took and never began, if it is still so."""
         if self.is_still(run):
             self._set(run.id, Scheduled(message="Its worker never began"), "start")
+
+    def fail(self, run: FlowRun, message: str) -> None:
+        """Fail a paused run, if it is still as it was read."""
+        if self.is_still(run):
+            self._set(run.id, Failed(message=message), "fail", force=True)
+
+    def terminate(self, run: FlowRun, message: str) -> None:
+        """Cancel a paused run, if it is still as it was read."""
+        if self.is_still(run):
+            self._set(run.id, Cancelled(message=message), "terminate", force=True)
 
     def defuse(self, run: FlowRun) -> None:
         """Take the time-out away that a pause in the Prefect UI has, if it is still so.

@@ -1,4 +1,4 @@
-"""The type of a flow's state, and its way to JSON and back."""
+"""The type of a flow's state or of a step's result, and its way to JSON and back."""
 
 from typing import Any, Generic, TypeVar
 
@@ -8,43 +8,46 @@ from pydantic_core import PydanticSerializationError
 from prefect_executions import codec
 from prefect_executions.errors import StateError
 
-S = TypeVar("S")
+T = TypeVar("T")
 
 
-class StateType(Generic[S]):
-    """The type of a flow's state, and its way to JSON and back.
+class JsonType(Generic[T]):
+    """A type of values, and its way to JSON and back.
 
     Args:
-        type_: Anything that pydantic validates: a model, a dataclass, a TypedDict, a `dict`.
+        type_: Anything that pydantic validates: a model, a dataclass, a TypedDict, a `dict`. `Any`
+            stands for JSON as it is.
+        what: How such a value is called in errors.
     """
 
-    def __init__(self, type_: Any) -> None:
+    def __init__(self, type_: Any, *, what: str = "state") -> None:
         self.type = type_
         self.name = getattr(type_, "__name__", str(type_))
-        self._adapter: TypeAdapter[S] = TypeAdapter(type_)
-        self._is_json = type_ == dict[str, Any]
+        self._what = what
+        self._adapter: TypeAdapter[T] = TypeAdapter(type_)
+        self._is_json = type_ is Any or type_ == dict[str, Any]
 
-    def dump(self, state: S) -> bytes:
-        """Encode a state.
+    def dump(self, value: T) -> bytes:
+        """Encode a value.
 
-        A state of a model is made again from the encoded one and compared, since a model has many
-        ways of saying something else than it holds: aliases, excluded fields, subclasses, `Any`.
+        One of a model is made again from the encoded one and compared, since a model has many ways
+        of saying something else than it holds: aliases, excluded fields, subclasses, `Any`.
 
         Raises:
             StateError: part of it can't be kept, or would come back as something else.
         """
         if self._is_json:
-            if type(state) is not dict:
-                raise StateError("state", f"is a {type(state).__name__}, and no dict.")
-            return codec.dump(state)
+            if self.type is not Any and type(value) is not dict:
+                raise StateError(self._what, f"is a {type(value).__name__}, and no dict.")
+            return codec.dump(value, at=self._what)
         try:
             plain = self._adapter.dump_python(
-                state, mode="json", by_alias=True, round_trip=True, warnings="error"
+                value, mode="json", by_alias=True, round_trip=True, warnings="error"
             )
         except (PydanticSerializationError, ValueError, RecursionError) as error:
-            raise StateError("state", f"is not what its type says: {error}") from error
-        data = codec.dump(plain)
-        if (path := _difference(state, self.load(data), "state")) is not None:
+            raise StateError(self._what, f"is not what its type says: {error}") from error
+        data = codec.dump(plain, at=self._what)
+        if (path := _difference(value, self.load(data), self._what)) is not None:
             raise StateError(
                 path,
                 f"would come back from JSON as something else. Give it a type in {self.name} that "
@@ -52,8 +55,8 @@ class StateType(Generic[S]):
             )
         return data
 
-    def load(self, data: bytes) -> S:
-        """Decode a state.
+    def load(self, data: bytes) -> T:
+        """Decode a value.
 
         Raises:
             StateError: it does not fit the type.
@@ -62,12 +65,12 @@ class StateType(Generic[S]):
             return self._adapter.validate_json(data)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            path = ".".join(["state", *map(str, first["loc"])])
+            path = ".".join([self._what, *map(str, first["loc"])])
             raise StateError(path, f"does not fit {self.name}: {first['msg']}.") from error
 
 
 def _difference(one: Any, other: Any, path: str) -> str | None:
-    """The path of the first part in which two states differ; None if they are equal."""
+    """The path of the first part in which two values differ; None if they are equal."""
     if type(one) is not type(other):
         return path
     pairs: list[tuple[Any, Any, Any]] = []

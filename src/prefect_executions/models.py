@@ -37,6 +37,14 @@ class Status(StrEnum):
         return self in (Status.COMPLETED, Status.FAILED, Status.TERMINATED)
 
 
+class OnTimeout(StrEnum):
+    """What becomes of an execution when the time until which it was paused has come."""
+
+    RESUME = "resume"
+    FAIL = "fail"
+    TERMINATE = "terminate"
+
+
 def require_label(label: str) -> None:
     """Check a checkpoint's label.
 
@@ -144,6 +152,22 @@ class Execution(BaseModel):
     completed_at: datetime | None = Field(description="When it ended.")
     updated_at: datetime = Field(description="When its status or state last changed.")
     prefect: PrefectRun = Field(description="What Prefect knows of it.")
+
+
+class StepBehind(BaseModel):
+    """A step that was done, and that a roll-back has forgotten: its effects have happened."""
+
+    step: str = Field(description="Its name.")
+    recorded_at: datetime = Field(description="When it was done.")
+    undo: bool = Field(description="Whether it is undone before the execution goes on.")
+
+
+class Resumed(Execution):
+    """What a resume answers."""
+
+    steps_behind: list[StepBehind] = Field(
+        [], description="The steps that the roll-back has forgotten, newest first."
+    )
 
 
 _EXECUTION_ID = re.compile(r"exec_([0-9a-f]{32})")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from time import sleep
 from typing import Any, NoReturn
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -26,7 +27,17 @@ from prefect_executions.flow_runs import (
     state_of,
     tags_of,
 )
+from prefect_executions.pauses import (
+    Form,
+    asks_for_checkpoint,
+    forget_answer,
+    paused,
+    read_answer,
+    save_form,
+)
 from prefect_executions.prefect_errors import prefect_errors
+
+PAUSED_PAUSE = 1.0  # seconds between two looks of a process that waits for a pause to end
 
 
 class Ownership:
@@ -100,11 +111,93 @@ class Ownership:
         if last is None:
             return
         if last.is_paused() and last.state_details.pause_reschedule:
-            self._put(Suspended(message=last.message), "pause")
+            again: State[Any] = Suspended(message=last.message)
+            if not has_timeout(last):
+                again.state_details = last.state_details
+            self._require_own()
+            self._put(again, "pause", force=True)  # Prefect refuses a key that it has seen
             self.leave()
         if last.is_cancelled() or last.is_cancelling():
             self._put(Cancelled(message=last.message), "terminate", force=True)
             self.leave()
+
+    def leave_by(self, pause: Pause) -> None:
+        """Let the flow leave at its next call of Prefect or of this package.
+
+        A task in a thread that leaves tells nobody: its future may never be asked.
+        """
+        request = self._context.flow_run_suspension_request
+        state = pause.state
+        if state is None and (run := self._read()) is not None:
+            state = run.state
+        if state is not None and not request.is_requested():
+            request.mark_requested(state)
+
+    def pause(self, key: str, reason: str | None, form: Form) -> None:
+        """Pause the run, and leave; without a deployment wait here until somebody resumes it.
+
+        Args:
+            key: Of the pause.
+            reason: What people read.
+            form: What is asked in the Prefect UI.
+
+        Raises:
+            Pause: the process ends.
+        """
+        keeps_process = not self.can_be_rescheduled
+        put = self._put(paused(key, reason, keeps_process=keeps_process), "pause")
+        save_form(self._client, self.run.id, put, form)
+        if not keeps_process:
+            raise Pause(state=put)
+        self._wait_while_paused(put)
+
+    def _wait_while_paused(self, state: State[Any]) -> None:
+        while True:
+            sleep(PAUSED_PAUSE)
+            run = self._read()
+            if run is None:
+                raise Pause(state=None)
+            now = state_of(run)
+            if now.id == state.id:
+                continue
+            if not now.is_running():
+                raise Pause(state=now)
+            self._state_id = now.id
+            self._context.flow_run = self.run = run
+            return
+
+    def pause_ended(self, key: str) -> tuple[bool, bool]:
+        """Whether the run was paused under this key, and whether somebody resumed it then."""
+        states = read_states(self._client, self.run.id)
+        at = [
+            place
+            for place, known in enumerate(states)
+            if known.is_paused() and known.state_details.pause_key == key
+        ]
+        if not at:
+            return False, False
+        after = states[at[-1] + 1 :][:1]
+        return True, any(state.name in ("Resuming", "Running") for state in after)
+
+    def take_choice(self, act: Callable[[Any], None]) -> None:
+        """If the run was resumed by the form that says where to continue from, act on the answer.
+
+        An answer counts once: for the attempt that comes of it, and not for a later one.
+        """
+        states = read_states(self._client, self.run.id)
+        at = max((n for n, state in enumerate(states) if state.is_paused()), default=None)
+        if at is None or not asks_for_checkpoint(states[at]):
+            return
+        key = states[at].state_details.pause_key or ""
+        if [state.name for state in states[at + 1 :][:1]] == ["Resuming"]:
+            answer = self.answer(key)
+            if answer is not None:
+                act(answer)
+                forget_answer(self._client, self.run.id, key)
+
+    def answer(self, key: str) -> Any:
+        """What was answered in the form of a pause; None: nothing."""
+        return read_answer(self._client, self.run.id, key)
 
     def check(self) -> None:
         """Ask Prefect whether the run is still this process's, and leave if not.

@@ -7,36 +7,46 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, copy_context
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
+from pydantic import BaseModel
 
 from prefect_executions.errors import (
     CorruptEntry,
     DurationExceeded,
     ExecutionError,
     ExecutionNotFound,
+    InputError,
     NotAnExecution,
     PrefectUnavailable,
+    ReplayMismatch,
     StateError,
     StoreUnavailable,
     Superseded,
     UnsuitableStore,
 )
 from prefect_executions.interrupts import Interrupt
-from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.journal import Outcome, Record
+from prefect_executions.json_type import JsonType
 from prefect_executions.models import (
     ExecutionConfig,
+    OnTimeout,
     checkpoint_id,
     require_label,
 )
 from prefect_executions.ownership import Ownership
 from prefect_executions.pacer import Pacer
-from prefect_executions.state_type import StateType
+from prefect_executions.replay import Call, Replay
+from prefect_executions.resume_form import CHOICES, resume_form
+from prefect_executions.waits import Waits
+from prefect_executions.writer import Durability, Writer
 
+M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
 S = TypeVar("S")
 
@@ -48,7 +58,15 @@ STORE_PAUSE = 2.0  # between two tries of these
 EXIT_PATIENCE = 30.0  # how long a flow that is out of time may take to end: as long as Prefect's
 
 # Errors that another attempt would only meet again.
-_NEVER_MENDS = (StateError, CorruptEntry, NotAnExecution, UnsuitableStore, DurationExceeded)
+_NEVER_MENDS = (
+    StateError,
+    InputError,
+    ReplayMismatch,
+    CorruptEntry,
+    NotAnExecution,
+    UnsuitableStore,
+    DurationExceeded,
+)
 
 _current: ContextVar["Run[Any] | None"] = ContextVar("current_execution", default=None)
 
@@ -58,9 +76,15 @@ def entered(run: "Run[Any]") -> Iterator[None]:
     """Let `current_run` be this one."""
     token = _current.set(run)
     try:
-        yield
+        with run.replay.flow():
+            yield
     finally:
         _current.reset(token)
+
+
+def find_run() -> "Run[Any] | None":
+    """The execution that this code runs in, if it runs in one."""
+    return _current.get()
 
 
 def current_run() -> "Run[Any]":
@@ -87,29 +111,36 @@ class Run(Generic[S]):
         config: What it runs with: its own settings, and the flow's where it has none.
         state: The state; change it in place or assign another, then call `checkpoint`.
         state_type: Its type.
+        replay: What steps have recorded.
     """
 
     def __init__(
         self,
-        log: ExecutionLog,
-        head: Head,
-        state_type: StateType[S],
+        writer: Writer,
+        state_type: JsonType[S],
         ownership: Ownership,
         config: ExecutionConfig,
         *,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.id = log.execution_id
+        head = writer.head
+        self.id = writer.log.execution_id
         self.attempt = head.entry.attempt
         self.config = config
         self.state: S = state_type.load(head.state)
         self.state_type = state_type
-        self._log = log
-        self._head = head
+        self._writer = writer
+        self.replay = Replay(head.journal)
         self._published = head.state
-        self._label: str | None = None
         self._continues_from = head.entry.continues_from
         self._ownership = ownership
+        self._waits = Waits(
+            self.replay,
+            ownership,
+            save=self._save_with,
+            record=self._record,
+            resume_form=lambda: resume_form(writer.log.read(checkpoints=CHOICES)),
+        )
         self._resources = ExitStack()
         self._lock = threading.RLock()
         self._looker = ThreadPoolExecutor(1, thread_name_prefix="execution-look")
@@ -117,7 +148,6 @@ class Run(Generic[S]):
         self._look_is_new = False
         self._looks = _Allowance(LOOK_SECONDS, LOOK_BURST, clock)
         self._logger = get_run_logger()
-        self._lost = False  # whether the log is another's, so that this process may not write
         self._overdue = False
         self._closed = threading.Event()
 
@@ -126,8 +156,8 @@ class Run(Generic[S]):
         """The checkpoint that this attempt continued from; None when it began at the beginning."""
         return checkpoint_id(self._continues_from) if self._continues_from else None
 
-    def checkpoint(self, *, label: str | None = None) -> str:
-        """Save the state; it is durable when this returns.
+    def checkpoint(self, *, label: str | None = None) -> str | None:
+        """Save the state; it is durable when this returns, unless the durability is another.
 
         Here a pause takes effect too: if the run has been suspended, cancelled, deleted or taken
         over by another process, this leaves the flow, with the state saved where that is still
@@ -137,11 +167,14 @@ class Run(Generic[S]):
             label: What people see in the list of checkpoints; up to 200 characters.
 
         Returns:
-            The checkpoint's id, or that of the one which has this state already.
+            The checkpoint's id, or that of the one which has this state already; None while it is
+            yet to be written, with `durability="async"` or `"exit"`.
 
         Raises:
             StateError: part of the state can't be kept; the path is named, and nothing was saved.
             StoreUnavailable: the store did not answer; whether the state was saved is not known.
+                With `durability="async"`, it was an earlier one that could not be saved, and is
+                tried again; this one was not taken.
             DurationExceeded: the execution is out of time; the state is saved.
         """
         with self._lock:
@@ -151,16 +184,13 @@ class Run(Generic[S]):
             self._published = self.state_type.dump(self.state)
             self._start_look()
             with self._leaving():
-                try:
-                    self._save(label)
-                except (Superseded, ExecutionNotFound) as lost:
-                    self._logger.info("%s This process ends.", lost)
-                    self._ownership.yield_run()
+                with self._yielding():
+                    seq = self._save(label)
                 self._finish_look()
             self._require_time()
-            return checkpoint_id(self._head.entry.continues_from)
+            return None if seq is None else checkpoint_id(seq)
 
-    async def acheckpoint(self, *, label: str | None = None) -> str:
+    async def acheckpoint(self, *, label: str | None = None) -> str | None:
         """`checkpoint` for async flows: the event loop goes on while the state is saved.
 
         The state is taken in a thread: do not change it until this returns.
@@ -184,41 +214,174 @@ class Run(Generic[S]):
         self._ownership.check_signal()
         self._require_time()
 
+    # ------------------------------------------------------------------ waiting for people
+
+    def pause(
+        self,
+        reason: str | None = None,
+        *,
+        until: datetime | timedelta | None = None,
+        on_timeout: Literal["resume", "fail", "terminate"] = "resume",
+    ) -> None:
+        """Save the state, and pause: the process ends, until somebody resumes the execution.
+
+        The flow then runs again, comes here, and goes on: each pause is one, like a step. Without a
+        deployment the process waits here.
+
+        Args:
+            reason: What people see.
+            until: When it ends by itself: a time with its zone, or from now on. A supervisor sees
+                to it, within a minute.
+            on_timeout: What becomes of the execution then.
+
+        Raises:
+            ValueError: `until` has no zone.
+            StateError, StoreUnavailable: the state could not be saved; nothing is paused.
+        """
+        self._require_open()
+        self._waits.pause(reason, until, OnTimeout(on_timeout)).returned()
+
+    async def apause(
+        self,
+        reason: str | None = None,
+        *,
+        until: datetime | timedelta | None = None,
+        on_timeout: Literal["resume", "fail", "terminate"] = "resume",
+    ) -> None:
+        """`pause` for async flows."""
+        self._require_open()
+        policy = OnTimeout(on_timeout)
+        call = await asyncio.to_thread(self._waits.pause, reason, until, policy)
+        call.returned()
+
+    def ask(self, model: type[M], *, prompt: str) -> M:
+        """Ask a person: save the state, and pause until somebody answers.
+
+        The answer is given in the Resume form of the Prefect UI, or by `POST …/resume` with
+        `input`. The flow then runs again, comes here, and gets it; it is recorded, so each question
+        is asked once. Without a deployment the process waits here.
+
+        Args:
+            model: What is asked: its fields are those of the form.
+            prompt: What stands above the form; Markdown.
+
+        Returns:
+            The answer.
+
+        Raises:
+            StateError, StoreUnavailable: the state could not be saved; nothing is asked.
+            ReplayMismatch: the recorded answer does not fit the model any more.
+        """
+        self._require_open()
+        answer, call = self._waits.ask(model, prompt)
+        call.returned()
+        return answer
+
+    async def aask(self, model: type[M], *, prompt: str) -> M:
+        """`ask` for async flows."""
+        self._require_open()
+        answer, call = await asyncio.to_thread(self._waits.ask, model, prompt)
+        call.returned()
+        return answer
+
+    # ------------------------------------------------------------------ steps
+
+    def begin_call(self, step: str, key: str, *, inputs: str | None, is_keyed: bool) -> Call:
+        """A step is called; leave before it does anything new if Prefect has said so.
+
+        Args:
+            step: Its name.
+            key: What identifies the call.
+            inputs: For a key of its own: the digest of its inputs.
+            is_keyed: Whether it has a key of its own.
+        """
+        self._require_open()
+        call = self.replay.begin(step, key, inputs=inputs, is_keyed=is_keyed)
+        if call.record is None:
+            self._ownership.check_signal()
+            self._require_time()
+            if self.replay.is_ambiguous(call):
+                self._logger.warning(
+                    "The step %r is called again with the same inputs after a checkpoint. If this "
+                    "flow skips what its state says is done, an attempt that continues from there "
+                    "gets the result of the first such call: give the step a key, or an input that "
+                    "tells the calls apart.",
+                    step,
+                )
+        return call
+
+    def record_call(self, call: Call, outcome: Outcome, **fields: Any) -> None:
+        """Record what has become of a call; other fields are those of `Record`."""
+        self._record(self.replay.ended(call, outcome, **fields))
+
+    def flush(self) -> None:
+        """Write what was recorded and could not be written."""
+        with self._leaving(), self._yielding():
+            self._writer.flush()
+
+    def result_of(self, record: Record) -> bytes:
+        """The result that was recorded of a call, as JSON."""
+        if record.large is not None:
+            return self._writer.log.large_result(record.large)
+        return record.result or b"null"
+
+    def undone(self, record: Record) -> None:
+        """A call has been undone."""
+        self._record([replace(record, outcome=Outcome.UNDONE, result=None, large=None)])
+
+    def _record(self, records: list[Record]) -> None:
+        with self._leaving(), self._yielding():
+            self._writer.record(records)
+
+    def _save_with(self, label: str, records: list[Record]) -> None:
+        """Save the state and records in one entry, and wait until it is durable."""
+        data = self.state_type.dump(self.state)
+        with self._lock, self._leaving(), self._yielding():
+            self._published = data
+            self.replay.saved()
+            self._writer.checkpoint(data, label=label, records=records)
+            self._writer.flush()
+
     # ------------------------------------------------------------------ saving
 
     def _require_open(self) -> None:
         if self._closed.is_set():
             raise NotAnExecution(f"attempt {self.attempt} of {self.id!r} has ended")
 
-    def _save(self, label: str | None = None) -> None:
-        """Save what was published.
+    def _save(self, label: str | None = None) -> int | None:
+        """Save what was published; the number of its entry, if that is known.
 
         Raises:
             Superseded: another process has taken the execution over.
             ExecutionNotFound: it has been deleted.
         """
         with self._lock:
-            unchanged = self._published == self._head.state
-            if unchanged and label in (None, self._label):
-                return
-            try:
-                self._head = self._log.checkpoint(self._head, self._published, label=label)
-            except (Superseded, ExecutionNotFound):
-                self._lost = True
-                raise
-            self._label = label
+            if not self._writer.is_saved(self._published, label):
+                self.replay.saved()
+                return self._writer.checkpoint(self._published, label=label)
+            return self._writer.head.entry.continues_from if self._writer.is_idle else None
 
     def _save_aside(self) -> None:
         """Save what was published where nobody asked for it; the flow goes on, or ends, anyhow."""
-        if self._lost or self._published == self._head.state:
+        if self._writer.lost or (self._writer.is_idle and self._writer.is_saved(self._published)):
             return
         try:
             self._save()
+            self._writer.flush()
             self._sweep_deleted()
         except (Superseded, ExecutionNotFound) as lost:
             self._logger.info("%s The published state is not saved.", lost)
         except Exception as failure:
             self._logger.warning("The published state could not be saved: %s", failure)
+
+    @contextmanager
+    def _yielding(self) -> Iterator[None]:
+        """Leave if the body meets that the log is another's."""
+        try:
+            yield
+        except (Superseded, ExecutionNotFound) as lost:
+            self._logger.info("%s This process ends.", lost)
+            self._ownership.yield_run()
 
     # ------------------------------------------------------------------ looking at Prefect
 
@@ -233,7 +396,8 @@ class Run(Generic[S]):
         self._ownership.check_signal()
         if self._look is None:
             return
-        wait([self._look], timeout=LOOK_PATIENCE if self._look_is_new else 0)
+        waits = self._look_is_new and self._writer.durability is Durability.SYNC
+        wait([self._look], timeout=LOOK_PATIENCE if waits else 0)
         if self._look.done():  # otherwise the next checkpoint sees the answer
             look, self._look = self._look, None
             self._heed(look.result)
@@ -247,21 +411,24 @@ class Run(Generic[S]):
 
     @contextmanager
     def _leaving(self) -> Iterator[None]:
-        """When the body leaves the flow, and the execution was deleted, leave nothing in the log.
+        """When the body leaves the flow: let the flow leave from another thread of it, too.
 
-        It may have been deleted, log and all, while this process was about to save.
+        If the execution was deleted, log and all, while this process was about to save, leave
+        nothing in the log.
         """
         try:
             yield
-        except Pause:
+        except Pause as pause:
+            left = pause
+            self._heed(lambda: self._ownership.leave_by(left))
             self._sweep_deleted()
             raise
 
     def _sweep_deleted(self) -> None:
         """If the execution was deleted, remove what this process has saved since."""
         if self._ownership.is_deleted():
-            self._lost = True
-            self._log.sweep()
+            self._writer.lost = True
+            self._writer.log.sweep()
 
     # ------------------------------------------------------------------ beginning and ending
 
@@ -278,7 +445,7 @@ class Run(Generic[S]):
         if (seconds := self.config.checkpoint_interval_seconds) is not None:
             pacer.every(seconds, self._save_aside)
         if (limit := self.config.max_duration_seconds) is not None:
-            left = limit - self._ownership.active_seconds() + self._head.entry.dead_seconds
+            left = limit - self._ownership.active_seconds() + self._dead_seconds
             if left <= 0:
                 self._overdue = True
                 self._require_time()
@@ -288,7 +455,7 @@ class Run(Generic[S]):
         """End the flow, unless Prefect knows of a pause meanwhile that this process has waited."""
         left = 0.0
         try:
-            left = limit - self._ownership.active_seconds_now() + self._head.entry.dead_seconds
+            left = limit - self._ownership.active_seconds_now() + self._dead_seconds
         except PrefectUnavailable as silence:
             self._logger.warning("Could not ask Prefect for the run's active time: %s", silence)
         if left > 1:
@@ -298,6 +465,10 @@ class Run(Generic[S]):
         self._save_aside()
         if interrupt.now():
             pacer.after(EXIT_PATIENCE, self._end_process)
+
+    @property
+    def _dead_seconds(self) -> float:
+        return self._writer.head.entry.dead_seconds
 
     def _require_time(self) -> None:
         if self._overdue:
@@ -319,6 +490,8 @@ class Run(Generic[S]):
     def finish(self) -> None:
         """The function has returned: save what it left, and leave if the run was taken away."""
         self.checkpoint()
+        with self._leaving(), self._yielding():
+            self._writer.flush()
         self.disown()
 
     def disown(self) -> None:
@@ -343,21 +516,18 @@ class Run(Generic[S]):
         if not isinstance(failure, Exception):
             raise failure
         self.disown()
-        retries, most = self._head.entry.retries, self.config.max_retries or 0
+        retries, most = self._writer.head.entry.retries, self.config.max_retries or 0
         if retries >= most or isinstance(failure, _NEVER_MENDS):
             raise failure
         reason = f"{type(failure).__name__}: {failure}"[:500]
-        try:
-            self._head = patiently(
-                lambda: self._log.retry(
-                    self._head, answers=self._ownership.attempt_id, reason=reason
+        log, answers = self._writer.log, self._ownership.attempt_id
+        with self._yielding():
+            patiently(
+                lambda: self._writer.append(
+                    lambda head: log.retry(head, answers=answers, reason=reason)
                 )
             )
             self._retry(f"Retry {retries + 1} of {most} after {reason}")
-        except (Superseded, ExecutionNotFound) as lost:
-            self._lost = True
-            self._logger.info("%s This process ends.", lost)
-            self._ownership.yield_run()
 
     def _retry(self, message: str) -> None:
         delay = timedelta(seconds=self.config.retry_delay_seconds or 0)
@@ -373,6 +543,7 @@ class Run(Generic[S]):
     def close(self) -> None:
         """Let go of what the run holds; a task that outlives the flow can't save any more."""
         self._closed.set()
+        self._writer.close()
         self._looker.shutdown(wait=False, cancel_futures=True)
         self._resources.close()
 

@@ -18,13 +18,16 @@ from prefect_executions.errors import (
 )
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
+from prefect_executions.json_type import JsonType
 from prefect_executions.log import ExecutionLog, Head
-from prefect_executions.models import ExecutionConfig, execution_id
+from prefect_executions.models import ExecutionConfig, checkpoint_seq, execution_id
 from prefect_executions.ownership import Ownership
 from prefect_executions.pacer import Pacer
+from prefect_executions.resume_form import chosen_checkpoint
 from prefect_executions.run import Run, entered, patiently
 from prefect_executions.settings import ExecutionsSettings
-from prefect_executions.state_type import StateType
+from prefect_executions.steps import undo_async, undo_sync
+from prefect_executions.writer import Durability, Writer
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -32,8 +35,9 @@ S = TypeVar("S")
 
 def open_run(
     store: Callable[[], ExecutionStore],
-    state_type: StateType[S],
+    state_type: JsonType[S],
     settings: ExecutionConfig,
+    durability: Durability,
     interrupt: Interrupt,
 ) -> Run[S]:
     """Begin an attempt of the execution that this flow run is; `Run.close` ends it.
@@ -42,6 +46,7 @@ def open_run(
         store: Loads the store.
         state_type: The type of the state.
         settings: The flow's own settings.
+        durability: When what it saves is durable.
         interrupt: Ends the flow's function.
 
     Raises:
@@ -49,6 +54,7 @@ def open_run(
         Pause: the run is not this process's (any more); Prefect ends the process quietly.
         StateError: the state in the log does not fit the type.
         DurationExceeded: the execution has no time left.
+        CheckpointNotFound: the one chosen in the Resume form is not there.
         StoreUnavailable, PrefectUnavailable: for a minute, and no supervisor can try again.
     """
     with ExitStack() as stack:
@@ -68,13 +74,15 @@ def open_run(
             kept_in = patiently(store)
             log = ExecutionLog(kept_in.objects(), execution_id(ownership.run.id))
             patiently(lambda: ownership.mark(kept_in.name))
+            patiently(lambda: ownership.take_choice(lambda choice: _roll_back(log, choice)))
             head = patiently(lambda: _begin(log, ownership, settings))
         except (StoreUnavailable, PrefectUnavailable) as away:
             if ownership.can_be_rescheduled:
                 ownership.give_up(f"{away}")
             raise
         own = ExecutionConfig.model_validate((head.created.meta or {})["config"])
-        run = Run(log, head, state_type, ownership, own.over(settings))
+        writer = Writer(log, head, durability, patiently=patiently)
+        run = Run(writer, state_type, ownership, own.over(settings))
         run.start(pacer, interrupt)
         run.on_close(stack.pop_all().close)
     get_run_logger().info(
@@ -96,6 +104,7 @@ def run_sync(
         try:
             interrupt.arm()
             with entered(run):
+                undo_sync(run)
                 result = fn(*args, **kwargs)
             interrupt.disarm()
             run.finish()
@@ -120,6 +129,7 @@ async def run_async(
         try:
             interrupt.arm()
             with entered(run):
+                await undo_async(run)
                 result = await fn(*args, **kwargs)
             interrupt.disarm()
             await asyncio.to_thread(run.finish)
@@ -129,6 +139,13 @@ async def run_async(
             await asyncio.to_thread(run.fail, failure)
         finally:
             run.close()
+
+
+def _roll_back(log: ExecutionLog, choice: Any) -> None:
+    """Go back to the checkpoint that was chosen in the Resume form."""
+    chosen = chosen_checkpoint(choice)
+    if chosen is not None:
+        log.rollback(checkpoint_seq(log.execution_id, chosen))
 
 
 def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -> Head:

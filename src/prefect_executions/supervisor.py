@@ -36,12 +36,14 @@ from prefect_executions.flow_runs import (
 )
 from prefect_executions.heartbeats import Heartbeats, beat_of_supervisor
 from prefect_executions.log import ExecutionLog, Head
-from prefect_executions.models import ExecutionConfig, execution_id
+from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
+from prefect_executions.pauses import deadline
+from prefect_executions.resume_form import CHOICES, resume_form
 from prefect_executions.settings import ExecutionsSettings
 
 logger = logging.getLogger(__name__)
 
-RARELY = timedelta(seconds=60)  # between two looks at what is not urgent, or is much
+RARELY = 12  # every how many looks it looks at what is not urgent, or is much
 CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer was left half-made
 COLLEAGUE_ACTS = timedelta(seconds=15)  # how long another supervisor may take for what it began
 STARTS = 3  # how often a run that died before its first attempt began is started again
@@ -73,6 +75,7 @@ class Supervisor:
         self._silence = timedelta(seconds=settings.silence_seconds)
         self._pending = timedelta(seconds=settings.pending_seconds)
         self._pause = settings.heartbeat_seconds / 2
+        self._rarely = timedelta(seconds=RARELY * self._pause)
         self._clock = clock
         self._heard_since: datetime | None = None  # since when Prefect has kept all heartbeats
         self._looked_at_all = _NEVER
@@ -86,10 +89,10 @@ class Supervisor:
     def look(self) -> None:
         """Do once what is to be done; what fails is logged, and done the next time."""
         now = self._clock()
-        rarely = now - self._looked_at_all >= RARELY
+        rarely = now - self._looked_at_all >= self._rarely
         if rarely:
             self._looked_at_all = now
-        recently = None if rarely else now - 2 * RARELY
+        recently = None if rarely else now - 2 * self._rarely
         beat_of_supervisor(self.id)
         self._each(self._flow_runs.being_deleted, self._finish_deletion)
         self._each(lambda: self._silent(now), self._bury)
@@ -102,7 +105,10 @@ class Supervisor:
             lambda run: self._end_pending(run, now),
         )
         if rarely:
-            self._each(lambda: self._flow_runs.in_state(StateType.PAUSED), self._flow_runs.defuse)
+            self._each(
+                lambda: self._flow_runs.in_state(StateType.PAUSED),
+                lambda run: self._look_at_pause(run, now),
+            )
 
     def _each(
         self, find: Callable[[], Iterable[FlowRun]], act: Callable[[FlowRun], object]
@@ -232,6 +238,28 @@ class Supervisor:
         delay = timedelta(seconds=config.retry_delay_seconds or 0)
         self._flow_runs.retry(run, at=max(now, state.timestamp + delay), message=message)
         logger.warning("%s: %s", execution_id(run.id), message)
+
+    # ------------------------------------------------------------------ pauses
+
+    def _look_at_pause(self, run: FlowRun, now: datetime) -> None:
+        """End a pause whose time has come, and mend one that can't last or can't be ended."""
+        log = self._log(run)
+        self._flow_runs.complete_pause(run, lambda: resume_form(log.read(checkpoints=CHOICES)))
+        ends = deadline(state_of(run))
+        if ends is None:
+            self._flow_runs.defuse(run)
+            return
+        at, on_timeout = ends
+        if at > now:
+            return
+        message = f"Nobody resumed it until {at:%Y-%m-%d %H:%M:%S} UTC."
+        if on_timeout is OnTimeout.FAIL:
+            self._flow_runs.fail(run, message)
+        elif on_timeout is OnTimeout.TERMINATE:
+            self._flow_runs.terminate(run, message)
+        elif self._flow_runs.is_still(run):
+            self._flow_runs.resume(run.id)
+        logger.info("%s: %s It is to %s.", execution_id(run.id), message, on_timeout)
 
     # ------------------------------------------------------------------ half-done starts
 

@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Literal
 
 from prefect import flow, task
 from pydantic import BaseModel
 
-from prefect_executions import Run, execution
+from prefect_executions import Run, execution, step
 
 DATA = Path(os.environ.get("EXECUTIONS_TEST_DATA", "."))
 
@@ -156,3 +158,92 @@ def publishing_before_tasks() -> None:
     run.publish()
     while True:
         pausing_here(0.05)
+
+
+class Approval(BaseModel):
+    decision: Literal["yes", "no"]
+    by: str = "nobody"
+
+
+class Note(BaseModel):
+    text: str = "nothing"
+
+
+@step
+def effect(name: str) -> str:
+    """Leave a line in a file, and take its time."""
+    run = execution.current()
+    with (DATA / f"{run.id}.effects").open("a") as file:
+        file.write(f"{name}\n")
+    return name.upper()
+
+
+@step
+def undo_effect(result: str) -> None:
+    """Leave another line."""
+    with (DATA / f"{execution.current().id}.effects").open("a") as file:
+        file.write(f"undo {result}\n")
+
+
+@step(undo=lambda result: undo_effect(result))
+def undoable(name: str) -> str:
+    """An effect that can be undone."""
+    return effect.fn(name)
+
+
+@flow
+@execution(state=Count)
+def asking(rounds: int = 2) -> list[str]:
+    """Ask in a loop, between effects; then ask something that needs no answer."""
+    run = execution.current(Count)
+    said = []
+    for n in range(rounds):
+        effect(f"before {n}")
+        answer = run.ask(Approval, prompt=f"Shall we go on with {n}?")
+        said.append(f"{answer.decision} by {answer.by}")
+        effect(f"after {n}")
+    said.append(run.ask(Note, prompt="Anything else?").text)
+    run.state.n = len(said)
+    return said
+
+
+@flow
+@execution(state=Count)
+async def asking_async() -> list[str]:
+    """The same, async, and once."""
+    run = execution.current(Count)
+    effect("before")
+    answer = await run.aask(Approval, prompt="Shall we?")
+    await run.apause("Have a look")
+    effect("after")
+    return [answer.decision, answer.by]
+
+
+@flow
+@execution(state=Count)
+def pausing(seconds: float | None, on_timeout: Literal["resume", "fail", "terminate"]) -> int:
+    """Do, pause twice, do."""
+    run = execution.current(Count)
+    effect("first")
+    run.state.n += 1
+    until = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
+    run.pause("Have a look", until=until, on_timeout=on_timeout)
+    effect("second")
+    run.state.n += 1
+    run.pause("Have another look")
+    effect("third")
+    return run.attempt
+
+
+@flow
+@execution(state=Count)
+def undoing() -> list[str]:
+    """Three effects, two of which can be undone; then wait for people."""
+    run = execution.current(Count)
+    done = []
+    for name in ("one", "two", "three"):
+        done.append(effect(name) if name == "two" else undoable(name))
+        run.state.n += 1
+        run.checkpoint(label=name)
+    run.pause("All done")
+    return done

@@ -78,12 +78,18 @@ class World:
         body = {"checkpoint_id": checkpoint_id}
         return self.ok(self.rest.post(self.path(execution, "/resume"), json=body), 202)
 
-    def until(self, execution: Answer, what: str, holds: Callable[[Answer], bool]) -> Answer:
+    def until(
+        self,
+        execution: Answer,
+        what: str,
+        holds: Callable[[Answer], bool],
+        patience: float = PATIENCE,
+    ) -> Answer:
         def look() -> Answer | None:
             now = self.get(execution)
             return now if holds(now) else None
 
-        found: Answer = eventually(look, what)
+        found: Answer = eventually(look, what, patience)
         return found
 
     def until_ended(self, execution: Answer) -> Answer:

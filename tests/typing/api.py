@@ -2,10 +2,10 @@
 
 from typing import Any, assert_type
 
-from prefect import flow
+from prefect import Task, flow
 from pydantic import BaseModel
 
-from prefect_executions import Run, execution
+from prefect_executions import Run, execution, step
 
 
 class Survey(BaseModel):
@@ -18,7 +18,7 @@ def survey(topic: str, depth: int = 1) -> Survey:
     run = execution.current(Survey)
     assert_type(run, Run[Survey])
     assert_type(run.state, Survey)
-    assert_type(run.checkpoint(label=topic), str)
+    assert_type(run.checkpoint(label=topic), str | None)
     assert_type(execution.current(), Run[Any])
     return run.state
 
@@ -36,7 +36,7 @@ execution(max_retry=3)  # type: ignore[call-overload]
 @execution
 async def bare(topic: str) -> int:
     run = execution.current()
-    assert_type(await run.acheckpoint(), str)
+    assert_type(await run.acheckpoint(), str | None)
     return len(topic)
 
 
@@ -46,3 +46,35 @@ survey(1)  # type: ignore[call-overload]  # the signature is kept, so this is se
 
 async def use() -> None:
     assert_type(await bare("a"), int)
+
+
+class Answer(BaseModel):
+    yes: bool
+
+
+@step
+def fetch(url: str, tries: int = 1) -> Survey:
+    return Survey(done=[url] * tries)
+
+
+@step(name="count", key="count-{text}", retries=2, tags=["slow"], timeout_seconds=5)
+async def count(text: str) -> int:
+    return len(text)
+
+
+plain: Task[[str, int], Survey] = fetch
+assert_type(fetch("a", tries=2), Survey)
+assert_type(fetch.submit("a").result(), Survey)
+assert_type(fetch.map(["a", "b"]).result(), list[Survey])
+fetch(1)  # type: ignore[call-overload]
+step(key=1)  # type: ignore[call-overload]
+
+
+@flow
+@execution(durability="async")
+async def steps() -> bool:
+    assert_type(await count("a"), int)
+    answer = await execution.current().aask(Answer, prompt="Shall we?")
+    assert_type(answer, Answer)
+    assert_type(await count.with_options(retries=1)("a"), int)
+    return answer.yes

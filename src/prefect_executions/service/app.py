@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from prefect_executions.executions import Executions
 from prefect_executions.models import (
@@ -14,6 +14,8 @@ from prefect_executions.models import (
     ExecutionConfig,
     Label,
     Name,
+    OnTimeout,
+    Resumed,
     Status,
 )
 from prefect_executions.service import problems
@@ -61,6 +63,12 @@ class Pause(_Body):
     """What `POST /v1/execution/{id}/pause` takes."""
 
     reason: Description | None = Field(None, description="Why; the Prefect UI shows it.")
+    until: AwareDatetime | None = Field(
+        None, description="When the pause ends by itself, within a minute; by default never."
+    )
+    on_timeout: OnTimeout = Field(
+        OnTimeout.RESUME, description="What becomes of the execution then."
+    )
 
 
 class Resume(_Body):
@@ -70,6 +78,9 @@ class Resume(_Body):
         None,
         description="Roll back to this checkpoint; `ckpt_000000` starts over. By default the "
         "newest.",
+    )
+    input: dict[str, Any] | None = Field(
+        None, description="The answer to what the flow has asked with `run.ask`."
     )
 
 
@@ -138,15 +149,16 @@ def _routes(executions: Executions) -> APIRouter:
     @router.post("/{execution_id}/pause", status_code=HTTPStatus.ACCEPTED)
     def pause(execution_id: str, response: Response, body: Pause | None = None) -> Execution:
         """Pause an execution: its process ends at its next checkpoint. 200 when it was paused."""
-        execution, changed = executions.pause(execution_id, reason=body.reason if body else None)
+        execution, changed = executions.pause(execution_id, **dict(body or Pause()))
         if not changed:
             response.status_code = HTTPStatus.OK
         return execution
 
     @router.post("/{execution_id}/resume", status_code=HTTPStatus.ACCEPTED)
-    def resume(execution_id: str, body: Resume | None = None) -> Execution:
+    def resume(execution_id: str, body: Resume | None = None) -> Resumed:
         """Resume an execution that is paused, failed or terminated, from any checkpoint."""
-        return executions.resume(execution_id, checkpoint_id=body.checkpoint_id if body else None)
+        body = body or Resume()
+        return executions.resume(execution_id, checkpoint_id=body.checkpoint_id, answer=body.input)
 
     @router.delete("/{execution_id}", status_code=HTTPStatus.NO_CONTENT)
     def delete(execution_id: str, response: Response) -> None:

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from prefect_executions.errors import (
+    AnswerError,
     CheckpointNotFound,
     CorruptEntry,
     DeploymentNotFound,
@@ -32,6 +33,7 @@ PROBLEMS: dict[type[ExecutionError], tuple[HTTPStatus, str]] = {
     DeploymentNotFound: (HTTPStatus.UNPROCESSABLE_ENTITY, "deployment_not_found"),
     ParametersError: (HTTPStatus.UNPROCESSABLE_ENTITY, "parameters_invalid"),
     StateError: (HTTPStatus.UNPROCESSABLE_ENTITY, "state_invalid"),
+    AnswerError: (HTTPStatus.UNPROCESSABLE_ENTITY, "input_invalid"),
     ExecutionConflict: (HTTPStatus.CONFLICT, "status_conflict"),
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "store_unavailable"),
     PrefectUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "prefect_unavailable"),
@@ -45,6 +47,7 @@ UNTOLD: dict[type[ExecutionError], str] = {
 _FIELDS: dict[type[ExecutionError], str] = {
     DeploymentNotFound: "deployment",
     ParametersError: "parameters",
+    AnswerError: "input",
 }
 
 

@@ -1,0 +1,142 @@
+"""Pauses as Prefect keeps them: their key, their deadline, and the form in the UI that ends them.
+
+Prefect's own time-out of a pause fails the run, so the deadline stands in the key of the pause,
+where a supervisor finds it:
+
+    execution-{pause|ask}-{32 hex digits}[-{milliseconds since 1970}-{resume|fail|terminate}]
+
+The form is what Prefect calls the input of a flow run: a JSON schema and a description, kept under
+keys that the state names; the answer comes to stand beside them.
+"""
+
+import json
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.input import keyset_from_base_key
+from prefect.states import Paused
+
+from prefect_executions.models import OnTimeout
+from prefect_executions.prefect_errors import prefect_errors
+
+_KEY = re.compile(r"execution-(pause|ask)-[0-9a-f]{32}(?:-([0-9]{1,15})-(resume|fail|terminate))?")
+_MESSAGE = 2_000  # characters of a reason that the state of a run shows
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the Resume form in the Prefect UI asks.
+
+    Args:
+        schema: Of the answer: a JSON schema.
+        description: What stands above it; Markdown.
+    """
+
+    schema: dict[str, Any]
+    description: str
+
+
+def question_key() -> str:
+    """The key of a new pause in which a person is asked something by the flow."""
+    return f"execution-ask-{uuid4().hex}"
+
+
+def pause_key(until: datetime | None = None, on_timeout: OnTimeout = OnTimeout.RESUME) -> str:
+    """The key of another new pause.
+
+    Args:
+        until: When it ends by itself.
+        on_timeout: What becomes of the run then.
+    """
+    key = f"execution-pause-{uuid4().hex}"
+    if until is None:
+        return key
+    return f"{key}-{int(until.timestamp() * 1000)}-{on_timeout.value}"
+
+
+def deadline(state: State[Any]) -> tuple[datetime, OnTimeout] | None:
+    """When a pause ends by itself, and what becomes of the run then; None if it does not."""
+    match = _KEY.fullmatch(state.state_details.pause_key or "")
+    if match is None or match[2] is None or not state.is_paused():
+        return None
+    return datetime.fromtimestamp(int(match[2]) / 1000, UTC), OnTimeout(match[3])
+
+
+def asks_for_checkpoint(state: State[Any]) -> bool:
+    """Whether the form of a pause is the one that says where to continue from."""
+    match = _KEY.fullmatch(state.state_details.pause_key or "")
+    return match is not None and match[1] == "pause" and bool(state.state_details.run_input_keyset)
+
+
+def paused(key: str, reason: str | None, *, keeps_process: bool = False) -> State[Any]:
+    """The state of a paused run, for which `save_form` saves a form.
+
+    Args:
+        key: Of the pause.
+        reason: What people read.
+        keeps_process: Whether the process waits; it ends otherwise, and a worker starts another.
+    """
+    name = "Paused" if keeps_process else "Suspended"
+    message = reason and reason[:_MESSAGE]
+    state: State[Any] = Paused(
+        name=name, reschedule=not keeps_process, pause_key=key, message=message
+    )
+    state.state_details.run_input_keyset = dict(keyset_from_base_key(key).items())
+    return state
+
+
+def save_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form: Form) -> None:
+    """Save what is asked in a pause, once it has begun: its beginning removes what was saved."""
+    keys = state.state_details.run_input_keyset or {}
+    with prefect_errors(run_id), suppress(ObjectAlreadyExists):
+        client.create_flow_run_input(run_id, keys["description"], json.dumps(form.description))
+        client.create_flow_run_input(run_id, keys["schema"], json.dumps(form.schema))
+
+
+def lacks_form(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> bool:
+    """Whether a pause of ours has a form that was never saved: it could not be resumed."""
+    keys = state.state_details.run_input_keyset
+    if not keys or not _KEY.fullmatch(state.state_details.pause_key or ""):
+        return False
+    return _read(client, run_id, keys["schema"]) is None
+
+
+def described(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> str:
+    """What is asked in a pause, for people: the fields of the answer."""
+    keys = state.state_details.run_input_keyset or {}
+    schema = _read(client, run_id, keys["schema"]) or {}
+    required = schema.get("required", [])
+    fields = [
+        f"{name}{'' if name in required else ' (optional)'}"
+        for name in schema.get("properties", {})
+    ]
+    return f"Asked are: {', '.join(fields)}."
+
+
+def read_answer(client: SyncPrefectClient, run_id: UUID, key: str) -> Any:
+    """What was answered, or None: a form that needs no answer leaves none."""
+    return _read(client, run_id, keyset_from_base_key(key)["response"])
+
+
+def _read(client: SyncPrefectClient, run_id: UUID, key: str) -> Any:
+    with prefect_errors(run_id):
+        try:
+            return json.loads(client.read_flow_run_input(run_id, key))
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+
+def forget_answer(client: SyncPrefectClient, run_id: UUID, key: str) -> None:
+    """Remove what was answered."""
+    with prefect_errors(run_id), suppress(ObjectNotFound):
+        client.delete_flow_run_input(run_id, keyset_from_base_key(key)["response"])

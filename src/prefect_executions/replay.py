@@ -1,0 +1,238 @@
+"""Replay: which call of this attempt is which call that an earlier attempt has recorded.
+
+A flow begins anew with every attempt, and calls its steps anew. A call is a recorded one if it has
+the same key (the digest of what is called, and with which inputs), is made in the same call, and
+occurs at the same place there:
+
+* Calls are numbered in the order in which they begin: their `order`.
+* A call takes the lowest order among the records with its key that no other call of this attempt
+  has taken, and that come after the last call which returned in this context. Otherwise it is new.
+
+So what runs at once (threads, tasks of an event loop) may end in any order, and a loop that skips
+what its state says is done does not get the results of rounds that it skips, once it has done
+anything new. A call with a key of its own is the same one wherever it occurs.
+"""
+
+import threading
+from bisect import bisect_right, insort
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from prefect_executions.errors import ReplayMismatch
+from prefect_executions.journal import Outcome, Record, decode
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of this attempt.
+
+    Args:
+        order: Its number.
+        parent: The call that it was made in; None: the flow itself.
+        key: Its identity.
+        step: The name of what is called.
+        inputs: For a call with a key of its own: the digest of its inputs, if they have one.
+        is_keyed: Whether it has a key of its own.
+        record: What an earlier attempt has recorded of it: that it returned, or waits.
+    """
+
+    order: int
+    parent: "Call | None"
+    key: str
+    step: str
+    inputs: str | None = None
+    is_keyed: bool = False
+    record: Record | None = None
+
+    def returned(self) -> None:
+        """Go on behind this call, in the context that has made it and got its result."""
+        parent, after = _place.get()
+        if self.order > after:
+            _place.set((parent, self.order))
+
+
+# The call that code is in, and the order of the last call that returned there.
+_place: ContextVar[tuple[Call | None, int]] = ContextVar("place_in_execution", default=(None, 0))
+
+
+@contextmanager
+def _inside(call: Call | None) -> Iterator[None]:
+    token = _place.set((call, 0))
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
+class Replay:
+    """The calls of one attempt, matched with those that earlier ones have recorded.
+
+    Args:
+        journal: What has been recorded.
+    """
+
+    def __init__(self, journal: bytes) -> None:
+        records = decode(journal)
+        self._lock = threading.Lock()
+        self._last = max(records, default=0)
+        self._noted = {0, *records}  # the orders of which the journal tells
+        self._known: dict[int, Record] = {}
+        self._orders: dict[tuple[int | None, str], list[int]] = {}  # ascending, of those known
+        self._taken: dict[int, set[int]] = {}  # the orders of this attempt's calls, by their parent
+        self._running: set[str] = set()
+        self._saved = self._last
+        self._warned: set[str] = set()
+        for record in records.values():
+            self._note(record)
+        self._undo = [known for known in records.values() if known.outcome is Outcome.UNDO][::-1]
+
+    def _note(self, record: Record) -> None:
+        if record.outcome in (Outcome.UNDO, Outcome.UNDONE):
+            return
+        if record.order not in self._known:
+            for parent in (record.parent, None):  # one with a key of its own has any parent
+                insort(self._orders.setdefault((parent, record.key), []), record.order)
+        self._known[record.order] = record
+
+    @contextmanager
+    def flow(self) -> Iterator[None]:
+        """Carry out the flow's function."""
+        with _inside(None):
+            yield
+
+    def begin(
+        self, step: str, key: str, *, inputs: str | None = None, is_keyed: bool = False
+    ) -> Call:
+        """Number a call, at the time and in the context in which it is made.
+
+        Raises:
+            ReplayMismatch: one with this key of its own was made with other inputs.
+        """
+        parent, after = _place.get()
+        within = parent.order if parent else 0
+        with self._lock:
+            known = self._find(None if is_keyed else within, key, -1 if is_keyed else after)
+            if known is not None and is_keyed:
+                _require_same(known, step, inputs)
+            if known is None:
+                self._last += 1
+            order = known.order if known else self._last
+            self._taken.setdefault(within, set()).add(order)
+            record = None if known is None or known.outcome is Outcome.BEGUN else known
+            return Call(order, parent, key, step, inputs, is_keyed, record)
+
+    def _find(self, parent: int | None, key: str, after: int) -> Record | None:
+        taken = self._taken.get(parent, ()) if parent is not None else ()
+        orders = self._orders.get((parent, key), [])
+        later = islice(orders, bisect_right(orders, after), None)
+        return next((self._known[order] for order in later if order not in taken), None)
+
+    def is_ambiguous(self, call: Call) -> bool:
+        """Whether a later attempt may mistake an earlier call for this new one.
+
+        So it is when nothing but its place tells it from a call before the newest checkpoint: an
+        attempt that continues from there, and skips what its state says is done, makes this call
+        and gets the result of the other. Said once for each step.
+        """
+        within = call.parent.order if call.parent else 0
+        with self._lock:
+            if call.is_keyed or call.step in self._warned:
+                return False
+            orders = self._orders.get((within, call.key), [])
+            found = bool(orders) and orders[0] <= self._saved
+            if found:
+                self._warned.add(call.step)
+            return found
+
+    def to_undo(self) -> list[Record]:
+        """What a roll-back has left to be undone, newest first."""
+        return self._undo
+
+    @contextmanager
+    def undoing(self, record: Record) -> Iterator[None]:
+        """Undo a call; what that calls is inside it, and has no part in the flow's own calls."""
+        with _inside(Call(record.order, None, record.key, record.step)):
+            yield
+
+    def saved(self) -> None:
+        """A checkpoint is made just now."""
+        with self._lock:
+            self._saved = self._last
+
+    @contextmanager
+    def running(self, call: Call) -> Iterator[Record | None]:
+        """Carry out a call, once more if it is tried again; what it calls is inside it.
+
+        Yields:
+            What is recorded of it by now: another call with the same key of its own may have
+            returned since this one began.
+
+        Raises:
+            ReplayMismatch: another call with the same key of its own is being carried out.
+        """
+        with self._lock:
+            if call.is_keyed:
+                if call.key in self._running:
+                    raise ReplayMismatch(
+                        call.step,
+                        "it is called twice at once with one key. A key stands for one call: put "
+                        "what tells these two apart into it.",
+                    )
+                self._running.add(call.key)
+            self._taken.pop(call.order, None)
+            known = self._find(None, call.key, -1) if call.is_keyed else call.record
+        try:
+            with _inside(call):
+                yield known if known and known.outcome is not Outcome.BEGUN else None
+        finally:
+            with self._lock:
+                self._running.discard(call.key)
+
+    def ended(self, call: Call, outcome: Outcome, **fields: Any) -> list[Record]:
+        """What is to be recorded of a call: what it came to, and that those around it have begun.
+
+        Args:
+            call: The call.
+            outcome: What it has come to.
+            fields: Others of `Record`.
+        """
+        now = datetime.now(UTC)
+        at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        records = [_record(call, outcome, at, inputs=call.inputs, **fields)]
+        with self._lock:
+            around = call.parent
+            while around is not None and around.order not in self._noted:
+                records.insert(0, _record(around, Outcome.BEGUN, at))
+                around = around.parent
+            for record in records:
+                self._noted.add(record.order)
+                self._note(record)
+        return records
+
+
+def _record(call: Call, outcome: Outcome, at: datetime, **fields: Any) -> Record:
+    return Record(
+        order=call.order,
+        parent=call.parent.order if call.parent else 0,
+        key=call.key,
+        step=call.step,
+        at=at,
+        outcome=outcome,
+        **fields,
+    )
+
+
+def _require_same(known: Record, step: str, inputs: str | None) -> None:
+    if known.step != step:
+        raise ReplayMismatch(step, f"its key is that of a recorded call of {known.step!r}.")
+    if None not in (known.inputs, inputs) and known.inputs != inputs:
+        raise ReplayMismatch(
+            step,
+            "it is called with other inputs than a recorded call with the same key. A key stands "
+            "for one call: put what tells the two apart into it.",
+        )

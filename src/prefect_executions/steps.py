@@ -1,0 +1,496 @@
+"""`@step`: a Prefect task whose result is recorded once, and comes back whatever has died since."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from copy import copy
+from functools import partial, wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, get_type_hints, overload
+from weakref import WeakKeyDictionary
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture, PrefectFutureList
+from prefect.logging import get_logger
+from prefect.states import Completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.utilities.callables import get_call_parameters
+from pydantic import PydanticUserError
+
+from prefect_executions.errors import ExecutionError, InputError, ReplayMismatch, StateError
+from prefect_executions.identity import Identified, canonical, digest
+from prefect_executions.journal import Outcome, Record
+from prefect_executions.json_type import JsonType
+from prefect_executions.replay import Call
+from prefect_executions.run import Run, find_run
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+logger = get_logger("executions")
+
+_steps: dict[str, "Step[..., Any]"] = {}  # by their names; the one that was made last
+_calls: WeakKeyDictionary[PrefectFuture[Any], str] = WeakKeyDictionary()
+
+# How `Task.__init__` calls an option, and what it makes of it.
+_KEPT_AS = {
+    **{f"on_{event}": f"on_{event}_hooks" for event in ("completion", "failure", "running")},
+    **{f"on_{event}": f"on_{event}_hooks" for event in ("rollback", "commit")},
+    "persist_result": "_user_persist_result",
+    "cache_policy": "_user_cache_policy",
+}
+
+
+class Step(Task[P, R]):
+    """A Prefect task whose result an execution records; elsewhere it is an ordinary task.
+
+    Args:
+        fn: The function.
+        key: What identifies a call instead of its inputs, with their names in braces.
+        undo: What a roll-back calls with the result.
+        options: Prefect's.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        key: str | None = None,
+        undo: Callable[[Any], Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if isinstance(fn, Task):
+            raise TypeError("`@step` makes a task of a function; take `@task` away")
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise TypeError(f"{fn.__name__!r} is a generator, whose result can't be recorded")
+        settings: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE} | options
+        super().__init__(fn, **settings)
+        if self.persist_result or self.cache_policy not in (None, NO_CACHE):
+            raise ValueError(f"the step {self.name!r} is recorded, so Prefect can't cache it too")
+        if key is not None:
+            _check_key(self.name, key, fn)
+        self.key = key
+        self.undo = undo
+        self._result_type: JsonType[Any] | None = None
+        _steps[self.name] = self
+
+    @property
+    def result_type(self) -> JsonType[Any]:
+        """The type of the result, by the function's annotation; JSON if it has none.
+
+        Raises:
+            TypeError: pydantic can't keep such a type.
+        """
+        if self._result_type is None:
+            what = f"the result of {self.name}"
+            try:
+                self._result_type = JsonType(_returned_by(self.fn), what=what)
+            except PydanticUserError as error:
+                raise TypeError(
+                    f"{what} can't be recorded: {error.message.splitlines()[0]} Let it return "
+                    "JSON or a type that pydantic keeps, or use Prefect's `@task`."
+                ) from error
+        return self._result_type
+
+    def with_options(self, **options: Any) -> "Step[P, R]":
+        """A step of the same function with other options: Prefect's, `key` and `undo`."""
+        kept: dict[str, Any] = {"key": self.key, "undo": self.undo}
+        for name in list(signature(Task.__init__).parameters)[2:]:
+            value = getattr(self, _KEPT_AS.get(name, name))
+            kept[name] = copy(value) if isinstance(value, list | set) else value
+        return Step(self.fn, **kept | options)
+
+    def __get__(self, instance: Any, owner: Any) -> "Task[P, R]":
+        """The step as a method; Prefect's own would bind the function itself to the instance."""
+        if self.isclassmethod or instance is None:
+            return super().__get__(instance, owner)
+        bound = self._with(_in_place_of(self.fn, self.fn))
+        bound.fn.__prefect_self__ = instance  # type: ignore[attr-defined]
+        return bound
+
+    def _with(self, fn: Any) -> "Step[P, R]":
+        """This step, calling another function."""
+        other = copy(self)
+        other.fn = fn
+        return other
+
+    # ------------------------------------------------------------------ calling
+
+    def _call(
+        self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any
+    ) -> Any:
+        plain: Any = super().__call__
+        run = find_run()
+        if run is None:
+            return plain(*args, return_state=return_state, wait_for=wait_for, **kwargs)
+        carried = self._begin(run, get_call_parameters(self.fn, args, kwargs))
+        call: Any = partial(Task.__call__, self._with(carried.fn))
+        result = call(*args, return_state=return_state, wait_for=wait_for, **kwargs)
+        if self.isasync:
+            return carried.returned_later(result, return_state)
+        return carried.returned(result, return_state)
+
+    def _submit(
+        self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any
+    ) -> Any:
+        plain: Any = super().submit
+        run = find_run()
+        if run is None:
+            return plain(*args, return_state=return_state, wait_for=wait_for, **kwargs)
+        _require_threads(self.name)
+        carried = self._begin(run, get_call_parameters(self.fn, args, kwargs))
+        submit: Any = partial(Task.submit, self._with(carried.fn))
+        future = submit(*args, wait_for=wait_for, **kwargs)
+        _calls[future] = carried.call.key
+        if not return_state:
+            return future
+        future.wait()
+        return future.state
+
+    def _map(
+        self,
+        *args: Any,
+        return_state: bool = False,
+        wait_for: Any = None,
+        deferred: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        plain: Any = super().map
+        run = find_run()
+        if run is None or deferred:
+            return plain(
+                *args, return_state=return_state, wait_for=wait_for, deferred=deferred, **kwargs
+            )
+        runner = _Numbering(_require_threads(self.name), run)
+        parameters = get_call_parameters(self.fn, args, kwargs, apply_defaults=False)
+        step: Any = self
+        with runner:
+            futures: PrefectFutureList[Any] = runner.map(step, parameters, wait_for)
+        if not return_state:
+            return futures
+        for future in futures:
+            future.wait()
+        return [future.state for future in futures]
+
+    if not TYPE_CHECKING:  # Prefect's own overloads say more than ours could
+        __call__, submit, map = _call, _submit, _map
+
+    def _begin(self, run: Run[Any], parameters: dict[str, Any]) -> "_Carried[R]":
+        """Identify a call.
+
+        Raises:
+            InputError: an input has no stable identity.
+            ReplayMismatch: what is recorded under its key is another call.
+            Pause: the run is to leave, before it does anything new.
+        """
+        inputs: str | None = None
+        if self.key is None:
+            key = digest("step", self.name, canonical(parameters, at=self.name, future=_identify))
+        else:
+            key = digest("key", self.key.format(**parameters))
+            try:
+                inputs = digest(canonical(parameters, at=self.name, future=_identify))
+            except InputError:  # that is what keys are for
+                inputs = None
+        call = run.begin_call(self.name, key, inputs=inputs, is_keyed=self.key is not None)
+        return _Carried(self, run, call)
+
+
+class _Numbering(TaskRunner[Any]):
+    """Numbers the calls that `TaskRunner.map` makes, and lets the flow's runner run them."""
+
+    def __init__(self, runner: TaskRunner[Any], run: Run[Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._runner = runner
+        self._run = run
+
+    def duplicate(self) -> "_Numbering":
+        return _Numbering(self._runner, self._run)
+
+    def submit(
+        self, task: Any, parameters: dict[str, Any], wait_for: Any = None, dependencies: Any = None
+    ) -> Any:
+        carried = task._begin(self._run, parameters)
+        future = self._runner.submit(task._with(carried.fn), parameters, wait_for, dependencies)
+        _calls[future] = carried.call.key
+        return future
+
+
+class _Carried(Generic[R]):
+    """One call of a step, as it is carried out: replayed, or run and recorded.
+
+    Attributes:
+        call: Which one.
+        fn: What the task runs in place of the step's function.
+    """
+
+    def __init__(self, step: Step[..., R], run: Run[Any], call: Call) -> None:
+        self.call = call
+        self.fn: Any = _in_place_of(step.fn, self._run_async if step.isasync else self._run_sync)
+        self._step: Any = step
+        self._run = run
+        self._result: list[R] = []  # what the function, or the record, has given
+        self._is_recorded = False
+        self._was_replayed = False
+
+    def returned(self, result: Any, return_state: bool) -> Any:
+        """Give the result to who made the call."""
+        self.call.returned()
+        # A task that ends in a state of its own returns it; only so the UI shows a replay.
+        return self._result[0] if self._was_replayed and not return_state else result
+
+    async def returned_later(self, result: Any, return_state: bool) -> Any:
+        """`returned`, in the context that awaits the result."""
+        return self.returned(await result, return_state)
+
+    def _run_sync(self, *args: Any, **kwargs: Any) -> Any:
+        with self._around() as known:
+            if known is not None:
+                return self._replay(known)
+            if not self._result:
+                with self._noting_failure():
+                    self._result = [self._step.fn(*args, **kwargs)]
+            self._record()
+        return self._result[0]
+
+    async def _run_async(self, *args: Any, **kwargs: Any) -> Any:
+        with self._around() as known:
+            if known is not None:
+                return await asyncio.to_thread(self._replay, known)
+            if not self._result:
+                with self._noting_failure():
+                    self._result = [await self._step.fn(*args, **kwargs)]
+            await asyncio.to_thread(self._record)
+        return self._result[0]
+
+    @contextmanager
+    def _around(self) -> Iterator[Record | None]:
+        with self._run.replay.running(self.call) as known:
+            yield known
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self._run.record_call(self.call, Outcome.BEGUN)
+            raise
+
+    def _record(self) -> None:
+        """Record the result; once more where that failed and Prefect tries again."""
+        if self._is_recorded:
+            self._run.flush()
+            return
+        data = self._step.result_type.dump(self._result[0])
+        self._is_recorded = True
+        self._run.record_call(
+            self.call, Outcome.DONE, result=data, undo=self._step.undo is not None
+        )
+
+    def _replay(self, record: Record) -> Any:
+        """The recorded result, as a state that tells so.
+
+        Raises:
+            ReplayMismatch: it is of another type.
+        """
+        self._result = [_recorded_result(self._step, self._run, record)]
+        self._was_replayed = True
+        return Completed(
+            name="Replayed",
+            message=f"Recorded at {record.at:%Y-%m-%d %H:%M:%S} UTC; the function was not run.",
+            data=self._result[0],
+        )
+
+
+@overload
+def step(fn: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = ...,
+    key: str | None = ...,
+    undo: Callable[[Any], Any] | None = ...,
+    retries: int = ...,
+    retry_delay_seconds: float | list[float] | Callable[[int], list[float]] | None = ...,
+    timeout_seconds: float | None = ...,
+    tags: Iterable[str] | None = ...,
+    **options: Any,
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+
+
+def step(
+    fn: Any = None,
+    *,
+    key: str | None = None,
+    undo: Callable[[Any], Any] | None = None,
+    **options: Any,
+) -> Any:
+    """Make a function a step: a Prefect task whose result an execution records once.
+
+    Called inside a flow with `@execution`, the result is durable when the call returns (unless the
+    execution's durability is another). When the flow runs again, after a crash, a retry or a
+    resume, the recorded result comes back and the function is not run. Rolling back to a checkpoint
+    forgets what was recorded behind it. Elsewhere it is an ordinary task.
+
+    A call is identified by the step's name, its inputs, and its place among equal ones in the flow;
+    with a `key`, by that alone.
+
+    Args:
+        fn: The function, sync or async. Its result is JSON, or of the type that it is annotated
+            with, which pydantic keeps.
+        key: Identifies the call in place of its inputs: `"charge-{order_id}"`. There is one such
+            call in an execution.
+        undo: Called with the result when a roll-back has forgotten the call, newest first, before
+            the flow runs again.
+        options: Those of Prefect's `task`: `name`, `retries`, `retry_delay_seconds`,
+            `timeout_seconds`, `tags`, and so on. The name identifies the step in the log.
+
+    Raises:
+        TypeError: this function can't be a step.
+        ValueError: the key names an input that the function does not have.
+    """
+
+    def decorate(fn: Callable[P, R]) -> Step[P, R]:
+        return Step(fn, key=key, undo=undo, **options)
+
+    return decorate if fn is None else decorate(fn)
+
+
+# ---------------------------------------------------------------------- undoing
+
+
+def undo_sync(run: Run[Any]) -> None:
+    """Undo what a roll-back has left to be undone, newest first.
+
+    Raises:
+        ReplayMismatch: this code has no such step.
+    """
+    for record in run.replay.to_undo():
+        with run.replay.undoing(record):
+            undo, result = _undo_task(run, record)
+            done = undo(result)
+            if inspect.isawaitable(done):
+                asyncio.run(_await(done))
+        run.undone(record)
+
+
+async def undo_async(run: Run[Any]) -> None:
+    """`undo_sync` for an async flow."""
+    for record in run.replay.to_undo():
+        with run.replay.undoing(record):
+            undo, result = await asyncio.to_thread(_undo_task, run, record)
+            done = undo(result)
+            if inspect.isawaitable(done):
+                await done
+        await asyncio.to_thread(run.undone, record)
+
+
+def _undo_task(run: Run[Any], record: Record) -> tuple[Task[..., Any], Any]:
+    """The task that undoes a call, and its input."""
+    known = _steps.get(record.step)
+    if known is None or known.undo is None:
+        raise ReplayMismatch(
+            record.step,
+            "a roll-back has left it to be undone, and this code has no step of this name with "
+            "`undo`. Bring it back; `undo=lambda result: None` undoes nothing.",
+        )
+    result = _recorded_result(known, run, record)
+    return Task(_undoing(known.undo), name=f"undo {known.name}", persist_result=False), result
+
+
+def _undoing(undo: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function for a task of its own; `undo` may be anything that can be called."""
+    if inspect.iscoroutinefunction(undo) or (isinstance(undo, Task) and undo.isasync):
+
+        async def undo_later(result: Any) -> None:
+            await undo(result)
+
+        return undo_later
+
+    def undo_now(result: Any) -> None:
+        undo(result)
+
+    return undo_now
+
+
+async def _await(outcome: Any) -> None:
+    await outcome
+
+
+# ---------------------------------------------------------------------- helpers
+
+
+def _recorded_result(step: Step[..., R], run: Run[Any], record: Record) -> R:
+    try:
+        result: R = step.result_type.load(run.result_of(record))
+    except StateError as error:
+        raise ReplayMismatch(
+            step.name,
+            f"{error} Let it return what it returned before, or give the changed step another "
+            "name, under which it runs anew.",
+        ) from error
+    return result
+
+
+def _returned_by(fn: Any) -> Any:
+    """The type that a function's annotation says it returns; `Any` without one."""
+    inner = inspect.unwrap(fn)
+    annotations = getattr(inner, "__annotations__", {})
+    if "return" not in annotations:
+        return Any
+
+    def returning() -> None: ...
+
+    returning.__annotations__ = {"return": annotations["return"]}
+    try:
+        return get_type_hints(returning, inner.__globals__, include_extras=True)["return"]
+    except NameError as error:
+        raise TypeError(
+            f"the annotation of what {inner.__name__} returns is not known when it runs: {error}"
+        ) from error
+
+
+def _in_place_of(fn: Any, call: Any) -> Any:
+    """`call` under the name and signature of `fn`; it can be given attributes of its own."""
+    return wraps(fn)(partial(call))
+
+
+def _check_key(name: str, key: str, fn: Any) -> None:
+    try:
+        key.format(**dict.fromkeys(signature(fn).parameters, ""))
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(
+            f"the key {key!r} of step {name!r} names what is no parameter of it: {error}"
+        ) from error
+    except (AttributeError, TypeError):  # a part of an input, which only a call shows
+        pass
+
+
+def _identify(future: PrefectFuture[Any]) -> Any:
+    """What stands for the future of a step: its call. Another one's result is waited for."""
+    if (key := _calls.get(future)) is not None:
+        return Identified(key)
+    future.wait()
+    if not future.state.is_completed():  # so the call will not take place, or does not mind
+        return Identified(future.state.type.value)
+    return future.result()
+
+
+def _require_threads(name: str) -> TaskRunner[Any]:
+    """The flow's task runner.
+
+    Raises:
+        ExecutionError: it runs tasks in other processes, which can't record anything.
+    """
+    context = FlowRunContext.get()
+    runner = context.task_runner if context else None
+    if not isinstance(runner, ThreadPoolTaskRunner):
+        raise ExecutionError(
+            f"The step {name!r} can't be submitted to a {type(runner).__name__}: the process that "
+            "runs the flow records its steps. Use Prefect's ThreadPoolTaskRunner, or call a plain "
+            "`@task` from there and let a step take its result."
+        )
+    return runner

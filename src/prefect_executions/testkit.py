@@ -1,0 +1,276 @@
+"""For tests of flows: executions in memory, that crash and pause where a test wants it.
+
+Prefect's server is what the test has: its `prefect_test_harness`, say. Attempts run in the test's
+own process, one after the other, as a worker would start them.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow
+from prefect.flows import Flow
+from prefect.states import Pending, Suspended
+from pydantic import PrivateAttr
+
+from prefect_executions import codec
+from prefect_executions.blocks import ExecutionStore, replaced_by
+from prefect_executions.executions import EMPTY, Executions
+from prefect_executions.flow_runs import FlowRuns, state_of
+from prefect_executions.models import Execution, ExecutionConfig, Resumed, flow_run_id
+from prefect_executions.objects import MemoryObjects, Objects
+
+_STORE = "testing"
+
+
+class Crash(BaseException):
+    """The process of an execution dies here, as far as its store can tell."""
+
+
+class MemoryStore(ExecutionStore):
+    """A store block whose executions are kept in this process's memory, or wherever it is told."""
+
+    _block_type_name = "Memory Store"
+    _block_type_slug = "memory-store"
+
+    _objects: Objects = PrivateAttr(default_factory=MemoryObjects)
+
+    @classmethod
+    def of(cls, objects: Objects) -> "MemoryStore":
+        """A store of these objects."""
+        store = cls(bucket="memory")
+        store._objects = objects
+        return store
+
+    def objects(self) -> Objects:
+        """See `ExecutionStore.objects`."""
+        return self._objects
+
+
+class _Stage:
+    """The store of a test: it counts what is written, and does what is planned then."""
+
+    def __init__(self, inner: Objects) -> None:
+        self.inner = inner
+        self.is_dead = False
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[bytes], None] = lambda _: None
+
+    def create(self, key: str, data: bytes) -> None:
+        self._require_alive()
+        self.before()
+        self.inner.create(key, data)
+        self.after(data)
+
+    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+        self._require_alive()
+        return self.inner.get(keys, first=first)
+
+    def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
+        self._require_alive()
+        return self.inner.scan(prefix, limit=limit)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._require_alive()
+        self.inner.delete(keys)
+
+    def die(self) -> None:
+        self.is_dead = True
+        raise Crash
+
+    def _require_alive(self) -> None:
+        if self.is_dead:
+            raise Crash
+
+
+class Trial:
+    """An execution of a flow, whose attempts run in this process.
+
+    Attributes:
+        id: The execution's id.
+        result: What the flow returned, when it has completed.
+        error: What the newest attempt has raised, if it failed or crashed.
+    """
+
+    def __init__(self, kit: "TestKit", flow: Flow[..., Any], execution: Execution) -> None:
+        self.id = execution.id
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._kit = kit
+        self._flow = flow
+
+    def get(self) -> Execution:
+        """The execution as anybody sees it, with all checkpoints and their states."""
+        return self._kit.executions.get(self.id, checkpoints=None)
+
+    @property
+    def status(self) -> str:
+        """Its status."""
+        return self.get().status.value
+
+    @property
+    def state(self) -> Any:
+        """Its newest durable state, as JSON."""
+        return self.get().state
+
+    def resume(self, *, checkpoint_id: str | None = None, input: Any = None) -> Resumed:  # noqa: A002
+        """Resume it, and run it until it ends, pauses or crashes.
+
+        Args:
+            checkpoint_id: Roll back to this checkpoint.
+            input: The answer to what it asks.
+
+        Returns:
+            What the resume has answered.
+
+        Raises:
+            ExecutionConflict, CheckpointNotFound, AnswerError: see `Executions.resume`.
+        """
+        resumed = self._kit.executions.resume(self.id, checkpoint_id=checkpoint_id, answer=input)
+        self.run()
+        return resumed
+
+    def run(self) -> None:
+        """Run attempts as long as Prefect has it scheduled, without waiting for their time."""
+        while state_of(run := self._kit.read(self.id)).is_scheduled():
+            self._attempt(run)
+
+    def _attempt(self, run: FlowRun) -> None:
+        self.result = self.error = None
+        run = self._kit.take(run)
+        self._kit.stage.is_dead = False
+        try:
+            self.result = run_flow(self._flow, flow_run=run)
+            if self._flow.isasync:
+                self.result = asyncio.run(self.result)
+        except Pause:
+            self.result = None
+        except (Exception, Crash) as error:
+            self.error = error
+        finally:
+            self._kit.stage.is_dead = False
+
+
+class TestKit:
+    """What `testing` gives."""
+
+    __test__ = False  # pytest
+
+    def __init__(self, client: SyncPrefectClient, objects: Objects) -> None:
+        self.stage = _Stage(objects)
+        self.store = MemoryStore.of(self.stage)
+        self.executions = Executions(
+            self.stage, FlowRuns(client, store=_STORE, wait=lambda _: None), wait=lambda _: None
+        )
+        self._client = client
+
+    def start(
+        self,
+        flow: Flow[..., Any],
+        *,
+        state: Any = EMPTY,
+        config: ExecutionConfig | None = None,
+        **parameters: Any,
+    ) -> Trial:
+        """Create an execution of a flow, and run it until it ends, pauses or crashes.
+
+        Args:
+            flow: A flow decorated with `@execution`.
+            state: The first state.
+            config: How it is run.
+            parameters: The flow's.
+        """
+        deployment = self._client.create_deployment(self._client.create_flow(flow), "testing")
+        execution = self.executions.create(
+            name=flow.name,
+            deployment=str(deployment),
+            parameters=parameters,
+            state=state,
+            config=config,
+        )
+        trial = Trial(self, flow, execution)
+        trial.run()
+        return trial
+
+    @contextmanager
+    def crash_before(self, n: int) -> Iterator[None]:
+        """Let the process die when it is about to write the `n`th entry from now on."""
+        left = n
+
+        def count() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                self.stage.die()
+
+        yield from self._planned("before", count)
+
+    @contextmanager
+    def crash_after(self, n: int) -> Iterator[None]:
+        """Let the process die when it has written the `n`th entry from now on.
+
+        An execution writes one when it is created, one as an attempt begins, one for each
+        checkpoint, and one for each step; steps that end together share one.
+        """
+        left = n
+
+        def count(_: bytes) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                self.stage.die()
+
+        yield from self._planned("after", count)
+
+    @contextmanager
+    def pause_at(self, label: str) -> Iterator[None]:
+        """Pause the execution when it saves a checkpoint with this label, as a person would."""
+
+        def pause(data: bytes) -> None:
+            context = FlowRunContext.get()
+            header = codec.load(data.partition(b"\n")[0])
+            if header.get("label") != label or context is None or context.flow_run is None:
+                return
+            self._client.set_flow_run_state(context.flow_run.id, Suspended(), force=True)
+            state = state_of(self._client.read_flow_run(context.flow_run.id))
+            context.flow_run_suspension_request.mark_requested(state)
+
+        yield from self._planned("after", pause)
+
+    def _planned(self, when: str, act: Callable[..., None]) -> Iterator[None]:
+        planned = getattr(self.stage, when)
+        setattr(self.stage, when, act)
+        try:
+            yield
+        finally:
+            setattr(self.stage, when, planned)
+
+    def read(self, execution_id: str) -> FlowRun:
+        """The flow run of an execution."""
+        return self._client.read_flow_run(flow_run_id(execution_id))
+
+    def take(self, run: FlowRun) -> FlowRun:
+        """Take a scheduled run, as a worker does."""
+        self._client.set_flow_run_state(run.id, Pending(), force=True)
+        return self._client.read_flow_run(run.id)
+
+
+@contextmanager
+def testing(objects: Objects | None = None) -> Iterator[TestKit]:  # noqa: PT028
+    """Keep executions in memory, and run them in this process.
+
+    Whatever store a flow names, its executions are kept here. A flow that is simply called runs
+    too; `TestKit.start` runs it as a worker would, so that it can pause, crash and be resumed.
+
+    Args:
+        objects: Where they are kept; by default in memory, and gone afterwards.
+    """
+    with get_client(sync_client=True) as client:
+        kit = TestKit(client, MemoryObjects() if objects is None else objects)
+        with replaced_by(kit.store):
+            yield kit

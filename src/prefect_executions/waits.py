@@ -1,0 +1,123 @@
+"""What a flow waits for: a person's answer, the end of a pause; each of them once, like a step."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from prefect_executions import codec
+from prefect_executions.errors import ReplayMismatch, StateError
+from prefect_executions.identity import digest
+from prefect_executions.journal import Outcome, Record
+from prefect_executions.json_type import JsonType
+from prefect_executions.models import LABEL_LENGTH, OnTimeout
+from prefect_executions.ownership import Ownership
+from prefect_executions.pauses import Form, pause_key, question_key
+from prefect_executions.replay import Call, Replay
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Waits:
+    """The pauses that a flow makes itself.
+
+    Args:
+        replay: The calls of the attempt.
+        ownership: Pauses the run.
+        save: Saves the state under a label, with records, so that it is durable.
+        record: Takes records down.
+        resume_form: The form of a pause in which nothing else is asked.
+    """
+
+    def __init__(
+        self,
+        replay: Replay,
+        ownership: Ownership,
+        *,
+        save: Callable[[str, list[Record]], None],
+        record: Callable[[list[Record]], None],
+        resume_form: Callable[[], Form],
+    ) -> None:
+        self._replay = replay
+        self._ownership = ownership
+        self._save = save
+        self._record = record
+        self._resume_form = resume_form
+
+    def pause(
+        self, reason: str | None, until: datetime | timedelta | None, on_timeout: OnTimeout
+    ) -> Call:
+        """See `Run.pause`; what called it goes on behind the call that this returns."""
+        ends = datetime.now(UTC) + until if isinstance(until, timedelta) else until
+        if ends is not None and ends.tzinfo is None:
+            raise ValueError(f"until: {ends} has no time zone; give it one, or a timedelta.")
+        call = self._replay.begin("pause", digest("pause", reason or ""))
+        with self._replay.running(call) as known:
+            if known is not None and known.outcome is Outcome.DONE:
+                return call
+            if known is None or not self._ownership.pause_ended(known.pause_key or "")[0]:
+                self._wait(call, pause_key(ends, on_timeout), reason, self._resume_form)
+            self._record(self._replay.ended(call, Outcome.DONE))
+        return call
+
+    def ask(self, model: type[M], prompt: str) -> tuple[M, Call]:
+        """See `Run.ask`; what called it goes on behind the call that this returns."""
+        kept: JsonType[M] = JsonType(model, what="input")
+        name = f"ask {model.__name__}"
+        call = self._replay.begin(name, digest("ask", model.__name__, prompt))
+        with self._replay.running(call) as known:
+            if known is not None and known.outcome is Outcome.DONE:
+                return _recorded(known, kept), call
+            key = known.pause_key if known is not None else None
+            problem = None
+            while True:
+                if key is not None:
+                    answer, problem = self._answer(key, kept)
+                    if answer is not None:
+                        break
+                key, form = question_key(), _form(model, prompt, problem)
+                self._wait(call, key, prompt, lambda form=form: form)  # type: ignore[misc]
+            result = kept.dump(answer)
+            self._record(self._replay.ended(call, Outcome.DONE, result=result))
+        return answer, call
+
+    def _wait(self, call: Call, key: str, reason: str | None, form: Callable[[], Form]) -> None:
+        """Pause. The record comes first: an answer without a question would be nobody's.
+
+        It is kept with a checkpoint, so that rolling back to that one goes on behind the pause.
+        """
+        records = self._replay.ended(call, Outcome.WAITING, pause_key=key)
+        self._save((reason or "Paused").splitlines()[0][:LABEL_LENGTH] or "Paused", records)
+        self._ownership.pause(key, reason, form())
+
+    def _answer(self, key: str, kept: JsonType[M]) -> tuple[M | None, str | None]:
+        """The answer to what was asked in a pause, or None and what was wrong with it."""
+        was_paused, was_resumed = self._ownership.pause_ended(key)
+        given = self._ownership.answer(key) if was_paused else None
+        if given is None and not was_resumed:
+            return None, None
+        try:
+            return kept.load(codec.dump({} if given is None else given)), None
+        except StateError as error:
+            return None, None if given is None else f"{error}"
+
+
+def _form(model: type[BaseModel], prompt: str, problem: str | None) -> Form:
+    text = (
+        prompt
+        if problem is None
+        else f"{prompt}\n\n**The last answer could not be used.** {problem}"
+    )
+    return Form(model.model_json_schema(), text)
+
+
+def _recorded(record: Record, kept: JsonType[M]) -> M:
+    try:
+        return kept.load(record.result or b"null")
+    except StateError as error:
+        raise ReplayMismatch(
+            record.step,
+            f"the recorded answer does not fit any more. {error} Ask for a model of another name, "
+            "or roll back to before the question.",
+        ) from error

@@ -1,0 +1,252 @@
+"""What writes an attempt's checkpoints and records to its log, in their order, when it is time."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from enum import StrEnum
+from threading import Condition, RLock, Thread
+
+from prefect_executions.errors import ExecutionNotFound, Superseded
+from prefect_executions.journal import Outcome, Record
+from prefect_executions.log import ExecutionLog, Head
+
+IN_FLIGHT = 16  # how many checkpoints may wait to be written, and
+BYTES_IN_FLIGHT = 64 << 20  # how many bytes of states, before the next one waits
+
+
+class Durability(StrEnum):
+    """When what is saved is durable."""
+
+    SYNC = "sync"  # when the call that saves it returns
+    ASYNC = "async"  # soon after it: written beside the flow
+    EXIT = "exit"  # when the attempt ends or pauses, and at timed checkpoints
+
+
+@dataclass(eq=False, slots=True)
+class _Checkpoint:
+    state: bytes
+    label: str | None
+    seq: int | None = None  # once it is written
+
+
+class Writer:
+    """Writes to the log of one attempt.
+
+    What steps record and what is checkpointed is taken down in its order, and written in it, each
+    checkpoint as one entry with what steps have recorded before it. What has been taken down by
+    several threads while one of them wrote, shares the next entry.
+
+    Args:
+        log: The log.
+        head: Its head, with the attempt.
+        durability: When it is written.
+        patiently: Carries out a write beside the flow, and tries again where that helps.
+    """
+
+    def __init__(
+        self,
+        log: ExecutionLog,
+        head: Head,
+        durability: Durability = Durability.SYNC,
+        *,
+        patiently: Callable[[Callable[[], None]], None] = lambda act: act(),
+    ) -> None:
+        self.log = log
+        self.durability = durability
+        self.lost = False  # whether the log is another's, so that this process may not write
+        self._head = head
+        self._label: str | None = None
+        self._patiently = patiently
+        self._writing = RLock()
+        self._waiting: deque[Record | _Checkpoint] = deque()
+        self._changed = Condition()  # guards what waits
+        self._failure: Exception | None = None
+        self._stopped = False
+        self._thread: Thread | None = None
+
+    @property
+    def head(self) -> Head:
+        """The log as far as it is written."""
+        return self._head
+
+    def is_saved(self, state: bytes, label: str | None = None) -> bool:
+        """Whether `state` is what was checkpointed last, with this label if one is given."""
+        with self._changed:
+            newest = next((w for w in reversed(self._waiting) if isinstance(w, _Checkpoint)), None)
+            last = newest.state if newest else self._head.state
+            return last == state and label in (None, newest.label if newest else self._label)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was taken down is written, but for what is only of use with more."""
+        with self._changed:
+            return not any(
+                isinstance(work, _Checkpoint) or work.outcome is not Outcome.BEGUN
+                for work in self._waiting
+            )
+
+    def checkpoint(
+        self, state: bytes, *, label: str | None = None, records: Sequence[Record] = ()
+    ) -> int | None:
+        """Save a state.
+
+        Args:
+            state: The state.
+            label: Of the checkpoint.
+            records: What is recorded with it.
+
+        Returns:
+            The number of its entry; None if it is yet to be written.
+
+        Raises:
+            Superseded, ExecutionNotFound: the log is another's by now.
+            StoreUnavailable: this one could not be written; or, with `ASYNC`, an earlier one, which
+                is tried again, and this one was not taken down.
+        """
+        work = _Checkpoint(state, label)
+        with self._changed:
+            self._raise_failure()
+            if self.durability is Durability.EXIT:
+                kept = [other for other in self._waiting if isinstance(other, Record)]
+                self._waiting = deque(kept)
+            elif self.durability is Durability.ASYNC:
+                self._changed.wait_for(self._has_room)
+                self._raise_failure()
+            self._waiting += [*records, work]
+        try:
+            self._proceed()
+        except Exception:  # who saves it learns of the failure, and decides what to do about it
+            with self._changed:
+                self._waiting = deque(other for other in self._waiting if other is not work)
+            raise
+        return work.seq
+
+    def record(self, records: list[Record]) -> None:
+        """Take down what steps have come to, and write it.
+
+        Raises:
+            Superseded, ExecutionNotFound, StoreUnavailable: see `checkpoint`.
+        """
+        with self._changed:
+            self._raise_failure()
+            self._waiting.extend(records)
+        if any(record.outcome is not Outcome.BEGUN for record in records):
+            self._proceed()
+
+    def flush(self) -> None:
+        """Write all that was taken down.
+
+        Raises:
+            Superseded, ExecutionNotFound, StoreUnavailable: see `checkpoint`.
+        """
+        with self._changed:
+            if not self.lost:
+                self._failure = None
+            self._raise_failure()
+        if not self.is_idle:
+            self._write_all()
+
+    def append(self, write: Callable[[Head], Head]) -> None:
+        """Append something else to the log, after all that was taken down.
+
+        Args:
+            write: Does it.
+        """
+        with self._writing:
+            self.flush()
+            with self._noting_loss():
+                self._head = write(self._head)
+
+    def close(self) -> None:
+        """Write no more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    # ------------------------------------------------------------------ writing
+
+    def _proceed(self) -> None:
+        if self.durability is Durability.SYNC:
+            self._write_all()
+        elif self.durability is Durability.ASYNC:
+            with self._changed:
+                self._changed.notify_all()
+                if self._thread is None:
+                    self._thread = Thread(
+                        target=copy_context().run,
+                        args=(self._write_beside,),
+                        name="execution-writer",
+                        daemon=True,
+                    )
+                    self._thread.start()
+
+    def _has_room(self) -> bool:
+        waiting = [work for work in self._waiting if isinstance(work, _Checkpoint)]
+        full = len(waiting) >= IN_FLIGHT or sum(len(w.state) for w in waiting) > BYTES_IN_FLIGHT
+        return not full or self._failure is not None or self._stopped
+
+    def _write_beside(self) -> None:
+        """Write whatever comes, in a thread of its own, until the writer is closed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._stopped or (self._waiting and self._failure is None)
+                )
+                if self._stopped:
+                    return
+            try:
+                self._patiently(self._write_all)
+            except Exception as failure:
+                with self._changed:
+                    self._failure = failure
+                    self._changed.notify_all()
+
+    def _write_all(self) -> None:
+        with self._writing:
+            while work := self._next():
+                with self._noting_loss():
+                    self._write(work)
+                written = {id(item) for item in work}
+                with self._changed:
+                    self._waiting = deque(w for w in self._waiting if id(w) not in written)
+                    self._changed.notify_all()
+
+    def _next(self) -> list[Record | _Checkpoint]:
+        """What goes into the next entry: up to a checkpoint."""
+        with self._changed:
+            work: list[Record | _Checkpoint] = []
+            for item in self._waiting:
+                work.append(item)
+                if isinstance(item, _Checkpoint):
+                    break
+            return work
+
+    def _write(self, work: list[Record | _Checkpoint]) -> None:
+        records = [item for item in work if isinstance(item, Record)]
+        last = work[-1]
+        if not isinstance(last, _Checkpoint):
+            self._head = self.log.record(self._head, records)
+            return
+        self._head = self.log.checkpoint(self._head, last.state, label=last.label, records=records)
+        self._label = last.label
+        last.seq = self._head.entry.seq
+
+    def _raise_failure(self) -> None:
+        """Raise what has failed beside the flow; from then on it is tried again."""
+        failure = self._failure
+        if failure is None:
+            return
+        if not self.lost:
+            self._failure = None
+            self._changed.notify_all()
+        raise failure
+
+    @contextmanager
+    def _noting_loss(self) -> Iterator[None]:
+        try:
+            yield
+        except (Superseded, ExecutionNotFound):
+            self.lost = True
+            raise

@@ -1,0 +1,201 @@
+"""Flows that wait for people: questions, pauses, what is undone; with real processes."""
+
+import json
+from typing import Any
+
+import pytest
+from world import Answer, World, kill
+
+from prefect_executions.pauses import deadline
+
+
+def effects(world: World, execution: Answer) -> list[str]:
+    file = world.data / f"{execution['id']}.effects"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def until_paused(world: World, execution: Answer) -> Answer:
+    paused = world.until(execution, "it pauses", lambda e: e["status"] in ("paused", "failed"))
+    assert paused["status"] == "paused", world.run(execution).state
+    world.until_process_ends(world.pid(execution))
+    return paused
+
+
+def answer(world: World, execution: Answer, status: int = 202, **given: Any) -> Answer:
+    path = world.path(execution, "/resume")
+    reply: Answer = world.ok(world.rest.post(path, json={"input": given}), status)
+    return reply
+
+
+def result_of(world: World, execution: Answer) -> Any:
+    """What the flow returned, by the message of its state or its log."""
+    return world.until_ended(execution)
+
+
+def test_a_question_ends_the_process_and_its_answer_starts_another(world: World) -> None:
+    execution = world.create("asking")
+    first = until_paused(world, execution)
+    state = world.run(execution).state
+    assert state is not None
+    assert state.message == "Shall we go on with 0?"
+    assert [c["label"] for c in first["checkpoints"]] == ["Shall we go on with 0?"]
+    keys = state.state_details.run_input_keyset or {}
+    schema = json.loads(world.prefect.read_flow_run_input(world.run(execution).id, keys["schema"]))
+    assert schema["properties"]["decision"]["enum"] == ["yes", "no"]
+
+    answer(world, execution, decision="yes", by="Ada")
+    until_paused(world, execution)
+    answer(world, execution, decision="no")
+    until_paused(world, execution)
+    world.resume(execution)  # the last question has a default for each of its fields
+    ended = world.until_ended(execution)
+
+    assert ended["status"] == "completed"
+    assert ended["state"]["n"] == 3
+    assert effects(world, execution) == ["before 0", "after 0", "before 1", "after 1"]
+    assert ended["prefect"]["attempt"] == 4
+
+
+def test_an_answer_that_does_not_fit_changes_nothing(world: World) -> None:
+    execution = world.create("asking", rounds=1)
+    until_paused(world, execution)
+    before = world.run(execution).state
+
+    wrong = answer(world, execution, 422, decision="perhaps")
+    missing = world.ok(world.rest.post(world.path(execution, "/resume")), 422)
+
+    assert wrong["code"] == missing["code"] == "input_invalid"
+    assert wrong["errors"][0]["field"] == "input"
+    assert "decision" in missing["detail"]
+    assert world.run(execution).state.id == before.id  # type: ignore[union-attr]
+    assert world.get(execution)["status"] == "paused"
+
+    answer(world, execution, decision="yes")
+    until_paused(world, execution)
+    answer(world, execution, text="done")
+    assert world.until_ended(execution)["status"] == "completed"
+
+
+def test_input_where_nothing_is_asked_is_refused(world: World) -> None:
+    execution = world.create("failing", message="no")
+    world.until_ended(execution)
+    refused = answer(world, execution, 422, decision="yes")
+    assert refused["detail"] == "input: nothing is asked; leave it out."
+
+
+def test_an_async_flow_asks_and_pauses(world: World) -> None:
+    execution = world.create("asking-async")
+    until_paused(world, execution)
+    answer(world, execution, decision="yes", by="Bob")
+    paused = until_paused(world, execution)
+    assert paused["checkpoints"][0]["label"] == "Have a look"
+    world.resume(execution)
+    assert world.until_ended(execution)["status"] == "completed"
+    assert effects(world, execution) == ["before", "after"]
+
+
+def test_an_answered_question_is_not_asked_again_after_a_crash(world: World) -> None:
+    execution = world.create("asking", config={"max_retries": 3}, rounds=2)
+    until_paused(world, execution)
+    answer(world, execution, decision="yes", by="Ada")
+    until_paused(world, execution)
+    answer(world, execution, decision="no")
+    until_paused(world, execution)
+    world.resume(execution)
+    # Whenever this hits, before or after the answer was taken, nothing is asked or done again.
+    kill(world.pid(execution)) if world.get(execution)["prefect"]["attempt"] == 4 else None
+    ended = world.until_ended(execution)
+    assert ended["status"] == "completed"
+    assert effects(world, execution) == ["before 0", "after 0", "before 1", "after 1"]
+
+
+def test_a_flow_pauses_itself_once_at_each_place(world: World) -> None:
+    execution = world.create("pausing", seconds=None, on_timeout="resume")
+    paused = until_paused(world, execution)
+    assert paused["state"]["n"] == 1
+    state = world.run(execution).state
+    assert state is not None
+    assert state.message == "Have a look"
+
+    # Rolling back to the pause's own checkpoint goes on behind it.
+    world.resume(execution, paused["checkpoints"][0]["id"])
+    again = until_paused(world, execution)
+    assert world.run(execution).state.message == "Have another look"  # type: ignore[union-attr]
+    world.resume(execution)
+    ended = world.until_ended(execution)
+
+    assert ended["status"] == "completed"
+    assert effects(world, execution) == ["first", "second", "third"]
+    assert again["prefect"]["attempt"] == 2
+
+
+@pytest.mark.parametrize(
+    ("on_timeout", "status"),
+    [("resume", "running"), ("fail", "failed"), ("terminate", "terminated")],
+)
+def test_a_pause_ends_by_itself_when_its_time_has_come(
+    world: World, on_timeout: str, status: str
+) -> None:
+    execution = world.create("pausing", seconds=1, on_timeout=on_timeout)
+    until_paused(world, execution)
+    ended = deadline(world.run(execution).state)  # type: ignore[arg-type]
+    assert ended is not None
+
+    def is_over(now: Answer) -> bool:
+        return bool(
+            now["status"] == status
+            if status != "running"
+            else now["prefect"]["attempt"] == 2 and now["status"] == "paused"
+        )
+
+    world.until(execution, "its time has come", is_over, patience=100)
+
+
+def test_the_resume_form_rolls_back(world: World) -> None:
+    execution = world.create("undoing")
+    until_paused(world, execution)
+    run = world.run(execution)
+    assert run.state is not None
+    keys = run.state.state_details.run_input_keyset or {}
+    schema = json.loads(world.prefect.read_flow_run_input(run.id, keys["schema"]))
+    text = json.loads(world.prefect.read_flow_run_input(run.id, keys["description"]))
+    choices = schema["properties"]["checkpoint"]["enum"]
+    chosen = next(choice for choice in choices if " one " in choice)
+    assert choices[0] == "latest"
+    assert "three (will be undone), two" in text.replace("undoable", "three").replace(
+        "effect", "two"
+    )
+
+    # What the form does in the Prefect UI.
+    given = world.prefect.resume_flow_run(run.id, run_input={"checkpoint": chosen})
+    assert given.status.value == "ACCEPT"
+    again = world.until(
+        execution,
+        "it pauses again",
+        lambda e: e["status"] == "paused" and e["prefect"]["attempt"] == 2,
+    )
+
+    assert effects(world, execution) == ["one", "two", "three", "undo THREE", "two", "three"]
+    assert again["state"]["n"] == 1 + 3  # the state of "one", and a flow that starts anew
+
+
+def test_a_roll_back_says_what_lies_behind_and_undoes_it_newest_first(world: World) -> None:
+    execution = world.create("undoing")
+    paused = until_paused(world, execution)
+    started_over = world.resume(execution, "ckpt_000000")
+    world.until(execution, "attempt 2 pauses", lambda e: e["prefect"]["attempt"] == 2)
+    until_paused(world, execution)
+
+    assert [(s["step"], s["undo"]) for s in started_over["steps_behind"]] == [
+        ("undoable", True),
+        ("effect", False),
+        ("undoable", True),
+    ]
+    assert effects(world, execution) == [
+        *("one", "two", "three"),
+        *("undo THREE", "undo ONE"),
+        *("one", "two", "three"),
+    ]
+    assert len(paused["checkpoints"]) == 4
+    world.resume(execution)
+    assert world.until_ended(execution)["status"] == "completed"

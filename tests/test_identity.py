@@ -1,0 +1,797 @@
+"""Inputs to canonical bytes: what is the same stays the same, what differs differs."""
+
+import asyncio
+import builtins
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
+import functools
+import io
+import ipaddress
+import math
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import types
+import typing
+import uuid
+import warnings
+import zoneinfo
+from datetime import UTC, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from ipaddress import ip_address, ip_interface, ip_network
+from types import ModuleType, SimpleNamespace
+from typing import Any, Literal, NamedTuple, Optional
+from unittest.mock import Mock
+from uuid import UUID
+
+import attrs
+import prefect
+import prefect.futures
+import prefect.utilities.annotations
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect import flow, task
+from prefect.blocks.core import Block
+from prefect.blocks.system import Secret as SecretBlock
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect.states import Completed, Failed, Running
+from prefect.utilities.annotations import allow_failure, opaque, quote, unmapped
+from pydantic import BaseModel
+
+from prefect_executions import identity
+from prefect_executions.errors import InputError
+from prefect_executions.identity import OBJECTS, REFUSED, VALUES, Identified
+
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class User(BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+    name: str
+    _session: Any = pydantic.PrivateAttr(default_factory=threading.Lock)
+
+
+T = typing.TypeVar("T")
+
+
+class Box(BaseModel, typing.Generic[T]):
+    content: T
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: Any = dataclasses.field(default=0, compare=False)
+
+    @functools.cached_property
+    def length(self) -> float:
+        return math.hypot(self.x, self.y)
+
+
+@attrs.define
+class Size:
+    width: int
+
+
+class Pair(NamedTuple):
+    one: Any
+    other: Any
+
+
+class Tagged(str):
+    tag: Any
+
+
+class Words(list[str]):
+    __slots__ = ("language",)
+
+
+class Odd(dict[str, Any]):
+    """Would do anything when it is asked."""
+
+    def _no(self, *_: Any) -> Any:
+        raise AssertionError("user code was called")
+
+    __iter__ = __len__ = __eq__ = __getitem__ = items = keys = values = _no  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Service:
+    def call(self) -> None: ...
+
+
+class Outer(Block):
+    inner: SecretBlock
+
+
+def function() -> None: ...
+
+
+@functools.lru_cache
+def cached() -> None: ...
+
+
+UserId = typing.NewType("UserId", int)
+
+
+@task
+def a_task() -> None: ...
+
+
+@flow
+def a_flow() -> None: ...
+
+
+def _future() -> PrefectFuture[Any]:
+    return PrefectConcurrentFuture(UUID(int=1), Mock())
+
+
+def _key_of(_: Any) -> Identified:
+    return Identified("abc")
+
+
+def _canonical(value: Any, future: Any = _key_of) -> bytes:
+    return identity.canonical({"value": value}, at="fetch", future=future)
+
+
+def _digest(value: Any) -> str:
+    return identity.digest(_canonical(value))
+
+
+# One value, at least, of each form. No two are the same, and none ever changes its digest.
+SAMPLES: dict[str, Any] = {
+    "None": None,
+    "Ellipsis": ...,
+    "NotImplemented": NotImplemented,
+    "False": False,
+    "True": True,
+    "0": 0,
+    "1": 1,
+    "-1": -1,
+    "2**20000": 2**20000,
+    "1.0": 1.0,
+    "0.0": 0.0,
+    "-0.0": -0.0,
+    "nan": math.nan,
+    "inf": math.inf,
+    "1j": 1j,
+    "empty str": "",
+    "str 1": "1",
+    "surrogate": "\ud800",
+    "large": "a" * (1 << 20),
+    "empty bytes": b"",
+    "bytes 1": b"1",
+    "bytearray": bytearray(b"1"),
+    "[]": [],
+    "[1]": [1],
+    "[[]]": [[]],
+    "[[], []]": [[], []],
+    "()": (),
+    "(1,)": (1,),
+    "a bc": ("a", "bc"),
+    "ab c": ("ab", "c"),
+    "deque": collections.deque([1]),
+    "set()": set(),
+    "set": {1, "a", (2.0, None)},
+    "frozenset": frozenset({1}),
+    "{}": {},
+    "dict": {"a": 1, 2: "b", None: [], (1,): {}},
+    "OrderedDict": collections.OrderedDict(a=1, b=2),
+    "OrderedDict, other": collections.OrderedDict(b=2, a=1),
+    "defaultdict": collections.defaultdict(list, a=1),
+    "Counter": collections.Counter("aab"),
+    "mappingproxy": types.MappingProxyType({"a": 1}),
+    "ChainMap": collections.ChainMap({"a": 1}, {"b": 2}),
+    "UserDict": collections.UserDict({"a": 1}),
+    "UserList": collections.UserList([1]),
+    "UserString": collections.UserString("a"),
+    "SimpleNamespace": SimpleNamespace(a=1),
+    "range": range(3),
+    "slice": slice(1, None),
+    "Decimal": Decimal("1E+3"),
+    "Decimal 1.0": Decimal("1.0"),
+    "Decimal 1.00": Decimal("1.00"),
+    "Fraction": Fraction(1, 3),
+    "naive": datetime.datetime(2026, 1, 2, 3, 4, 5, 6),
+    "aware": datetime.datetime(2026, 1, 2, 3, 4, 5, 6, UTC),
+    "earliest": datetime.datetime.min.replace(tzinfo=BERLIN),
+    "date": datetime.date(2026, 1, 2),
+    "time": datetime.time(3, 4),
+    "time, aware": datetime.time(3, 4, tzinfo=UTC),
+    "timedelta": timedelta(days=1, microseconds=2),
+    "timezone": timezone(timedelta(hours=2)),
+    "ZoneInfo": BERLIN,
+    "UUID": UUID(int=1),
+    "pattern": re.compile("a", re.IGNORECASE),
+    "pattern of bytes": re.compile(b"a"),
+    "PurePosixPath": pathlib.PurePosixPath("a/b"),
+    "PosixPath": pathlib.PosixPath("a/b"),
+    "PureWindowsPath": pathlib.PureWindowsPath("a/b"),
+    **{
+        f"{make.__name__} {text}": make(text)
+        for make in (ip_address, ip_interface, ip_network)
+        for text in ("10.0.0.1", "::1")
+    },
+    "StrEnum": Colour.RED,
+    "Flag": Access.READ | Access.WRITE,
+    "str subclass": Tagged("a"),
+    "named tuple": Pair(1, [2]),
+    "dataclass": Point(1),
+    "attrs": Size(1),
+    "model": User(name="Ada"),
+    "model, extra": User.model_validate({"name": "Ada", "age": 36}),
+    "root model": pydantic.RootModel[list[int]]([1]),
+    "generic model": Box[int](content=1),
+    "SecretStr": pydantic.SecretStr("s3cret"),
+    "SecretBytes": pydantic.SecretBytes(b"s3cret"),
+    "Secret": pydantic.Secret[int](5),
+    "AnyUrl": pydantic.AnyUrl("https://example.org/a"),
+    "HttpUrl": pydantic.HttpUrl("https://example.org/a"),
+    "Url": pydantic.AnyUrl("https://example.org/a")._url,
+    "PostgresDsn": pydantic.PostgresDsn("postgres://a@b/c"),
+    "MultiHostUrl": pydantic.PostgresDsn("postgres://a@b/c")._url,
+    "MongoDsn": pydantic.MongoDsn("mongodb://b/c"),
+    "NatsDsn": pydantic.NatsDsn("nats://b"),
+    "NameEmail": pydantic.NameEmail("Ada", "ada@example.org"),
+    "exception": ValueError("a", 1),
+    "exception with state": FileNotFoundError(2, "no", "a"),
+    "class": Point,
+    "type": type,
+    "NoneType": type(None),
+    "function": function,
+    "builtin function": len,
+    "bound builtin": "a".join,
+    "bound method": Point(1).__init__,  # type: ignore[misc]
+    "class method": Point.mro,
+    "cached function": cached,
+    "new type": UserId,
+    "partial": functools.partial(function, 1, a=2),
+    "list[int]": list[int],
+    "int | None": int | None,
+    "Literal": Literal[1, "a"],
+    "generic model class": Box[int],
+    "task": a_task,
+    "flow": a_flow,
+    "block": SecretBlock(value="s3cret"),
+    "Identified": Identified("key"),
+    "annotation": unmapped("an annotated value"),
+    "state": Completed(data="a state's result"),
+    "future": _future(),
+}
+GOLDEN: dict[str, str] = {
+    "None": "9f7c4917b18958efa25fa340057ce020",
+    "Ellipsis": "75940bb06e94410a6035be0cd6a4f09f",
+    "NotImplemented": "9a0d74d35702258dd0695bccf6bf5946",
+    "False": "7305e52a4e906c909e27646ee0e7adb4",
+    "True": "44edfbfb8e4e9cac235f7669d16ee00d",
+    "0": "7037ee8a467832fd0cb570710edbf89f",
+    "1": "b1cc48545f936a73cdcc9dfe6046eed1",
+    "-1": "fc9694d6a75c41e420ce98e910d7f89d",
+    "2**20000": "0d58d730e459964afc6f9b84950f6497",
+    "1.0": "f561da967c7bc66ab1309f1f7d22344a",
+    "0.0": "b4c6fef38e4151d3e3865d3ba0544d66",
+    "-0.0": "c086c0cb8014beab6e19cd4fe3715d76",
+    "nan": "e0b829dcc3a30b9383f6b48fe6af7f85",
+    "inf": "eb3e59b268e57332fc129d5ee50c726f",
+    "1j": "683b817e7a3d3eaef2a7adc22caafaed",
+    "empty str": "b076fe7da99f9dddc617d747b9c5bec1",
+    "str 1": "efae09f3da8742efaa11c37588333595",
+    "surrogate": "3c9fb652b80c306bb47fcd243dc62be8",
+    "large": "320b4d55113924cf7600a5a90578ea32",
+    "empty bytes": "34b5ce0f6bf49872a1e262872ce9bf01",
+    "bytes 1": "659d54b7163c4dd348bffcf80232fa41",
+    "bytearray": "fef1154eb3ad9cff9c1c3f81fee23f16",
+    "[]": "f7564093dc3200ee6ad814e1ddfb9e68",
+    "[1]": "0b9297392a6264e81236451af4dc30f8",
+    "[[]]": "e20e010ca75e4cb3fbccbad62fa1f765",
+    "[[], []]": "98c08b3e648a96e091a7aa8ddbb0ac65",
+    "()": "b01c407c10877cb5eb279d07ab092d0c",
+    "(1,)": "97ac5476305fa0c2f1cf538dd368c9dd",
+    "a bc": "4f9a26839a8e1834dba03b6e63e40576",
+    "ab c": "cc2525be59dd51699936d74a4272abdc",
+    "deque": "1f9feb51939a50a5add65c175230ac86",
+    "set()": "42db2cd928189b6518f6d0fc25e8e7f4",
+    "set": "bc6ef7fb2aa88bf246218e379beb2eb8",
+    "frozenset": "ccd89476026efcbebe94a6d11ebff6a9",
+    "{}": "38e74f2f8334124eaec61f0e65f7f9de",
+    "dict": "b16ee3590219f5eb405560fc37e27277",
+    "OrderedDict": "b27355a153635e2fd4b05ecac26ce466",
+    "OrderedDict, other": "72688eb1ae10f6373d239586ad91850c",
+    "defaultdict": "766e73202bebe69e19b04153d0dc42b3",
+    "Counter": "34f6cf98f204469f54fea976c6799ea7",
+    "mappingproxy": "0997995cf653a1cc711ee548bd7c53cb",
+    "ChainMap": "09f9f2914fd4d54bdbd820b96954d581",
+    "UserDict": "7a78fa9e918826a214466d7b25a2c50e",
+    "UserList": "a36aa698b2387d8606f197c20eb423cd",
+    "UserString": "a12937b9e6acf89d3a67851bd16ba0ba",
+    "SimpleNamespace": "5920561c475e808bc8b3f7a8f7399f54",
+    "range": "645c39ef1fbe9dc00056075faf714441",
+    "slice": "797cd1e8a36c1e26589076907fcfcdce",
+    "Decimal": "4c86e28b06052b3827a5c5bd095f014c",
+    "Decimal 1.0": "72cc4fc8d7bdec40c39b34566d5ac7a1",
+    "Decimal 1.00": "ea477c5952e1ebb3cecf121c1bbe61af",
+    "Fraction": "e86aa7e7a4728ba74b75d7251c65bdd5",
+    "naive": "50ce36d1ad2cf65466c164c4653da392",
+    "aware": "41d2b3f378cdc2856680fe1a3037f5a8",
+    "earliest": "15872903e3409306845bd380175e2f82",
+    "date": "70495b134d70c28fcd73ce96bcc3a927",
+    "time": "87355f6861db942bcc96b2eceb0b8848",
+    "time, aware": "b8cd670f67ac65c6ce5c7ff2c5d5ef95",
+    "timedelta": "5c2de256f9175d556f8a555cddd96330",
+    "timezone": "57c12b21e87add13207abc9a4a65cbf9",
+    "ZoneInfo": "d95eeeb077dcf660968355ff32bb64a3",
+    "UUID": "842cfe6d3a53ee6ff094be514e589ea2",
+    "pattern": "57397879538333b2402b695cc7bc45cc",
+    "pattern of bytes": "efb3f2aa1a6e1cd7e0a9696974f5c7aa",
+    "PurePosixPath": "dec4784a11a793c26a072fbd9c29040a",
+    "PosixPath": "0972a0d53aa564bdfcfa848294837fd5",
+    "PureWindowsPath": "7641349ced8f42f3a70c03bf15080043",
+    "ip_address 10.0.0.1": "fe56f765bb92f3a1fb6579ca12e9ef3c",
+    "ip_address ::1": "3664a3f4337386a016c243899b3b8805",
+    "ip_interface 10.0.0.1": "82d35fb6b9b6c8fda132f914d3f4e257",
+    "ip_interface ::1": "4b34dcd90caa6a28c806e2c1e5970dbf",
+    "ip_network 10.0.0.1": "62d64b99bad9238fd3e404d85ef1849a",
+    "ip_network ::1": "9fd8fe125c87db11bfd99f3343dfcb01",
+    "StrEnum": "fd208d44bf78727894880e73a33e91d6",
+    "Flag": "95c2f0830cd903eb2dc37e50071cee23",
+    "str subclass": "baef8d976c791185715fd45c9f57f360",
+    "named tuple": "790466e0380ff0b9c62070a9c5661b81",
+    "dataclass": "99e71bc3af4f06cab4d7736c71426d4f",
+    "attrs": "44a29e002db2efd829aeac2337b893e5",
+    "model": "29fdd1626900da195789fe1a2b2453ea",
+    "model, extra": "1e8fad2e942f50347d25229b341d3047",
+    "root model": "800f69f597f086d79bc3bc1a95a2d3c1",
+    "generic model": "e260f37c3029fc76d761e1ac88962a6a",
+    "SecretStr": "b531f1a793c6c586a920b2562b77490b",
+    "SecretBytes": "2de90fcc1e749ec7f778b1248a65a970",
+    "Secret": "2f9444dbdace4356c67988eefda6074e",
+    "AnyUrl": "c9f984f88980dfdc7113cd2369e5380e",
+    "HttpUrl": "31be0020e4d87de0948e3b288e26f4ba",
+    "Url": "4aced32c645ad199bd917e6da657b121",
+    "PostgresDsn": "f164e07d41a375d7c4d2a1be63837eed",
+    "MultiHostUrl": "aaece96edc645e9df04304ede16e8a2f",
+    "MongoDsn": "8a1accac41f1ba4575e342ceb78290a7",
+    "NatsDsn": "145632c3f0bf99851e19312bb343b617",
+    "NameEmail": "29148f565e9c68b521c75b6a957a67ff",
+    "exception": "f02ace487f17659ae44e3a249b8c17d1",
+    "exception with state": "d3120228fd097c1c3169a7182227aba6",
+    "class": "8f01ef81a825f44d3b8dcb4ab8db8a0b",
+    "type": "cbf315bd96a7f0c51475aee7e5bf43b6",
+    "NoneType": "33e7790c3c6745339f249bea18254c96",
+    "function": "5cfec52918870ba06b6e05221df32db9",
+    "builtin function": "bbdf6ada639cb4954f622a442db4777b",
+    "bound builtin": "d90668a7812b3ec306cd9d94887bc892",
+    "bound method": "b0d9b76db6ada0f913c8fa71b293f2d8",
+    "class method": "306f3f5a21ae3ca9870ae62a642be934",
+    "cached function": "cff425e705570446d45e80d33d18ca6b",
+    "new type": "ded87a929f727445528cd390112003cc",
+    "partial": "377d31d6d2bf9a83cf4792970461547c",
+    "list[int]": "bd201330ea88d6f1f136948eee48d584",
+    "int | None": "7931da8541693d4db7adfd3bf79a50ed",
+    "Literal": "09e19a8d27c45d93759c0b4f83c650cb",
+    "generic model class": "cafc35654b101ddbf8e8317325db609a",
+    "task": "9ce8635203b864038839e303b32ec964",
+    "flow": "66ff83375bb6e09123e6b90825169fc6",
+    "block": "553d4a336a0f5cd3829691a71d6ad1cb",
+    "Identified": "810f0ed45d7dc9c2319c45a8717e6cb2",
+    "annotation": "31e3ba429591821d2fc57064a72057c8",
+    "state": "42512f4c2e88819c69b0c1b1ca80555f",
+    "future": "5605c53126f87654904ebc398cb099ad",
+}
+
+
+def test_each_form_has_a_sample() -> None:
+    forms = {identity._form(type(value))[0] for value in SAMPLES.values()}
+
+    missing = {*VALUES, *OBJECTS} - forms
+
+    assert missing == {pathlib.WindowsPath}  # of which there is none on this system
+
+
+def test_the_digest_of_a_value_never_changes() -> None:
+    """Otherwise runs recorded by an earlier version would make their steps again."""
+    assert {name: _digest(value) for name, value in SAMPLES.items()} == GOLDEN
+
+
+def test_different_values_have_different_digests() -> None:
+    assert len(set(GOLDEN.values())) == len(SAMPLES)
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_digests_are_the_same_in_every_process(seed: str) -> None:
+    code = (
+        f"from {__name__} import _digest, GOLDEN, SAMPLES\n"
+        "print({name: _digest(value) for name, value in SAMPLES.items()} == GOLDEN)"
+    )
+    env = {**os.environ, "PYTHONHASHSEED": seed}
+    root = pathlib.Path(__file__).parent.parent
+
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=env, capture_output=True, text=True
+    )
+
+    assert run.stdout.strip().endswith("True"), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        (math.nan, -math.nan),
+        (
+            datetime.datetime(2026, 7, 1, 12, tzinfo=BERLIN),
+            datetime.datetime(2026, 7, 1, 10, tzinfo=UTC),
+        ),
+        (Decimal("1E+3"), Decimal("1e3")),
+        (unmapped(1), 1),
+        (allow_failure(quote([1])), [1]),
+        (opaque({"a": 1}), {"a": 1}),
+        (Completed(data=[1]), [1]),
+        (_future(), Identified("abc")),
+        (Optional[int], int | None),  # noqa: UP045
+        (a_task, a_task.with_options(retries=3)),
+        (User(name="Ada"), User(name="Ada")),
+        (
+            Outer(inner=SecretBlock(value="a")),
+            Outer.model_validate(
+                Outer(inner=SecretBlock(value="a")).model_dump(context={"include_secrets": True})
+            ),
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_the_same_has_the_same_digest(one: Any, other: Any) -> None:
+    assert _digest(one) == _digest(other)
+
+
+def _tagged(tag: Any) -> Tagged:
+    text = Tagged("a")
+    text.tag = tag
+    return text
+
+
+def _words(language: str) -> Words:
+    words = Words(["a"])
+    words.language = language
+    return words
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (_tagged(1), _tagged(2)),
+        (_words("de"), _words("en")),
+        (Point(1, 2), Point(1, 3)),
+        (FileNotFoundError(2, "no", "a"), FileNotFoundError(2, "no", "b")),
+        (list[int], list[str]),
+        (Box[int], Box[str]),
+        (functools.partial(function, 1), functools.partial(function, 2)),
+        ("a".join, "b".join),
+        (b"a" * 2_000_000, b"a" * 2_000_000 + b"b"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_differs_in_one_thing_differs(one: Any, other: Any) -> None:
+    assert _digest(one) != _digest(other)
+
+
+PLAIN = st.recursive(
+    st.sampled_from(
+        [None, False, True, 0, 1, 0.0, -0.0, 1.0, "", "1", b"", b"1", "a:1", b"int:1:1"]
+    )
+    | st.integers()
+    | st.text(max_size=4)
+    | st.binary(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=2), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def _same(value: Any) -> Any:
+    """A form in which Python's == means the same as ours."""
+    if isinstance(value, dict):
+        return ("dict", frozenset((name, _same(item)) for name, item in value.items()))
+    if isinstance(value, list | tuple):
+        return (type(value).__name__, tuple(map(_same, value)))
+    return (type(value).__name__, repr(value))
+
+
+def test_an_exception_that_has_been_looked_at_is_the_same() -> None:
+    error = ValueError("a")
+    before = _digest(error)
+
+    assert vars(error) == {}
+
+    assert _digest(error) == before
+
+
+@given(PLAIN, PLAIN)
+def test_values_have_the_same_form_only_if_they_are_the_same(one: Any, other: Any) -> None:
+    assert (_canonical(one) == _canonical(other)) == (_same(one) == _same(other))
+
+
+@given(st.dictionaries(st.text(max_size=3), PLAIN, max_size=5), st.randoms())
+def test_the_order_of_names_and_members_does_not_matter(
+    values: dict[str, Any], source: Any
+) -> None:
+    names = list(values)
+    source.shuffle(names)
+    other = {name: values[name] for name in names}
+
+    assert identity.canonical(other, at="a") == identity.canonical(values, at="b")
+    assert _canonical(other) == _canonical(values)
+    assert _canonical(set(names)) == _canonical(set(values))
+
+
+@given(st.lists(st.binary(max_size=3)), st.lists(st.binary(max_size=3)))
+def test_digests_differ_as_their_parts_do(one: list[bytes], other: list[bytes]) -> None:
+    assert (identity.digest(*one) == identity.digest(*other)) == (one == other)
+    assert len(identity.digest(*one)) == 32
+
+
+def test_a_value_that_has_been_looked_at_is_the_same() -> None:
+    point = Point(3, 4)
+    before = _digest(point)
+
+    assert point.length == 5
+
+    assert _digest(point) == before
+
+
+def test_no_method_of_a_collection_is_called() -> None:
+    assert b"Odd" in _canonical(Odd(a=1))
+
+
+def test_a_script_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of `flow.py` is the same when it is run, imported, or loaded by Prefect."""
+    names = []
+    for name in ("flow", "__main__", "__mp_main__", "__prefect_loader_0123__"):
+        module = ModuleType(name)
+        module.__file__ = "/tmp/somewhere/flow.py"
+        monkeypatch.setitem(sys.modules, name, module)
+        names.append(identity._module(name))
+
+    assert names == ["flow"] * 4
+
+
+def test_a_future_stands_for_what_the_caller_says() -> None:
+    assert _canonical([_future()], future=lambda _: {"a": 1}) == _canonical([{"a": 1}])
+
+
+def test_a_state_is_its_result_in_a_running_loop_too() -> None:
+    async def inside() -> bytes:
+        return _canonical(Completed(data=1))
+
+    assert asyncio.run(inside()) == _canonical(1)
+
+
+def test_a_failed_state_is_its_exception() -> None:
+    assert _canonical(Failed(data=ValueError("a"))) == _canonical(ValueError("a"))
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def _cycle() -> Any:
+    value: list[Any] = []
+    value.append(value)
+    return {"loop": value}
+
+
+def _closure() -> Any:
+    def inner() -> None: ...
+
+    return inner
+
+
+def _local_class() -> Any:
+    class Local: ...
+
+    return Local
+
+
+def _coroutine() -> Any:
+    coroutine = asyncio.sleep(0)
+    coroutine.close()
+    return coroutine
+
+
+SECRET = "hunter2"
+UNSTABLE = [
+    (io.StringIO(SECRET), "", "an open file, of type StringIO,"),
+    (socket.socket(), "", "a socket, of type socket,"),
+    (threading.Lock(), "", "a lock, of type lock,"),
+    (threading.Thread(), "", "a thread, of type Thread,"),
+    (iter([SECRET]), "", "an iterator, which can be read only once, of type list_iterator,"),
+    (
+        (word for word in [SECRET]),
+        "",
+        "an iterator, which can be read only once, of type generator,",
+    ),
+    (_coroutine(), "", "an awaitable, which can be awaited only once, of type coroutine,"),
+    (sys, "", "a module, of type module,"),
+    (memoryview(b"a"), "", "a view of other memory, of type memoryview,"),
+    (
+        lambda: SECRET,
+        "",
+        "a function that can't be found by its name in its module, of type function,",
+    ),
+    (_closure(), "", "a function that can't be found by its name in its module, of type function,"),
+    (_local_class(), "", "a class that can't be found by its name in its module, of type type,"),
+    (functools.partial(_closure()), ".func", "a function that can't be found"),
+    (task(_closure()), ".fn", "a function that can't be found"),
+    (Service().call, ".__self__", "a value of type Service"),
+    (Service(), "", "a value of type Service"),
+    (object(), "", "a value of type object"),
+    (sys.version_info, "", "a value of type version_info"),
+    (Mock(spec=User), "", "a value of type Mock"),
+    (Running(), "", "a state without a result, of type State,"),
+    ([1, {"x": (Service(),)}], '[1]["x"][0]', "a value of type Service"),
+    ({(1, Service()): SECRET}, "[…] (the key)[1]", "a value of type Service"),
+    ({5: Service()}, "[…]", "a value of type Service"),
+    (frozenset({Service()}), "{…}", "a value of type Service"),
+    (Point(1, {"a": Service()}), '.y["a"]', "a value of type Service"),
+    (Pair(SECRET, Service()), "[1]", "a value of type Service"),
+    (
+        User.model_validate({"name": SECRET, "pool": [Service()]}),
+        ".pool[0]",
+        "a value of type Service",
+    ),
+    (_tagged(Service()), ".tag", "a value of type Service"),
+    (ValueError(SECRET, Service()), ".args[1]", "a value of type Service"),
+    (quote([Service()]), "[0]", "a value of type Service"),
+    (_nested(200), "[0]" * 66 + "…", "is nested deeper than 100 levels, or contains itself"),
+    (_cycle(), '["loop"]' + "[0]" * 62 + "…", "is nested deeper than 100 levels"),
+]
+
+
+@pytest.mark.parametrize(("value", "path", "problem"), UNSTABLE, ids=lambda it: type(it).__name__)
+def test_what_is_unstable_is_refused_with_path_and_way_out(
+    value: Any, path: str, problem: str
+) -> None:
+    with pytest.raises(InputError) as refusal:
+        identity.canonical({"session": value, "url": SECRET}, at="fetch")
+
+    assert refusal.value.path.startswith(f"fetch(session{path[:150]}")
+    assert refusal.value.path.endswith("…)" if path.endswith("…") else f"session{path})")
+    assert refusal.value.problem.startswith(problem)
+    assert refusal.value.problem.endswith(
+        'pass plain data, or give the step a key: @step(key="fetch-{url}")'
+    )
+    assert SECRET not in str(refusal.value)
+
+
+def test_a_future_is_refused_where_nobody_knows_it() -> None:
+    with pytest.raises(InputError, match="PrefectConcurrentFuture has no stable identity"):
+        _canonical(_future(), future=None)
+
+
+def test_a_secret_is_not_in_the_bytes() -> None:
+    for name in ("SecretStr", "SecretBytes", "block"):
+        assert b"s3cret" not in _canonical(SAMPLES[name])
+
+
+def test_many_and_large_inputs_are_quick() -> None:
+    values = [list(range(100_000)), bytes(100_000_000)]
+    start = time.perf_counter()
+
+    data = _canonical(values)
+
+    assert time.perf_counter() - start < 5
+    assert len(data) < 2_000_000
+
+
+# Classes whose instances are known by another way than their class.
+BY_NAME_OR_PARTS = {
+    "types": {"GenericAlias", "UnionType"},
+    "typing": {"NewType"},
+}
+# Classes whose instances are refused without a reason of their own.
+UNKNOWN = {
+    "builtins": {"classmethod", "object", "property", "staticmethod", "super"},
+    "decimal": {"Context"},
+    "enum": {"auto", "member", "nonmember", "property", "verify"},
+    "functools": {"cached_property", "partialmethod", "singledispatchmethod"},
+    "io": {"IncrementalNewlineDecoder"},
+    "re": {"Match"},
+    "threading": {"Barrier", "local"},
+    "types": {
+        *("CellType", "ClassMethodDescriptorType", "DynamicClassAttribute"),
+        *("GetSetDescriptorType", "MemberDescriptorType", "MethodDescriptorType"),
+        *("MethodWrapperType", "WrapperDescriptorType", "CapsuleType"),
+    },
+    "typing": {
+        *("ForwardRef", "ParamSpec", "ParamSpecArgs", "ParamSpecKwargs", "TypeVar", "TypeVarTuple"),
+        *("TypeAliasType", "NoDefault"),
+    },
+    "dataclasses": {"Field", "InitVar"},
+    "prefect.utilities.annotations": {"NotSet"},
+    "pydantic": {
+        *("AfterValidator", "BeforeValidator", "PlainValidator", "WrapValidator", "SkipValidation"),
+        *("ValidateAs", "InstanceOf", "WithJsonSchema", "PlainSerializer", "SerializeAsAny"),
+        *("WrapSerializer", "AliasChoices", "AliasGenerator", "AliasPath", "UrlConstraints"),
+        *("Strict", "StringConstraints", "AllowInfNan", "EncodedBytes", "EncodedStr", "Tag"),
+        *("GetPydanticSchema", "Discriminator", "FailFast", "TypeAdapter"),
+        *("GetCoreSchemaHandler", "GetJsonSchemaHandler", "ValidationInfo", "SerializationInfo"),
+        *("FieldSerializationInfo", "ModelWrapValidatorHandler", "ValidatorFunctionWrapHandler"),
+        "SerializerFunctionWrapHandler",
+    },
+}
+# Classes that have no instances, other than of subclasses.
+ABSTRACT = {
+    "pathlib": {"Path", "PurePath"},
+    "typing": {
+        *("Annotated", "Any", "Generic", "Protocol", "BinaryIO", "IO", "TextIO", "SupportsAbs"),
+        *("SupportsBytes", "SupportsComplex", "SupportsFloat", "SupportsIndex", "SupportsInt"),
+        *("SupportsRound", "Union"),
+    },
+    "pydantic": {
+        *("BaseConfig", "Extra", "EmailStr", "IPvAnyAddress", "IPvAnyInterface", "IPvAnyNetwork"),
+        *("ImportString", "Json", "PastDate", "FutureDate", "PastDatetime", "FutureDatetime"),
+        *("AwareDatetime", "NaiveDatetime", "EncoderProtocol", "Base64Encoder"),
+    },
+}
+CATALOGUE = [
+    *(builtins, collections, dataclasses, datetime, decimal, enum, fractions, functools, io),
+    *(ipaddress, pathlib, re, threading, types, typing, uuid, zoneinfo),
+    *(prefect, prefect.futures, prefect.utilities.annotations, pydantic),
+]
+
+
+def _public_classes(module: ModuleType) -> dict[str, type]:
+    names = getattr(module, "__all__", None) or [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some are deprecated
+        found = {name: getattr(module, name) for name in names}
+    return {name: value for name, value in found.items() if isinstance(value, type)}
+
+
+@pytest.mark.parametrize("module", CATALOGUE, ids=lambda module: str(module.__name__))
+def test_of_each_type_it_is_decided_whether_it_has_a_form(module: ModuleType) -> None:
+    refused = tuple(kind for kinds in REFUSED.values() for kind in kinds)
+    decided = {
+        name
+        for name, kind in _public_classes(module).items()
+        if identity._form(kind)[0] is not object or issubclass(kind, refused)
+    }
+    named = {
+        name
+        for table in (BY_NAME_OR_PARTS, UNKNOWN, ABSTRACT)
+        for name in table.get(module.__name__, ())
+    }
+
+    assert decided & named == set()
+    assert _public_classes(module).keys() - decided - named == set()
