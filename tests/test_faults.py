@@ -125,7 +125,11 @@ class Writer:
     def _read(self) -> None:
         checkpoints = self._random.randrange(1, 20)
         if history := _unless_unavailable(lambda: self._rival.read(checkpoints=checkpoints)):
-            assert_kept(history, [a for a in self._acknowledged() if a.entry.seq >= history.oldest])
+            acts = list(self._acknowledged())
+            assert_kept(history, [act for act in acts if act.entry.seq in history.entries])
+            oldest = min(history.numbers, default=history.head.entry.seq)
+            saved = {act.entry.seq for act in acts if act.kind is Kind.CHECKPOINT}
+            assert {seq for seq in saved if seq >= oldest} <= {*history.numbers}
 
     def _acknowledged(self) -> Iterator[Act]:
         return (act for act in self.acts if act.entry is not None)

@@ -9,7 +9,7 @@ from zlib import crc32
 import pytest
 
 from conftest import Clock
-from prefect_executions.entry import Entry, Kind
+from prefect_executions.entry import RUNS, Entry, Kind
 from prefect_executions.errors import (
     AlreadyExists,
     CheckpointNotFound,
@@ -19,6 +19,7 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
+from prefect_executions.journal import Outcome, Record
 from prefect_executions.log import ExecutionLog, Head, bases
 from prefect_executions.objects import MemoryObjects
 from stores import Counting, Fault, Faulty
@@ -78,6 +79,7 @@ def test_an_entry_is_a_line_of_json_and_the_payload(log: ExecutionLog, store: Co
         "nonce": head.entry.nonce,
         "label": "number 1",
         "begun": 1,
+        "runs": [0, 1, 2],
         "codec": "zstd",
         "state": {
             "base": None,
@@ -598,3 +600,47 @@ def test_a_missing_base_is_noticed(memory: MemoryObjects) -> None:
 def test_an_entry_of_a_newer_format_is_refused() -> None:
     with pytest.raises(CorruptEntry, match="this version reads format 1"):
         Entry.from_bytes(b'{"v":2}\n', key="a key", seq=0)
+
+
+def _record(head: Head) -> Record:
+    return Record(
+        order=head.entry.seq,
+        parent=0,
+        key="key",
+        step="step",
+        at=head.entry.at,
+        outcome=Outcome.DONE,
+        result=b"1",
+    )
+
+
+def test_checkpoints_among_many_steps_are_found_in_few_rounds() -> None:
+    """A read does not fetch what steps have recorded in between."""
+    counting = Counting(MemoryObjects())
+    log = ExecutionLog(counting, ID)
+    head = log.create({}, b"{}")
+    for n in range(40):
+        for _ in range(25):
+            head = log.record(head, [_record(head)])
+        head = log.checkpoint(head, b'{"n":%d}' % n, label=f"{n}")
+    counting.forget()
+
+    history = log.read(checkpoints=30)
+
+    assert [entry.label for entry in history.checkpoints()] == [f"{n}" for n in range(39, 9, -1)]
+    assert history.state(history.numbers[-1]) == b'{"n":10}'
+    assert len(counting.rounds) <= 4
+    assert sum(counting.rounds) < 400
+
+
+def test_an_entry_knows_which_of_the_newest_entries_are_checkpoints() -> None:
+    log = ExecutionLog(MemoryObjects(), ID)
+    head, kinds = log.create({}, b"{}"), [Kind.CREATED]
+    for n, kind in enumerate("CSCCSSSCSCCCSSC" * 3):
+        saves = kind == "C"
+        head = log.checkpoint(head, b"%d" % n) if saves else log.record(head, [_record(head)])
+        kinds.append(head.entry.kind)
+        known = list(head.entry.checkpoints_before())
+        newest = [seq for seq, kind in enumerate(kinds) if kind is Kind.CHECKPOINT][::-1]
+        assert known == newest[: len(known)]
+        assert len(known) >= min(len(newest), RUNS // 2 - 1)

@@ -4,6 +4,7 @@ The payload is a zstd frame for each text that the entry carries: the state, the
 large results of steps.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,6 +18,8 @@ FORMAT = 1
 
 # The fields that every entry takes over from the one before it, unless it changes them.
 COUNTED = ("attempt", "begun", "retries", "dead_seconds")
+
+RUNS = 24  # how many numbers an entry has to say which entries before it are checkpoints
 
 
 class Kind(StrEnum):
@@ -113,6 +116,8 @@ class Entry:
         begun: The number of the entry in which the attempt in force began; None before the first.
         retries: How often a failed or crashed attempt has been tried again by itself.
         dead_seconds: How long attempts were Running in Prefect after they had crashed.
+        runs: Which of the newest entries are checkpoints, from this one backwards: how many are
+            none, how many then are, how many then are none, and so on.
         state: The state in force after it, as JSON; None: the tombstone has none.
         journal: What steps have recorded up to it, `Record`s; None: nothing.
         large: The results of steps that are too large for the journal, a zstd frame each. They come
@@ -132,6 +137,7 @@ class Entry:
     begun: int | None = None
     retries: int = 0
     dead_seconds: float = 0.0
+    runs: tuple[int, ...] = ()
     state: Part | None = None
     journal: Part | None = None
     large: tuple[bytes, ...] = ()
@@ -145,6 +151,23 @@ class Entry:
     def continues_from(self) -> int:
         """The number of the checkpoint (0: of `created`) whose state is in force after this one."""
         return self.seq if self.source is None else self.source
+
+    def checkpoints_before(self) -> Iterator[int]:
+        """The numbers of the newest checkpoints, from this entry backwards, as far as it knows."""
+        seq = self.seq
+        for place, length in enumerate(self.runs):
+            if place % 2:
+                yield from range(seq, seq - length, -1)
+            seq -= length
+
+    def runs_after(self, kind: Kind) -> tuple[int, ...]:
+        """The `runs` of an entry of this kind that comes next."""
+        others, *runs = self.runs or (self.seq + 1,)
+        if kind is not Kind.CHECKPOINT:
+            return (others + 1, *runs)
+        if others:
+            return (0, 1, others, *runs)[:RUNS]
+        return (0, runs[0] + 1, *runs[1:])
 
     def to_bytes(self) -> bytes:
         """The entry as it is stored."""
@@ -172,6 +195,8 @@ class Entry:
             header["retries"] = self.retries
         if self.dead_seconds:
             header["dead"] = self.dead_seconds
+        if self.runs:
+            header["runs"] = [*self.runs]
         if self.state is not None or self.journal is not None:
             header["codec"] = "zstd"
         if self.state is not None:
@@ -244,6 +269,7 @@ class Entry:
                 begun=header.get("begun"),
                 retries=header.get("retries", 0),
                 dead_seconds=header.get("dead", 0.0),
+                runs=tuple(header.get("runs", ())),
                 state=Part.from_header(state, rest[:middle], seq) if state else None,
                 journal=Part.from_header(journal, rest[middle:end], seq) if journal else None,
             )

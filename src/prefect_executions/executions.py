@@ -119,7 +119,7 @@ class Executions:
         except Exception:
             self._undo(run)
             raise
-        history = History(log, head, {0: head.entry}, oldest=0, wanted=0)
+        history = History(log, head, {0: head.entry}, [])
         return self._execution(run, history, states=False)
 
     def finish_creation(self, run: FlowRun) -> None:

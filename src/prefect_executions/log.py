@@ -199,8 +199,9 @@ class ExecutionLog:
     def read(self, *, checkpoints: int | None) -> "History":
         """Load the head and the newest `checkpoints` (None: all), with what their states need.
 
-        One LIST and one parallel round of GETs, and another for each time that entries of other
-        kinds stand among the newest.
+        One LIST and one parallel round of GETs where the newest entries are checkpoints. Where
+        steps have recorded much in between, another round for every dozen of checkpoints that
+        stand apart.
 
         Raises:
             ExecutionNotFound: there is no log, or it ends with the tombstone.
@@ -208,21 +209,26 @@ class ExecutionLog:
         newest = self._newest()
         if newest is None:
             raise ExecutionNotFound(self.execution_id)
-        entries: dict[int, Entry] = {}
-        oldest = newest + 1
-        missing = newest if checkpoints is None else checkpoints
-        while True:
-            fetch_to = max(0, oldest - max(missing, newest + 1 - oldest, 1))
-            wanted = {0}.union(*(bases(seq) for seq in range(fetch_to, oldest)))
-            entries |= self._read(wanted - entries.keys())
-            oldest = fetch_to
-            head = self._head_at(newest, entries)
-            if head.deleted:
-                raise ExecutionDeleted(self.execution_id)
-            history = History(self, head, entries, oldest, checkpoints)
-            missing = 0 if checkpoints is None else checkpoints - len(history.checkpoints())
-            if missing <= 0 or oldest == 0:
-                return history
+        guess = newest if checkpoints is None else min(checkpoints, newest)
+        entries = self._with_bases(range(newest - guess, newest + 1), {})
+        head = self._head_at(newest, entries)
+        if head.deleted:
+            raise ExecutionDeleted(self.execution_id)
+        known = head.entry
+        found: list[int] = []
+        while known.seq and (checkpoints is None or len(found) < checkpoints):
+            more = [seq for seq in known.checkpoints_before() if not found or seq < found[-1]]
+            found += more if checkpoints is None else more[: checkpoints - len(found)]
+            entries = self._with_bases(found, entries)
+            if not more or more[-1] not in entries:  # or it is being deleted
+                break
+            known = entries[more[-1]]
+        return History(self, head, entries, [seq for seq in found if seq in entries])
+
+    def _with_bases(self, seqs: Iterable[int], entries: dict[int, Entry]) -> dict[int, Entry]:
+        """More entries, with entry 0, and all that their texts are made from."""
+        missing = {0}.union(*(bases(seq) for seq in seqs)) - entries.keys()
+        return entries | self._read(missing) if missing else entries
 
     def checkpoint_state(self, seq: int) -> bytes:
         """The state of one checkpoint, or of `created`, as JSON: one parallel round of GETs.
@@ -609,7 +615,10 @@ class ExecutionLog:
         """
         seq = 0 if head is None else head.entry.seq + 1
         chain = {} if head is None else head.chain
-        counted = {} if head is None else {name: getattr(head.entry, name) for name in COUNTED}
+        counted: dict[str, Any] = {}
+        if head is not None:
+            counted = {name: getattr(head.entry, name) for name in COUNTED}
+            counted["runs"] = head.entry.runs_after(kind)
         own = {
             "seq": seq,
             "kind": kind,
@@ -650,16 +659,14 @@ class History:
     Args:
         log: Whose history it is.
         head: Its head.
-        entries: By their numbers: all down to `oldest`, and the bases of these.
-        oldest: See `entries`.
-        wanted: How many checkpoints were asked for; None for all.
+        entries: By their numbers: the checkpoints, entry 0, and all that their texts are made from.
+        numbers: Those of the checkpoints that were asked for, newest first.
     """
 
     log: ExecutionLog
     head: Head
     entries: dict[int, Entry]
-    oldest: int
-    wanted: int | None
+    numbers: list[int]
 
     @property
     def created(self) -> Entry:
@@ -675,12 +682,7 @@ class History:
 
     def checkpoints(self) -> list[Entry]:
         """The checkpoints that were asked for, newest first."""
-        found = [
-            entry
-            for seq, entry in sorted(self.entries.items(), reverse=True)
-            if seq >= self.oldest and entry.kind is Kind.CHECKPOINT
-        ]
-        return found[: self.wanted]
+        return [self.entries[seq] for seq in self.numbers]
 
     def state(self, seq: int) -> bytes:
         """The state in force after an entry, as JSON.
