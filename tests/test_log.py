@@ -9,6 +9,7 @@ from zlib import crc32
 import pytest
 
 from conftest import Clock
+from prefect_executions.chain import bases
 from prefect_executions.entry import RUNS, Entry, Kind
 from prefect_executions.errors import (
     AlreadyExists,
@@ -20,7 +21,7 @@ from prefect_executions.errors import (
     Superseded,
 )
 from prefect_executions.journal import Outcome, Record
-from prefect_executions.log import ExecutionLog, Head, bases
+from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.objects import MemoryObjects
 from stores import Counting, Fault, Faulty
 

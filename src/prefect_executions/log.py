@@ -12,12 +12,7 @@ An entry is immutable and every write is a creation (`Objects.create`), so of tw
 number exactly one wins. That is the whole concurrency control: no lock, no lease, no head object.
 
 An entry is a line of JSON (the header), a newline, and the payload: the state in force after it, as
-JSON, and the journal of steps, each as the change (`codec.Delta`) against that of an earlier entry.
-That base of entry `i` is `i & (i - 1)`, `i` with its lowest set bit cleared (the skip-deltas of
-Subversion's FSFS), so a chain of deltas is known from a number alone and at most log2(i) long:
-entry 1000 is made from 1000, 992, 960, 896, 768, 512 and 0, fetched in one parallel round. A delta
-that saves less than half is not worth a longer chain: then the text is written in full and its
-`base` is null.
+JSON, and the journal of steps, each as the change against that of an earlier entry (see `chain`).
 
 Every entry but the tombstone carries both: an attempt or a roll-back those of the entry which it
 continues from, a few bytes as a delta. So the head alone tells where to continue.
@@ -34,6 +29,7 @@ from typing import Any
 from uuid import uuid4
 
 from prefect_executions import codec
+from prefect_executions.chain import TEXTS, Link, bases, encode_text, text_of
 from prefect_executions.entry import COUNTED, Entry, Kind, Part, Truncated
 from prefect_executions.errors import (
     AlreadyExists,
@@ -49,11 +45,8 @@ from prefect_executions.models import checkpoint_id
 from prefect_executions.objects import Objects
 
 MAX_SEQ = 999_999_999
-_TEXTS = ("state", "journal")
 _READ = 2 << 20  # bytes of an entry that are read at once; what comes then is mostly large results
-_KEEP_DECODED = 4 << 20  # a larger text is made again from the entries when it is a base
 _TRIES = 200  # how often a writer makes room for others before it gives up
-_TRY_FULL = 16  # a delta under 1/16 of its text is taken without trying how small the full one is
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ class Head:
     entry: Entry
     state: bytes
     journal: bytes
-    chain: dict[int, "_Link"]
+    chain: dict[int, "Link"]
 
     @property
     def deleted(self) -> bool:
@@ -78,79 +71,6 @@ class Head:
     def created(self) -> Entry:
         """Entry 0: every chain ends there."""
         return self.chain[0].entry
-
-
-class _Text:
-    """A text in a chain of deltas, which is made when it is needed.
-
-    Args:
-        part: How the entry carries it; None: it is empty.
-        data: The text, where that is known.
-        digest: Its digest, where that is known.
-    """
-
-    def __init__(
-        self, part: Part | None, data: bytes | None = None, digest: codec.Digest | None = None
-    ) -> None:
-        self.part = part
-        self.digest = digest
-        self._data = data if data is not None and len(data) <= _KEEP_DECODED else None
-
-    def make(self, base: Callable[[int], bytes]) -> bytes:
-        """The text; kept unless it is large.
-
-        Args:
-            base: Makes the text of another entry.
-
-        Raises:
-            KeyError: the chain lacks a base.
-            ValueError: a payload is damaged.
-        """
-        if self._data is not None:
-            return self._data
-        part = self.part
-        if part is None:
-            data = b""
-        elif part.base is None:
-            data = codec.decompress(part.payload, part.size)
-        else:
-            change = codec.Delta(*part.keep, part.window, part.payload)
-            data = codec.apply(base(part.base), change, part.size)
-        if len(data) <= _KEEP_DECODED:
-            self._data = data
-        return data
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """One entry in a chain of deltas, and its two texts."""
-
-    entry: Entry
-    texts: dict[str, _Text]
-
-    @classmethod
-    def of(cls, entry: Entry) -> "_Link":
-        """The link of an entry that was read."""
-        return cls(entry, {name: _Text(getattr(entry, name)) for name in _TEXTS})
-
-
-def _text(chain: dict[int, _Link], name: str, seq: int) -> bytes:
-    """The state or the journal of an entry.
-
-    Raises:
-        KeyError: the chain lacks a base.
-        ValueError: a payload is damaged.
-    """
-    return chain[seq].texts[name].make(lambda base: _text(chain, name, base))
-
-
-def bases(seq: int) -> list[int]:
-    """The numbers that the texts of entry `seq` may be made from: itself first, 0 last."""
-    chain = [seq]
-    while seq:
-        seq &= seq - 1
-        chain.append(seq)
-    return chain
 
 
 @dataclass(frozen=True)
@@ -317,17 +237,17 @@ class ExecutionLog:
             raise ExecutionDeleted(self.execution_id)
         if entry.kind is Kind.DELETED:
             return Head(entry, b"", b"", {})
-        return self._decoded(entry, {n: _Link.of(entries[n]) for n in bases(seq) if n in entries})
+        return self._decoded(entry, {n: Link.of(entries[n]) for n in bases(seq) if n in entries})
 
-    def _decoded(self, entry: Entry, chain: dict[int, _Link]) -> Head:
-        state, journal = (self._text(entry, name, chain) for name in _TEXTS)
+    def _decoded(self, entry: Entry, chain: dict[int, Link]) -> Head:
+        state, journal = (self._text(entry, name, chain) for name in TEXTS)
         return Head(entry, state, journal, chain)
 
-    def _text(self, entry: Entry, name: str, chain: dict[int, _Link]) -> bytes:
+    def _text(self, entry: Entry, name: str, chain: dict[int, Link]) -> bytes:
         """The state or the journal of an entry, checked."""
         key = self._key(entry.seq)
         try:
-            text = _text(chain, name, entry.seq)
+            text = text_of(chain, name, entry.seq)
         except KeyError as missing:
             raise self._gone(key, f"its base, entry {missing}, is missing") from missing
         except ValueError as error:
@@ -568,7 +488,7 @@ class ExecutionLog:
         self._require_open(head, entries)
         if newest not in entries:
             raise ExecutionDeleted(self.execution_id)
-        chain = dict(head.chain) | {seq: _Link.of(entry) for seq, entry in entries.items()}
+        chain = dict(head.chain) | {seq: Link.of(entry) for seq, entry in entries.items()}
         return self._decoded(
             entries[newest], {seq: chain[seq] for seq in bases(newest) if seq in chain}
         )
@@ -629,12 +549,12 @@ class ExecutionLog:
             journal = b"" if head is None else head.journal
         placed, large = _place(records, seq)
         texts = {"state": state, "journal": journal + encode(placed)}
-        made = {name: _encode(name, data, seq, chain) for name, data in texts.items()}
+        made = {name: encode_text(name, data, seq, chain) for name, data in texts.items()}
         parts = {name: text.part for name, text in made.items()}
         entry = Entry(**{"attempt": 0, **counted, **own, **parts, **fields}, large=large)
         self._create(entry)
         kept = {number: chain[number] for number in bases(seq)[1:] if number in chain}
-        link = _Link(replace(entry, large=()), made)
+        link = Link(replace(entry, large=()), made)
         return Head(link.entry, state, texts["journal"], {seq: link, **kept})
 
     def _create(self, entry: Entry) -> None:
@@ -701,8 +621,8 @@ class History:
         return self.log._text(self.entries[seq], "journal", self._links)
 
     @cached_property
-    def _links(self) -> dict[int, _Link]:
-        return {seq: _Link.of(entry) for seq, entry in self.entries.items()}
+    def _links(self) -> dict[int, Link]:
+        return {seq: Link.of(entry) for seq, entry in self.entries.items()}
 
 
 def _place(records: Sequence[Record], seq: int) -> tuple[list[Record], tuple[bytes, ...]]:
@@ -718,34 +638,6 @@ def _place(records: Sequence[Record], seq: int) -> tuple[list[Record], tuple[byt
         placed.append(replace(record, result=None, large=where))
         large.append(codec.compress(record.result))
     return placed, tuple(large)
-
-
-def _encode(name: str, data: bytes, seq: int, chain: dict[int, _Link]) -> _Text:
-    """The state or the journal of a new entry, as a change where that is worth it."""
-    if name == "journal" and not data:
-        return _Text(None, data)
-    base = seq & (seq - 1) if seq else None
-    link = chain.get(base) if base is not None else None
-    before = link.texts[name] if link is not None else None
-    if before is None or before.part is None or base is None:
-        digest = codec.Digest(data)
-        alone = Part(size=len(data), sha256=digest.hex, payload=codec.compress(data))
-        return _Text(alone, data, digest)
-    change = codec.delta(_text(chain, name, base), data)
-    digest = codec.Digest(data, before.digest, change.prefix)
-    part = Part(
-        base=base,
-        keep=(change.prefix, change.suffix),
-        window=change.window,
-        size=len(data),
-        sha256=digest.hex,
-        payload=change.payload,
-    )
-    if _TRY_FULL * len(change.payload) > len(data):
-        full = codec.compress(data)
-        if 2 * len(change.payload) >= len(full):
-            part = Part(size=len(data), sha256=digest.hex, payload=full)
-    return _Text(part, data, digest)
 
 
 def _whole_milliseconds(time: datetime) -> datetime:
