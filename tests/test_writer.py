@@ -1,0 +1,307 @@
+"""When what is saved becomes durable: at once, beside the flow, or at its end."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from prefect_executions import codec
+from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
+from prefect_executions.journal import Outcome, Record, decode
+from prefect_executions.log import ExecutionLog
+from prefect_executions.objects import MemoryObjects
+from prefect_executions.writer import IN_FLIGHT, Durability, Writer
+from stores import Fault, Faulty
+
+ID = "exec_0123456789abcdef0123456789abcdef"
+
+
+@dataclass
+class Gated:
+    """A store whose creations wait until they are let through."""
+
+    inner: Any
+    open: threading.Event = field(default_factory=threading.Event)
+    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def create(self, key: str, data: bytes) -> None:
+        self.arrived.release()
+        assert self.open.wait(20)
+        self.inner.create(key, data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+Make = Callable[..., Writer]
+
+
+@pytest.fixture
+def memory() -> Faulty:
+    return Faulty(MemoryObjects())
+
+
+@pytest.fixture
+def make(memory: Faulty) -> Iterator[Make]:
+    writers: list[Writer] = []
+
+    def writer(durability: str = "sync", objects: Any = None, **options: Any) -> Writer:
+        plain = ExecutionLog(memory, ID)
+        if not plain.exists():
+            plain.create({}, b"0")
+        log = ExecutionLog(objects or memory, ID)
+        writers.append(Writer(log, plain.attempt(), Durability(durability), **options))
+        return writers[-1]
+
+    yield writer
+    for made in writers:
+        made.close()
+
+
+def record(order: int, outcome: Outcome = Outcome.DONE) -> Record:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return Record(
+        order=order, parent=0, key=f"{order}", step="s", at=at, outcome=outcome, result=b"1"
+    )
+
+
+def written(memory: Faulty) -> list[tuple[str, str | None]]:
+    """What the log has after the attempt: kinds and labels."""
+    history = ExecutionLog(memory, ID).read(checkpoints=None)
+    entries = [entry for _, entry in sorted(history.entries.items())]
+    start = max(n for n, entry in enumerate(entries) if entry.kind.value == "attempt")
+    return [(entry.kind.value, entry.label) for entry in entries[start + 1 :]]
+
+
+def recorded(memory: Faulty) -> list[int]:
+    return list(decode(ExecutionLog(memory, ID).head().journal))
+
+
+# ---------------------------------------------------------------------- sync
+
+
+def test_what_is_saved_is_durable_when_the_call_returns(make: Make, memory: Faulty) -> None:
+    writer = make()
+    writer.record([record(1)])
+    assert recorded(memory) == [1]
+    seq = writer.checkpoint(b"1", label="one")
+    assert seq == ExecutionLog(memory, ID).head().entry.seq
+    assert written(memory) == [("steps", None), ("checkpoint", "one")]
+
+
+def test_what_ends_together_shares_an_entry(make: Make, memory: Faulty) -> None:
+    gated = Gated(memory)
+    writer = make(objects=gated)
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(writer.record, [record(1)])
+        assert gated.arrived.acquire(timeout=10)
+        others = [pool.submit(writer.record, [record(n)]) for n in range(2, 10)]
+        while len(writer._waiting) < 9:
+            assert not first.done()
+        gated.open.set()
+        for done in (first, *others):
+            done.result(timeout=10)
+    assert written(memory) == [("steps", None)] * 2
+    assert sorted(recorded(memory)) == list(range(1, 10))
+
+
+def test_a_note_waits_for_something_of_use(make: Make, memory: Faulty) -> None:
+    writer = make()
+    writer.record([record(1, Outcome.BEGUN)])
+    assert written(memory) == []
+    assert writer.is_idle
+    writer.record([record(2)])
+    assert written(memory) == [("steps", None)]
+    assert recorded(memory) == [1, 2]
+
+
+def test_records_stand_with_the_checkpoint_after_them(make: Make, memory: Faulty) -> None:
+    writer = make()
+    writer.record([record(1, Outcome.BEGUN)])
+    writer.checkpoint(b"1", records=[record(2)])
+    assert written(memory) == [("checkpoint", None)]
+    assert recorded(memory) == [1, 2]
+
+
+def test_who_saves_learns_that_it_failed_and_nobody_saves_it_later(
+    make: Make, memory: Faulty
+) -> None:
+    writer = make()
+    memory.faults = [Fault.LOST]
+    with pytest.raises(StoreUnavailable):
+        writer.checkpoint(b"1", label="lost")
+    assert writer.is_idle
+    writer.checkpoint(b"2", label="kept")
+    assert written(memory) == [("checkpoint", "kept")]
+
+
+def test_a_record_that_failed_is_written_by_the_next_flush(make: Make, memory: Faulty) -> None:
+    writer = make()
+    memory.faults = [Fault.LOST]
+    with pytest.raises(StoreUnavailable):
+        writer.record([record(1)])
+    writer.flush()
+    assert recorded(memory) == [1]
+
+
+def test_two_that_save_at_once_are_told_of_their_own_failures_only(
+    make: Make, memory: Faulty
+) -> None:
+    """Whoever writes for another and fails leaves it to that one to try itself."""
+    gated = Gated(memory)
+    writer = make(objects=gated)
+    memory.faults = [Fault.LOST]  # the first creation
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(writer.record, [record(1)])
+        assert gated.arrived.acquire(timeout=10)
+        second = pool.submit(writer.checkpoint, b"1")
+        while len(writer._waiting) < 2:
+            assert not second.done()
+        gated.open.set()
+        with pytest.raises(StoreUnavailable):
+            first.result(timeout=10)
+        assert second.result(timeout=10) is not None
+    assert recorded(memory) == [1]
+    assert written(memory) == [("checkpoint", None)]
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+def test_a_writer_whose_log_was_taken_over_writes_nothing_more(
+    make: Make, memory: Faulty, durability: str
+) -> None:
+    old = make(durability)
+    make()  # another attempt
+
+    def save(act: Callable[[], object]) -> None:
+        act()
+        old.flush()
+
+    for act in (lambda: old.checkpoint(b"1"), lambda: old.record([record(1)])) * 2:
+        with pytest.raises(Superseded):
+            save(act)
+        assert old.lost
+    assert written(memory) == []
+
+
+def test_a_writer_whose_execution_was_deleted_is_lost(make: Make, memory: Faulty) -> None:
+    writer = make()
+    ExecutionLog(memory, ID).delete()
+    with pytest.raises(ExecutionNotFound):
+        writer.checkpoint(b"1")
+    assert writer.lost
+
+
+# ---------------------------------------------------------------------- async
+
+
+def test_saving_beside_the_flow_returns_at_once_and_keeps_the_order(
+    make: Make, memory: Faulty
+) -> None:
+    gated = Gated(memory)
+    writer = make("async", gated)
+    for n in range(5):
+        assert writer.checkpoint(b"%d" % n, label=f"{n}") is None
+        writer.record([record(n + 1)])
+    assert gated.arrived.acquire(timeout=10)
+    assert written(memory) == []
+    assert writer.is_saved(b"4", "4")  # as far as whoever saves need care
+    gated.open.set()
+    writer.flush()
+
+    kinds = written(memory)
+    assert [label for kind, label in kinds if kind == "checkpoint"] == [f"{n}" for n in range(5)]
+    assert recorded(memory) == [1, 2, 3, 4, 5]
+    assert writer.is_idle
+
+
+def test_no_more_are_in_flight_than_a_few(make: Make, memory: Faulty) -> None:
+    gated = Gated(memory)
+    writer = make("async", gated)
+    for n in range(IN_FLIGHT):
+        writer.checkpoint(b"%d" % n)
+    with ThreadPoolExecutor(1) as pool:
+        one_more = pool.submit(writer.checkpoint, b"more")
+        with pytest.raises(TimeoutError):
+            one_more.result(timeout=0.3)
+        gated.open.set()
+        one_more.result(timeout=10)
+    writer.flush()
+    assert len(written(memory)) == IN_FLIGHT + 1
+
+
+def test_a_failure_beside_the_flow_surfaces_at_the_next_call_and_loses_nothing(
+    make: Make, memory: Faulty
+) -> None:
+    failed = threading.Event()
+
+    def once(act: Callable[[], None]) -> None:
+        try:
+            act()
+        except StoreUnavailable:
+            failed.set()
+            raise
+
+    writer = make("async", patiently=once)
+    memory.faults = [Fault.LOST]
+    writer.checkpoint(b"1", label="one")
+    assert failed.wait(10)
+    while writer._failure is None:
+        assert not writer.is_idle
+
+    with pytest.raises(StoreUnavailable):
+        writer.checkpoint(b"2", label="two")
+    writer.checkpoint(b"3", label="three")
+    writer.flush()
+    assert written(memory) == [("checkpoint", "one"), ("checkpoint", "three")]
+
+
+def test_a_failure_beside_the_flow_surfaces_at_the_end(make: Make, memory: Faulty) -> None:
+    writer = make("async")
+    memory.faults = [Fault.LOST] * 3
+    writer.checkpoint(b"1")
+
+    def end() -> None:
+        for _ in range(3):  # the thread may have met one or two of the faults itself
+            writer.flush()
+
+    with pytest.raises(StoreUnavailable):
+        end()
+    memory.faults = []
+    writer.flush()
+    assert written(memory) == [("checkpoint", None)]
+
+
+def test_a_failure_whose_answer_was_lost_saves_nothing_twice(make: Make, memory: Faulty) -> None:
+    writer = make()
+    memory.faults = [Fault.REPEATED]
+    writer.checkpoint(b"1", label="one")
+    assert written(memory) == [("checkpoint", "one")]
+
+
+# ---------------------------------------------------------------------- exit
+
+
+def test_at_exit_the_newest_state_and_all_records_are_written_in_one_entry(
+    make: Make, memory: Faulty
+) -> None:
+    writer = make("exit")
+    for n in range(5):
+        writer.record([record(n + 1)])
+        assert writer.checkpoint(b"%d" % n, label=f"{n}") is None
+    assert written(memory) == []
+    writer.flush()
+    assert written(memory) == [("checkpoint", "4")]
+    assert recorded(memory) == [1, 2, 3, 4, 5]
+    assert codec.load(ExecutionLog(memory, ID).head().state) == 4
+
+
+def test_what_is_appended_comes_after_all_that_was_taken_down(make: Make, memory: Faulty) -> None:
+    writer = make("exit")
+    writer.checkpoint(b"1", label="one")
+    writer.append(lambda head: writer.log.retry(head, answers="id", reason="why"))
+    assert written(memory) == [("checkpoint", "one"), ("retry", None)]
+    assert writer.head.entry.retries == 1
