@@ -12,6 +12,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import (
     AwaitingRetry,
@@ -30,8 +31,9 @@ from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import CREATING, DELETING, FlowRuns
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.local import Stack, free_ports
-from prefect_executions.models import ExecutionConfig
+from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
 from prefect_executions.objects import MemoryObjects
+from prefect_executions.pauses import pause_key, paused, question_key
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.supervisor import COLLEAGUE_ACTS, Supervisor, supervise
 
@@ -461,3 +463,69 @@ def test_without_prefect_it_tries_again_later(here: World) -> None:
     executions = Executions(here.store, FlowRuns(nowhere))
 
     Supervisor(executions, nowhere, ExecutionsSettings()).look()
+
+
+# ---------------------------------------------------------------------- pauses
+
+
+def paused_until(here: World, on_timeout: OnTimeout) -> FlowRun:
+    run = here.create()
+    here.set(run, Running())
+    until = datetime.now(UTC) + timedelta(seconds=30)
+    here.executions.pause(execution_id(run.id), until=until, on_timeout=on_timeout)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("on_timeout", "name"),
+    [
+        (OnTimeout.RESUME, "Resuming"),
+        (OnTimeout.FAIL, "Failed"),
+        (OnTimeout.TERMINATE, "Cancelled"),
+    ],
+)
+def test_a_pause_ends_when_its_time_has_come_and_not_before(
+    here: World, on_timeout: OnTimeout, name: str
+) -> None:
+    run = paused_until(here, on_timeout)
+    here.supervisor().look()
+    assert here.name_of(run) == "Suspended"
+
+    here.later = timedelta(seconds=31)
+    here.supervisor().look()
+    here.supervisor().look()
+
+    assert here.name_of(run) == name
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    if on_timeout is not OnTimeout.RESUME:
+        assert "Nobody resumed it until" in (state.message or "")
+
+
+def test_who_resumes_in_time_hears_no_more_of_the_deadline(here: World) -> None:
+    run = paused_until(here, OnTimeout.FAIL)
+    here.executions.resume(execution_id(run.id))
+    here.set(run, Running(), Suspended())  # and another pause, without a deadline
+    here.later = timedelta(seconds=31)
+
+    here.supervisor().look()
+
+    assert here.name_of(run) == "Suspended"
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_pause_whose_form_was_never_saved_gets_one(here: World, asks: bool) -> None:
+    """Whoever made it has died in between; Prefect would refuse to resume it."""
+    run = here.create()
+    here.set(run, Running())
+    lost = paused(question_key() if asks else pause_key(), "why")
+    here.prefect.set_flow_run_state(run.id, lost)
+    refused = here.prefect.resume_flow_run(run.id)
+    assert refused.status is SetStateStatus.REJECT
+
+    here.supervisor().look()
+    keys = here.prefect.read_flow_run(run.id).state.state_details.run_input_keyset  # type: ignore[union-attr]
+    schema = here.prefect.read_flow_run_input(run.id, keys["schema"])
+
+    assert ("latest" in schema) is not asks
+    assert here.prefect.resume_flow_run(run.id).status is SetStateStatus.ACCEPT
