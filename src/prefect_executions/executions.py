@@ -29,7 +29,7 @@ from prefect_executions.flow_runs import (
     state_of,
     status_of,
 )
-from prefect_executions.journal import Record, behind
+from prefect_executions.journal import Record
 from prefect_executions.log import ExecutionLog, History
 from prefect_executions.models import (
     Checkpoint,
@@ -50,7 +50,7 @@ from prefect_executions.models import (
 )
 from prefect_executions.objects import Objects
 from prefect_executions.pauses import pause_key
-from prefect_executions.resume_form import describe, resume_form
+from prefect_executions.resume_form import resume_form, warning
 
 logger = logging.getLogger(__name__)
 
@@ -231,7 +231,7 @@ class Executions:
         """
         run = self._run(execution_id)
         log = self.log(execution_id)
-        head = log.living_head()
+        log.living_head()
         run = self.flow_runs.end_cancelling(run)
         require_resumable(execution_id, status_of(run))
         require_restartable(run)
@@ -240,13 +240,10 @@ class Executions:
             if answer is not None:
                 raise AnswerError("who rolls back is asked anew; give it without checkpoint_id.")
             seq = checkpoint_seq(execution_id, checkpoint_id)
-            lost = behind(head.journal, log.at_checkpoint(seq).journal)
+            lost = log.behind(seq)
             log.rollback(seq)
             if lost:
-                logger.warning(
-                    "%s goes back to %s; behind it lie %s, whose effects have happened",
-                    *(execution_id, checkpoint_id, describe(lost)),
-                )
+                logger.warning("%s goes back: %s", execution_id, warning(checkpoint_id, lost))
         run = self.flow_runs.resume(run.id, answer=answer, asked_anew=checkpoint_id is not None)
         execution = self._execution(run, log.read(checkpoints=100), states=False)
         steps = [

@@ -302,6 +302,9 @@ class FlowRuns:
             if given.status is SetStateStatus.ACCEPT:
                 return run
             if asks and state_of(run).id == state.id:
+                if lacks_form(self._client, run_id, state):
+                    hint = "It is just being paused; try again."
+                    raise ExecutionConflict(execution_id(run_id), "resume", status_of(run), hint)
                 reason = getattr(given.details, "reason", None) or "it was refused."
                 raise AnswerError(f"{reason} {described(self._client, run_id, state)}")
             # A pause whose time-out has passed is failed by Prefect only now, when it is resumed.

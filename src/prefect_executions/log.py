@@ -40,7 +40,7 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
-from prefect_executions.journal import LARGE, Large, Record, encode, rolled_back
+from prefect_executions.journal import LARGE, Large, Record, behind, encode, rolled_back
 from prefect_executions.models import checkpoint_id
 from prefect_executions.objects import Objects
 
@@ -165,6 +165,15 @@ class ExecutionLog:
         if entry is None or entry.kind not in (Kind.CHECKPOINT, Kind.CREATED):
             raise CheckpointNotFound(self.execution_id, checkpoint_id(seq))
         return self._head_at(seq, entries)
+
+    def behind(self, to: int) -> list[Record]:
+        """What steps have done that a roll-back to entry `to` would forget, newest first.
+
+        Raises:
+            CheckpointNotFound: `to` is no checkpoint of this execution, nor 0.
+            ExecutionNotFound: there is no log, or it has been deleted.
+        """
+        return behind(self.living_head().journal, self.at_checkpoint(to).journal)
 
     def large_result(self, where: Large) -> bytes:
         """A step's result that is too large for the journal, as JSON: one GET.

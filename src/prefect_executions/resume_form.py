@@ -27,9 +27,7 @@ def resume_form(history: History) -> Form:
         label = f" · {entry.label}" if entry.label else ""
         choices.append(f"{name}{label} · {entry.at:%Y-%m-%d %H:%M:%S} UTC · {entry.size:,} B")
         if lost := behind(history.head.journal, history.journal(entry.seq)):
-            lines.append(f"* Behind `{name}` lie {describe(lost)}")
-    if len(lines) > 1:
-        lines.insert(1, "Steps behind a checkpoint have had their effects and will run again.")
+            lines.append(f"* {warning(f'`{name}`', lost)}".replace("behind", "Behind", 1))
     schema = {
         "title": "Resume",
         "type": "object",
@@ -57,8 +55,9 @@ def chosen_checkpoint(answer: Any) -> str | None:
     return None if choice == LATEST else choice.split()[0]
 
 
-def describe(records: Iterable[Record]) -> str:
-    """The names of recorded steps, in the order given, and which of them will be undone."""
-    names = [f"{record.step}{' (will be undone)' if record.undo else ''}" for record in records]
+def warning(checkpoint: str, lost: Iterable[Record]) -> str:
+    """What people are told about the steps behind a checkpoint, newest first."""
+    names = [f"{record.step}{' (will be undone)' if record.undo else ''}" for record in lost]
     more = len(names) - _STEPS_NAMED
-    return ", ".join(names[:_STEPS_NAMED]) + (f" and {more} more" if more > 0 else "")
+    text = ", ".join(names[:_STEPS_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"behind {checkpoint} lie steps whose effects have happened: {text}"

@@ -361,13 +361,21 @@ class Run(Generic[S]):
                 return self._writer.checkpoint(self._published, label=label)
             return self._writer.head.entry.continues_from if self._writer.is_idle else None
 
-    def _save_aside(self) -> None:
-        """Save what was published where nobody asked for it; the flow goes on, or ends, anyhow."""
+    def _save_aside(self, *, patient: bool = False) -> None:
+        """Save what was published where nobody asked for it; the flow goes on, or ends, anyhow.
+
+        Args:
+            patient: Whether to wait for a store that is away.
+        """
         if self._writer.lost or (self._writer.is_idle and self._writer.is_saved(self._published)):
             return
-        try:
+
+        def save() -> None:
             self._save()
             self._writer.flush()
+
+        try:
+            patiently(save) if patient else save()
             self._sweep_deleted()
         except (Superseded, ExecutionNotFound) as lost:
             self._logger.info("%s The published state is not saved.", lost)
@@ -491,7 +499,7 @@ class Run(Generic[S]):
         """The function has returned: save what it left, and leave if the run was taken away."""
         self.checkpoint()
         with self._leaving(), self._yielding():
-            self._writer.flush()
+            patiently(self._writer.flush)
         self.disown()
 
     def disown(self) -> None:
@@ -507,7 +515,7 @@ class Run(Generic[S]):
         Args:
             failure: What it raised: an error, or what ends a process.
         """
-        self._save_aside()
+        self._save_aside(patient=isinstance(failure, Pause))
         if isinstance(failure, Pause):
             raise failure
         if self._overdue and not isinstance(failure, DurationExceeded):

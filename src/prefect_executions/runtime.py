@@ -23,7 +23,7 @@ from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.models import ExecutionConfig, checkpoint_seq, execution_id
 from prefect_executions.ownership import Ownership
 from prefect_executions.pacer import Pacer
-from prefect_executions.resume_form import chosen_checkpoint
+from prefect_executions.resume_form import chosen_checkpoint, warning
 from prefect_executions.run import Run, entered, patiently
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.steps import undo_async, undo_sync
@@ -144,8 +144,12 @@ async def run_async(
 def _roll_back(log: ExecutionLog, choice: Any) -> None:
     """Go back to the checkpoint that was chosen in the Resume form."""
     chosen = chosen_checkpoint(choice)
-    if chosen is not None:
-        log.rollback(checkpoint_seq(log.execution_id, chosen))
+    if chosen is None:
+        return
+    seq = checkpoint_seq(log.execution_id, chosen)
+    if lost := log.behind(seq):
+        get_run_logger().warning("Going back: %s", warning(chosen, lost))
+    log.rollback(seq)
 
 
 def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -> Head:

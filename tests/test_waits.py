@@ -1,0 +1,141 @@
+"""Questions and pauses of a flow without a deployment: its process waits for the people."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from pydantic import BaseModel
+from world import eventually
+
+from memory import kinds
+from prefect_executions import execution, step
+from prefect_executions.local import Stack
+from prefect_executions.testkit import MemoryStore
+from stores import Faulty
+
+
+class Approval(BaseModel):
+    decision: Literal["yes", "no"]
+
+
+@pytest.fixture
+def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefect_executions.ownership.PAUSED_PAUSE", 0.05)
+
+
+class Running:
+    """A flow that runs beside the test."""
+
+    def __init__(self, prefect: SyncPrefectClient, flow: Any) -> None:
+        self.prefect = prefect
+        self.ids: list[str] = []
+        self._pool = ThreadPoolExecutor(1)
+        call = (lambda: asyncio.run(flow(self))) if flow.isasync else (lambda: flow(self))
+        self.result: Future[Any] = self._pool.submit(copy_context().run, call)
+
+    def until_paused(self, message: str) -> FlowRun:
+        def look() -> FlowRun | None:
+            assert not self.result.done(), self.result.exception()
+            run = self.prefect.read_flow_run(UUID(self.ids[0][5:])) if self.ids else None
+            state = run.state if run else None
+            return run if state and state.is_paused() and state.message == message else None
+
+        found: FlowRun = eventually(look, f"paused: {message}")
+        return found
+
+    def answer(self, run: FlowRun, given: Any) -> None:
+        """Resume it, as soon as its form is there."""
+
+        def accepted() -> bool:
+            return self.prefect.resume_flow_run(run.id, given).status.value == "ACCEPT"
+
+        eventually(accepted, "the answer is taken")
+
+
+def test_a_question_is_waited_for(
+    stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
+) -> None:
+    effects = []
+
+    @step
+    def effect(name: str) -> str:
+        effects.append(name)
+        return name
+
+    @flow(validate_parameters=False)
+    @execution(store=store)
+    def asking(running: Running) -> list[str]:
+        run = execution.current()
+        running.ids.append(run.id)
+        effect("before")
+        said = [run.ask(Approval, prompt="Shall we?").decision for _ in range(2)]
+        run.pause("A moment")
+        effect("after")
+        return said
+
+    running = Running(prefect, asking)
+    for decision in ("yes", "no"):
+        run = running.until_paused("Shall we?")
+        assert run.state is not None
+        assert run.state.name == "Paused"
+        assert prefect.resume_flow_run(run.id).status.value != "ACCEPT"
+        running.answer(run, {"decision": decision})
+    run = running.until_paused("A moment")
+    running.answer(run, None)
+
+    assert running.result.result(timeout=60) == ["yes", "no"]
+    assert effects == ["before", "after"]
+    assert kinds(objects, running.ids[0]).count("attempt") == 1
+
+
+def test_an_async_flow_waits_too_and_its_loop_goes_on(
+    stack: Stack, store: MemoryStore, prefect: SyncPrefectClient
+) -> None:
+    ticks = []
+
+    @flow(validate_parameters=False)
+    @execution(store=store)
+    async def asking(running: Running) -> str:
+        run = execution.current()
+        running.ids.append(run.id)
+
+        async def tick() -> None:
+            while True:
+                ticks.append(1)
+                await asyncio.sleep(0.02)
+
+        ticking = asyncio.create_task(tick())
+        answer = await run.aask(Approval, prompt="Shall we?")
+        ticking.cancel()
+        return answer.decision
+
+    running = Running(prefect, asking)
+    run = running.until_paused("Shall we?")
+    seen = len(ticks)
+    eventually(lambda: len(ticks) > seen, "the loop goes on")
+    running.answer(run, {"decision": "yes"})
+    assert running.result.result(timeout=60) == "yes"
+
+
+def test_a_time_without_zone_is_refused(stack: Stack, store: MemoryStore) -> None:
+    @flow
+    @execution(store=store)
+    def pausing() -> None:
+        execution.current().pause("why", until=datetime(2027, 1, 1))
+
+    with pytest.raises(ValueError, match=r"until: .* has no time zone"):
+        pausing()
