@@ -28,8 +28,8 @@ from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
+from prefect_executions.looks import LOOK_BURST
 from prefect_executions.models import ExecutionConfig, execution_id
-from prefect_executions.run import LOOK_BURST
 from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
 

@@ -4,9 +4,8 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -33,6 +32,7 @@ from prefect_executions.errors import (
 from prefect_executions.interrupts import Interrupt
 from prefect_executions.journal import Outcome, Record
 from prefect_executions.json_type import JsonType
+from prefect_executions.looks import Looks
 from prefect_executions.models import (
     ExecutionConfig,
     OnTimeout,
@@ -50,9 +50,6 @@ M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
 S = TypeVar("S")
 
-LOOK_SECONDS = 1.0  # how often checkpoints ask Prefect whether the run is still theirs, on average
-LOOK_BURST = 10  # how many may ask at once before that counts
-LOOK_PATIENCE = 5.0  # how long a checkpoint waits for the answer
 STORE_PATIENCE = 60.0  # how long a beginning or a retry waits for a store or a Prefect that is away
 STORE_PAUSE = 2.0  # between two tries of these
 EXIT_PATIENCE = 30.0  # how long a flow that is out of time may take to end: as long as Prefect's
@@ -143,10 +140,7 @@ class Run(Generic[S]):
         )
         self._resources = ExitStack()
         self._lock = threading.RLock()
-        self._looker = ThreadPoolExecutor(1, thread_name_prefix="execution-look")
-        self._look: Future[None] | None = None
-        self._look_is_new = False
-        self._looks = _Allowance(LOOK_SECONDS, LOOK_BURST, clock)
+        self._looks = Looks(ownership.check, clock)
         self._logger = get_run_logger()
         self._overdue = False
         self._closed = threading.Event()
@@ -182,11 +176,13 @@ class Run(Generic[S]):
             if label is not None:
                 require_label(label)
             self._published = self.state_type.dump(self.state)
-            self._start_look()
+            self._looks.start()
             with self._leaving():
                 with self._yielding():
                     seq = self._save(label)
-                self._finish_look()
+                self._ownership.check_signal()
+                patient = self._writer.durability is Durability.SYNC
+                self._heed(lambda: self._looks.finish(patient=patient))
             self._require_time()
             return None if seq is None else checkpoint_id(seq)
 
@@ -393,23 +389,6 @@ class Run(Generic[S]):
 
     # ------------------------------------------------------------------ looking at Prefect
 
-    def _start_look(self) -> None:
-        """Ask Prefect beside the writing: in a tight loop not every time."""
-        self._look_is_new = self._look is None and self._looks.take()
-        if self._look_is_new:
-            self._look = self._looker.submit(copy_context().run, self._ownership.check)
-
-    def _finish_look(self) -> None:
-        """Leave if Prefect has said so, now that the state is saved."""
-        self._ownership.check_signal()
-        if self._look is None:
-            return
-        waits = self._look_is_new and self._writer.durability is Durability.SYNC
-        wait([self._look], timeout=LOOK_PATIENCE if waits else 0)
-        if self._look.done():  # otherwise the next checkpoint sees the answer
-            look, self._look = self._look, None
-            self._heed(look.result)
-
     def _heed(self, check: Callable[[], None]) -> None:
         """Leave if `check` says so. Without an answer go on: the log fences all the same."""
         try:
@@ -552,29 +531,8 @@ class Run(Generic[S]):
         """Let go of what the run holds; a task that outlives the flow can't save any more."""
         self._closed.set()
         self._writer.close()
-        self._looker.shutdown(wait=False, cancel_futures=True)
+        self._looks.close()
         self._resources.close()
-
-
-class _Allowance:
-    """Lets something happen every so many seconds on average, and in bursts (a token bucket)."""
-
-    def __init__(self, seconds: float, burst: int, clock: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._burst = burst
-        self._clock = clock
-        self._left = float(burst)
-        self._counted_at = clock()
-
-    def take(self) -> bool:
-        """Whether it may happen now, which then counts."""
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._counted_at) / self._seconds)
-        self._counted_at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 def patiently(act: Callable[[], R]) -> R:
