@@ -31,6 +31,7 @@ LAWS = {
     "split": evidence.split,
     "misled": evidence.misled,
     "repeated": evidence.repeated,
+    "refetched": evidence.refetched,
 }
 TARGET_PATIENCE = 60.0  # how long a round waits for something that it may be done to
 END_PATIENCE = 300.0  # how long executions may take to end by themselves

@@ -111,7 +111,7 @@ def _breaks(of: Evidence, before: Entry, entry: Entry) -> Iterator[str]:
     if entry.kind in (Kind.CREATED, Kind.DELETED):
         yield f"{entry.kind} in the midst of a life"
     elif entry.kind is Kind.CHECKPOINT:
-        if before.kind not in (Kind.CHECKPOINT, Kind.ATTEMPT):
+        if before.kind not in (Kind.CHECKPOINT, Kind.ATTEMPT, Kind.STEPS):
             yield f"a checkpoint of attempt {entry.attempt} behind its {before.kind}"
         if new.by != old.by + [entry.attempt] * (new.n - old.n) or new.notes[: old.n] != old.notes:
             yield f"attempt {entry.attempt} saves {new}, which does not continue {old}"
@@ -154,6 +154,25 @@ def repeated(of: Evidence) -> Iterator[str]:
     effects = Counter(line["step"] for line in of.lines("effect"))
     if effects and max(effects.values()) > len(of.begun):
         yield f"{len(of.begun)} attempts take a step {max(effects.values())} times"
+
+
+def refetched(of: Evidence) -> Iterator[str]:
+    """A step whose result was recorded is not run again, unless a roll-back has forgotten it."""
+    rollbacks = [entry for entry in of.entries.values() if entry.kind is Kind.ROLLBACK]
+    recorded: dict[int, set[int]] = defaultdict(set)  # by which attempts
+    for line in of.ledger:
+        step, attempt = line["step"], line["attempt"]
+        if line["kind"] == "fetched":
+            recorded[step].add(attempt)
+        if line["kind"] != "fetch" or attempt not in of.begun:
+            continue
+        now = of.begun[attempt].seq
+        for earlier in recorded[step]:
+            since = of.begun[earlier].seq
+            if earlier <= attempt and not any(
+                since < entry.seq < now and of.states[entry.seq].n < step for entry in rollbacks
+            ):
+                yield f"attempt {attempt} fetches {step}, which attempt {earlier} has recorded"
 
 
 def _saved_steps_repeated(of: Evidence) -> Iterator[str]:

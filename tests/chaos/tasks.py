@@ -17,7 +17,7 @@ from typing import Any
 from prefect import flow
 from pydantic import BaseModel
 
-from prefect_executions import Run, execution
+from prefect_executions import Run, execution, step
 
 DATA = "EXECUTIONS_CHAOS_DATA"  # the directory of the ledgers, in the environment
 
@@ -80,6 +80,20 @@ def undisturbed(seed: int, steps: int) -> Work:
     return work
 
 
+@step
+def fetch(seed: int, n: int) -> str:
+    """What a step is about, recorded before the state tells of it."""
+    _write(execution.current(), "fetch", step=n)
+    return Step.of(seed, n).note
+
+
+@step
+async def fetch_async(seed: int, n: int) -> str:
+    """The same, async."""
+    _write(execution.current(), "fetch", step=n)
+    return Step.of(seed, n).note
+
+
 @flow
 @execution(state=Work, max_retries=1000, checkpoint_interval_seconds=1)
 def working(seed: int, steps: int) -> str:
@@ -88,6 +102,7 @@ def working(seed: int, steps: int) -> str:
     _write(run, "begin", step=run.state.n)
     while run.state.n < steps:
         step = Step.of(seed, run.state.n + 1)
+        _fetched(run, step, fetch(seed, step.n))
         sleep(step.seconds)
         _take(run, step)
         if step.is_saved:
@@ -105,6 +120,7 @@ async def working_async(seed: int, steps: int) -> str:
     _write(run, "begin", step=run.state.n)
     while run.state.n < steps:
         step = Step.of(seed, run.state.n + 1)
+        _fetched(run, step, await fetch_async(seed, step.n))
         await asyncio.sleep(step.seconds)
         _take(run, step)
         if step.is_saved:
@@ -120,7 +136,13 @@ def _take(run: Run[Work], step: Step) -> None:
     run.state.take(step, run.attempt)
 
 
-def _acknowledge(run: Run[Work], step: Step, checkpoint: str) -> None:
+def _fetched(run: Run[Work], step: Step, note: str) -> None:
+    """The step's result is durable: it is not to be fetched again."""
+    assert note == step.note
+    _write(run, "fetched", step=step.n)
+
+
+def _acknowledge(run: Run[Work], step: Step, checkpoint: str | None) -> None:
     _write(
         run,
         "ack",

@@ -11,7 +11,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Completed
 
-from chaos.evidence import Evidence, Line, lost, misled, overlaps, repeated, split
+from chaos.evidence import Evidence, Line, lost, misled, overlaps, refetched, repeated, split
 from chaos.tasks import Step, Work, undisturbed
 from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.models import checkpoint_id, execution_id
@@ -151,3 +151,21 @@ def test_a_law_notices(good: Evidence, law: Law, breach: Callable[[Evidence], Ev
 
 def test_an_attempt_that_goes_on_beside_a_later_one_is_an_overlap(good: Evidence) -> None:
     assert overlaps(_with_line(good, 6, attempt=1)) == 1
+
+
+def _fetching(good: Evidence, *lines: tuple[str, int, int]) -> Evidence:
+    ledger = [{"kind": kind, "attempt": attempt, "step": step} for kind, attempt, step in lines]
+    return replace(good, ledger=ledger)
+
+
+def test_a_recorded_step_that_is_run_again_is_noticed(good: Evidence) -> None:
+    again = _fetching(good, ("fetch", 1, 2), ("fetched", 1, 2), ("fetch", 2, 2))
+    assert [*refetched(again)]
+    assert [*refetched(_fetching(good, ("fetched", 1, 2), ("fetch", 1, 2)))]
+
+
+def test_a_step_that_was_not_recorded_or_is_forgotten_may_run_again(good: Evidence) -> None:
+    """The roll-back between attempts 2 and 3 goes back to step 1."""
+    allowed = [("fetch", 1, 2), ("fetch", 2, 2), ("fetched", 2, 2), ("fetch", 3, 2)]
+    assert [*refetched(_fetching(good, *allowed))] == []
+    assert [*refetched(_fetching(good, ("fetched", 2, 1), ("fetch", 3, 1)))]
