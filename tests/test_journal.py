@@ -645,3 +645,19 @@ def test_an_entry_is_read_the_same_with_its_large_results_and_without(
     assert Entry.from_bytes(data[:2000], key=key, seq=2) == whole
     with pytest.raises(CorruptEntry, match="it is entry 2, of"):
         Entry.from_bytes(data + b"0", key=key, seq=2)
+
+
+def test_going_back_to_an_answered_question_asks_anew_and_to_a_pause_goes_on() -> None:
+    asked = replace(call(1, outcome=Outcome.WAITING), pause_key="ask")
+    paused = replace(call(2, outcome=Outcome.WAITING), pause_key="pause")
+    target = encode([asked, paused])
+    head = target + encode(
+        [
+            replace(call(1, minute=5), pause_key="ask", undo=False, result=b"{}"),
+            replace(call(2, minute=6), pause_key="pause", undo=False, result=None),
+        ]
+    )
+
+    assert decode(rolled_back(head, target)) == {2: paused}
+    assert decode(rolled_back(target, target)) == {1: asked, 2: paused}
+    assert behind(head, target) == []

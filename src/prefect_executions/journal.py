@@ -160,7 +160,9 @@ def decode(journal: bytes) -> dict[int, Record]:
 
 
 def behind(head: bytes, target: bytes) -> list[Record]:
-    """The calls that have returned and that a roll-back would forget, newest first.
+    """The steps that were done and that a roll-back would forget, newest first.
+
+    Pauses and questions are no steps: they have had no effects.
 
     Args:
         head: The journal in force.
@@ -171,7 +173,7 @@ def behind(head: bytes, target: bytes) -> list[Record]:
     return [
         record
         for _, record in sorted(now.items(), reverse=True)
-        if record.outcome is Outcome.DONE and _call(record) not in done
+        if record.outcome is Outcome.DONE and record.pause_key is None and _call(record) not in done
     ]
 
 
@@ -201,13 +203,22 @@ def rolled_back(head: bytes, target: bytes) -> bytes:
 
 
 def _kept(now: dict[int, Record], target: dict[int, Record]) -> list[Record]:
-    """The records of a checkpoint that hold after a roll-back to it."""
+    """The records of a checkpoint that hold after a roll-back to it.
+
+    A question that was answered since is asked anew; a pause that has ended since is over.
+    """
+    answered = {
+        (record.order, record.key)
+        for record in now.values()
+        if record.outcome is Outcome.DONE and record.pause_key and record.result is not None
+    }
     undone = {_call(record) for record in now.values() if record.outcome is Outcome.UNDONE}
     return [
         record
         for record in target.values()
         if record.outcome not in _FORGOTTEN
         and not (record.outcome is Outcome.DONE and _call(record) in undone)
+        and not (record.outcome is Outcome.WAITING and (record.order, record.key) in answered)
     ]
 
 

@@ -56,9 +56,11 @@ class Waits:
         with self._replay.running(call) as known:
             if known is not None and known.outcome is Outcome.DONE:
                 return call
-            if known is None or not self._ownership.pause_ended(known.pause_key or "")[0]:
-                self._wait(call, pause_key(ends, on_timeout), reason, self._resume_form)
-            self._record(self._replay.ended(call, Outcome.DONE))
+            key = known.pause_key if known is not None else None
+            if key is None or not self._ownership.pause_ended(key)[0]:
+                key = pause_key(ends, on_timeout)
+                self._wait(call, key, reason, self._resume_form)
+            self._record(self._replay.ended(call, Outcome.DONE, pause_key=key))
         return call
 
     def ask(self, model: type[M], prompt: str) -> tuple[M, Call]:
@@ -79,7 +81,7 @@ class Waits:
                 key, form = question_key(), _form(model, prompt, problem)
                 self._wait(call, key, prompt, lambda form=form: form)  # type: ignore[misc]
             result = kept.dump(answer)
-            self._record(self._replay.ended(call, Outcome.DONE, result=result))
+            self._record(self._replay.ended(call, Outcome.DONE, pause_key=key, result=result))
         return answer, call
 
     def _wait(self, call: Call, key: str, reason: str | None, form: Callable[[], Form]) -> None:
