@@ -13,6 +13,7 @@ what its state says is done does not get the results of rounds that it skips, on
 anything new. A call with a key of its own is the same one wherever it occurs.
 """
 
+import hashlib
 import threading
 from bisect import bisect_right, insort
 from collections.abc import Iterator
@@ -56,6 +57,8 @@ class Call:
             _place.set((parent, self.order))
 
 
+_UNDO = 0  # in place of the order of the call that code is in, while a call is undone
+
 # The call that code is in, and the order of the last call that returned there.
 _place: ContextVar[tuple[Call | None, int]] = ContextVar("place_in_execution", default=(None, 0))
 
@@ -79,6 +82,7 @@ class Replay:
     def __init__(self, journal: bytes) -> None:
         records = decode(journal)
         self._lock = threading.Lock()
+        self._recorded = records
         self._last = max(records, default=0)
         self._noted = {0, *records}  # the orders of which the journal tells
         self._known: dict[int, Record] = {}
@@ -115,6 +119,8 @@ class Replay:
         """
         parent, after = _place.get()
         within = parent.order if parent else 0
+        if parent is not None and within == _UNDO and not is_keyed:
+            key = hashlib.blake2b(f"{parent.key} {key}".encode(), digest_size=16).hexdigest()
         with self._lock:
             known = self._find(None if is_keyed else within, key, -1 if is_keyed else after)
             if known is not None and is_keyed:
@@ -130,7 +136,10 @@ class Replay:
         taken = self._taken.get(parent, ()) if parent is not None else ()
         orders = self._orders.get((parent, key), [])
         later = islice(orders, bisect_right(orders, after), None)
-        return next((self._known[order] for order in later if order not in taken), None)
+        known = [self._known[order] for order in later if order not in taken]
+        if parent is None:  # of several tries of one call, the one that has come to something
+            known.sort(key=lambda record: record.outcome is Outcome.BEGUN)
+        return known[0] if known else None
 
     def is_ambiguous(self, call: Call) -> bool:
         """Whether a later attempt may mistake an earlier call for this new one.
@@ -155,9 +164,18 @@ class Replay:
 
     @contextmanager
     def undoing(self, record: Record) -> Iterator[None]:
-        """Undo a call; what that calls is inside it, and has no part in the flow's own calls."""
-        with _inside(Call(record.order, None, record.key, record.step)):
+        """Undo a call; what that calls has no part in the flow's own calls.
+
+        The number of the call may be another's by now, so that the calls made here are told from
+        others by their keys.
+        """
+        key = f"undo {record.order} {record.key} {record.at.isoformat()}"
+        with _inside(Call(_UNDO, None, key, record.step)):
             yield
+
+    def is_new(self, record: Record) -> bool:
+        """Whether a call has come to this in this attempt, so that it may not be durable yet."""
+        return self._recorded.get(record.order) is not record
 
     def saved(self) -> None:
         """A checkpoint is made just now."""
@@ -196,6 +214,9 @@ class Replay:
     def ended(self, call: Call, outcome: Outcome, **fields: Any) -> list[Record]:
         """What is to be recorded of a call: what it came to, and that those around it have begun.
 
+        It may be said again, where recording it has failed. That a call has begun is recorded if
+        nothing else is known of it.
+
         Args:
             call: The call.
             outcome: What it has come to.
@@ -203,8 +224,13 @@ class Replay:
         """
         now = datetime.now(UTC)
         at = now.replace(microsecond=now.microsecond // 1000 * 1000)
-        records = [_record(call, outcome, at, inputs=call.inputs, **fields)]
         with self._lock:
+            if outcome is Outcome.BEGUN and call.order in self._noted:
+                return []
+            before = self._known.get(call.order)
+            if before is not None and before.outcome is outcome is Outcome.DONE:
+                at = before.at  # by which a roll-back knows it
+            records = [_record(call, outcome, at, inputs=call.inputs, **fields)]
             around = call.parent
             while around is not None and around.order not in self._noted:
                 records.insert(0, _record(around, Outcome.BEGUN, at))

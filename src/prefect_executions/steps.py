@@ -2,12 +2,14 @@
 
 import asyncio
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from functools import partial, wraps
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, get_type_hints, overload
+from string import Formatter
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, get_type_hints, overload
 from weakref import WeakKeyDictionary
 
 from prefect import Task
@@ -15,8 +17,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.logging import get_logger
-from prefect.states import Completed
+from prefect.states import Completed, State
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.utilities.annotations import BaseAnnotation
+from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.callables import get_call_parameters
 from pydantic import PydanticUserError
 
@@ -33,7 +37,9 @@ R = TypeVar("R")
 logger = get_logger("executions")
 
 _steps: dict[str, "Step[..., Any]"] = {}  # by their names; the one that was made last
-_calls: WeakKeyDictionary[PrefectFuture[Any], str] = WeakKeyDictionary()
+_calls: WeakKeyDictionary[PrefectFuture[Any], Call] = WeakKeyDictionary()
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+>")  # in what Python shows of an object by default
 
 # How `Task.__init__` calls an option, and what it makes of it.
 _KEPT_AS = {
@@ -101,12 +107,18 @@ class Step(Task[P, R]):
         for name in list(signature(Task.__init__).parameters)[2:]:
             value = getattr(self, _KEPT_AS.get(name, name))
             kept[name] = copy(value) if isinstance(value, list | set) else value
-        return Step(self.fn, **kept | options)
+        bound: Any = self.fn
+        if not self.ismethod:
+            return Step(bound, **kept | options)
+        changed: Step[P, R] = Step(bound.__wrapped__, **kept | options)
+        return changed.__get__(bound.__prefect_self__, None)
 
-    def __get__(self, instance: Any, owner: Any) -> "Task[P, R]":
+    def __get__(self, instance: Any, owner: Any) -> "Step[P, R]":
         """The step as a method; Prefect's own would bind the function itself to the instance."""
-        if self.isclassmethod or instance is None:
-            return super().__get__(instance, owner)
+        if self.isclassmethod:
+            return cast("Step[P, R]", super().__get__(instance, owner))
+        if self.isstaticmethod or instance is None:
+            return self
         bound = self._with(_in_place_of(self.fn, self.fn))
         bound.fn.__prefect_self__ = instance  # type: ignore[attr-defined]
         return bound
@@ -128,7 +140,8 @@ class Step(Task[P, R]):
             return plain(*args, return_state=return_state, wait_for=wait_for, **kwargs)
         carried = self._begin(run, get_call_parameters(self.fn, args, kwargs))
         call: Any = partial(Task.__call__, self._with(carried.fn))
-        result = call(*args, return_state=return_state, wait_for=wait_for, **kwargs)
+        with carried.noting_failure():  # of what comes before the function, too
+            result = call(*args, return_state=return_state, wait_for=wait_for, **kwargs)
         if self.isasync:
             return carried.returned_later(result, return_state)
         return carried.returned(result, return_state)
@@ -144,7 +157,7 @@ class Step(Task[P, R]):
         carried = self._begin(run, get_call_parameters(self.fn, args, kwargs))
         submit: Any = partial(Task.submit, self._with(carried.fn))
         future = submit(*args, wait_for=wait_for, **kwargs)
-        _calls[future] = carried.call.key
+        _calls[future] = carried.call
         if not return_state:
             return future
         future.wait()
@@ -182,21 +195,51 @@ class Step(Task[P, R]):
         """Identify a call.
 
         Raises:
+            TypeError: pydantic can't keep its result.
             InputError: an input has no stable identity.
             ReplayMismatch: what is recorded under its key is another call.
             Pause: the run is to leave, before it does anything new.
         """
+        _ = self.result_type  # before anything is done
         inputs: str | None = None
         if self.key is None:
             key = digest("step", self.name, canonical(parameters, at=self.name, future=_identify))
         else:
-            key = digest("key", self.key.format(**parameters))
+            key = digest("key", _Template(self.name).vformat(self.key, (), parameters))
             try:
-                inputs = digest(canonical(parameters, at=self.name, future=_identify))
+                inputs = digest(canonical(parameters, at=self.name, future=_identify_anywhere))
             except InputError:  # that is what keys are for
                 inputs = None
         call = run.begin_call(self.name, key, inputs=inputs, is_keyed=self.key is not None)
         return _Carried(self, run, call)
+
+
+class _Template(Formatter):
+    """Fills inputs into a key, as the step will get them."""
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+
+    def get_value(self, key: Any, args: Any, kwargs: Any) -> Any:
+        value = super().get_value(key, args, kwargs)
+        if isinstance(value, BaseAnnotation):
+            value = value.unwrap()
+        if isinstance(value, PrefectFuture):
+            value.wait()
+            value = value.state
+        if isinstance(value, State):
+            value = run_coro_as_sync(value.aresult(raise_on_failure=False))
+        return value
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        text = super().format_field(value, format_spec)
+        if _ADDRESS.search(text):
+            raise InputError(
+                f"{self._step}(key)",
+                f"a value of type {type(value).__qualname__} shows where it is in memory, which no "
+                "later attempt could recognise; name a part of it that stays the same.",
+            )
+        return text
 
 
 class _Numbering(TaskRunner[Any]):
@@ -215,7 +258,7 @@ class _Numbering(TaskRunner[Any]):
     ) -> Any:
         carried = task._begin(self._run, parameters)
         future = self._runner.submit(task._with(carried.fn), parameters, wait_for, dependencies)
-        _calls[future] = carried.call.key
+        _calls[future] = carried.call
         return future
 
 
@@ -233,59 +276,57 @@ class _Carried(Generic[R]):
         self._step: Any = step
         self._run = run
         self._result: list[R] = []  # what the function, or the record, has given
-        self._is_recorded = False
         self._was_replayed = False
 
     def returned(self, result: Any, return_state: bool) -> Any:
         """Give the result to who made the call."""
+        if not self._result:  # it has failed, and returns a state, or has not even begun
+            self._run.record_call(self.call, Outcome.BEGUN)
         self.call.returned()
         # A task that ends in a state of its own returns it; only so the UI shows a replay.
         return self._result[0] if self._was_replayed and not return_state else result
 
     async def returned_later(self, result: Any, return_state: bool) -> Any:
         """`returned`, in the context that awaits the result."""
-        return self.returned(await result, return_state)
+        with self.noting_failure():
+            result = await result
+        return self.returned(result, return_state)
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Let the call keep its place before those that come after it, where it fails."""
+        try:
+            yield
+        except (Exception, asyncio.CancelledError):  # by the latter an async step runs out of time
+            self._run.record_call(self.call, Outcome.BEGUN)
+            raise
 
     def _run_sync(self, *args: Any, **kwargs: Any) -> Any:
         with self._around() as known:
-            if known is not None:
+            if known is not None and not self._result:
                 return self._replay(known)
             if not self._result:
-                with self._noting_failure():
-                    self._result = [self._step.fn(*args, **kwargs)]
+                self._result = [self._step.fn(*args, **kwargs)]
             self._record()
         return self._result[0]
 
     async def _run_async(self, *args: Any, **kwargs: Any) -> Any:
         with self._around() as known:
-            if known is not None:
+            if known is not None and not self._result:
                 return await asyncio.to_thread(self._replay, known)
             if not self._result:
-                with self._noting_failure():
-                    self._result = [await self._step.fn(*args, **kwargs)]
+                self._result = [await self._step.fn(*args, **kwargs)]
             await asyncio.to_thread(self._record)
         return self._result[0]
 
     @contextmanager
     def _around(self) -> Iterator[Record | None]:
-        with self._run.replay.running(self.call) as known:
+        with self._run.replay.running(self.call) as known, self.noting_failure():
             yield known
-
-    @contextmanager
-    def _noting_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception:
-            self._run.record_call(self.call, Outcome.BEGUN)
-            raise
 
     def _record(self) -> None:
         """Record the result; once more where that failed and Prefect tries again."""
-        if self._is_recorded:
-            self._run.flush()
-            return
         data = self._step.result_type.dump(self._result[0])
-        self._is_recorded = True
         self._run.record_call(
             self.call, Outcome.DONE, result=data, undo=self._step.undo is not None
         )
@@ -296,6 +337,8 @@ class _Carried(Generic[R]):
         Raises:
             ReplayMismatch: it is of another type.
         """
+        if self._run.replay.is_new(record):
+            self._run.flush()
         self._result = [_recorded_result(self._step, self._run, record)]
         self._was_replayed = True
         return Completed(
@@ -370,10 +413,15 @@ def undo_sync(run: Run[Any]) -> None:
     """
     for record in run.replay.to_undo():
         with run.replay.undoing(record):
-            undo, result = _undo_task(run, record)
-            done = undo(result)
-            if inspect.isawaitable(done):
-                asyncio.run(_await(done))
+            known, result = _to_undo(run, record)
+
+            def undo(result: Any, known: Step[..., Any] = known) -> None:
+                done = known.undo and known.undo(result)
+                if inspect.isawaitable(done):
+                    done = run_coro_as_sync(_await(done))
+                _wait_for(done)
+
+            _undo_task(known, undo)(result)
         run.undone(record)
 
 
@@ -381,15 +429,20 @@ async def undo_async(run: Run[Any]) -> None:
     """`undo_sync` for an async flow."""
     for record in run.replay.to_undo():
         with run.replay.undoing(record):
-            undo, result = await asyncio.to_thread(_undo_task, run, record)
-            done = undo(result)
-            if inspect.isawaitable(done):
-                await done
+            known, result = await asyncio.to_thread(_to_undo, run, record)
+
+            async def undo(result: Any, known: Step[..., Any] = known) -> None:
+                done = known.undo and known.undo(result)
+                if inspect.isawaitable(done):
+                    done = await done
+                await asyncio.to_thread(_wait_for, done)
+
+            await _undo_task(known, undo)(result)
         await asyncio.to_thread(run.undone, record)
 
 
-def _undo_task(run: Run[Any], record: Record) -> tuple[Task[..., Any], Any]:
-    """The task that undoes a call, and its input."""
+def _to_undo(run: Run[Any], record: Record) -> tuple[Step[..., Any], Any]:
+    """The step of a call that is to be undone, and its result."""
     known = _steps.get(record.step)
     if known is None or known.undo is None:
         raise ReplayMismatch(
@@ -397,27 +450,21 @@ def _undo_task(run: Run[Any], record: Record) -> tuple[Task[..., Any], Any]:
             "a roll-back has left it to be undone, and this code has no step of this name with "
             "`undo`. Bring it back; `undo=lambda result: None` undoes nothing.",
         )
-    result = _recorded_result(known, run, record)
-    return Task(_undoing(known.undo), name=f"undo {known.name}", persist_result=False), result
+    return known, _recorded_result(known, run, record)
 
 
-def _undoing(undo: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A function for a task of its own; `undo` may be anything that can be called."""
-    if inspect.iscoroutinefunction(undo) or (isinstance(undo, Task) and undo.isasync):
-
-        async def undo_later(result: Any) -> None:
-            await undo(result)
-
-        return undo_later
-
-    def undo_now(result: Any) -> None:
-        undo(result)
-
-    return undo_now
+def _undo_task(known: Step[..., Any], undo: Callable[..., Any]) -> Any:
+    return Task(undo, name=f"undo {known.name}", persist_result=False)
 
 
-async def _await(outcome: Any) -> None:
-    await outcome
+def _wait_for(done: Any) -> None:
+    """Wait for what an `undo` has submitted; if that fails, so does the `undo`."""
+    if isinstance(done, PrefectFuture | PrefectFutureList):
+        done.result()
+
+
+async def _await(outcome: Any) -> Any:
+    return await outcome
 
 
 # ---------------------------------------------------------------------- helpers
@@ -470,9 +517,19 @@ def _check_key(name: str, key: str, fn: Any) -> None:
 
 
 def _identify(future: PrefectFuture[Any]) -> Any:
-    """What stands for the future of a step: its call. Another one's result is waited for."""
-    if (key := _calls.get(future)) is not None:
-        return Identified(key)
+    """What stands for the future of a step: its call. Another one's result is waited for.
+
+    Equal calls may return different things, so it takes the call's number to tell them apart.
+    """
+    if (call := _calls.get(future)) is not None:
+        return Identified(f"{call.key} {call.order}")
+    return _identify_anywhere(future)
+
+
+def _identify_anywhere(future: PrefectFuture[Any]) -> Any:
+    """The same for a call with a key of its own, whatever is called anew around it."""
+    if (call := _calls.get(future)) is not None:
+        return Identified(call.key)
     future.wait()
     if not future.state.is_completed():  # so the call will not take place, or does not mind
         return Identified(future.state.type.value)

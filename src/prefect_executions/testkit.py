@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
@@ -15,11 +16,13 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Pending, Suspended
 from pydantic import PrivateAttr
 
 from prefect_executions import codec
 from prefect_executions.blocks import ExecutionStore, replaced_by
+from prefect_executions.entry import Kind
 from prefect_executions.executions import EMPTY, Executions
 from prefect_executions.flow_runs import FlowRuns, state_of
 from prefect_executions.models import Execution, ExecutionConfig, Resumed, flow_run_id
@@ -168,6 +171,7 @@ class TestKit:
             self.stage, FlowRuns(client, store=_STORE, wait=lambda _: None), wait=lambda _: None
         )
         self._client = client
+        self._deployments: dict[int, tuple[Flow[..., Any], UUID]] = {}  # by the ids of the flows
 
     def start(
         self,
@@ -185,7 +189,10 @@ class TestKit:
             config: How it is run.
             parameters: The flow's.
         """
-        deployment = self._client.create_deployment(self._client.create_flow(flow), "testing")
+        if id(flow) not in self._deployments:
+            deployed = self._client.create_deployment(self._client.create_flow(flow), "testing")
+            self._deployments[id(flow)] = flow, deployed
+        _, deployment = self._deployments[id(flow)]
         execution = self.executions.create(
             name=flow.name,
             deployment=str(deployment),
@@ -230,10 +237,13 @@ class TestKit:
     @contextmanager
     def pause_at(self, label: str) -> Iterator[None]:
         """Pause the execution when it saves a checkpoint with this label, as a person would."""
+        context: FlowRunContext | None = None  # of the execution, not of a flow in it
 
         def pause(data: bytes) -> None:
-            context = FlowRunContext.get()
+            nonlocal context
             header = codec.load(data.partition(b"\n")[0])
+            if header["kind"] == Kind.ATTEMPT:
+                context = FlowRunContext.get()
             if header.get("label") != label or context is None or context.flow_run is None:
                 return
             self._client.set_flow_run_state(context.flow_run.id, Suspended(), force=True)
@@ -249,6 +259,7 @@ class TestKit:
             yield
         finally:
             setattr(self.stage, when, planned)
+            self.stage.is_dead = False  # it has died outside of any attempt, if it is
 
     def read(self, execution_id: str) -> FlowRun:
         """The flow run of an execution."""
@@ -270,7 +281,11 @@ def testing(objects: Objects | None = None) -> Iterator[TestKit]:  # noqa: PT028
     Args:
         objects: Where they are kept; by default in memory, and gone afterwards.
     """
-    with get_client(sync_client=True) as client:
+    quickly = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    with quickly, get_client(sync_client=True) as client:
         kit = TestKit(client, MemoryObjects() if objects is None else objects)
         with replaced_by(kit.store):
             yield kit
+
+
+testing.__test__ = False  # type: ignore[attr-defined]  # pytest, where a test imports it

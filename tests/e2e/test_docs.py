@@ -6,10 +6,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prefect import flow
 from world import World
+
+import prefect_executions
+from prefect_executions import execution
+from prefect_executions.local import Stack
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -21,29 +27,93 @@ def blocks(document: Path, language: str) -> str:
     return "\n".join(pattern.findall(document.read_text()))
 
 
-def test_the_readme_is_a_flow_that_runs(world: World) -> None:
-    namespace: dict[str, Any] = {"__name__": "readme"}
-    exec(compile(blocks(ROOT / "README.md", "python"), "README.md", "exec"), namespace)
-
-    result = namespace["research"](["one", "two"])
-
-    assert result.done == ["one", "two"]
+def run(document: Path) -> Any:
+    """Run the Python of a document; what it has defined."""
+    namespace: dict[str, Any] = {"__name__": document.stem}
+    exec(compile(blocks(document, "python"), document.name, "exec"), namespace)
+    return SimpleNamespace(**namespace)
 
 
-def test_the_contributors_backend_is_tested(tmp_path: Path) -> None:
-    test = tmp_path / "test_backend.py"
-    head = "import pytest\nfrom prefect_executions.objects import MemoryObjects, Objects\n"
-    test.write_text(head + blocks(ROOT / "CONTRIBUTING.md", "python"))
+def run_pytest(text: str, directory: Path) -> None:
+    """Run a file of tests as a user would, apart from this session."""
+    (directory / "test_document.py").write_text(text)
 
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)],
-        cwd=tmp_path,
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_document.py"],
+        cwd=directory,
         capture_output=True,
         text=True,
         check=False,
     )
 
     assert done.returncode == 0, done.stdout
+    assert "warning" not in done.stdout
+
+
+def test_the_readme_is_a_flow_that_runs(world: World) -> None:
+    readme = run(ROOT / "README.md")
+
+    result = readme.research(["one", "two"])
+
+    assert result.done == ["one", "two"]
+
+
+def test_the_readme_s_steps_are_recorded_and_undone(stack: Stack) -> None:
+    readme = run(ROOT / "README.md")
+    with prefect_executions.testing() as kit:
+        trial = kit.start(readme.order, number="A-1", cents=500)
+        with kit.crash_after(5):  # attempt, answer, "charge", "charged", "ship"
+            trial.resume(input={"approved": True})
+        assert trial.status == "failed"
+        trial.resume()
+
+        assert trial.result == "A-1 shipped"
+        assert readme.world == ["charged A-1", "shipped A-1"]
+
+
+def sends_once(send: Any) -> Any:
+    """A flow that makes one call twice, by its key, with inputs that have no identity."""
+
+    @flow
+    @execution
+    def sending() -> list[str]:
+        return [send(1, mail=object()), send(1, mail=object())]
+
+    return sending
+
+
+def test_the_flows_of_the_steps_document_run(stack: Stack) -> None:
+    steps = run(ROOT / "docs" / "steps.md")
+    with prefect_executions.testing() as kit:
+        reading = kit.start(steps.reading, titles=["What a day", "No", "No"])
+        assert reading.result == 5
+
+        measured = kit.start(steps.measuring, rounds=3)
+        with kit.crash_after(6):  # creation, attempt, two rounds of a step and a checkpoint
+            measuring = kit.start(steps.measuring, rounds=3)
+        assert measuring.state == {"values": [0, 10]}
+        measuring.resume()
+        assert measuring.result == measured.result == [0, 10, 20]
+
+        sending = kit.start(sends_once(steps.send))
+        assert sending.result == ["sent 1", "sent 1"]
+
+        booking = kit.start(steps.booking, room="12")
+        booking.resume(input={"approved": True})
+        assert steps.booked == ["12"]
+        booking.resume(checkpoint_id="ckpt_000000")
+        assert steps.booked == []
+        booking.resume(input={"approved": False, "comment": "too loud"})
+        assert booking.result == "too loud"
+
+
+def test_the_contributors_backend_is_tested(tmp_path: Path) -> None:
+    head = "import pytest\nfrom prefect_executions.objects import MemoryObjects, Objects\n"
+    run_pytest(head + blocks(ROOT / "CONTRIBUTING.md", "python"), tmp_path)
+
+
+def test_the_tests_of_the_testing_document_pass(tmp_path: Path) -> None:
+    run_pytest(blocks(ROOT / "docs" / "testing.md", "python"), tmp_path)
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")

@@ -1,0 +1,111 @@
+"""The example flows in `flows/`, deployed, on real servers, with real processes."""
+
+from collections import Counter
+from pathlib import Path
+
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from world import Answer, World, eventually, kill
+
+from prefect_executions.journal import Outcome, decode
+from prefect_executions.log import ExecutionLog
+
+
+def until_paused(world: World, execution: Answer, at: str) -> Answer:
+    """Wait until it has paused at a checkpoint with this label, and its process has ended."""
+
+    def is_there(now: Answer) -> bool:
+        assert now["status"] in ("running", "paused"), world.run(execution).state
+        return bool(now["status"] == "paused" and now["checkpoints"][0]["label"] == at)
+
+    paused = world.until(execution, f"it pauses at {at!r}", is_there)
+    world.until_process_ends(world.pid(execution))
+    return paused
+
+
+def answer(world: World, execution: Answer, **given: object) -> None:
+    path = world.path(execution, "/resume")
+    world.ok(world.rest.post(path, json={"input": given}), 202)
+
+
+def test_a_research_agent_is_answered_and_what_it_published_is_taken_back(
+    world: World, tmp_path: Path
+) -> None:
+    question = "Shall this be published?"
+    published = "Published. Resume, or roll back to take it back."
+    execution = world.create("research-agent", directory=str(tmp_path))
+    file = tmp_path / f"{execution['id']}.md"
+    asked = until_paused(world, execution, question)
+    assert not file.exists()
+
+    answer(world, execution, approved=True, title="Ships")
+    until_paused(world, execution, published)
+    first = file.read_text()
+    [before] = [c for c in asked["checkpoints"] if c["label"] == "searched for fast"]
+    rolled_back = world.resume(execution, before["id"])
+    world.until_attempt(execution, 3)
+    until_paused(world, execution, question)
+    taken_back = not file.exists()
+
+    answer(world, execution, approved=True, title="Clippers")
+    until_paused(world, execution, published)
+    world.resume(execution)
+    ended = world.until_ended(execution)
+
+    assert first.startswith("# Ships\n\n## hulls\n")
+    steps_behind = [(step["step"], step["undo"]) for step in rolled_back["steps_behind"]]
+    assert steps_behind[:2] == [("publish", True), ("ask Approval", False)]
+    assert taken_back
+    assert ended["status"] == "completed"
+    assert ended["state"]["published"] == str(file)
+    assert file.read_text() == first.replace("# Ships", "# Clippers")
+
+
+def recorded(world: World, execution: Answer) -> Counter[str]:
+    """How often which step is recorded as done."""
+    objects = world.stack.s3.objects(prefix="executions")
+    journal = decode(ExecutionLog(objects, execution["id"]).living_head().journal)
+    return Counter(r.step for r in journal.values() if r.outcome is Outcome.DONE)
+
+
+def replayed(world: World, execution: Answer) -> Counter[str]:
+    """How often which step has given back what was recorded, as Prefect's UI shows it."""
+    runs = world.prefect.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[world.run(execution).id])),
+        limit=200,
+    )
+    return Counter(run.name.rpartition("-")[0] for run in runs if run.state_name == "Replayed")
+
+
+def test_of_a_killed_fan_out_what_has_finished_is_not_run_again(
+    world: World, tmp_path: Path
+) -> None:
+    experts = ["ada", "bob", "eve", "kim"]
+    execution = world.create(
+        "fan-out",
+        config={"max_retries": 1},
+        post=str(tmp_path),
+        experts=experts,
+        patience_seconds=600,
+    )
+    for name in experts[:2]:
+        (tmp_path / name).write_text(f"yours, {name}")
+    eventually(
+        lambda: recorded(world, execution) == {"send": 4, "receive": 2, "consult": 2},
+        "two sub-agents have finished, and two wait for their answers",
+    )
+
+    kill(world.pid(execution))
+    world.until_attempt(execution, 2)  # by the supervisor
+    for name in experts[2:]:
+        (tmp_path / name).write_text(f"yours, {name}")
+    ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
+
+    assert Counter((tmp_path / "sent.txt").read_text().splitlines()) == {
+        f"{name}: What keeps a hull clean?": 1 for name in experts
+    }
+    assert sorted(ended["state"]["finished"]) == experts
+    assert recorded(world, execution) == {"send": 4, "receive": 4, "consult": 4}
+    eventually(
+        lambda: replayed(world, execution) == {"consult": 2, "send": 2},
+        "Prefect shows what was replayed",
+    )
