@@ -38,7 +38,7 @@ def test_a_research_agent_publishes_what_is_approved(kit: TestKit, tmp_path: Pat
     assert file.read_text().startswith("# Clippers\n\n## hulls\n\nA clipper's hull is long")
     rolled_back = trial.resume(checkpoint_id=labels(trial)["searched for fast"])
 
-    assert [step.step for step in rolled_back.steps_behind] == ["publish", "ask Approval"]
+    assert [step.step for step in rolled_back.steps_behind] == ["publish"]
     assert not file.exists()
     trial.resume(input={"approved": False})
     assert trial.status == "completed"
@@ -51,7 +51,7 @@ def test_a_research_agent_comes_to_the_same_wherever_it_crashes(
 ) -> None:
     undisturbed = kit.start(research_agent, directory=str(tmp_path))
 
-    for n in count(2, 4):
+    for n in count(1, 4):
         with kit.crash_after(n):
             trial = kit.start(research_agent, directory=str(tmp_path))
         if trial.status != "failed":
@@ -65,7 +65,7 @@ def test_a_research_agent_comes_to_the_same_wherever_it_crashes(
 
 def test_a_fan_out_gathers_all_replies_wherever_it_crashes(kit: TestKit, tmp_path: Path) -> None:
     experts = ["ada", "bob"]
-    for n in count(2, 3):
+    for n in count(1, 3):
         post = tmp_path / str(n)
         post.mkdir()
         for name in experts:

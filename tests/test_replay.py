@@ -337,6 +337,17 @@ def test_equal_calls_are_told_apart_by_a_checkpoint_only_by_their_place() -> Non
     assert not now.is_ambiguous(begin(now, "a"))  # it was said
 
 
+def test_a_call_that_had_only_begun_is_not_taken_for_an_earlier_one() -> None:
+    before = replay()
+    outer = begin(before, "outer")
+    with before.running(outer):
+        records = before.ended(begin(before, "inner"), Outcome.DONE, result=b"1")
+
+    now = Replay(encode(records))
+    now.saved()
+    assert not now.is_ambiguous(begin(now, "outer"))
+
+
 def test_equal_calls_in_different_ones_are_not_ambiguous() -> None:
     now = replay()
     for outer in "xy":

@@ -5,8 +5,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
@@ -20,7 +22,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
 
 from memory import Count
-from prefect_executions import execution, step
+from prefect_executions import Run, execution, step
 from prefect_executions.errors import (
     AnswerError,
     ExecutionConflict,
@@ -32,7 +34,6 @@ from prefect_executions.errors import (
 )
 from prefect_executions.journal import Outcome, Record, decode
 from prefect_executions.local import Stack
-from prefect_executions.log import ExecutionLog
 from prefect_executions.objects import MemoryObjects, Objects
 from prefect_executions.testkit import Crash, TestKit, Trial, testing
 from stores import Counting, Fault, Faulty
@@ -83,7 +84,7 @@ def faulty_kit(quick: None, faulty: Faulty) -> Iterator[TestKit]:
 
 
 def journal(kit: TestKit, trial: Trial) -> list[Record]:
-    return list(decode(ExecutionLog(kit.stage.inner, trial.id).head().journal).values())
+    return list(decode(kit.executions.log(trial.id).head().journal).values())
 
 
 def done(kit: TestKit, trial: Trial) -> list[Record]:
@@ -301,7 +302,7 @@ def test_each_effect_happens_once_if_the_process_dies_between_record_and_effect(
     """However often: here at each record, one after the other."""
     result, effects, _ = undisturbed(kit, flow)
 
-    with kit.crash_after(3):  # the creation, the attempt, a record
+    with kit.crash_after(2):  # the attempt, a record
         trial = kit.start(flow)
     crashes = 0
     while trial.status == "failed":
@@ -321,7 +322,7 @@ def test_only_what_was_not_recorded_is_done_again(kit: TestKit, flow: Flow[..., 
     result, effects, records = undisturbed(kit, flow)
 
     crashes = 0
-    for crash in range(3, records + 3):  # the creation and the attempt come first
+    for crash in range(2, records + 2):  # the attempt comes first
         acts.clear()
         with kit.crash_before(crash):
             trial = kit.start(flow)
@@ -355,7 +356,7 @@ def test_in_a_loop_of_equal_calls_each_gets_its_own_result_again(kit: TestKit) -
 
     for at in range(3):
         tickets = iter(range(100))
-        with kit.crash_before(3 + at):
+        with kit.crash_before(2 + at):
             trial = kit.start(thinks)
         trial.resume()
         assert trial.result == [*range(at), *range(at + 1, 4)]
@@ -392,7 +393,7 @@ def test_equal_calls_that_run_at_once_and_what_follows_of_them_stay_together(
             first_may_end.set()
         return [future.result() for future in used]
 
-    with kit.crash_before(6):  # the creation, the attempt, two lots, the use of the second
+    with kit.crash_before(5):  # the attempt, two lots, the use of the second
         trial = kit.start(draws)
     assert isinstance(trial.error, Crash)
     assert [record.step for record in done(kit, trial)] == ["draw", "draw", "use"]
@@ -1196,7 +1197,7 @@ def test_what_was_undone_before_a_crash_is_not_undone_again(kit: TestKit) -> Non
     trial = kit.start(undoing)
     made.clear()
 
-    with kit.crash_before(4):  # the roll-back, the attempt, the first that is undone
+    with kit.crash_before(3):  # the attempt, the first that is undone
         trial.resume(checkpoint_id="ckpt_000000")
     assert made == ["undo DO 3", "undo DO 2"]
     trial.resume()
@@ -1207,7 +1208,7 @@ def test_what_was_undone_before_a_crash_is_not_undone_again(kit: TestKit) -> Non
 def test_rolled_forward_again_what_was_undone_is_done_again(kit: TestKit) -> None:
     trial = kit.start(undoing)
     late = labelled(trial, "late")
-    with kit.crash_after(3):  # the roll-back, the attempt, the newest is undone
+    with kit.crash_after(2):  # the attempt, the newest is undone
         trial.resume(checkpoint_id="ckpt_000000")
     assert made[4:] == ["undo DO 3"]
 
@@ -1579,7 +1580,7 @@ def test_what_is_written_late_may_be_done_again_but_keeps_its_order(
             until = monotonic() + 20
             while durability == "async" and not run._writer.is_idle and monotonic() < until:
                 sleep(0.01)
-            kit.stage.die()
+            kit.crash()
         found += [think() for _ in range(2)]
         run.pause("A look")
         return [*found, think()]
@@ -1619,22 +1620,63 @@ def test_a_failure_leaves_all_that_was_done_durable(kit: TestKit, durability: An
 # ---------------------------------------------------------------------- the test kit
 
 
-def test_a_crash_as_the_execution_is_created_leaves_the_kit_alive(kit: TestKit) -> None:
-    with pytest.raises(Crash), kit.crash_before(1):
-        kit.start(loop)
-    with kit.crash_after(1), pytest.raises(Crash):
-        kit.start(loop)
-    assert not acts
-    assert ended(kit.start(loop)).result == ["PLAIN 0", "PLAIN 1", "PLAIN 2"]
+def test_a_process_that_dies_as_it_begins_may_be_resumed(kit: TestKit) -> None:
+    for crash in (kit.crash_before, kit.crash_after):
+        acts.clear()
+        with crash(1):
+            trial = kit.start(loop)
+        assert isinstance(trial.error, Crash)
+        assert (ended(trial, "failed").result, dict(acts)) == (None, {})
+        assert "failed, " in repr(trial)
+        trial.resume()
+        assert len(ended(trial).result) == 3
 
 
-def test_a_crashed_process_writes_no_more_and_may_be_resumed(kit: TestKit) -> None:
+def test_a_dead_process_writes_no_more_while_the_next_one_runs(kit: TestKit) -> None:
+    """A thread of it that goes on, that is."""
+    released = threading.Event()
+    outcome: list[BaseException | None] = []
+
+    @flow
+    @execution
+    def leaves_a_thread() -> int:
+        run = execution.current()
+        if run.attempt == 1:
+            thread = threading.Thread(target=copy_context().run, args=(go_on, run))
+            thread.start()
+            threads.append(thread)
+            plain(1)
+        return run.attempt
+
+    def go_on(run: Run[Any]) -> None:
+        released.wait(20)
+        try:
+            run.checkpoint(label="from beyond")
+        except BaseException as error:
+            outcome.append(error)
+
+    threads: list[threading.Thread] = []
     with kit.crash_after(2):
-        trial = kit.start(loop)
-    assert isinstance(trial.error, Crash)
-    assert (ended(trial, "failed").result, dict(acts)) == (None, {})
+        trial = kit.start(leaves_a_thread)
     trial.resume()
-    assert len(ended(trial).result) == 3
+    released.set()
+    threads[0].join(20)
+    assert ended(trial).result == 2
+    assert len(outcome) == 1
+    assert "from beyond" not in [checkpoint.label for checkpoint in trial.get().checkpoints]
+
+
+def test_parameters_and_state_may_be_what_the_flow_takes(kit: TestKit) -> None:
+    class Start(BaseModel):
+        n: int = 1
+
+    @flow
+    @execution(state=Start)
+    def takes(where: Path, start: Start) -> int:
+        assert isinstance(where, Path)
+        return start.n + execution.current(Start).state.n
+
+    assert kit.start(takes, state=Start(n=2), where=Path("a"), start=Start(n=3)).result == 5
 
 
 def test_the_kit_is_not_taken_for_tests() -> None:

@@ -152,8 +152,8 @@ class Replay:
         with self._lock:
             if call.is_keyed or call.step in self._warned:
                 return False
-            orders = self._orders.get((within, call.key), [])
-            found = bool(orders) and orders[0] <= self._saved
+            first = next(iter(self._orders.get((within, call.key), [])), call.order)
+            found = first < call.order and first <= self._saved
             if found:
                 self._warned.add(call.step)
             return found

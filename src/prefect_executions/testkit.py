@@ -7,7 +7,7 @@ own process, one after the other, as a worker would start them.
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -18,7 +18,7 @@ from prefect.flow_engine import run_flow
 from prefect.flows import Flow
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Pending, Suspended
-from pydantic import PrivateAttr
+from pydantic import BaseModel, PrivateAttr
 
 from prefect_executions import codec
 from prefect_executions.blocks import ExecutionStore, replaced_by
@@ -55,39 +55,46 @@ class MemoryStore(ExecutionStore):
         return self._objects
 
 
-class _Stage:
-    """The store of a test: it counts what is written, and does what is planned then."""
+class _Plan:
+    """What is to happen as a process writes to the store."""
 
-    def __init__(self, inner: Objects) -> None:
-        self.inner = inner
-        self.is_dead = False
-        self.before: Callable[[], None] = lambda: None
-        self.after: Callable[[bytes], None] = lambda _: None
+    def __init__(self) -> None:
+        self.before: Callable[[_Life], None] = lambda _: None
+        self.after: Callable[[_Life, bytes], None] = lambda *_: None
+
+
+class _Life:
+    """The store as one process sees it: when that is dead, nothing of it gets through any more."""
+
+    def __init__(self, inner: Objects, plan: _Plan) -> None:
+        self._inner = inner
+        self._plan = plan
+        self._is_dead = False
 
     def create(self, key: str, data: bytes) -> None:
         self._require_alive()
-        self.before()
-        self.inner.create(key, data)
-        self.after(data)
+        self._plan.before(self)
+        self._inner.create(key, data)
+        self._plan.after(self, data)
 
     def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
         self._require_alive()
-        return self.inner.get(keys, first=first)
+        return self._inner.get(keys, first=first)
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         self._require_alive()
-        return self.inner.scan(prefix, limit=limit)
+        return self._inner.scan(prefix, limit=limit)
 
     def delete(self, keys: Iterable[str]) -> None:
         self._require_alive()
-        self.inner.delete(keys)
+        self._inner.delete(keys)
 
-    def die(self) -> None:
-        self.is_dead = True
+    def die(self) -> NoReturn:
+        self._is_dead = True
         raise Crash
 
     def _require_alive(self) -> None:
-        if self.is_dead:
+        if self._is_dead:
             raise Crash
 
 
@@ -106,6 +113,10 @@ class Trial:
         self.error: BaseException | None = None
         self._kit = kit
         self._flow = flow
+
+    def __repr__(self) -> str:
+        """Say how it stands, for a failed assertion."""
+        return f"<{self._flow.name} {self.id}: {self.status}, {self.error or self.result!r}>"
 
     def get(self) -> Execution:
         """The execution as anybody sees it, with all checkpoints and their states."""
@@ -146,7 +157,6 @@ class Trial:
     def _attempt(self, run: FlowRun) -> None:
         self.result = self.error = None
         run = self._kit.take(run)
-        self._kit.stage.is_dead = False
         try:
             self.result = run_flow(self._flow, flow_run=run)
             if self._flow.isasync:
@@ -155,8 +165,6 @@ class Trial:
             self.result = None
         except (Exception, Crash) as error:
             self.error = error
-        finally:
-            self._kit.stage.is_dead = False
 
 
 class TestKit:
@@ -165,11 +173,13 @@ class TestKit:
     __test__ = False  # pytest
 
     def __init__(self, client: SyncPrefectClient, objects: Objects) -> None:
-        self.stage = _Stage(objects)
-        self.store = MemoryStore.of(self.stage)
+        self.store = MemoryStore.of(objects)
         self.executions = Executions(
-            self.stage, FlowRuns(client, store=_STORE, wait=lambda _: None), wait=lambda _: None
+            objects, FlowRuns(client, store=_STORE, wait=lambda _: None), wait=lambda _: None
         )
+        self._objects = objects
+        self._plan = _Plan()
+        self.begin_life()
         self._client = client
         self._deployments: dict[int, tuple[Flow[..., Any], UUID]] = {}  # by the ids of the flows
 
@@ -185,7 +195,7 @@ class TestKit:
 
         Args:
             flow: A flow decorated with `@execution`.
-            state: The first state.
+            state: The first state, as JSON or a pydantic model.
             config: How it is run.
             parameters: The flow's.
         """
@@ -196,41 +206,45 @@ class TestKit:
         execution = self.executions.create(
             name=flow.name,
             deployment=str(deployment),
-            parameters=parameters,
-            state=state,
+            parameters=flow.serialize_parameters(parameters),
+            state=state.model_dump(mode="json") if isinstance(state, BaseModel) else state,
             config=config,
         )
         trial = Trial(self, flow, execution)
         trial.run()
         return trial
 
+    def crash(self) -> NoReturn:
+        """Let the process that runs this die here."""
+        self._life.die()
+
     @contextmanager
     def crash_before(self, n: int) -> Iterator[None]:
-        """Let the process die when it is about to write the `n`th entry from now on."""
+        """Let the process die when it is about to write its `n`th entry from now on.
+
+        A process writes one as the attempt begins, one for each checkpoint, and one for each step;
+        steps that end together share one.
+        """
         left = n
 
-        def count() -> None:
+        def count(life: _Life) -> None:
             nonlocal left
             left -= 1
             if left == 0:
-                self.stage.die()
+                life.die()
 
         yield from self._planned("before", count)
 
     @contextmanager
     def crash_after(self, n: int) -> Iterator[None]:
-        """Let the process die when it has written the `n`th entry from now on.
-
-        An execution writes one when it is created, one as an attempt begins, one for each
-        checkpoint, and one for each step; steps that end together share one.
-        """
+        """Let the process die when it has written its `n`th entry from now on."""
         left = n
 
-        def count(_: bytes) -> None:
+        def count(life: _Life, _: bytes) -> None:
             nonlocal left
             left -= 1
             if left == 0:
-                self.stage.die()
+                life.die()
 
         yield from self._planned("after", count)
 
@@ -239,7 +253,7 @@ class TestKit:
         """Pause the execution when it saves a checkpoint with this label, as a person would."""
         context: FlowRunContext | None = None  # of the execution, not of a flow in it
 
-        def pause(data: bytes) -> None:
+        def pause(_: _Life, data: bytes) -> None:
             nonlocal context
             header = codec.load(data.partition(b"\n")[0])
             if header["kind"] == Kind.ATTEMPT:
@@ -253,20 +267,25 @@ class TestKit:
         yield from self._planned("after", pause)
 
     def _planned(self, when: str, act: Callable[..., None]) -> Iterator[None]:
-        planned = getattr(self.stage, when)
-        setattr(self.stage, when, act)
+        planned = getattr(self._plan, when)
+        setattr(self._plan, when, act)
         try:
             yield
         finally:
-            setattr(self.stage, when, planned)
-            self.stage.is_dead = False  # it has died outside of any attempt, if it is
+            setattr(self._plan, when, planned)
+
+    def begin_life(self) -> None:
+        """Let what is called from now on be another process."""
+        self._life = _Life(self._objects, self._plan)
+        self.store._objects = self._life
 
     def read(self, execution_id: str) -> FlowRun:
         """The flow run of an execution."""
         return self._client.read_flow_run(flow_run_id(execution_id))
 
     def take(self, run: FlowRun) -> FlowRun:
-        """Take a scheduled run, as a worker does."""
+        """Take a scheduled run, and begin a process for it, as a worker does."""
+        self.begin_life()
         self._client.set_flow_run_state(run.id, Pending(), force=True)
         return self._client.read_flow_run(run.id)
 
