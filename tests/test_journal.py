@@ -44,6 +44,7 @@ RECORDS = st.builds(
     inputs=st.none() | TEXT,
     pause_key=st.none() | TEXT,
     undo=st.booleans(),
+    function=st.none() | TEXT,
     result=st.none() | JSON.map(codec.dump),
     large=st.none()
     | st.builds(

@@ -1,6 +1,7 @@
 """Steps: what they have done comes back, whatever has died since; on a real Prefect server."""
 
 import asyncio
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from prefect import Task, allow_failure, flow, task
+from prefect import Task, allow_failure, flow, task, unmapped
 from prefect.client.orchestration import get_client
 from prefect.flows import Flow
 from prefect.futures import PrefectFuture
@@ -26,7 +27,6 @@ from prefect_executions import Run, execution, step
 from prefect_executions.errors import (
     AnswerError,
     ExecutionConflict,
-    ExecutionError,
     InputError,
     ReplayMismatch,
     StateError,
@@ -360,6 +360,50 @@ def test_in_a_loop_of_equal_calls_each_gets_its_own_result_again(kit: TestKit) -
             trial = kit.start(thinks)
         trial.resume()
         assert trial.result == [*range(at), *range(at + 1, 4)]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_loop_that_skips_rounds_does_not_get_their_answers(kit: TestKit, kind: str) -> None:
+    tickets = iter(range(100))
+
+    @step
+    def think() -> int:
+        return next(tickets)
+
+    @step
+    async def think_later() -> int:
+        return next(tickets)
+
+    @flow
+    @execution(state=Count)
+    def thinks() -> list[int]:
+        run = execution.current(Count)
+        said = []
+        while run.state.n < 3:
+            plain(run.state.n)
+            said.append(think())
+            run.state.n += 1
+            run.checkpoint()
+        return said
+
+    @flow
+    @execution(state=Count)
+    async def thinks_later() -> list[int]:
+        run = execution.current(Count)
+        said = []
+        while run.state.n < 3:
+            await later(run.state.n)
+            said.append(await think_later())
+            run.state.n += 1
+            await run.acheckpoint()
+        return said
+
+    with kit.crash_before(7):  # the second round is done, and not saved
+        trial = kit.start(thinks if kind == "sync" else thinks_later)
+    assert trial.state == {"n": 1}
+    trial.resume()
+
+    assert ended(trial).result == [1, 2]
 
 
 def test_equal_calls_that_run_at_once_and_what_follows_of_them_stay_together(
@@ -1046,19 +1090,98 @@ def test_outside_an_execution_a_step_is_an_ordinary_task(quick: None) -> None:
     assert acts == {"1": 4, "2": 1}
 
 
-def test_in_other_processes_a_step_is_refused(kit: TestKit) -> None:
-    @flow(task_runner=ProcessPoolTaskRunner(max_workers=1))
-    @execution
-    def in_processes() -> None:
-        plain(1)
-        for call in (lambda: plain.submit(2), lambda: plain.map([2])):
-            with pytest.raises(
-                ExecutionError, match=r"'plain' can't be submitted to a ProcessPool"
-            ):
-                call()
+def test_what_other_processes_do_is_recorded_here(kit: TestKit, tmp_path: Path) -> None:
+    """Each effect is a line in a file: the processes share nothing else with the test."""
+    file = tmp_path / "effects"
 
-    ended(kit.start(in_processes))
-    assert acts == {"plain 1": 1}
+    @step
+    def far(n: int, file: Path) -> int:
+        with file.open("a") as lines:
+            lines.write(f"{n} {os.getpid()}\n")
+        return 10 * n
+
+    @step(key="far-{n}")
+    def keyed(n: int, file: Path) -> int:
+        with file.open("a") as lines:
+            lines.write(f"{n} {os.getpid()}\n")
+        if n == 6:
+            raise RuntimeError("six")
+        return 10 * n
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=2))
+    @execution(max_retries=1)
+    def in_processes() -> list[int]:
+        found = [far.submit(1, file).result(), *far.map([2, 3], file=unmapped(file)).result()]
+        found.append(far.submit(found[0], file).result())
+        found.append(keyed.submit(5, file).result())
+        assert keyed.submit(6, file, return_state=True).is_failed()
+        if execution.current().attempt == 1:
+            raise RuntimeError
+        return found
+
+    trial = ended(kit.start(in_processes))
+
+    assert trial.result == [10, 20, 30, 100, 50]
+    lines = [line.split() for line in file.read_text().splitlines()]
+    assert sorted(int(n) for n, _ in lines) == [1, 2, 3, 5, 6, 6, 10]
+    assert f"{os.getpid()}" not in [pid for _, pid in lines]
+    assert len(done(kit, trial)) == 5
+
+
+def test_of_several_steps_of_one_name_the_right_one_is_undone(kit: TestKit) -> None:
+    def right() -> Any:
+        @step(name="ambiguous", undo=lambda _: act("right"))
+        def mine() -> int:
+            return 1
+
+        return mine
+
+    def wrong() -> Any:
+        @step(name="ambiguous", undo=lambda _: act("wrong"))
+        def other() -> int:
+            return 1
+
+        return other
+
+    called = [right(), wrong()]
+
+    @flow
+    @execution
+    def one_of_them() -> None:
+        called[0]()
+        if execution.current().attempt == 1:
+            execution.current().pause("A look")
+
+    trial = kit.start(one_of_them)
+    trial.resume(checkpoint_id="ckpt_000000")
+    ended(trial)
+    assert acts == {"right": 1}
+
+
+def test_two_functions_of_one_name_are_refused(kit: TestKit) -> None:
+    def named(text: str) -> Any:
+        if text == "a":
+
+            @step(name="same", undo=print)
+            def first() -> str:
+                return "first"
+
+            return first
+
+        @step(name="same", undo=print)
+        def second() -> str:
+            return "second"
+
+        return second
+
+    @flow
+    @execution
+    def mixed() -> None:
+        named("a")()
+        named("a")()
+        named("b")()
+
+    assert isinstance(kit.start(mixed).error, ReplayMismatch)
 
 
 def test_few_threads_are_enough(kit: TestKit) -> None:

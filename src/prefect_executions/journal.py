@@ -63,6 +63,7 @@ class Record:
         inputs: For a call with a key of its own: the digest of its inputs.
         pause_key: Of a call that suspends the run: the key of the pause in Prefect.
         undo: Whether it can be undone.
+        function: Of one that can be undone: the qualified name of the function.
         result: What it returned, as `codec.dump` writes it (in one line: it becomes part of one);
             None if that is large, or if it did not return.
         large: Where its result is, if that is large.
@@ -77,6 +78,7 @@ class Record:
     inputs: str | None = None
     pause_key: str | None = None
     undo: bool = False
+    function: str | None = None
     result: bytes | None = None
     large: Large | None = None
 
@@ -97,6 +99,8 @@ class Record:
             line["pause_key"] = self.pause_key
         if self.undo:
             line["undo"] = True
+        if self.function is not None:
+            line["function"] = self.function
         if self.result is not None:
             line["result"] = orjson.Fragment(self.result)
         if (large := self.large) is not None:
@@ -125,6 +129,7 @@ class Record:
             inputs=line.get("inputs"),
             pause_key=line.get("pause_key"),
             undo=line.get("undo", False),
+            function=line.get("function"),
             result=orjson.dumps(line["result"]) if "result" in line else None,
             large=large,
         )

@@ -91,6 +91,7 @@ class Replay:
         self._running: set[str] = set()
         self._saved = self._last
         self._warned: set[str] = set()
+        self._functions: dict[str, Any] = {}  # by the names of steps
         for record in records.values():
             self._note(record)
         self._undo = [known for known in records.values() if known.outcome is Outcome.UNDO][::-1]
@@ -158,6 +159,21 @@ class Replay:
                 self._warned.add(call.step)
             return found
 
+    def claim_name(self, step: str, function: Any) -> None:
+        """Let a name stand for one function.
+
+        Raises:
+            ReplayMismatch: another one has been called under this name: what is recorded of one
+                could be taken for the other's.
+        """
+        with self._lock:
+            if self._functions.setdefault(step, function) != function:
+                raise ReplayMismatch(
+                    step,
+                    "two functions are steps of this name in one flow, and what is recorded of one "
+                    "could be taken for the other's. Give one of them another: @step(name=…).",
+                )
+
     def to_undo(self) -> list[Record]:
         """What a roll-back has left to be undone, newest first."""
         return self._undo
@@ -187,6 +203,22 @@ class Replay:
         """Carry out a call, once more if it is tried again; what it calls is inside it.
 
         Yields:
+            What is recorded of it by now: see `claim`.
+
+        Raises:
+            ReplayMismatch: another call with the same key of its own is being carried out.
+        """
+        known = self.claim(call)
+        try:
+            with _inside(call):
+                yield known
+        finally:
+            self.release(call)
+
+    def claim(self, call: Call) -> Record | None:
+        """Begin to carry out a call, whoever does it; `release` it then.
+
+        Returns:
             What is recorded of it by now: another call with the same key of its own may have
             returned since this one began.
 
@@ -204,12 +236,12 @@ class Replay:
                 self._running.add(call.key)
             self._taken.pop(call.order, None)
             known = self._find(None, call.key, -1) if call.is_keyed else call.record
-        try:
-            with _inside(call):
-                yield known if known and known.outcome is not Outcome.BEGUN else None
-        finally:
-            with self._lock:
-                self._running.discard(call.key)
+        return known if known and known.outcome is not Outcome.BEGUN else None
+
+    def release(self, call: Call) -> None:
+        """A call is not being carried out any more."""
+        with self._lock:
+            self._running.discard(call.key)
 
     def ended(self, call: Call, outcome: Outcome, **fields: Any) -> list[Record]:
         """What is to be recorded of a call: what it came to, and that those around it have begun.

@@ -4,15 +4,18 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from time import monotonic
 from typing import Any, Generic, Literal, TypeVar
 
 from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
+from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel
 
 from prefect_executions.errors import (
@@ -50,6 +53,7 @@ M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
 S = TypeVar("S")
 
+WAITERS = 256  # how many steps that are done in other processes are waited for at once
 STORE_PATIENCE = 60.0  # how long a beginning or a retry waits for a store or a Prefect that is away
 STORE_PAUSE = 2.0  # between two tries of these
 EXIT_PATIENCE = 30.0  # how long a flow that is out of time may take to end: as long as Prefect's
@@ -305,6 +309,20 @@ class Run(Generic[S]):
                     step,
                 )
         return call
+
+    @cached_property
+    def threads(self) -> ThreadPoolTaskRunner[Any]:
+        """Runs what can't be done in other processes."""
+        with self._lock:
+            return self._resources.enter_context(ThreadPoolTaskRunner())
+
+    @cached_property
+    def waiters(self) -> ThreadPoolExecutor:
+        """Threads that wait for what is done in other processes."""
+        with self._lock:
+            threads = ThreadPoolExecutor(WAITERS, thread_name_prefix="execution-waiter")
+            self._resources.callback(threads.shutdown, wait=False, cancel_futures=True)
+            return threads
 
     def record_call(self, call: Call, outcome: Outcome, **fields: Any) -> None:
         """Record what has become of a call; other fields are those of `Record`."""

@@ -4,18 +4,21 @@ import asyncio
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from copy import copy
 from functools import partial, wraps
 from inspect import signature
 from string import Formatter
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, get_type_hints, overload
 from weakref import WeakKeyDictionary
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
-from prefect.futures import PrefectFuture, PrefectFutureList
+from prefect.exceptions import Pause
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture, PrefectFutureList
 from prefect.logging import get_logger
 from prefect.states import Completed, State
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -24,7 +27,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.callables import get_call_parameters
 from pydantic import PydanticUserError
 
-from prefect_executions.errors import ExecutionError, InputError, ReplayMismatch, StateError
+from prefect_executions.errors import InputError, ReplayMismatch, StateError
 from prefect_executions.identity import Identified, canonical, digest
 from prefect_executions.journal import Outcome, Record
 from prefect_executions.json_type import JsonType
@@ -36,7 +39,8 @@ R = TypeVar("R")
 
 logger = get_logger("executions")
 
-_steps: dict[str, "Step[..., Any]"] = {}  # by their names; the one that was made last
+# By their names and the qualified names of their functions; of several, the one made last.
+_steps: dict[str, dict[str, "Step[..., Any]"]] = {}
 _calls: WeakKeyDictionary[PrefectFuture[Any], Call] = WeakKeyDictionary()
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+>")  # in what Python shows of an object by default
@@ -81,7 +85,16 @@ class Step(Task[P, R]):
         self.key = key
         self.undo = undo
         self._result_type: JsonType[Any] | None = None
-        _steps[self.name] = self
+        _steps.setdefault(self.name, {})[self.function] = self
+
+    @property
+    def function(self) -> str:
+        """The qualified name of the function."""
+        return getattr(self.fn, "__qualname__", type(self.fn).__qualname__)
+
+    @property
+    def _code(self) -> CodeType | None:
+        return getattr(inspect.unwrap(self.fn), "__code__", None)
 
     @property
     def result_type(self) -> JsonType[Any]:
@@ -123,6 +136,12 @@ class Step(Task[P, R]):
         bound.fn.__prefect_self__ = instance  # type: ignore[attr-defined]
         return bound
 
+    def bare(self) -> "Step[P, R]":
+        """This step as another process can get it."""
+        other = copy(self)
+        other._result_type = None
+        return other
+
     def _with(self, fn: Any) -> "Step[P, R]":
         """This step, calling another function."""
         other = copy(self)
@@ -153,11 +172,9 @@ class Step(Task[P, R]):
         run = find_run()
         if run is None:
             return plain(*args, return_state=return_state, wait_for=wait_for, **kwargs)
-        _require_threads(self.name)
-        carried = self._begin(run, get_call_parameters(self.fn, args, kwargs))
-        submit: Any = partial(Task.submit, self._with(carried.fn))
-        future = submit(*args, wait_for=wait_for, **kwargs)
-        _calls[future] = carried.call
+        future = _Numbering.here(run).submit(
+            self, get_call_parameters(self.fn, args, kwargs), wait_for
+        )
         if not return_state:
             return future
         future.wait()
@@ -177,7 +194,7 @@ class Step(Task[P, R]):
             return plain(
                 *args, return_state=return_state, wait_for=wait_for, deferred=deferred, **kwargs
             )
-        runner = _Numbering(_require_threads(self.name), run)
+        runner = _Numbering.here(run)
         parameters = get_call_parameters(self.fn, args, kwargs, apply_defaults=False)
         step: Any = self
         with runner:
@@ -210,6 +227,7 @@ class Step(Task[P, R]):
                 inputs = digest(canonical(parameters, at=self.name, future=_identify_anywhere))
             except InputError:  # that is what keys are for
                 inputs = None
+        run.replay.claim_name(self.name, self._code)
         call = run.begin_call(self.name, key, inputs=inputs, is_keyed=self.key is not None)
         return _Carried(self, run, call)
 
@@ -243,12 +261,20 @@ class _Template(Formatter):
 
 
 class _Numbering(TaskRunner[Any]):
-    """Numbers the calls that `TaskRunner.map` makes, and lets the flow's runner run them."""
+    """Numbers the calls that are submitted, and lets the flow's task runner run them."""
 
     def __init__(self, runner: TaskRunner[Any], run: Run[Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._runner = runner
         self._run = run
+
+    @classmethod
+    def here(cls, run: Run[Any]) -> "_Numbering":
+        """Before the task runner of the flow that this code runs in."""
+        context = FlowRunContext.get()
+        if context is None:
+            raise RuntimeError("a step is submitted to the task runner of a flow; here is none")
+        return cls(context.task_runner, run)
 
     def duplicate(self) -> "_Numbering":
         return _Numbering(self._runner, self._run)
@@ -257,7 +283,7 @@ class _Numbering(TaskRunner[Any]):
         self, task: Any, parameters: dict[str, Any], wait_for: Any = None, dependencies: Any = None
     ) -> Any:
         carried = task._begin(self._run, parameters)
-        future = self._runner.submit(task._with(carried.fn), parameters, wait_for, dependencies)
+        future = carried.submit(self._runner, parameters, wait_for, dependencies)
         _calls[future] = carried.call
         return future
 
@@ -301,6 +327,37 @@ class _Carried(Generic[R]):
             self._run.record_call(self.call, Outcome.BEGUN)
             raise
 
+    def submit(self, runner: TaskRunner[Any], *call: Any) -> PrefectFuture[Any]:
+        """Let a task runner carry it out.
+
+        Where that does so in other processes, these only run the function: this one records what
+        comes of it.
+        """
+        here = self._step._with(self.fn)
+        if isinstance(runner, ThreadPoolTaskRunner):
+            return runner.submit(here, *call)
+        if self._run.replay.claim(self.call) is not None:
+            self._run.replay.release(self.call)
+            return self._run.threads.submit(here, *call)
+        there = runner.submit(self._step.bare(), *call)
+        recorded = self._run.waiters.submit(copy_context().run, self._record_from, there)
+        return PrefectConcurrentFuture(there.task_run_id, recorded)
+
+    def _record_from(self, there: PrefectFuture[Any]) -> State[Any]:
+        """Wait for a future, and record its result before anybody gets it."""
+        try:
+            with suppress(Pause):  # who asks for the result leaves; the step is done all the same
+                there.wait()
+            state = there.state
+            if state.is_completed():
+                self._result = [run_coro_as_sync(state.aresult(raise_on_failure=False))]
+                self._record()
+            else:
+                self._run.record_call(self.call, Outcome.BEGUN)
+            return state
+        finally:
+            self._run.replay.release(self.call)
+
     def _run_sync(self, *args: Any, **kwargs: Any) -> Any:
         with self._around() as known:
             if known is not None and not self._result:
@@ -327,9 +384,9 @@ class _Carried(Generic[R]):
     def _record(self) -> None:
         """Record the result; once more where that failed and Prefect tries again."""
         data = self._step.result_type.dump(self._result[0])
-        self._run.record_call(
-            self.call, Outcome.DONE, result=data, undo=self._step.undo is not None
-        )
+        undo = self._step.undo is not None
+        function = self._step.function if undo else None
+        self._run.record_call(self.call, Outcome.DONE, result=data, undo=undo, function=function)
 
     def _replay(self, record: Record) -> Any:
         """The recorded result, as a state that tells so.
@@ -443,14 +500,24 @@ async def undo_async(run: Run[Any]) -> None:
 
 def _to_undo(run: Run[Any], record: Record) -> tuple[Step[..., Any], Any]:
     """The step of a call that is to be undone, and its result."""
-    known = _steps.get(record.step)
-    if known is None or known.undo is None:
+    named = _steps.get(record.step, {})
+    same = named.get(record.function or "")
+    found = [step for step in [same] if step and step.undo] or [
+        step for step in named.values() if step.undo
+    ]
+    if len(found) > 1:
+        raise ReplayMismatch(
+            record.step,
+            f"a roll-back has left it to be undone. It was {record.function}, and of this code "
+            "several functions are steps of this name: give the others another one.",
+        )
+    if not found:
         raise ReplayMismatch(
             record.step,
             "a roll-back has left it to be undone, and this code has no step of this name with "
             "`undo`. Bring it back; `undo=lambda result: None` undoes nothing.",
         )
-    return known, _recorded_result(known, run, record)
+    return found[0], _recorded_result(found[0], run, record)
 
 
 def _undo_task(known: Step[..., Any], undo: Callable[..., Any]) -> Any:
@@ -534,20 +601,3 @@ def _identify_anywhere(future: PrefectFuture[Any]) -> Any:
     if not future.state.is_completed():  # so the call will not take place, or does not mind
         return Identified(future.state.type.value)
     return future.result()
-
-
-def _require_threads(name: str) -> TaskRunner[Any]:
-    """The flow's task runner.
-
-    Raises:
-        ExecutionError: it runs tasks in other processes, which can't record anything.
-    """
-    context = FlowRunContext.get()
-    runner = context.task_runner if context else None
-    if not isinstance(runner, ThreadPoolTaskRunner):
-        raise ExecutionError(
-            f"The step {name!r} can't be submitted to a {type(runner).__name__}: the process that "
-            "runs the flow records its steps. Use Prefect's ThreadPoolTaskRunner, or call a plain "
-            "`@task` from there and let a step take its result."
-        )
-    return runner
