@@ -26,7 +26,7 @@ from prefect_executions.pacer import Pacer
 from prefect_executions.resume_form import chosen_checkpoint, warning
 from prefect_executions.run import Run, entered, patiently
 from prefect_executions.settings import ExecutionsSettings
-from prefect_executions.steps import undo_async, undo_sync
+from prefect_executions.undoing import undo_async, undo_sync
 from prefect_executions.writer import Durability, Writer
 
 R = TypeVar("R")

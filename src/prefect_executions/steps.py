@@ -2,16 +2,24 @@
 
 import asyncio
 import inspect
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from copy import copy
 from functools import partial, wraps
 from inspect import signature
-from string import Formatter
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, get_type_hints, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    cast,
+    get_type_hints,
+    overload,
+)
 from weakref import WeakKeyDictionary
 
 from prefect import Task
@@ -22,7 +30,6 @@ from prefect.futures import PrefectConcurrentFuture, PrefectFuture, PrefectFutur
 from prefect.logging import get_logger
 from prefect.states import Completed, State
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from prefect.utilities.annotations import BaseAnnotation
 from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.callables import get_call_parameters
 from pydantic import PydanticUserError
@@ -33,17 +40,17 @@ from prefect_executions.journal import Outcome, Record
 from prefect_executions.json_type import JsonType
 from prefect_executions.replay import Call
 from prefect_executions.run import Run, find_run
+from prefect_executions.step_keys import filled, require_fitting
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 logger = get_logger("executions")
 
 # By their names and the qualified names of their functions; of several, the one made last.
 _steps: dict[str, dict[str, "Step[..., Any]"]] = {}
 _calls: WeakKeyDictionary[PrefectFuture[Any], Call] = WeakKeyDictionary()
-
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+>")  # in what Python shows of an object by default
 
 # How `Task.__init__` calls an option, and what it makes of it.
 _KEPT_AS = {
@@ -81,7 +88,7 @@ class Step(Task[P, R]):
         if self.persist_result or self.cache_policy not in (None, NO_CACHE):
             raise ValueError(f"the step {self.name!r} is recorded, so Prefect can't cache it too")
         if key is not None:
-            _check_key(self.name, key, fn)
+            require_fitting(self.name, key, fn)
         self.key = key
         self.undo = undo
         self._result_type: JsonType[Any] | None = None
@@ -113,6 +120,22 @@ class Step(Task[P, R]):
                     "JSON or a type that pydantic keeps, or use Prefect's `@task`."
                 ) from error
         return self._result_type
+
+    def recorded_result(self, run: Run[Any], record: Record) -> R:
+        """What a call has returned, as it is recorded.
+
+        Raises:
+            ReplayMismatch: it is of another type.
+        """
+        try:
+            result: R = self.result_type.load(run.result_of(record))
+        except StateError as error:
+            raise ReplayMismatch(
+                self.name,
+                f"{error} Let it return what it returned before, or give the changed step another "
+                "name, under which it runs anew.",
+            ) from error
+        return result
 
     def with_options(self, **options: Any) -> "Step[P, R]":
         """A step of the same function with other options: Prefect's, `key` and `undo`."""
@@ -205,7 +228,62 @@ class Step(Task[P, R]):
             future.wait()
         return [future.state for future in futures]
 
-    if not TYPE_CHECKING:  # Prefect's own overloads say more than ours could
+    if TYPE_CHECKING:  # as Prefect's own, which give an async task's coroutine for its result
+
+        @overload  # type: ignore[override]
+        def submit(  # type: ignore[overload-overlap]
+            self: "Step[P, Coroutine[Any, Any, T]]", *args: P.args, **kwargs: P.kwargs
+        ) -> PrefectFuture[T]: ...
+        @overload
+        def submit(self: "Step[P, T]", *args: P.args, **kwargs: P.kwargs) -> PrefectFuture[T]: ...
+        @overload
+        def submit(
+            self: "Step[..., Coroutine[Any, Any, T]]",
+            *args: Any,
+            return_state: Literal[True],
+            wait_for: Any = None,
+            **kwargs: Any,
+        ) -> State[T]: ...
+        @overload
+        def submit(
+            self: "Step[..., T]",
+            *args: Any,
+            return_state: Literal[True],
+            wait_for: Any = None,
+            **kwargs: Any,
+        ) -> State[T]: ...
+        @overload
+        def submit(
+            self: "Step[..., Coroutine[Any, Any, T]]", *args: Any, wait_for: Any, **kwargs: Any
+        ) -> PrefectFuture[T]: ...
+        @overload
+        def submit(
+            self: "Step[..., T]", *args: Any, wait_for: Any, **kwargs: Any
+        ) -> PrefectFuture[T]: ...
+        def submit(self, *args: Any, **kwargs: Any) -> Any:
+            """Call the step on the flow's task runner; see `Task.submit`."""
+
+        @overload  # type: ignore[override]
+        def map(
+            self: "Step[..., Coroutine[Any, Any, T]]",
+            *args: Any,
+            return_state: Literal[True],
+            **kwargs: Any,
+        ) -> list[State[T]]: ...
+        @overload
+        def map(
+            self: "Step[..., T]", *args: Any, return_state: Literal[True], **kwargs: Any
+        ) -> list[State[T]]: ...
+        @overload
+        def map(
+            self: "Step[..., Coroutine[Any, Any, T]]", *args: Any, **kwargs: Any
+        ) -> PrefectFutureList[T]: ...
+        @overload
+        def map(self: "Step[..., T]", *args: Any, **kwargs: Any) -> PrefectFutureList[T]: ...
+        def map(self, *args: Any, **kwargs: Any) -> Any:
+            """Call the step for each of several inputs; see `Task.map`."""
+
+    else:
         __call__, submit, map = _call, _submit, _map
 
     def _begin(self, run: Run[Any], parameters: dict[str, Any]) -> "_Carried[R]":
@@ -222,7 +300,7 @@ class Step(Task[P, R]):
         if self.key is None:
             key = digest("step", self.name, canonical(parameters, at=self.name, future=_identify))
         else:
-            key = digest("key", _Template(self.name).vformat(self.key, (), parameters))
+            key = digest("key", filled(self.name, self.key, parameters))
             try:
                 inputs = digest(canonical(parameters, at=self.name, future=_identify_anywhere))
             except InputError:  # that is what keys are for
@@ -230,34 +308,6 @@ class Step(Task[P, R]):
         run.replay.claim_name(self.name, self._code)
         call = run.begin_call(self.name, key, inputs=inputs, is_keyed=self.key is not None)
         return _Carried(self, run, call)
-
-
-class _Template(Formatter):
-    """Fills inputs into a key, as the step will get them."""
-
-    def __init__(self, step: str) -> None:
-        self._step = step
-
-    def get_value(self, key: Any, args: Any, kwargs: Any) -> Any:
-        value = super().get_value(key, args, kwargs)
-        if isinstance(value, BaseAnnotation):
-            value = value.unwrap()
-        if isinstance(value, PrefectFuture):
-            value.wait()
-            value = value.state
-        if isinstance(value, State):
-            value = run_coro_as_sync(value.aresult(raise_on_failure=False))
-        return value
-
-    def format_field(self, value: Any, format_spec: str) -> Any:
-        text = super().format_field(value, format_spec)
-        if _ADDRESS.search(text):
-            raise InputError(
-                f"{self._step}(key)",
-                f"a value of type {type(value).__qualname__} shows where it is in memory, which no "
-                "later attempt could recognise; name a part of it that stays the same.",
-            )
-        return text
 
 
 class _Numbering(TaskRunner[Any]):
@@ -339,7 +389,11 @@ class _Carried(Generic[R]):
         if self._run.replay.claim(self.call) is not None:
             self._run.replay.release(self.call)
             return self._run.threads.submit(here, *call)
-        there = runner.submit(self._step.bare(), *call)
+        try:
+            there = runner.submit(self._step.bare(), *call)
+        except BaseException:
+            self._run.replay.release(self.call)
+            raise
         recorded = self._run.waiters.submit(copy_context().run, self._record_from, there)
         return PrefectConcurrentFuture(there.task_run_id, recorded)
 
@@ -396,13 +450,18 @@ class _Carried(Generic[R]):
         """
         if self._run.replay.is_new(record):
             self._run.flush()
-        self._result = [_recorded_result(self._step, self._run, record)]
+        self._result = [self._step.recorded_result(self._run, record)]
         self._was_replayed = True
         return Completed(
             name="Replayed",
             message=f"Recorded at {record.at:%Y-%m-%d %H:%M:%S} UTC; the function was not run.",
             data=self._result[0],
         )
+
+
+def steps_named(name: str) -> dict[str, Step[..., Any]]:
+    """The steps of a name, by the qualified names of their functions."""
+    return _steps.get(name, {})
 
 
 @overload
@@ -459,96 +518,6 @@ def step(
     return decorate if fn is None else decorate(fn)
 
 
-# ---------------------------------------------------------------------- undoing
-
-
-def undo_sync(run: Run[Any]) -> None:
-    """Undo what a roll-back has left to be undone, newest first.
-
-    Raises:
-        ReplayMismatch: this code has no such step.
-    """
-    for record in run.replay.to_undo():
-        with run.replay.undoing(record):
-            known, result = _to_undo(run, record)
-
-            def undo(result: Any, known: Step[..., Any] = known) -> None:
-                done = known.undo and known.undo(result)
-                if inspect.isawaitable(done):
-                    done = run_coro_as_sync(_await(done))
-                _wait_for(done)
-
-            _undo_task(known, undo)(result)
-        run.undone(record)
-
-
-async def undo_async(run: Run[Any]) -> None:
-    """`undo_sync` for an async flow."""
-    for record in run.replay.to_undo():
-        with run.replay.undoing(record):
-            known, result = await asyncio.to_thread(_to_undo, run, record)
-
-            async def undo(result: Any, known: Step[..., Any] = known) -> None:
-                done = known.undo and known.undo(result)
-                if inspect.isawaitable(done):
-                    done = await done
-                await asyncio.to_thread(_wait_for, done)
-
-            await _undo_task(known, undo)(result)
-        await asyncio.to_thread(run.undone, record)
-
-
-def _to_undo(run: Run[Any], record: Record) -> tuple[Step[..., Any], Any]:
-    """The step of a call that is to be undone, and its result."""
-    named = _steps.get(record.step, {})
-    same = named.get(record.function or "")
-    found = [step for step in [same] if step and step.undo] or [
-        step for step in named.values() if step.undo
-    ]
-    if len(found) > 1:
-        raise ReplayMismatch(
-            record.step,
-            f"a roll-back has left it to be undone. It was {record.function}, and of this code "
-            "several functions are steps of this name: give the others another one.",
-        )
-    if not found:
-        raise ReplayMismatch(
-            record.step,
-            "a roll-back has left it to be undone, and this code has no step of this name with "
-            "`undo`. Bring it back; `undo=lambda result: None` undoes nothing.",
-        )
-    return found[0], _recorded_result(found[0], run, record)
-
-
-def _undo_task(known: Step[..., Any], undo: Callable[..., Any]) -> Any:
-    return Task(undo, name=f"undo {known.name}", persist_result=False)
-
-
-def _wait_for(done: Any) -> None:
-    """Wait for what an `undo` has submitted; if that fails, so does the `undo`."""
-    if isinstance(done, PrefectFuture | PrefectFutureList):
-        done.result()
-
-
-async def _await(outcome: Any) -> Any:
-    return await outcome
-
-
-# ---------------------------------------------------------------------- helpers
-
-
-def _recorded_result(step: Step[..., R], run: Run[Any], record: Record) -> R:
-    try:
-        result: R = step.result_type.load(run.result_of(record))
-    except StateError as error:
-        raise ReplayMismatch(
-            step.name,
-            f"{error} Let it return what it returned before, or give the changed step another "
-            "name, under which it runs anew.",
-        ) from error
-    return result
-
-
 def _returned_by(fn: Any) -> Any:
     """The type that a function's annotation says it returns; `Any` without one."""
     inner = inspect.unwrap(fn)
@@ -570,17 +539,6 @@ def _returned_by(fn: Any) -> Any:
 def _in_place_of(fn: Any, call: Any) -> Any:
     """`call` under the name and signature of `fn`; it can be given attributes of its own."""
     return wraps(fn)(partial(call))
-
-
-def _check_key(name: str, key: str, fn: Any) -> None:
-    try:
-        key.format(**dict.fromkeys(signature(fn).parameters, ""))
-    except (KeyError, IndexError, ValueError) as error:
-        raise ValueError(
-            f"the key {key!r} of step {name!r} names what is no parameter of it: {error}"
-        ) from error
-    except (AttributeError, TypeError):  # a part of an input, which only a call shows
-        pass
 
 
 def _identify(future: PrefectFuture[Any]) -> Any:

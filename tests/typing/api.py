@@ -2,7 +2,7 @@
 
 from typing import Any, assert_type
 
-from prefect import Task, flow
+from prefect import State, Task, flow
 from pydantic import BaseModel
 
 from prefect_executions import Run, execution, step
@@ -66,7 +66,11 @@ plain: Task[[str, int], Survey] = fetch
 assert_type(fetch("a", tries=2), Survey)
 assert_type(fetch.submit("a").result(), Survey)
 assert_type(fetch.map(["a", "b"]).result(), list[Survey])
+assert_type(count.submit("a").result(), int)
+assert_type(count.map(["a", "b"]).result(), list[int])
+assert_type(fetch.submit("a", return_state=True), State[Survey])
 fetch(1)  # type: ignore[call-overload]
+fetch.submit(1)  # type: ignore[call-overload]
 step(key=1)  # type: ignore[call-overload]
 
 
