@@ -1805,3 +1805,57 @@ def test_parameters_and_state_may_be_what_the_flow_takes(kit: TestKit) -> None:
 def test_the_kit_is_not_taken_for_tests() -> None:
     for name in (testing, TestKit):
         assert name.__test__ is False  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------------- futures that are left alone
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_a_flow_returns_is_recorded_before_the_flow_ends(kit: TestKit, kind: str) -> None:
+    @step
+    def outer(n: int) -> str:
+        sleep(0.1)  # the flow has returned by now
+        return plain(n)
+
+    @flow
+    @execution(durability="exit")
+    def returns() -> Any:
+        return [outer.submit(n) for n in range(2)]
+
+    @flow
+    @execution(durability="exit")
+    async def returns_later() -> Any:
+        return [outer.submit(n) for n in range(2)]
+
+    trial = ended(kit.start(returns if kind == "sync" else returns_later))
+
+    assert acts == {"plain 0": 1, "plain 1": 1}
+    assert len(done(kit, trial)) == 4
+
+
+def test_nothing_new_begins_once_a_submitted_step_has_asked(kit: TestKit) -> None:
+    class Yes(BaseModel):
+        yes: bool
+
+    @step
+    def asks() -> bool:
+        return execution.current().ask(Yes, prompt="?").yes
+
+    @flow
+    @execution
+    def asks_beside() -> bool:
+        asked = asks.submit()
+        while execution.current().attempt == 1 and not asked._wrapped_future.done():  # type: ignore[attr-defined]
+            sleep(0.01)
+        plain(1)
+        return asked.result()
+
+    trial = kit.start(asks_beside)
+    ended(trial, "paused")
+    assert not acts
+
+    with pytest.raises(AnswerError, match="is a list; give an object"):
+        trial.resume(input=[1])
+    trial.resume(input={"yes": True})
+    assert ended(trial).result is True
+    assert acts == {"plain 1": 1}

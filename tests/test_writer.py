@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -69,6 +70,10 @@ def record(order: int, outcome: Outcome = Outcome.DONE) -> Record:
     )
 
 
+def one(order: int) -> list[Record]:
+    return [record(order)]
+
+
 def written(memory: Faulty) -> list[tuple[str, str | None]]:
     """What the log has after the attempt: kinds and labels."""
     history = ExecutionLog(memory, ID).read(checkpoints=None)
@@ -86,7 +91,7 @@ def recorded(memory: Faulty) -> list[int]:
 
 def test_what_is_saved_is_durable_when_the_call_returns(make: Make, memory: Faulty) -> None:
     writer = make()
-    writer.record([record(1)])
+    writer.record(lambda: [record(1)])
     assert recorded(memory) == [1]
     seq = writer.checkpoint(b"1", label="one")
     assert seq == ExecutionLog(memory, ID).head().entry.seq
@@ -97,9 +102,9 @@ def test_what_ends_together_shares_an_entry(make: Make, memory: Faulty) -> None:
     gated = Gated(memory)
     writer = make(objects=gated)
     with ThreadPoolExecutor(9) as pool:
-        first = pool.submit(writer.record, [record(1)])
+        first = pool.submit(writer.record, lambda: [record(1)])
         assert gated.arrived.acquire(timeout=10)
-        others = [pool.submit(writer.record, [record(n)]) for n in range(2, 10)]
+        others = [pool.submit(writer.record, partial(one, n)) for n in range(2, 10)]
         while len(writer._waiting) < 9:
             assert not first.done()
         gated.open.set()
@@ -111,18 +116,18 @@ def test_what_ends_together_shares_an_entry(make: Make, memory: Faulty) -> None:
 
 def test_a_note_waits_for_something_of_use(make: Make, memory: Faulty) -> None:
     writer = make()
-    writer.record([record(1, Outcome.BEGUN)])
+    writer.record(lambda: [record(1, Outcome.BEGUN)])
     assert written(memory) == []
     assert writer.is_idle
-    writer.record([record(2)])
+    writer.record(lambda: [record(2)])
     assert written(memory) == [("steps", None)]
     assert recorded(memory) == [1, 2]
 
 
 def test_records_stand_with_the_checkpoint_after_them(make: Make, memory: Faulty) -> None:
     writer = make()
-    writer.record([record(1, Outcome.BEGUN)])
-    writer.checkpoint(b"1", records=[record(2)])
+    writer.record(lambda: [record(1, Outcome.BEGUN)])
+    writer.checkpoint(b"1", take=lambda: [record(2)])
     assert written(memory) == [("checkpoint", None)]
     assert recorded(memory) == [1, 2]
 
@@ -143,7 +148,7 @@ def test_a_record_that_failed_is_written_by_the_next_flush(make: Make, memory: F
     writer = make()
     memory.faults = [Fault.LOST]
     with pytest.raises(StoreUnavailable):
-        writer.record([record(1)])
+        writer.record(lambda: [record(1)])
     writer.flush()
     assert recorded(memory) == [1]
 
@@ -156,7 +161,7 @@ def test_two_that_save_at_once_are_told_of_their_own_failures_only(
     writer = make(objects=gated)
     memory.faults = [Fault.LOST]  # the first creation
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(writer.record, [record(1)])
+        first = pool.submit(writer.record, lambda: [record(1)])
         assert gated.arrived.acquire(timeout=10)
         second = pool.submit(writer.checkpoint, b"1")
         while len(writer._waiting) < 2:
@@ -180,7 +185,7 @@ def test_a_writer_whose_log_was_taken_over_writes_nothing_more(
         act()
         old.flush()
 
-    for act in (lambda: old.checkpoint(b"1"), lambda: old.record([record(1)])) * 2:
+    for act in (lambda: old.checkpoint(b"1"), lambda: old.record(lambda: [record(1)])) * 2:
         with pytest.raises(Superseded):
             save(act)
         assert old.lost
@@ -205,7 +210,7 @@ def test_saving_beside_the_flow_returns_at_once_and_keeps_the_order(
     writer = make("async", gated)
     for n in range(5):
         assert writer.checkpoint(b"%d" % n, label=f"{n}") is None
-        writer.record([record(n + 1)])
+        writer.record(partial(one, n + 1))
     assert gated.arrived.acquire(timeout=10)
     assert written(memory) == []
     assert writer.is_saved(b"4", "4")  # as far as whoever saves need care
@@ -290,7 +295,7 @@ def test_at_exit_the_newest_state_and_all_records_are_written_in_one_entry(
 ) -> None:
     writer = make("exit")
     for n in range(5):
-        writer.record([record(n + 1)])
+        writer.record(partial(one, n + 1))
         assert writer.checkpoint(b"%d" % n, label=f"{n}") is None
     assert written(memory) == []
     writer.flush()
@@ -305,3 +310,35 @@ def test_what_is_appended_comes_after_all_that_was_taken_down(make: Make, memory
     writer.append(lambda head: writer.log.retry(head, answers="id", reason="why"))
     assert written(memory) == [("checkpoint", "one"), ("retry", None)]
     assert writer.head.entry.retries == 1
+
+
+def test_what_was_recorded_when_an_earlier_failure_surfaces_is_not_lost(
+    make: Make, memory: Faulty
+) -> None:
+    writer = make("async")
+    memory.faults = [Fault.LOST]
+    writer.record(partial(one, 1))
+    while writer._failure is None:
+        assert not writer.is_idle
+
+    with pytest.raises(StoreUnavailable):
+        writer.record(partial(one, 2))
+    writer.flush()
+    assert recorded(memory) == [1, 2]
+
+
+def test_a_writer_whose_thread_dies_says_so(make: Make, memory: Faulty) -> None:
+    class Death(BaseException): ...
+
+    def die(act: Callable[[], None]) -> None:
+        raise Death
+
+    writer = make("async", patiently=die)
+    writer.checkpoint(b"0")
+
+    def save_on() -> None:
+        for n in range(1, 2 * IN_FLIGHT):
+            writer.checkpoint(b"%d" % n)
+
+    with pytest.raises(Death):
+        save_on()

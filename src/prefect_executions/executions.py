@@ -229,6 +229,8 @@ class Executions:
             ExecutionConflict: it runs, or has completed.
             AnswerError: the answer does not fit what is asked; nothing was changed.
         """
+        if not (answer is None or isinstance(answer, dict)):
+            raise AnswerError(f"is a {type(answer).__name__}; give an object.")
         run = self._run(execution_id)
         log = self.log(execution_id)
         log.living_head()

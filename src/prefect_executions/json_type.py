@@ -72,7 +72,9 @@ class JsonType(Generic[T]):
 def _difference(one: Any, other: Any, path: str) -> str | None:
     """The path of the first part in which two values differ; None if they are equal."""
     if type(one) is not type(other):
-        return path
+        # JSON knows one kind of numbers: where a float belongs, a whole one may be given.
+        whole = type(one) is int and type(other) is float
+        return None if whole and one == other else path
     pairs: list[tuple[Any, Any, Any]] = []
     if isinstance(one, BaseModel):
         fields = type(one).model_fields

@@ -77,9 +77,10 @@ class Replay:
 
     Args:
         journal: What has been recorded.
+        has_checkpoint: Whether any checkpoint was made.
     """
 
-    def __init__(self, journal: bytes) -> None:
+    def __init__(self, journal: bytes, *, has_checkpoint: bool = True) -> None:
         records = decode(journal)
         self._lock = threading.Lock()
         self._recorded = records
@@ -89,7 +90,7 @@ class Replay:
         self._orders: dict[tuple[int | None, str], list[int]] = {}  # ascending, of those known
         self._taken: dict[int, set[int]] = {}  # the orders of this attempt's calls, by their parent
         self._running: set[str] = set()
-        self._saved = self._last
+        self._saved = self._last if has_checkpoint else 0
         self._warned: set[str] = set()
         self._functions: dict[str, Any] = {}  # by the names of steps
         for record in records.values():

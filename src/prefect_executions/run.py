@@ -44,6 +44,7 @@ from prefect_executions.models import (
 )
 from prefect_executions.ownership import Ownership
 from prefect_executions.pacer import Pacer
+from prefect_executions.pauses import Form
 from prefect_executions.replay import Call, Replay
 from prefect_executions.resume_form import CHOICES, resume_form
 from prefect_executions.waits import Waits
@@ -131,7 +132,7 @@ class Run(Generic[S]):
         self.state: S = state_type.load(head.state)
         self.state_type = state_type
         self._writer = writer
-        self.replay = Replay(head.journal)
+        self.replay = Replay(head.journal, has_checkpoint=head.entry.continues_from > 0)
         self._published = head.state
         self._continues_from = head.entry.continues_from
         self._ownership = ownership
@@ -140,6 +141,7 @@ class Run(Generic[S]):
             ownership,
             save=self._save_with,
             record=self._record,
+            pause=self._pause,
             resume_form=lambda: resume_form(writer.log.read(checkpoints=CHOICES)),
         )
         self._resources = ExitStack()
@@ -326,7 +328,7 @@ class Run(Generic[S]):
 
     def record_call(self, call: Call, outcome: Outcome, **fields: Any) -> None:
         """Record what has become of a call; other fields are those of `Record`."""
-        self._record(self.replay.ended(call, outcome, **fields))
+        self._record(lambda: self.replay.ended(call, outcome, **fields))
 
     def flush(self) -> None:
         """Write what was recorded and could not be written."""
@@ -341,19 +343,24 @@ class Run(Generic[S]):
 
     def undone(self, record: Record) -> None:
         """A call has been undone."""
-        self._record([replace(record, outcome=Outcome.UNDONE, result=None, large=None)])
+        gone = replace(record, outcome=Outcome.UNDONE, result=None, large=None)
+        self._record(lambda: [gone])
 
-    def _record(self, records: list[Record]) -> None:
+    def _record(self, take: Callable[[], list[Record]]) -> None:
         with self._leaving(), self._yielding():
-            self._writer.record(records)
+            self._writer.record(take)
 
-    def _save_with(self, label: str, records: list[Record]) -> None:
+    def _pause(self, key: str, reason: str | None, form: Form) -> None:
+        with self._leaving():
+            self._ownership.pause(key, reason, form)
+
+    def _save_with(self, label: str, take: Callable[[], list[Record]]) -> None:
         """Save the state and records in one entry, and wait until it is durable."""
         data = self.state_type.dump(self.state)
         with self._lock, self._leaving(), self._yielding():
             self._published = data
             self.replay.saved()
-            self._writer.checkpoint(data, label=label, records=records)
+            self._writer.checkpoint(data, label=label, take=take)
             self._writer.flush()
 
     # ------------------------------------------------------------------ saving

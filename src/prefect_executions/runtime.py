@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from prefect.client.orchestration import get_client
+from prefect.futures import resolve_futures_to_states
 from prefect.logging import get_run_logger
 
 from prefect_executions.blocks import ExecutionStore
@@ -106,6 +107,7 @@ def run_sync(
             with entered(run):
                 undo_sync(run)
                 result = fn(*args, **kwargs)
+                resolve_futures_to_states(result)  # steps among them are still to be recorded
             interrupt.disarm()
             run.finish()
             return result
@@ -131,6 +133,7 @@ async def run_async(
             with entered(run):
                 await undo_async(run)
                 result = await fn(*args, **kwargs)
+                await asyncio.to_thread(resolve_futures_to_states, result)
             interrupt.disarm()
             await asyncio.to_thread(run.finish)
             return result

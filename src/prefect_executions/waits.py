@@ -24,9 +24,10 @@ class Waits:
 
     Args:
         replay: The calls of the attempt.
-        ownership: Pauses the run.
-        save: Saves the state under a label, with records, so that it is durable.
+        ownership: Knows of pauses.
+        save: Saves the state under a label, with records that it is given, so that it is durable.
         record: Takes records down.
+        pause: Pauses the run.
         resume_form: The form of a pause in which nothing else is asked.
     """
 
@@ -35,14 +36,16 @@ class Waits:
         replay: Replay,
         ownership: Ownership,
         *,
-        save: Callable[[str, list[Record]], None],
-        record: Callable[[list[Record]], None],
+        save: Callable[[str, Callable[[], list[Record]]], None],
+        record: Callable[[Callable[[], list[Record]]], None],
+        pause: Callable[[str, str | None, Form], None],
         resume_form: Callable[[], Form],
     ) -> None:
         self._replay = replay
         self._ownership = ownership
         self._save = save
         self._record = record
+        self._pause = pause
         self._resume_form = resume_form
 
     def pause(
@@ -60,7 +63,7 @@ class Waits:
             if key is None or not self._ownership.pause_ended(key)[0]:
                 key = pause_key(ends, on_timeout)
                 self._wait(call, key, reason, self._resume_form)
-            self._record(self._replay.ended(call, Outcome.DONE, pause_key=key))
+            self._end(call, key)
         return call
 
     def ask(self, model: type[M], prompt: str) -> tuple[M, Call]:
@@ -81,7 +84,7 @@ class Waits:
                 key, form = question_key(), _form(model, prompt, problem)
                 self._wait(call, key, prompt, lambda form=form: form)  # type: ignore[misc]
             result = kept.dump(answer)
-            self._record(self._replay.ended(call, Outcome.DONE, pause_key=key, result=result))
+            self._end(call, key, result)
         return answer, call
 
     def _wait(self, call: Call, key: str, reason: str | None, form: Callable[[], Form]) -> None:
@@ -89,9 +92,12 @@ class Waits:
 
         It is kept with a checkpoint, so that rolling back to that one goes on behind the pause.
         """
-        records = self._replay.ended(call, Outcome.WAITING, pause_key=key)
-        self._save((reason or "Paused").splitlines()[0][:LABEL_LENGTH] or "Paused", records)
-        self._ownership.pause(key, reason, form())
+        label = (reason or "Paused").splitlines()[0][:LABEL_LENGTH] or "Paused"
+        self._save(label, lambda: self._replay.ended(call, Outcome.WAITING, pause_key=key))
+        self._pause(key, reason, form())
+
+    def _end(self, call: Call, key: str, result: bytes | None = None) -> None:
+        self._record(lambda: self._replay.ended(call, Outcome.DONE, pause_key=key, result=result))
 
     def _answer(self, key: str, kept: JsonType[M]) -> tuple[M | None, str | None]:
         """The answer to what was asked in a pause, or None and what was wrong with it."""

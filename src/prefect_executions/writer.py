@@ -1,7 +1,7 @@
 """What writes an attempt's checkpoints and records to its log, in their order, when it is time."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Writer:
         self._writing = RLock()
         self._waiting: deque[Record | _Checkpoint] = deque()
         self._changed = Condition()  # guards what waits
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._stopped = False
         self._thread: Thread | None = None
 
@@ -88,14 +88,18 @@ class Writer:
             )
 
     def checkpoint(
-        self, state: bytes, *, label: str | None = None, records: Sequence[Record] = ()
+        self,
+        state: bytes,
+        *,
+        label: str | None = None,
+        take: Callable[[], list[Record]] = list,
     ) -> int | None:
         """Save a state.
 
         Args:
             state: The state.
             label: Of the checkpoint.
-            records: What is recorded with it.
+            take: Gives what is recorded with it.
 
         Returns:
             The number of its entry; None if it is yet to be written.
@@ -114,7 +118,7 @@ class Writer:
             elif self.durability is Durability.ASYNC:
                 self._changed.wait_for(self._has_room)
                 self._raise_failure()
-            self._waiting += [*records, work]
+            self._waiting += [*take(), work]
         try:
             self._proceed()
         except Exception:  # who saves it learns of the failure, and decides what to do about it
@@ -123,15 +127,20 @@ class Writer:
             raise
         return work.seq
 
-    def record(self, records: list[Record]) -> None:
+    def record(self, take: Callable[[], list[Record]]) -> None:
         """Take down what steps have come to, and write it.
 
+        Args:
+            take: Gives it; what several threads give is taken down in the order in which they do.
+
         Raises:
-            Superseded, ExecutionNotFound, StoreUnavailable: see `checkpoint`.
+            Superseded, ExecutionNotFound, StoreUnavailable: see `checkpoint`. What was taken down
+                stays so.
         """
         with self._changed:
-            self._raise_failure()
+            records = take()
             self._waiting.extend(records)
+            self._raise_failure()
         if any(record.outcome is not Outcome.BEGUN for record in records):
             self._proceed()
 
@@ -198,7 +207,7 @@ class Writer:
                     return
             try:
                 self._patiently(self._write_all)
-            except Exception as failure:
+            except BaseException as failure:  # whatever it is, the flow is to hear of it
                 with self._changed:
                     self._failure = failure
                     self._changed.notify_all()
