@@ -41,7 +41,8 @@ def steps(data: Path) -> Iterator[Result]:
         far = copy(stack.s3)
         with slowly(stack.s3.port, REQUEST_SECONDS) as port:
             far.endpoint = f"http://127.0.0.1:{port}"
-            yield step_vs_persisted_task(far, f", {REQUEST_SECONDS * 1000:.0f} ms a request")
+            name = f", {REQUEST_SECONDS * 1000:.0f} ms a request"
+            yield step_vs_persisted_task(far, name, flows=3)
         yield async_overhead(stack)
 
 
@@ -54,7 +55,7 @@ def quiet(stack: Stack) -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def step_vs_persisted_task(s3: S3Server, name: str = "") -> Result:
+def step_vs_persisted_task(s3: S3Server, name: str = "", *, flows: int = FLOWS) -> Result:
     """A flow of 200 steps against one of 200 tasks whose results Prefect keeps on the same S3.
 
     What is measured is the flow's function: how long Prefect's server takes to make a flow run
@@ -83,7 +84,7 @@ def step_vs_persisted_task(s3: S3Server, name: str = "") -> Result:
         return seconds_of(persisted)
 
     of_steps(), of_tasks()  # the first run of each makes connections
-    ours, theirs = medians(lambda: (of_steps(), of_tasks()))
+    ours, theirs = medians(lambda: (of_steps(), of_tasks()), flows)
     return Result(
         f"step_vs_persisted_task{name}",
         ours / STEPS,
@@ -102,9 +103,9 @@ def seconds_of(call: Callable[[int], object]) -> float:
     return perf_counter() - began
 
 
-def medians(pair: Callable[[], tuple[float, float]]) -> tuple[float, float]:
+def medians(pair: Callable[[], tuple[float, float]], rounds: int = FLOWS) -> tuple[float, float]:
     """The medians of two things that are measured in turn."""
-    ours, theirs = zip(*(pair() for _ in range(FLOWS)), strict=True)
+    ours, theirs = zip(*(pair() for _ in range(rounds)), strict=True)
     return median(ours), median(theirs)
 
 
