@@ -82,7 +82,7 @@ def test_format_1_stays_readable() -> None:
     history = log.read(checkpoints=None)
 
     assert history.created.meta == META
-    assert [log.checkpoint_state(seq) for seq in range(2, 14)] == states()
+    assert [log.at_checkpoint(seq).state for seq in range(2, 14)] == states()
     assert [entry.label for entry in history.checkpoints()][:2] == ["with steps", "number 11"]
     assert {entry.kind for entry in history.entries.values()} == set(Kind) - {Kind.DELETED}
     parts = [entry.state for entry in history.checkpoints() if entry.state]

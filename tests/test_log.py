@@ -140,7 +140,7 @@ def test_every_state_is_found_again(log: ExecutionLog) -> None:
     _filled(log, 300)
 
     for number in (1, 2, 63, 64, 255, 300):
-        assert log.checkpoint_state(number + 1) == _state(number)
+        assert log.at_checkpoint(number + 1).state == _state(number)
 
 
 def test_history_is_one_round_and_has_every_state(log: ExecutionLog, store: Counting) -> None:
@@ -340,7 +340,7 @@ def test_a_rollback_lets_the_next_attempt_continue_from_there(log: ExecutionLog)
     assert rolled_back.state == head.state == _state(3)
     assert head.entry.continues_from == 4
     assert log.checkpoint(head, _state(50)).entry.seq == 13
-    assert log.checkpoint_state(10) == _state(9)  # what was rolled back stays readable
+    assert log.at_checkpoint(10).state == _state(9)  # what was rolled back stays readable
 
 
 def test_a_rollback_fences_the_attempt_that_still_runs(log: ExecutionLog) -> None:

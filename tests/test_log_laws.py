@@ -294,7 +294,7 @@ class LogMachine(RuleBasedStateMachine):
         assert newest.state == history.state(newest.entry.continues_from)
         for seq, state in self.acknowledged.items():
             assert history.state(seq) == state
-            assert self.log.checkpoint_state(seq) == state
+            assert self.log.at_checkpoint(seq).state == state
 
     @invariant()
     def what_was_recorded_stands_until_it_is_rolled_back(self) -> None:

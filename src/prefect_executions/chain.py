@@ -96,10 +96,9 @@ def encode_text(name: str, data: bytes, seq: int, chain: dict[int, Link]) -> Tex
     """The state or the journal of a new entry, as a change where that is worth it."""
     if name == "journal" and not data:
         return Text(None, data)
-    base = seq & (seq - 1) if seq else None
-    link = chain.get(base) if base is not None else None
-    before = link.texts[name] if link is not None else None
-    if before is None or before.part is None or base is None:
+    base = seq & (seq - 1)
+    before = chain[base].texts[name] if base in chain else None
+    if before is None or before.part is None:
         digest = codec.Digest(data)
         alone = Part(size=len(data), sha256=digest.hex, payload=codec.compress(data))
         return Text(alone, data, digest)

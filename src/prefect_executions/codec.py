@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -180,6 +181,26 @@ class Digest:
             if start + _MARK <= len(data):
                 self._marks.append(digest.copy())
         self.hex = digest.hexdigest()
+
+
+def digest(*parts: bytes | str) -> str:
+    """128 bits of BLAKE2b over the parts and their lengths, in hex; a string is its UTF-8."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        state.update(len(data).to_bytes(8, "big"))
+        state.update(data)
+    return state.hexdigest()
+
+
+def whole_milliseconds(time: datetime) -> datetime:
+    """A time as `timestamp` keeps it."""
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def timestamp(time: datetime) -> str:
+    """A time as it is stored: ISO 8601, UTC, with milliseconds and `Z`."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def compress(data: bytes) -> bytes:

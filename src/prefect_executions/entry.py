@@ -6,7 +6,7 @@ large results of steps.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from zlib import crc32
@@ -175,7 +175,7 @@ class Entry:
             "v": FORMAT,
             "seq": self.seq,
             "kind": self.kind.value,
-            "at": self.at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+            "at": codec.timestamp(self.at),
             "attempt": self.attempt,
             "nonce": self.nonce,
         }

@@ -241,11 +241,9 @@ class Executions:
         if checkpoint_id is not None:
             if answer is not None:
                 raise AnswerError("who rolls back is asked anew; give it without checkpoint_id.")
-            seq = checkpoint_seq(execution_id, checkpoint_id)
-            lost = log.behind(seq)
-            log.rollback(seq)
+            log.rollback(checkpoint_seq(execution_id, checkpoint_id), tell=lost.extend)
             if lost:
-                logger.warning("%s goes back: %s", execution_id, warning(checkpoint_id, lost))
+                logger.warning("%s goes back. %s", execution_id, warning(checkpoint_id, lost))
         run = self.flow_runs.resume(run.id, answer=answer, asked_anew=checkpoint_id is not None)
         execution = self._execution(run, log.read(checkpoints=100), states=False)
         steps = [

@@ -68,16 +68,6 @@ class Identified:
     key: str
 
 
-def digest(*parts: bytes | str) -> str:
-    """128 bits of BLAKE2b over the parts and their lengths, in hex; a string is its UTF-8."""
-    state = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        state.update(len(data).to_bytes(8, "big"))
-        state.update(data)
-    return state.hexdigest()
-
-
 def canonical(
     parameters: dict[str, Any], *, at: str, future: Callable[[Any], Any] | None = None
 ) -> bytes:

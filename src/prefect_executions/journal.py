@@ -8,7 +8,7 @@ after: the calls that take their place get their numbers, too.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -89,7 +89,7 @@ class Record:
             "what": self.outcome.value,
             "step": self.step,
             "key": self.key,
-            "at": self.at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+            "at": codec.timestamp(self.at),
         }
         if self.parent:
             line["in"] = self.parent
@@ -173,8 +173,12 @@ def behind(head: bytes, target: bytes) -> list[Record]:
         head: The journal in force.
         target: The journal of the checkpoint to go back to.
     """
-    now = decode(head)
-    done = _done(_kept(now, decode(target)))
+    return forgotten(decode(head), decode(target))
+
+
+def forgotten(now: dict[int, Record], target: dict[int, Record]) -> list[Record]:
+    """`behind`, of journals that are decoded."""
+    done = _done(_kept(now, target))
     return [
         record
         for _, record in sorted(now.items(), reverse=True)

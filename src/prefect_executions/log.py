@@ -150,30 +150,17 @@ class ExecutionLog:
         missing = {0}.union(*(bases(seq) for seq in seqs)) - entries.keys()
         return entries | self._read(missing) if missing else entries
 
-    def checkpoint_state(self, seq: int) -> bytes:
-        """The state of one checkpoint, or of `created`, as JSON: one parallel round of GETs.
+    def at_checkpoint(self, seq: int) -> Head:
+        """The log as it was after one checkpoint, or after `created`: one parallel round of GETs.
 
         Raises:
             CheckpointNotFound: there is no such entry, or it records something else.
         """
-        return self.at_checkpoint(seq).state
-
-    def at_checkpoint(self, seq: int) -> Head:
-        """The log as it was after one checkpoint, or after `created`; see `checkpoint_state`."""
         entries = self._read(bases(seq)) if 0 <= seq <= MAX_SEQ else {}
         entry = entries.get(seq)
         if entry is None or entry.kind not in (Kind.CHECKPOINT, Kind.CREATED):
             raise CheckpointNotFound(self.execution_id, checkpoint_id(seq))
         return self._head_at(seq, entries)
-
-    def behind(self, to: int) -> list[Record]:
-        """What steps have done that a roll-back to entry `to` would forget, newest first.
-
-        Raises:
-            CheckpointNotFound: `to` is no checkpoint of this execution, nor 0.
-            ExecutionNotFound: there is no log, or it has been deleted.
-        """
-        return behind(self.living_head().journal, self.at_checkpoint(to).journal)
 
     def large_result(self, where: Large) -> bytes:
         """A step's result that is too large for the journal, as JSON: one GET.
@@ -395,10 +382,15 @@ class ExecutionLog:
             ),
         )
 
-    def rollback(self, to: int) -> Head:
+    def rollback(self, to: int, *, tell: Callable[[list[Record]], object] = lambda _: None) -> Head:
         """Let the next attempt continue from entry `to`, and fence the attempt that runs now.
 
         What steps have recorded since is forgotten; what of it can be undone is noted as such.
+
+        Args:
+            to: The entry.
+            tell: Called with the steps that are forgotten, newest first: their effects have
+                happened.
 
         Raises:
             CheckpointNotFound: `to` is no checkpoint of this execution, nor 0.
@@ -410,14 +402,18 @@ class ExecutionLog:
             if head.entry.kind is Kind.ROLLBACK and head.entry.source == to:
                 return head
             try:
+                lost = behind(head.journal, target.journal)
                 journal = rolled_back(head.journal, target.journal)
             except (ValueError, KeyError, TypeError) as error:
                 problem = f"its journal, or that of entry {to}, is none ({error!r})."
                 raise CorruptEntry(self._key(head.entry.seq), problem) from error
             try:
-                return self._append(head, Kind.ROLLBACK, target.state, journal=journal, source=to)
+                made = self._append(head, Kind.ROLLBACK, target.state, journal=journal, source=to)
             except AlreadyExists:
                 head = self.living_head()
+            else:
+                tell(lost)
+                return made
         raise self._too_busy("roll back")
 
     def delete(self) -> None:
@@ -436,7 +432,7 @@ class ExecutionLog:
                     Entry(
                         seq=newest + ahead,
                         kind=Kind.DELETED,
-                        at=_whole_milliseconds(self.clock()),
+                        at=codec.whole_milliseconds(self.clock()),
                         attempt=entry.attempt if entry is not None else 0,
                         nonce=self.new_nonce(),
                     )
@@ -551,7 +547,7 @@ class ExecutionLog:
         own = {
             "seq": seq,
             "kind": kind,
-            "at": _whole_milliseconds(self.clock()),
+            "at": codec.whole_milliseconds(self.clock()),
             "nonce": self.new_nonce(),
         }
         if journal is None:
@@ -647,7 +643,3 @@ def _place(records: Sequence[Record], seq: int) -> tuple[list[Record], tuple[byt
         placed.append(replace(record, result=None, large=where))
         large.append(codec.compress(record.result))
     return placed, tuple(large)
-
-
-def _whole_milliseconds(time: datetime) -> datetime:
-    return time.replace(microsecond=time.microsecond // 1000 * 1000)

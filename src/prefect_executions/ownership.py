@@ -57,6 +57,7 @@ class Ownership:
         self._context = context
         self._client = client
         self._state_id = run.state.id
+        self._states: list[State[Any]] = []  # those of the run, when it was last checked
 
     @classmethod
     def here(cls, client: SyncPrefectClient) -> "Ownership":
@@ -106,8 +107,8 @@ class Ownership:
         late to stop it. Such a run is suspended or cancelled again.
         """
         self.check()
-        states = read_states(self._client, self.run.id)
-        last = next((state for state in reversed(states) if state.id != self._state_id), None)
+        self._states = read_states(self._client, self.run.id)
+        last = next((state for state in reversed(self._states) if state.id != self._state_id), None)
         if last is None:
             return
         if last.is_paused() and last.state_details.pause_reschedule:
@@ -182,9 +183,10 @@ class Ownership:
     def take_choice(self, act: Callable[[Any], None]) -> None:
         """If the run was resumed by the form that says where to continue from, act on the answer.
 
-        An answer counts once: for the attempt that comes of it, and not for a later one.
+        An answer counts once: for the attempt that comes of it, and not for a later one. Comes
+        after `check_start`.
         """
-        states = read_states(self._client, self.run.id)
+        states = self._states
         at = max((n for n, state in enumerate(states) if state.is_paused()), default=None)
         if at is None or not asks_for_checkpoint(states[at]):
             return

@@ -13,7 +13,6 @@ what its state says is done does not get the results of rounds that it skips, on
 anything new. A call with a key of its own is the same one wherever it occurs.
 """
 
-import hashlib
 import threading
 from bisect import bisect_right, insort
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+from prefect_executions.codec import digest, whole_milliseconds
 from prefect_executions.errors import ReplayMismatch
 from prefect_executions.journal import Outcome, Record, decode
 
@@ -122,7 +122,7 @@ class Replay:
         parent, after = _place.get()
         within = parent.order if parent else 0
         if parent is not None and within == _UNDO and not is_keyed:
-            key = hashlib.blake2b(f"{parent.key} {key}".encode(), digest_size=16).hexdigest()
+            key = digest(parent.key, key)
         with self._lock:
             known = self._find(None if is_keyed else within, key, -1 if is_keyed else after)
             if known is not None and is_keyed:
@@ -138,10 +138,10 @@ class Replay:
         taken = self._taken.get(parent, ()) if parent is not None else ()
         orders = self._orders.get((parent, key), [])
         later = islice(orders, bisect_right(orders, after), None)
-        known = [self._known[order] for order in later if order not in taken]
+        known = (self._known[order] for order in later if order not in taken)
         if parent is None:  # of several tries of one call, the one that has come to something
-            known.sort(key=lambda record: record.outcome is Outcome.BEGUN)
-        return known[0] if known else None
+            return min(known, key=lambda record: record.outcome is Outcome.BEGUN, default=None)
+        return next(known, None)
 
     def is_ambiguous(self, call: Call) -> bool:
         """Whether a later attempt may mistake an earlier call for this new one.
@@ -255,8 +255,7 @@ class Replay:
             outcome: What it has come to.
             fields: Others of `Record`.
         """
-        now = datetime.now(UTC)
-        at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        at = whole_milliseconds(datetime.now(UTC))
         with self._lock:
             if outcome is Outcome.BEGUN and call.order in self._noted:
                 return []

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from prefect_executions.errors import AnswerError
-from prefect_executions.journal import Record, behind
+from prefect_executions.journal import Record, decode, forgotten
 from prefect_executions.log import History
 from prefect_executions.models import checkpoint_id
 from prefect_executions.pauses import Form
@@ -22,12 +22,13 @@ def resume_form(history: History) -> Form:
     """
     choices = [LATEST]
     lines = ["Continue from the latest state, or roll back to an earlier checkpoint."]
+    now = decode(history.head.journal)
     for entry in history.checkpoints()[:CHOICES]:
         name = checkpoint_id(entry.seq)
         label = f" · {entry.label}" if entry.label else ""
         choices.append(f"{name}{label} · {entry.at:%Y-%m-%d %H:%M:%S} UTC · {entry.size:,} B")
-        if lost := behind(history.head.journal, history.journal(entry.seq)):
-            lines.append(f"* {warning(f'`{name}`', lost)}".replace("behind", "Behind", 1))
+        if lost := forgotten(now, decode(history.journal(entry.seq))):
+            lines.append(f"* {warning(f'`{name}`', lost)}")
     schema = {
         "title": "Resume",
         "type": "object",
@@ -60,4 +61,4 @@ def warning(checkpoint: str, lost: Iterable[Record]) -> str:
     names = [f"{record.step}{' (will be undone)' if record.undo else ''}" for record in lost]
     more = len(names) - _STEPS_NAMED
     text = ", ".join(names[:_STEPS_NAMED]) + (f" and {more} more" if more > 0 else "")
-    return f"behind {checkpoint} lie steps whose effects have happened: {text}"
+    return f"Behind {checkpoint} lie steps whose effects have happened: {text}"

@@ -19,6 +19,7 @@ from prefect_executions.errors import (
 )
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
+from prefect_executions.journal import Record
 from prefect_executions.json_type import JsonType
 from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.models import ExecutionConfig, checkpoint_seq, execution_id
@@ -149,10 +150,10 @@ def _roll_back(log: ExecutionLog, choice: Any) -> None:
     chosen = chosen_checkpoint(choice)
     if chosen is None:
         return
-    seq = checkpoint_seq(log.execution_id, chosen)
-    if lost := log.behind(seq):
-        get_run_logger().warning("Going back: %s", warning(chosen, lost))
-    log.rollback(seq)
+    lost: list[Record] = []
+    log.rollback(checkpoint_seq(log.execution_id, chosen), tell=lost.extend)
+    if lost:
+        get_run_logger().warning("Going back. %s", warning(chosen, lost))
 
 
 def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -> Head:

@@ -27,15 +27,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture, PrefectFutureList
-from prefect.logging import get_logger
 from prefect.states import Completed, State
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.callables import get_call_parameters
 from pydantic import PydanticUserError
 
+from prefect_executions.codec import digest
 from prefect_executions.errors import InputError, ReplayMismatch, StateError
-from prefect_executions.identity import Identified, canonical, digest
+from prefect_executions.identity import Identified, canonical
 from prefect_executions.journal import Outcome, Record
 from prefect_executions.json_type import JsonType
 from prefect_executions.replay import Call
@@ -45,8 +45,6 @@ from prefect_executions.step_keys import filled, require_fitting
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-logger = get_logger("executions")
 
 # By their names and the qualified names of their functions; of several, the one made last.
 _steps: dict[str, dict[str, "Step[..., Any]"]] = {}

@@ -225,28 +225,12 @@ class TestKit:
         A process writes one as the attempt begins, one for each checkpoint, and one for each step;
         steps that end together share one.
         """
-        left = n
-
-        def count(life: _Life) -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                life.die()
-
-        yield from self._planned("before", count)
+        yield from self._planned("before", _dying_at(n))
 
     @contextmanager
     def crash_after(self, n: int) -> Iterator[None]:
         """Let the process die when it has written its `n`th entry from now on."""
-        left = n
-
-        def count(life: _Life, _: bytes) -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                life.die()
-
-        yield from self._planned("after", count)
+        yield from self._planned("after", _dying_at(n))
 
     @contextmanager
     def pause_at(self, label: str) -> Iterator[None]:
@@ -288,6 +272,19 @@ class TestKit:
         self.begin_life()
         self._client.set_flow_run_state(run.id, Pending(), force=True)
         return self._client.read_flow_run(run.id)
+
+
+def _dying_at(n: int) -> Callable[..., None]:
+    """Let the process die that calls this for the `n`th time."""
+    left = n
+
+    def count(life: _Life, *_: bytes) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            life.die()
+
+    return count
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from pydantic import BaseModel
 
 from prefect_executions import codec
 from prefect_executions.errors import ReplayMismatch, StateError
-from prefect_executions.identity import digest
 from prefect_executions.journal import Outcome, Record
 from prefect_executions.json_type import JsonType
 from prefect_executions.models import LABEL_LENGTH, OnTimeout
@@ -55,7 +54,7 @@ class Waits:
         ends = datetime.now(UTC) + until if isinstance(until, timedelta) else until
         if ends is not None and ends.tzinfo is None:
             raise ValueError(f"until: {ends} has no time zone; give it one, or a timedelta.")
-        call = self._replay.begin("pause", digest("pause", reason or ""))
+        call = self._replay.begin("pause", codec.digest("pause", reason or ""))
         with self._replay.running(call) as known:
             if known is not None and known.outcome is Outcome.DONE:
                 return call
@@ -70,7 +69,7 @@ class Waits:
         """See `Run.ask`; what called it goes on behind the call that this returns."""
         kept: JsonType[M] = JsonType(model, what="input")
         name = f"ask {model.__name__}"
-        call = self._replay.begin(name, digest("ask", model.__name__, prompt))
+        call = self._replay.begin(name, codec.digest("ask", model.__name__, prompt))
         with self._replay.running(call) as known:
             if known is not None and known.outcome is Outcome.DONE:
                 return _recorded(known, kept), call
@@ -112,12 +111,10 @@ class Waits:
 
 
 def _form(model: type[BaseModel], prompt: str, problem: str | None) -> Form:
-    text = (
-        prompt
-        if problem is None
-        else f"{prompt}\n\n**The last answer could not be used.** {problem}"
-    )
-    return Form(model.model_json_schema(), text)
+    asked = [prompt]
+    if problem is not None:
+        asked.append(f"**The last answer could not be used.** {problem}")
+    return Form(model.model_json_schema(), "\n\n".join(asked))
 
 
 def _recorded(record: Record, kept: JsonType[M]) -> M:
