@@ -1,6 +1,7 @@
 """What S3 does that other stores do not: conditions, encryption, errors, silence."""
 
 from io import BytesIO
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -172,3 +173,21 @@ def test_acknowledged_objects_survive_the_kill_of_the_server(
         assert len(objects.get(f"a/{number:03d}" for number in range(200))) == 200
     finally:
         server.stop()
+
+
+def test_a_small_object_is_sent_in_one_round_trip(s3: S3Objects) -> None:
+    """Botocore would wait for `100 Continue` between the headers and the body."""
+    asked: list[bool] = []
+
+    def note(request: Any, **_: object) -> None:
+        asked.append("Expect" in request.headers)
+
+    s3._client.meta.events.register("before-send.s3.PutObject", note)
+    s3.create("small", b"a" * 1000)
+    s3.create("large", b"a" * 1_000_000)
+
+    assert asked == [False, True]
+    assert {key: len(data) for key, data in s3.get(["small", "large"]).items()} == {
+        "small": 1000,
+        "large": 1_000_000,
+    }

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PARALLEL = 16
+_AT_ONCE = 64 << 10  # bytes of an object that is sent without asking first whether it may
 _DELETE_BATCH = 1000  # what one DeleteObjects takes
 
 
@@ -183,7 +185,7 @@ class S3Objects:
     @cached_property
     def _client(self) -> "S3Client":
         # A session of its own: boto3's default session is not safe to share between threads.
-        return boto3.Session().client(
+        client = boto3.Session().client(
             "s3",
             region_name=self.region,
             endpoint_url=self.endpoint,
@@ -198,10 +200,23 @@ class S3Objects:
                 s3={"addressing_style": "path" if self.path_style else "auto"},
             ),
         )
+        client.meta.events.register_last("before-call.s3", _send_at_once)
+        return client
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(_PARALLEL, thread_name_prefix="s3-objects")
+
+
+def _send_at_once(params: dict[str, Any], **_: object) -> None:
+    """Send a small object with its headers, in one round trip.
+
+    botocore would send the headers, wait for `100 Continue`, and only then send the body, which
+    pays where much would be sent in vain.
+    """
+    body = params.get("body")
+    if isinstance(body, BytesIO) and body.getbuffer().nbytes <= _AT_ONCE:
+        params["headers"].pop("Expect", None)
 
 
 class _Missing(Exception):
