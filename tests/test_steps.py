@@ -1316,6 +1316,19 @@ def test_a_roll_back_undoes_what_lies_behind_it_newest_first_and_once(kit: TestK
     ended(trial)
 
 
+def test_the_log_warns_of_what_lies_behind(kit: TestKit, caplog: pytest.LogCaptureFixture) -> None:
+    trial = kit.start(undoing)
+    with caplog.at_level("WARNING", "prefect_executions.executions"):
+        trial.resume(checkpoint_id="ckpt_000000")
+
+    said = [record.getMessage() for record in caplog.records]
+    [warned] = [message for message in said if " goes back" in message]
+    assert warned == (
+        f"{trial.id} goes back. Behind ckpt_000000 lie steps whose effects have happened: "
+        "undoable (will be undone), undoable (will be undone), plain, undoable (will be undone)"
+    )
+
+
 def test_what_was_undone_before_a_crash_is_not_undone_again(kit: TestKit) -> None:
     trial = kit.start(undoing)
     made.clear()
