@@ -70,6 +70,9 @@ class CalledObjects:
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         return iter(self.caller.ask("store: scan", lambda: [*self.inner.scan(prefix, limit=limit)]))
 
+    def measure(self, prefix: str) -> tuple[int, int]:
+        return self.caller.ask("store: measure", lambda: self.inner.measure(prefix))
+
     def delete(self, keys: Iterable[str]) -> None:
         self.caller.ask("store: delete", lambda: self.inner.delete(keys))
 

@@ -41,6 +41,9 @@ class Counting:
         self.scans += 1
         return self.inner.scan(prefix, limit=limit)
 
+    def measure(self, prefix: str) -> tuple[int, int]:
+        return self.inner.measure(prefix)
+
     def delete(self, keys: Iterable[str]) -> None:
         self.inner.delete(keys)
 
@@ -84,6 +87,9 @@ class Faulty:
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         return self.inner.scan(prefix, limit=limit)
+
+    def measure(self, prefix: str) -> tuple[int, int]:
+        return self.inner.measure(prefix)
 
     def delete(self, keys: Iterable[str]) -> None:
         self.inner.delete(keys)

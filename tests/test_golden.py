@@ -66,7 +66,8 @@ def write(log: ExecutionLog) -> None:
     head = log.rollback(5)
     head = log.crash(head, answers="a" * 32, dead_seconds=31.5, reason="No heartbeat")
     log.retry(head, answers="b" * 32, reason="Crashed")
-    log.attempt(config={"max_retries": 3})
+    head = log.attempt(config={"max_retries": 3})
+    log.result(head, {"found": ["é", None]})
 
 
 def read(version: int) -> ExecutionLog:
@@ -90,14 +91,16 @@ def test_format_1_stays_readable() -> None:
     journals = [entry.journal for entry in history.entries.values() if entry.journal]
     assert {journal.base is None for journal in journals} == {True, False}
     assert history.head.entry.attempt == 3
-    assert history.head.entry.meta == {"config": {"max_retries": 3}}
+    assert history.entries[23].meta == {"config": {"max_retries": 3}}
+    assert [history.entries[seq].fenced for seq in range(20, 25)] == [True] * 3 + [False, True]
+    assert history.head.entry.meta == {"result": {"found": ["é", None]}}
     assert history.head.entry.begun == 23
     assert history.head.entry.retries == 1
     assert history.head.entry.dead_seconds == 31.5
     assert (history.entries[22].answers, history.entries[22].reason) == ("b" * 32, "Crashed")
     assert history.head.entry.continues_from == 5
     assert history.head.state == states()[3]
-    assert history.head.entry.at == datetime(2026, 11, 24, 10, 0, 23, 250_000, UTC)
+    assert history.head.entry.at == datetime(2026, 11, 24, 10, 0, 24, 250_000, UTC)
 
 
 def test_the_journal_of_format_1_stays_readable() -> None:

@@ -33,7 +33,7 @@ class ObjectsContract:
         raise NotImplementedError("give the suite an `objects` fixture")
 
     def test_is_an_objects(self, objects: Objects) -> None:
-        """The four verbs are there."""
+        """The five verbs are there."""
         assert isinstance(objects, Objects)
 
     def test_what_was_created_is_read(self, objects: Objects) -> None:
@@ -139,6 +139,15 @@ class ObjectsContract:
             list(pool.map(objects.create, keys, [b""] * len(keys)))
 
         assert list(objects.scan("a/")) == keys
+
+    def test_measure_counts_keys_and_bytes(self, objects: Objects) -> None:
+        """Of all that begin with the prefix, past one page of S3's answers, too."""
+        for key, data in {"a/1": b"", "a/2": b"abc", "ab/1": b"abcd", "b/1": b"12345"}.items():
+            objects.create(key, data)
+
+        assert objects.measure("a/") == (2, 3)
+        assert objects.measure("a") == (3, 7)
+        assert objects.measure("c/") == (0, 0)
 
     def test_deleted_objects_are_gone_and_their_keys_free(self, objects: Objects) -> None:
         """Deleting is of several at once, and of absent ones without complaint."""

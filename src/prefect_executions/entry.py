@@ -32,7 +32,12 @@ class Kind(StrEnum):
     ROLLBACK = "rollback"
     CRASH = "crash"
     RETRY = "retry"
+    RESULT = "result"
     DELETED = "deleted"
+
+
+# After these no attempt is in force until the next one begins.
+FENCES = (Kind.ROLLBACK, Kind.CRASH, Kind.RETRY, Kind.RESULT)
 
 
 class Truncated(Exception):
@@ -110,12 +115,13 @@ class Entry:
         label: A checkpoint's label.
         source: Of whatever is no checkpoint: the number of the entry that it continues from.
         meta: For `created`: name, description, agent_id, task_type, config. For an attempt: the
-            config that it runs with.
+            config that it runs with. For a result: the result.
         reason: For a crash or a retry: what happened.
         answers: For a crash or a retry: the id of the state in Prefect that it is the answer to.
         begun: The number of the entry in which the attempt in force began; None before the first.
         retries: How often a failed or crashed attempt has been tried again by itself.
         dead_seconds: How long attempts were Running in Prefect after they had crashed.
+        fenced: Whether the attempt may write no more: it was rolled back, has ended, or died.
         runs: Which of the newest entries are checkpoints, from this one backwards: how many are
             none, how many then are, how many then are none, and so on.
         state: The state in force after it, as JSON; None: the tombstone has none.
@@ -137,6 +143,7 @@ class Entry:
     begun: int | None = None
     retries: int = 0
     dead_seconds: float = 0.0
+    fenced: bool = False
     runs: tuple[int, ...] = ()
     state: Part | None = None
     journal: Part | None = None
@@ -159,6 +166,10 @@ class Entry:
             if place % 2:
                 yield from range(seq, seq - length, -1)
             seq -= length
+
+    def fenced_after(self, kind: Kind) -> bool:
+        """The `fenced` of an entry of this kind that comes next."""
+        return kind in FENCES or (self.fenced and kind is not Kind.ATTEMPT)
 
     def runs_after(self, kind: Kind) -> tuple[int, ...]:
         """The `runs` of an entry of this kind that comes next."""
@@ -195,6 +206,8 @@ class Entry:
             header["retries"] = self.retries
         if self.dead_seconds:
             header["dead"] = self.dead_seconds
+        if self.fenced:
+            header["fenced"] = True
         if self.runs:
             header["runs"] = [*self.runs]
         if self.state is not None or self.journal is not None:
@@ -269,6 +282,7 @@ class Entry:
                 begun=header.get("begun"),
                 retries=header.get("retries", 0),
                 dead_seconds=header.get("dead", 0.0),
+                fenced=header.get("fenced", False),
                 runs=tuple(header.get("runs", ())),
                 state=Part.from_header(state, rest[:middle], seq) if state else None,
                 journal=Part.from_header(journal, rest[middle:end], seq) if journal else None,

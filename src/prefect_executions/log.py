@@ -100,7 +100,7 @@ class ExecutionLog:
             ExecutionNotFound: there is no log.
             CorruptEntry: an entry is damaged.
         """
-        newest = self._newest()
+        newest = self.newest()
         if newest is None:
             raise ExecutionNotFound(self.execution_id)
         return self._head_at(newest, self._read(bases(newest)))
@@ -126,7 +126,7 @@ class ExecutionLog:
         Raises:
             ExecutionNotFound: there is no log, or it ends with the tombstone.
         """
-        newest = self._newest()
+        newest = self.newest()
         if newest is None:
             raise ExecutionNotFound(self.execution_id)
         guess = newest if checkpoints is None else min(checkpoints, newest)
@@ -134,16 +134,33 @@ class ExecutionLog:
         head = self._head_at(newest, entries)
         if head.deleted:
             raise ExecutionDeleted(self.execution_id)
-        known = head.entry
+        entries, found = self._back_from(head.entry, checkpoints, entries)
+        return History(self, head, entries, found)
+
+    def read_before(self, seq: int, *, checkpoints: int) -> "History":
+        """`read`, of the log as it was before checkpoint `seq`; its head is that checkpoint.
+
+        Raises:
+            CheckpointNotFound: there is no such checkpoint.
+        """
+        entries = self._with_bases(range(max(seq - checkpoints, 0), seq + 1), {})
+        head = self._head_of_checkpoint(seq, entries)
+        entries, found = self._back_from(head.entry, checkpoints + 1, entries)
+        return History(self, head, entries, [at for at in found if at != seq])
+
+    def _back_from(
+        self, known: Entry, count: int | None, entries: dict[int, Entry]
+    ) -> tuple[dict[int, Entry], list[int]]:
+        """The newest `count` checkpoints from an entry backwards, with all that they need."""
         found: list[int] = []
-        while known.seq and (checkpoints is None or len(found) < checkpoints):
+        while known.seq and (count is None or len(found) < count):
             more = [seq for seq in known.checkpoints_before() if not found or seq < found[-1]]
-            found += more if checkpoints is None else more[: checkpoints - len(found)]
+            found += more if count is None else more[: count - len(found)]
             entries = self._with_bases(found, entries)
             if not more or more[-1] not in entries:  # or it is being deleted
                 break
             known = entries[more[-1]]
-        return History(self, head, entries, [seq for seq in found if seq in entries])
+        return entries, [seq for seq in found if seq in entries]
 
     def _with_bases(self, seqs: Iterable[int], entries: dict[int, Entry]) -> dict[int, Entry]:
         """More entries, with entry 0, and all that their texts are made from."""
@@ -156,7 +173,9 @@ class ExecutionLog:
         Raises:
             CheckpointNotFound: there is no such entry, or it records something else.
         """
-        entries = self._read(bases(seq)) if 0 <= seq <= MAX_SEQ else {}
+        return self._head_of_checkpoint(seq, self._read(bases(seq)) if 0 <= seq <= MAX_SEQ else {})
+
+    def _head_of_checkpoint(self, seq: int, entries: dict[int, Entry]) -> Head:
         entry = entries.get(seq)
         if entry is None or entry.kind not in (Kind.CHECKPOINT, Kind.CREATED):
             raise CheckpointNotFound(self.execution_id, checkpoint_id(seq))
@@ -182,9 +201,23 @@ class ExecutionLog:
             raise CorruptEntry(key, f"a large result is damaged ({error!r}).") from error
         return result
 
+    def with_result(self, record: Record) -> Record:
+        """A record with its result in itself, however large: as another log can take it down.
+
+        Raises:
+            ExecutionDeleted, CorruptEntry: see `large_result`.
+        """
+        if record.large is None:
+            return record
+        return replace(record, result=self.large_result(record.large), large=None)
+
     def exists(self) -> bool:
         """Whether there is any entry, the tombstone included."""
-        return self._newest() is not None
+        return self.newest() is not None
+
+    def cost(self) -> tuple[int, int]:
+        """How many entries there are, and how many bytes they take: a LIST per 1,000 of them."""
+        return self.objects.measure(self._key(None))
 
     def begun(self, head: Head) -> Entry | None:
         """The entry in which the attempt of `head` began; None before the first attempt.
@@ -200,7 +233,8 @@ class ExecutionLog:
         except KeyError:
             raise ExecutionDeleted(self.execution_id) from None
 
-    def _newest(self) -> int | None:
+    def newest(self) -> int | None:
+        """The number of the newest entry, by one LIST; None: there is no log."""
         for key in self.objects.scan(self._key(None), limit=1):
             return MAX_SEQ - int(key.rpartition("/")[2])
         return None
@@ -261,13 +295,18 @@ class ExecutionLog:
 
     # ------------------------------------------------------------------ writing
 
-    def create(self, meta: dict[str, Any], state: bytes) -> Head:
+    def create(self, meta: dict[str, Any], state: bytes, *, records: Sequence[Record] = ()) -> Head:
         """Write entry 0.
+
+        Args:
+            meta: What the execution is called, and so on.
+            state: The first state.
+            records: What steps of another execution have recorded, of which this one is a fork.
 
         Raises:
             AlreadyExists: the execution has a log already.
         """
-        return self._append(None, Kind.CREATED, state, meta=meta)
+        return self._append(None, Kind.CREATED, state, meta=meta, records=records)
 
     def attempt(
         self, admit: Callable[[], None] = lambda: None, *, config: dict[str, Any] | None = None
@@ -382,6 +421,19 @@ class ExecutionLog:
             ),
         )
 
+    def result(self, head: Head, result: Any) -> Head:
+        """Note what the attempt of `head` has completed with; it is fenced thereby.
+
+        Args:
+            head: The head, of the attempt.
+            result: As JSON.
+
+        Raises:
+            Superseded, ExecutionNotFound, StoreUnavailable: see `checkpoint`.
+        """
+        meta = {"result": result}
+        return self._write(head, lambda head: self._continue(head, Kind.RESULT, meta=meta))
+
     def rollback(self, to: int, *, tell: Callable[[list[Record]], object] = lambda _: None) -> Head:
         """Let the next attempt continue from entry `to`, and fence the attempt that runs now.
 
@@ -423,7 +475,7 @@ class ExecutionLog:
             ExecutionNotFound: there is no log.
         """
         ahead = 1
-        while (newest := self._newest()) is not None:
+        while (newest := self.newest()) is not None:
             entry = self._read([newest]).get(newest)
             if entry is not None and entry.kind is Kind.DELETED:
                 return
@@ -459,7 +511,7 @@ class ExecutionLog:
 
         A process that outlived the deletion of its execution does so before it ends.
         """
-        newest = self._newest()
+        newest = self.newest()
         if newest is None or self.objects.get([self._key(0)], first=1):
             return
         entry = self._read([newest]).get(newest)
@@ -488,7 +540,7 @@ class ExecutionLog:
         # The next entry first: to a process that comes back after long it mostly says enough.
         entries = self._read([head.entry.seq + 1])
         self._require_open(head, entries)
-        newest = self._newest() or 0
+        newest = self.newest() or 0
         entries |= self._read(range(head.entry.seq + 2, newest + 1))
         self._require_open(head, entries)
         if newest not in entries:
@@ -544,6 +596,7 @@ class ExecutionLog:
         if head is not None:
             counted = {name: getattr(head.entry, name) for name in COUNTED}
             counted["runs"] = head.entry.runs_after(kind)
+            counted["fenced"] = head.entry.fenced_after(kind)
         own = {
             "seq": seq,
             "kind": kind,

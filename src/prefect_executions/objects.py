@@ -1,4 +1,4 @@
-"""A place for immutable objects: four verbs over bytes, and the law that durability rests on."""
+"""A place for immutable objects: five verbs over bytes, and the law that durability rests on."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -47,6 +47,10 @@ class Objects(Protocol):
         """List the keys that begin with `prefix`, in the order of their bytes, `limit` at most."""
         ...
 
+    def measure(self, prefix: str) -> tuple[int, int]:
+        """How many keys begin with `prefix`, and how many bytes are kept under them."""
+        ...
+
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; absent ones are no error."""
         ...
@@ -76,6 +80,12 @@ class MemoryObjects:
         with self._lock:
             found = sorted(key for key in self._data if key.startswith(prefix))
         return islice(found, limit)
+
+    def measure(self, prefix: str) -> tuple[int, int]:
+        """See `Objects.measure`."""
+        with self._lock:
+            sizes = [len(data) for key, data in self._data.items() if key.startswith(prefix)]
+        return len(sizes), sum(sizes)
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `Objects.delete`."""

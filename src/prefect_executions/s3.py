@@ -23,6 +23,7 @@ from prefect_executions.errors import AlreadyExists, StoreUnavailable, Unsuitabl
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 T = TypeVar("T")
 
@@ -133,21 +134,26 @@ class S3Objects:
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         """See `Objects.scan`: one request per 1,000 keys."""
-        return islice(self._scan(prefix, min(limit or 1000, 1000)), limit)
-
-    def _scan(self, prefix: str, page_size: int) -> Iterator[str]:
-        options: dict[str, Any] = {}
         skip = len(self._full(""))
+        items = self._items(prefix, min(limit or 1000, 1000))
+        return islice((item["Key"][skip:] for item in items), limit)
+
+    def _items(self, prefix: str, page_size: int) -> Iterator["ObjectTypeDef"]:
+        options: dict[str, Any] = {}
         while True:
             with _s3_errors("list", prefix):
                 page = self._client.list_objects_v2(
                     Bucket=self.bucket, Prefix=self._full(prefix), MaxKeys=page_size, **options
                 )
-            for item in page.get("Contents", []):
-                yield item["Key"][skip:]
+            yield from page.get("Contents", [])
             if not page.get("IsTruncated"):
                 return
             options = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def measure(self, prefix: str) -> tuple[int, int]:
+        """See `Objects.measure`: one request per 1,000 keys."""
+        sizes = [item["Size"] for item in self._items(prefix, 1000)]
+        return len(sizes), sum(sizes)
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `Objects.delete`: one request per 1,000 keys."""

@@ -1,0 +1,81 @@
+"""Objects that were read before, kept in memory: an object never changes."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from threading import Lock
+
+from prefect_executions.objects import Objects
+
+_SHARE = 16  # an object that would take more than this part of all room is not kept
+
+
+class CachedObjects:
+    """A store of which what was read is kept, the least recently used let go; safe in many threads.
+
+    That objects are there no more is seen by listing, which is never kept: so does `ExecutionLog`
+    find the head. An object that somebody else has deleted may still be read here.
+
+    Args:
+        inner: The store.
+        max_bytes: What is kept, at most.
+    """
+
+    def __init__(self, inner: Objects, *, max_bytes: int = 64 << 20) -> None:
+        self._inner = inner
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._kept: OrderedDict[str, tuple[bytes, bool]] = OrderedDict()  # and whether it is whole
+        self._lock = Lock()
+
+    def create(self, key: str, data: bytes) -> None:
+        """See `Objects.create`."""
+        self._inner.create(key, data)
+
+    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+        """See `Objects.get`."""
+        found: dict[str, bytes] = {}
+        missing: list[str] = []
+        with self._lock:
+            for key in keys:
+                data, whole = self._kept.get(key, (b"", False))
+                if whole or (first is not None and 0 < first <= len(data)):
+                    found[key] = data[:first]
+                    self._kept.move_to_end(key)
+                else:
+                    missing.append(key)
+        if missing:
+            fetched = self._inner.get(missing, first=first)
+            with self._lock:
+                for key, data in fetched.items():
+                    self._keep(key, data, whole=first is None or len(data) < first)
+            found |= fetched
+        return found
+
+    def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
+        """See `Objects.scan`."""
+        return self._inner.scan(prefix, limit=limit)
+
+    def measure(self, prefix: str) -> tuple[int, int]:
+        """See `Objects.measure`."""
+        return self._inner.measure(prefix)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `Objects.delete`."""
+        gone = list(keys)
+        self._inner.delete(gone)
+        with self._lock:
+            for key in gone:
+                self._let_go(key)
+
+    def _keep(self, key: str, data: bytes, *, whole: bool) -> None:
+        if len(data) > self._max_bytes // _SHARE:
+            return
+        self._let_go(key)
+        self._kept[key] = data, whole
+        self._size += len(data)
+        while self._size > self._max_bytes:
+            self._let_go(next(iter(self._kept)))
+
+    def _let_go(self, key: str) -> None:
+        data, _ = self._kept.pop(key, (b"", False))
+        self._size -= len(data)
