@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import Requests, Result, alternating, delay
+from benchmarks.service import service
 from benchmarks.steps import steps
 from benchmarks.workload import conversation, of_size, states
 from prefect_executions import codec
@@ -38,6 +39,7 @@ def main() -> None:
         finally:
             server.stop()
         results += steps(Path(directory) / "steps")
+        results += service(Path(directory) / "service")
     show(results)
     write(results)
 

@@ -1,0 +1,225 @@
+"""The REST service against Prefect's own API, and under load."""
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any
+
+import httpx
+import orjson
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.states import Running
+
+from benchmarks.measure import Result, alternating
+from benchmarks.serving import KEY
+from benchmarks.steps import quiet
+from benchmarks.workload import conversation
+from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import OUTSIDE, FlowRuns
+from prefect_executions.local import Process, Stack, free_ports
+from prefect_executions.models import execution_id
+
+PATH = "/v1/execution"
+ROUNDS = 200
+CHECKPOINTS = 10
+STATE_BYTES = 10_000
+LISTED = 50
+LOAD_SECONDS = 5.0
+CLIENTS = (1, 8, 32)
+READ = 10_000
+TEXT = " ".join(message["content"] for message in conversation(50))[:STATE_BYTES]
+META = {"description": None, "agent_id": None, "task_type": None, "config": {}}
+
+
+def service(data: Path) -> Iterator[Result]:
+    """All benchmarks of the service."""
+    with Stack(data) as stack, quiet(stack), get_client(sync_client=True) as prefect:
+        here = Executions(stack.s3.store().objects(), FlowRuns(prefect))
+        with serving(stack, cache_bytes=0) as rest:
+            ids = [create(rest) for _ in range(LISTED)]
+            yield get_vs_prefect_read(rest, stack, ids[0], "cold", goal=2.0)
+            yield put_vs_in_process(rest, here, ids[1])
+        with serving(stack) as rest:
+            yield get_vs_prefect_read(rest, stack, ids[0], "warm", goal=1.2)
+            yield list_vs_prefect_filter(rest, stack)
+            for clients in CLIENTS:
+                yield from under_load(rest, ids, clients)
+        with serving(stack) as rest:
+            yield memory_after_reading(rest, make_many(prefect, here, READ))
+
+
+class Rest(httpx.Client):
+    """A client of the service, which knows its process."""
+
+    pid: int
+
+
+@contextmanager
+def serving(stack: Stack, *, cache_bytes: int = 64 << 20) -> Iterator[Rest]:
+    """The service, in a process of its own."""
+    port = free_ports(1)
+    process = Process(
+        "the service",
+        [sys.executable, "-m", "benchmarks.serving", str(port), str(cache_bytes)],
+        log=stack.data / "serving.log",
+        env=stack.env,
+    )
+    process.start()
+    headers = {"Authorization": f"Bearer {KEY}"}
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with Rest(base_url=url, headers=headers, timeout=60) as rest:
+            process.wait_until(lambda: is_up(rest))
+            rest.pid = process.pid
+            yield rest
+    finally:
+        process.stop()
+
+
+def is_up(rest: httpx.Client) -> bool:
+    try:
+        return rest.get(PATH, params={"limit": 1}).is_success
+    except httpx.TransportError:
+        return False
+
+
+def create(rest: httpx.Client) -> str:
+    """An execution of an agent outside Prefect, with some checkpoints."""
+    made: str = ok(rest.post(PATH, json={"name": "read"}))["id"]
+    for n in range(CHECKPOINTS):
+        state = {"n": n, "text": TEXT}
+        ok(rest.put(f"{PATH}/{made}/checkpoint", json={"state": state}))
+    return made
+
+
+def ok(answer: httpx.Response) -> Any:
+    answer.raise_for_status()
+    return answer.json()
+
+
+def get_vs_prefect_read(
+    rest: httpx.Client, stack: Stack, id_: str, name: str, *, goal: float
+) -> Result:
+    """An execution with ten checkpoints and their states, against Prefect's bare flow run.
+
+    Cold: nothing of the store is kept in memory. Warm: what is immutable is.
+    """
+    with httpx.Client(base_url=stack.api_url) as prefect:
+        path = f"/flow_runs/{id_[5:]}"
+        ours, theirs = alternating(
+            lambda _: ok(rest.get(f"{PATH}/{id_}")), lambda _: ok(prefect.get(path)), ROUNDS
+        )
+    return Result(
+        f"get_vs_prefect_read {name}",
+        ours,
+        "s",
+        baseline="GET /flow_runs/{id}",
+        ratio=ours / theirs,
+        goal=goal,
+    )
+
+
+def list_vs_prefect_filter(rest: httpx.Client, stack: Stack) -> Result:
+    """A page of 50 executions against 50 flow runs from Prefect."""
+    body = {
+        "limit": LISTED,
+        "sort": "EXPECTED_START_TIME_DESC",
+        "flow_runs": {"tags": {"all_": ["execution"]}},
+    }
+    with httpx.Client(base_url=stack.api_url) as prefect:
+        ours, theirs = alternating(
+            lambda _: ok(rest.get(PATH, params={"limit": LISTED})),
+            lambda _: ok(prefect.post("/flow_runs/filter", json=body)),
+            ROUNDS,
+        )
+    return Result(
+        f"list{LISTED}_vs_prefect_filter",
+        ours,
+        "s",
+        baseline="POST /flow_runs/filter",
+        ratio=ours / theirs,
+        goal=1.2,
+    )
+
+
+def put_vs_in_process(rest: httpx.Client, here: Executions, id_: str) -> Result:
+    """A checkpoint over REST against the same call without HTTP, in this process."""
+
+    def state(n: int) -> dict[str, Any]:
+        return {"n": n, "text": TEXT}
+
+    ours, theirs = alternating(
+        lambda n: ok(rest.put(f"{PATH}/{id_}/checkpoint", json={"state": state(n)})),
+        lambda n: here.checkpoint(id_, state=state(-n)),
+        ROUNDS,
+    )
+    return Result(
+        "put_checkpoint_rest_vs_inprocess", ours, "s", baseline="in-process", ratio=ours / theirs
+    )
+
+
+def under_load(rest: Rest, ids: list[str], clients: int) -> Iterator[Result]:
+    """Reads a second by so many clients at once, and how long one takes."""
+    deadline = perf_counter() + LOAD_SECONDS
+    started = perf_counter()
+
+    def read(client: int) -> list[float]:
+        times = []
+        with httpx.Client(base_url=rest.base_url, headers=rest.headers, timeout=60) as own:
+            while (start := perf_counter()) < deadline:
+                own.get(f"{PATH}/{ids[client % len(ids)]}").raise_for_status()
+                times.append(perf_counter() - start)
+        return times
+
+    with ThreadPoolExecutor(clients) as pool:
+        times = [seconds for each in pool.map(read, range(clients)) for seconds in each]
+    rate = len(times) / (perf_counter() - started)
+    yield Result(f"reads_per_second {clients} clients", rate, "requests/s")
+    yield Result(f"read_p50 {clients} clients", median(times), "s")
+    yield Result(f"read_p99 {clients} clients", quantiles(times, n=100)[98], "s")
+
+
+def memory_after_reading(rest: Rest, ids: list[str]) -> Result:
+    """What the service's memory has grown by when it has read 10,000 executions."""
+    for id_ in ids[:100]:
+        ok(rest.get(f"{PATH}/{id_}"))
+    before = resident(rest.pid)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda id_: ok(rest.get(f"{PATH}/{id_}")), ids[100:]))
+    return Result(
+        f"service_memory_after {READ:,} executions",
+        resident(rest.pid),
+        "bytes",
+        baseline=f"after 100, {before:,}",
+        ratio=resident(rest.pid) / before,
+    )
+
+
+def resident(pid: int) -> int:
+    """The memory of a process, in bytes."""
+    line = next(
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmRSS:")
+    )
+    return int(line.split()[1]) * 1024
+
+
+def make_many(prefect: SyncPrefectClient, here: Executions, count: int) -> list[str]:
+    """Executions with one checkpoint each, made without the service."""
+    tags = [*here.flow_runs.tags, OUTSIDE]
+    deployment = here.flow_runs.outside()
+    state = orjson.dumps({"text": TEXT})
+
+    def make(n: int) -> str:
+        run = prefect.create_flow_run_from_deployment(deployment, tags=tags, state=Running())
+        log = here.log(execution_id(run.id))
+        log.checkpoint(log.create({"name": f"{n}", **META}, b"{}"), state)
+        return log.execution_id
+
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(make, range(count)))
