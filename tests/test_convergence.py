@@ -39,14 +39,23 @@ from prefect.states import (
 
 from killing import CalledObjects, CalledTransport, Caller, Killed
 from prefect_executions import execution
+from prefect_executions.bulk import to_each
+from prefect_executions.creations import Creations
 from prefect_executions.entry import Entry, Kind
-from prefect_executions.errors import ExecutionConflict, ExecutionNotFound
+from prefect_executions.errors import ExecutionConflict, ExecutionNotFound, Superseded
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import CREATING, DELETING, FlowRuns, state_of, tags_of
 from prefect_executions.local import Stack
 from prefect_executions.log import MAX_SEQ, ExecutionLog
-from prefect_executions.models import ExecutionConfig, execution_id
+from prefect_executions.models import (
+    ExecutionConfig,
+    ExecutionFilter,
+    Refusal,
+    Status,
+    execution_id,
+)
 from prefect_executions.objects import MemoryObjects
+from prefect_executions.outside import OutsideAgents
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.supervisor import CREATION_ENDS, Supervisor
 from prefect_executions.testkit import MemoryStore
@@ -63,6 +72,7 @@ NOTHING = "no run: no log"
 CREATED = "SCHEDULED/Scheduled: created"
 BEGUN = "created, attempt 1 from 0, checkpoint, checkpoint"
 RESUMED = f"SCHEDULED/Resuming: {BEGUN}"
+RUNS_OUTSIDE = "RUNNING/Running: created, attempt 1 from 0"
 TRIED_AGAIN = f"SCHEDULED/AwaitingRetry: {BEGUN}"
 TRIED_LATER = "SCHEDULED/AwaitingRetry (after a delay)"
 
@@ -133,6 +143,7 @@ class Scene:
     def run(self) -> FlowRun | None:
         tags = FlowRunFilterTags(all_=tags_of(self.store))
         runs = self.prefect.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tags))
+        runs = [run for run in runs if run.id != self.source]
         assert len(runs) <= 1
         return runs[0] if runs else None
 
@@ -145,6 +156,7 @@ class Scene:
         return [
             Entry.from_bytes(data, key=key, seq=MAX_SEQ - int(key.rpartition("/")[2]))
             for key, data in reversed(self.objects.get(self.objects.scan("")).items())
+            if self.source is None or self.source.hex not in key
         ]
 
     def describe(self) -> str:
@@ -167,6 +179,7 @@ class Scene:
     # ------------------------------------------------------------------ setting it
 
     _run_id = UUID(int=0)
+    source: UUID | None = None  # of which another execution is a fork; not looked at
 
     def begin(self, *states: State[Any]) -> None:
         """Let a run that has saved two checkpoints go through these states."""
@@ -184,6 +197,13 @@ class Scene:
             self.servers.deployment, tags=tags_of(self.store), state=state
         )
         self._run_id = made.id
+
+    def begin_outside(self, *states: State[Any]) -> None:
+        """Let an execution of an agent outside Prefect go through these states."""
+        execution, _ = Creations(self.executions(Caller())).create(name="a", config=CONFIG)
+        self._run_id = execution.prefect.flow_run_id
+        for each in states:
+            self.set_state(each)
 
     def set_state(self, state: State[Any], *, force: bool = True) -> None:
         self.prefect.set_flow_run_state(self._run_id, state, force=force)
@@ -208,7 +228,52 @@ def _name(entry: Entry) -> str:
 
 def create(scene: Scene, caller: Caller) -> None:
     deployment = str(scene.servers.deployment)
-    scene.executions(caller).create(name="a", deployment=deployment, config=CONFIG)
+    Creations(scene.executions(caller)).create(name="a", deployment=deployment, config=CONFIG)
+
+
+def create_by_key(scene: Scene, caller: Caller) -> None:
+    deployment = str(scene.servers.deployment)
+    Creations(scene.executions(caller)).create(name="a", deployment=deployment, key="k")
+
+
+def create_outside(scene: Scene, caller: Caller) -> None:
+    Creations(scene.executions(caller)).create(name="a", key="k")
+
+
+def fork(scene: Scene, caller: Caller) -> None:
+    assert scene.source is not None
+    source = execution_id(scene.source)
+    Creations(scene.executions(caller)).fork(source, checkpoint_id="ckpt_000002", key="k")
+
+
+def begin(scene: Scene, caller: Caller) -> None:
+    OutsideAgents(scene.executions(caller)).begin(scene.id)
+
+
+def complete(scene: Scene, caller: Caller) -> None:
+    agents = OutsideAgents(scene.executions(caller))
+    agents.complete(scene.id, state=[1], result="done", attempt=1)
+
+
+def fail_outside(scene: Scene, caller: Caller) -> None:
+    agents = OutsideAgents(scene.executions(caller))
+    agents.fail(scene.id, state=[1], error="once", attempt=1)
+
+
+def pause_all(scene: Scene, caller: Caller) -> None:
+    executions = scene.executions(caller)
+    _to_all(executions, lambda id_: executions.pause(id_)[0].status)
+
+
+def delete_all(scene: Scene, caller: Caller) -> None:
+    executions = scene.executions(caller)
+    _to_all(executions, lambda id_: None if executions.delete(id_) else Status.TERMINATED)
+
+
+def _to_all(executions: Executions, act: Callable[[str], Status | None]) -> None:
+    found = executions.search(ExecutionFilter()).items
+    done = to_each([item.id for item in found], act, lambda _: Refusal(code="", detail=""))
+    assert all(item.ok for item in done)
 
 
 def pause(scene: Scene, caller: Caller) -> None:
@@ -236,7 +301,7 @@ def look(scene: Scene, caller: Caller) -> None:
 def finish_creation(scene: Scene, caller: Caller) -> None:
     """What a supervisor does with a run whose creation was left."""
     assert scene.run is not None
-    scene.executions(caller).finish_creation(scene.run)
+    Creations(scene.executions(caller)).finish(scene.run)
 
 
 def bury(scene: Scene, caller: Caller) -> None:
@@ -348,6 +413,19 @@ def half_made(scene: Scene, *, log: bool) -> None:
         ExecutionLog(scene.objects, scene.id).create(META, b"[0]")
 
 
+def to_fork(scene: Scene) -> None:
+    scene.begin()
+    scene.source = scene.run.id if scene.run else None
+
+
+def outside(*states: Callable[[], State[Any]]) -> Callable[[Scene], None]:
+    return lambda scene: scene.begin_outside(*[state() for state in states])
+
+
+def has_one_attempt(scene: Scene) -> bool:
+    return [entry.kind for entry in scene.entries()].count(Kind.ATTEMPT) == 1
+
+
 def has_log(scene: Scene) -> bool:
     return scene.entries() != []
 
@@ -382,6 +460,43 @@ def left_to_supervisor(deletion: Operation, name: str) -> Operation:
 OPERATIONS = {
     "create": Operation(
         nothing, create, supervise, CREATED, begun=has_log, unbegun=NOTHING, lasts=has_log
+    ),
+    "create by key": Operation(
+        nothing, create_by_key, once_more(create_by_key), CREATED, lasts=has_log
+    ),
+    "create outside": Operation(
+        nothing, create_outside, once_more(create_outside), RUNS_OUTSIDE, lasts=has_log
+    ),
+    "fork": Operation(to_fork, fork, once_more(fork), CREATED, lasts=has_log),
+    # An attempt that was killed before it was told of has begun all the same, in the log.
+    "begin an attempt": Operation(
+        outside(Suspended, Scheduled),
+        begin,
+        once_more(begin),
+        f"{RUNS_OUTSIDE}, attempt 2 from 0",
+        begun=has_one_attempt,
+        unbegun=f"{RUNS_OUTSIDE}, attempt 2 from 0, attempt 3 from 0",
+    ),
+    "complete": Operation(
+        outside(),
+        complete,
+        once_more(complete),
+        "COMPLETED/Completed: created, attempt 1 from 0, checkpoint, result from 2",
+    ),
+    "fail outside": Operation(
+        outside(),
+        fail_outside,
+        once_more(fail_outside, Superseded),
+        f"{TRIED_LATER}: created, attempt 1 from 0, checkpoint, retry 1 from 2",
+    ),
+    "pause all": Operation(
+        begins(Running), pause_all, once_more(pause_all), f"PAUSED/Suspended: {BEGUN}"
+    ),
+    "delete all, supervised": replace(
+        deletion(Suspended, supervise),
+        act=delete_all,
+        begun=is_marked,
+        unbegun=f"PAUSED/Suspended: {BEGUN}, artifact 'x'",
     ),
     "finish a creation": Operation(
         partial(half_made, log=True), finish_creation, supervise, CREATED

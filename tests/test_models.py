@@ -25,8 +25,8 @@ DOCUMENTED = (
 )
 
 
-def test_the_execution_has_the_documented_fields_and_what_prefect_knows() -> None:
-    assert list(Execution.model_fields) == [*DOCUMENTED.split(), "prefect"]
+def test_the_execution_has_the_documented_fields_and_three_more() -> None:
+    assert list(Execution.model_fields) == [*DOCUMENTED.split(), "prefect", "result", "forked_from"]
 
 
 def test_the_config_has_the_documented_fields() -> None:

@@ -26,8 +26,23 @@ def test_the_exports_are_sorted_and_there() -> None:
     assert all(hasattr(prefect_executions, name) for name in names)
 
 
-def test_an_import_loads_neither_the_service_nor_s3() -> None:
-    code = "import sys, prefect_executions; print(*sys.modules)"
+def test_what_is_not_asked_for_is_not_loaded() -> None:
+    """Prefect takes seconds, and an agent outside it needs none."""
+    code = "import sys, prefect_executions; prefect_executions.Execution; print(*sys.modules)"
+
+    loaded = set(_run("-c", code).stdout.split())
+
+    assert "prefect_executions.models" in loaded
+    assert "prefect" not in loaded
+
+
+def test_what_is_no_export_is_not_there() -> None:
+    assert not hasattr(prefect_executions, "exekution")
+    assert set(prefect_executions.__all__) <= set(dir(prefect_executions))
+
+
+def test_a_flow_loads_neither_the_service_nor_s3() -> None:
+    code = "import sys; from prefect_executions import execution; print(*sys.modules)"
 
     loaded = set(_run("-c", code).stdout.split())
 

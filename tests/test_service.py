@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,11 +22,11 @@ from prefect_executions.flow_runs import DELETING, FlowRuns
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.log import ExecutionLog
 from prefect_executions.objects import MemoryObjects
-from prefect_executions.service import create_app
+from prefect_executions.service.app import Limits
 from prefect_executions.service.problems import PROBLEMS
 from prefect_executions.service.server import serve
+from rest import KEY, opened
 
-KEY = "a key"
 LIMIT = 100_000
 
 
@@ -69,11 +70,7 @@ def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture
 def rest(store: Away, prefect: SyncPrefectClient) -> Iterator[TestClient]:
-    flow_runs = FlowRuns(prefect, store=uuid4().hex, wait=lambda _: None)
-    executions = Executions(store, flow_runs)
-    app = create_app(executions, api_key=KEY, max_body_bytes=LIMIT)
-    headers = {"Authorization": f"Bearer {KEY}"}
-    with TestClient(app, headers=headers, raise_server_exceptions=False) as client:
+    with opened(prefect, store, limits=Limits(body_bytes=LIMIT)) as client:
         yield client
 
 
@@ -416,7 +413,7 @@ def test_a_flow_run_that_is_no_execution_is_404_and_left_alone(
         ({"name": "x" * 201}, "name"),
         ({"name": None}, "name"),
         ({"description": 1}, "description"),
-        ({"deployment": None}, "deployment"),
+        ({"deployment": ""}, "deployment"),
         ({"parameters": []}, "parameters"),
         ({"config": {"max_retries": -1}}, "config.max_retries"),
         ({"config": {"unknown": 1}}, "config.unknown"),
@@ -631,9 +628,7 @@ def test_an_execution_that_could_not_be_created_never_starts(
 
 def test_without_prefect_it_is_503(memory: MemoryObjects) -> None:
     nowhere = SyncPrefectClient(f"http://127.0.0.1:{free_ports(1)}/api")
-    app = create_app(Executions(memory, FlowRuns(nowhere)), api_key=None)
-
-    with TestClient(app, raise_server_exceptions=False) as rest:
+    with opened(nowhere, memory) as rest:
         answer = rest.get(f"/v1/execution/exec_{uuid4().hex}")
 
     assert_problem(answer, 503, "prefect_unavailable")
@@ -646,7 +641,7 @@ def test_what_nobody_expected_is_a_problem_without_details(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(Executions, "get", fail)
+    monkeypatch.setattr(Executions, "get_with_version", fail)
 
     problem = assert_problem(rest.get(path(execution)), 500, "internal")
 
@@ -654,7 +649,7 @@ def test_what_nobody_expected_is_a_problem_without_details(
 
 
 def test_every_error_that_can_reach_a_route_has_a_code() -> None:
-    never = {"Superseded", "NotAnExecution", "StoreError", "StoreNotFound", "AlreadyExists"}
+    never = {"NotAnExecution", "StoreError", "StoreNotFound", "AlreadyExists"}
     never |= {
         "DurationExceeded",
         "InputError",
@@ -672,7 +667,7 @@ def _descendants(kind: type) -> set[type]:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_without_a_key_it_only_listens_on_loopback(host: str) -> None:
+def test_without_a_key_it_only_listens_on_loopback(prefect: SyncPrefectClient, host: str) -> None:
     with pytest.raises(ValueError, match=r"host: .* can be reached by others"):
         serve(host=host, port=1)
 
@@ -689,3 +684,185 @@ def test_executions_have_no_labels_of_ours(
 
     assert all(name.startswith("prefect.") for name in run.labels)
     assert prefect.read_flow_runs()
+
+
+# ---------------------------------------------------------------------- conditions, waiting, keys
+
+
+def test_what_has_not_changed_is_not_sent_again(
+    rest: TestClient, execution: dict[str, Any]
+) -> None:
+    first = rest.get(path(execution))
+    tag = first.headers["ETag"]
+
+    again = rest.get(path(execution), headers={"If-None-Match": f'"other", {tag}'})
+    assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag)
+
+    other = rest.get(path(execution, "?states=false"), headers={"If-None-Match": tag})
+    assert other.status_code == 200
+    rest.put(path(execution, "/checkpoint"), json={"state": 1})
+    changed = rest.get(path(execution), headers={"If-None-Match": tag})
+    assert changed.status_code == 200
+    rest.post(path(execution, "/pause"))
+    paused = rest.get(path(execution), headers={"If-None-Match": changed.headers["ETag"]})
+    assert paused.json()["status"] == "paused"
+
+
+def test_the_same_request_with_the_same_key_is_answered_alike(
+    rest: TestClient, deployment: str
+) -> None:
+    body = {"name": "a", "deployment": deployment, "parameters": {"n": 1}}
+    headers = {"Idempotency-Key": "mine"}
+    first = rest.post("/v1/execution", json=body, headers=headers)
+    again = rest.post("/v1/execution", json=body, headers=headers)
+    other = rest.post("/v1/execution", json={**body, "name": "b"}, headers=headers)
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json()["id"] == first.json()["id"]
+    assert again.headers["Location"] == first.headers["Location"]
+    assert_problem(other, 409, "idempotency_conflict")
+    assert_field(
+        rest.post("/v1/execution", json=body, headers={"Idempotency-Key": ""}),
+        "request_invalid",
+        "header Idempotency-Key",
+    )
+
+
+def test_a_task_type_may_stand_for_a_deployment(
+    store: Away, prefect: SyncPrefectClient, deployment: str
+) -> None:
+    with opened(prefect, store, deployments={"research": deployment}) as rest:
+        body = {"name": "a", "task_type": "research", "parameters": {"n": 1}}
+        mapped = rest.post("/v1/execution", json=body).json()
+        other = rest.post("/v1/execution", json={"name": "a", "task_type": "other"}).json()
+
+    assert mapped["prefect"]["deployment"] == deployment
+    assert mapped["prefect"]["attempt"] == 0
+    assert other["prefect"]["attempt"] == 1
+
+
+@pytest.mark.parametrize("name", ["chekpoints", "limit", ""])
+def test_a_query_that_is_not_known_is_refused(
+    rest: TestClient, execution: dict[str, Any], name: str
+) -> None:
+    answer = rest.get(path(execution), params={name: "1"})
+
+    assert_field(answer, "request_invalid", f"query {name}")
+
+
+@pytest.mark.parametrize("value", ["0.5", "1764000000", "yesterday", "2026-11-24T10:00:00"])
+def test_a_time_has_its_date_and_zone(rest: TestClient, value: str) -> None:
+    answer = rest.get("/v1/execution", params={"created_after": value})
+
+    assert_field(answer, "request_invalid", "query created_after")
+
+
+def test_a_body_that_is_no_text_is_refused(rest: TestClient) -> None:
+    headers = {"content-type": "application/json"}
+    answer = rest.post("/v1/execution", content=b"\xff\xfe", headers=headers)
+
+    assert_field(answer, "request_invalid", "body")
+
+
+def test_a_method_that_is_not_there_is_answered_with_those_that_are(rest: TestClient) -> None:
+    answer = rest.patch("/v1/execution")
+
+    assert_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["Allow"] == "GET, POST"
+
+
+def test_who_waits_for_a_pause_is_told_when_no_process_is_at_work(
+    rest: TestClient, execution: dict[str, Any]
+) -> None:
+    """None has begun: that is so at once."""
+    paused = rest.post(path(execution, "/pause"), headers={"Prefer": "wait=30"})
+
+    assert paused.status_code == 200
+    assert paused.headers["Preference-Applied"] == "wait=30"
+
+
+def test_who_waits_in_vain_is_told_so(rest: TestClient, execution: dict[str, Any]) -> None:
+    rest.post(path(execution, "/pause"))
+
+    resumed = rest.post(path(execution, "/resume"), headers={"Prefer": "respond-async, wait=0"})
+
+    assert resumed.status_code == 202
+    assert resumed.headers["Preference-Applied"] == "wait=0"
+
+
+def test_who_waits_for_a_resume_is_told_when_it_has_begun(rest: TestClient) -> None:
+    agent = rest.post("/v1/execution", json={"name": "a"}).json()
+    rest.post(path(agent, "/pause"))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(rest.post, path(agent, "/resume"), headers={"Prefer": "wait=30"})
+        while rest.post(path(agent, "/attempt")).status_code != 201:
+            assert not waiting.done()
+
+    assert waiting.result().status_code == 200
+
+
+def test_who_waits_for_the_pause_of_an_agent_is_told_when_the_agent_is(rest: TestClient) -> None:
+    agent = rest.post("/v1/execution", json={"name": "a"}).json()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(rest.post, path(agent, "/pause"), headers={"Prefer": "wait=30"})
+        saved = {"status": "running"}
+        while saved["status"] == "running":
+            assert not waiting.done()
+            saved = rest.put(path(agent, "/checkpoint"), json={"state": 1, "attempt": 1}).json()
+
+    assert waiting.result().status_code == 200
+
+
+# ---------------------------------------------------------------------- many at once
+
+
+def test_many_are_acted_on_each_for_itself(
+    rest: TestClient, execution: dict[str, Any], prefect: SyncPrefectClient
+) -> None:
+    agent = rest.post("/v1/execution", json={"name": "a"}).json()
+    rest.post(path(agent, "/complete"))
+    nowhere = f"exec_{uuid4().hex}"
+    ids = [execution["id"], agent["id"], nowhere, execution["id"]]
+
+    done = rest.post("/v1/execution/bulk", json={"action": "pause", "ids": ids, "reason": "all"})
+
+    first, second, third = done.json()["items"]
+    assert first == {"id": execution["id"], "ok": True, "status": "paused", "problem": None}
+    assert (second["ok"], second["status"]) == (False, "completed")
+    assert second["problem"]["code"] == "status_conflict"
+    assert (third["ok"], third["problem"]["code"]) == (False, "execution_not_found")
+    assert rest.get(path(execution)).json()["prefect"]["message"] == "all"
+
+
+def test_a_filter_is_acted_on_part_by_part(rest: TestClient) -> None:
+    made = [rest.post("/v1/execution", json={"name": "a"}).json()["id"] for _ in range(5)]
+    body: dict[str, Any] = {"action": "pause", "filter": {"status": ["running"]}, "limit": 2}
+
+    acted, cursor = [], None
+    while True:
+        done = rest.post("/v1/execution/bulk", json={**body, "cursor": cursor}).json()
+        assert all(item["ok"] for item in done["items"])
+        acted += [item["id"] for item in done["items"]]
+        cursor = done["next_cursor"]
+        if cursor is None:
+            break
+
+    assert acted == made[::-1]
+    listed = rest.get("/v1/execution", params={"status": "paused"}).json()["items"]
+    assert [item["id"] for item in listed] == acted
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"action": "pause"},
+        {"action": "pause", "ids": ["a"], "filter": {}},
+        {"action": "pause", "ids": ["a"], "cursor": "x"},
+        {"action": "pause", "ids": []},
+        {"action": "stop", "filter": {}},
+        {"action": "pause", "filter": {"statsu": ["running"]}},
+    ],
+    ids=str,
+)
+def test_what_is_not_clear_is_done_to_nobody(rest: TestClient, body: dict[str, Any]) -> None:
+    assert_problem(rest.post("/v1/execution/bulk", json=body), 422, "request_invalid")

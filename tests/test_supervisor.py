@@ -25,11 +25,12 @@ from prefect.states import (
 )
 from world import eventually
 
+from prefect_executions.creations import Creations
 from prefect_executions.entry import Kind
 from prefect_executions.errors import CorruptEntry
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import CREATING, DELETING, FlowRuns
-from prefect_executions.heartbeats import beat_of_run
+from prefect_executions.heartbeats import Heartbeats, beat_of_run, beat_of_supervisor
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
 from prefect_executions.objects import MemoryObjects
@@ -67,7 +68,7 @@ class World:
         return Supervisor(self.executions, self.prefect, settings, clock=self.clock)
 
     def create(self, **config: Any) -> FlowRun:
-        execution = self.executions.create(
+        execution, _ = Creations(self.executions).create(
             name="task", deployment=self.deployment, config=ExecutionConfig(**config)
         )
         return self.prefect.read_flow_run(execution.prefect.flow_run_id)
@@ -529,3 +530,105 @@ def test_a_pause_whose_form_was_never_saved_gets_one(here: World, asks: bool) ->
 
     assert ("latest" in schema) is not asks
     assert here.prefect.resume_flow_run(run.id).status is SetStateStatus.ACCEPT
+
+
+# ---------------------------------------------------------------------- agents outside Prefect
+
+
+def agent(here: World, **config: Any) -> FlowRun:
+    """A run of an agent outside Prefect, in its first attempt."""
+    execution, _ = Creations(here.executions).create(name="task", config=ExecutionConfig(**config))
+    return here.prefect.read_flow_run(execution.prefect.flow_run_id)
+
+
+def heard(here: World) -> Supervisor:
+    """A supervisor that has heard its own heartbeats for long enough to judge."""
+    supervisor = here.supervisor()
+    beat_of_supervisor(supervisor.id)
+    eventually(
+        lambda: (
+            supervisor.id in Heartbeats.since(here.prefect, datetime.now(UTC) - SILENCE).supervisors
+        ),
+        "its heartbeat is kept",
+    )
+    supervisor._heard_since = datetime.now(UTC) - 10 * SILENCE
+    return supervisor
+
+
+@pytest.mark.parametrize(
+    ("config", "silence"),
+    [
+        ({"checkpoint_interval_seconds": 60}, 180),
+        ({}, 900),
+        ({"checkpoint_interval_seconds": 1}, 10),
+    ],
+    ids=str,
+)
+def test_an_agent_that_is_silent_for_three_intervals_has_crashed(
+    here: World, config: dict[str, Any], silence: float
+) -> None:
+    run = agent(here, **config)
+    supervisor = here.supervisor()
+
+    here.later = timedelta(seconds=silence - 5)
+    supervisor._bury(run)
+    assert here.name_of(run) == "Running"
+    assert supervisor._due[run.id] > here.clock()
+
+    here.later = timedelta(seconds=silence + 5)
+    supervisor._bury(run)
+    assert here.name_of(run) == "Crashed"
+    assert here.kinds(run) == [Kind.CREATED, Kind.ATTEMPT, Kind.CRASH]
+    told = here.executions.get(f"exec_{run.id.hex}")
+    assert told.elapsed_seconds < 60  # the silence is no active time
+
+
+def test_a_checkpoint_is_a_sign_of_life(here: World) -> None:
+    run = agent(here, checkpoint_interval_seconds=60)
+    here.later = timedelta(seconds=170)
+    here.executions.checkpoint(f"exec_{run.id.hex}", state=1, attempt=1)
+    here.later = timedelta(seconds=300)
+
+    here.supervisor()._bury(run)
+
+    assert here.name_of(run) == "Running"
+
+
+def test_a_silent_agent_is_looked_at_again_when_its_time_is_over(here: World) -> None:
+    run = agent(here, checkpoint_interval_seconds=60)
+    supervisor = heard(here)
+    here.later = timedelta(seconds=30)
+    beat_of_supervisor(supervisor.id)
+
+    now = here.clock()
+    first = [each.id for each in supervisor._silent(now)]
+    supervisor._bury(run)
+    second = [each.id for each in supervisor._silent(now)]
+
+    assert run.id not in second
+    assert first in ([], [run.id])  # as soon as its first heartbeat is over
+
+
+def test_a_completion_that_was_left_half_done_is_finished(here: World) -> None:
+    run = agent(here, checkpoint_interval_seconds=1)
+    log = here.log(run)
+    log.result(log.living_head(), {"found": 1})
+    here.later = timedelta(seconds=60)
+
+    here.supervisor()._bury(run)
+
+    assert here.name_of(run) == "Completed"
+    assert here.executions.get(f"exec_{run.id.hex}").result == {"found": 1}
+
+
+def test_an_agent_that_crashed_is_tried_again_while_there_are_retries(here: World) -> None:
+    run = agent(here, checkpoint_interval_seconds=1, max_retries=1)
+    supervisor = here.supervisor()
+    here.later = timedelta(seconds=60)
+    supervisor._bury(run)
+    here.later = timedelta(seconds=90)
+
+    supervisor.look()
+
+    assert here.name_of(run) == "AwaitingRetry"
+    assert here.kinds(run)[-2:] == [Kind.CRASH, Kind.RETRY]

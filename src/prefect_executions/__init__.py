@@ -1,22 +1,45 @@
 """Durable executions for long-running agent tasks on Prefect: checkpoints in S3, pause, resume."""
 
-from prefect_executions.decorators import execution
-from prefect_executions.errors import (
-    CheckpointNotFound,
-    ExecutionConflict,
-    ExecutionError,
-    ExecutionNotFound,
-    NotAnExecution,
-    StateError,
-    StoreError,
-    StoreUnavailable,
-)
-from prefect_executions.models import Checkpoint, Execution, ExecutionConfig, Status
-from prefect_executions.run import Run
-from prefect_executions.steps import step
-from prefect_executions.testkit import testing
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect_executions.decorators import execution
+    from prefect_executions.errors import (
+        CheckpointNotFound,
+        ExecutionConflict,
+        ExecutionError,
+        ExecutionNotFound,
+        NotAnExecution,
+        StateError,
+        StoreError,
+        StoreUnavailable,
+    )
+    from prefect_executions.models import Checkpoint, Execution, ExecutionConfig, Status
+    from prefect_executions.run import Run
+    from prefect_executions.steps import step
+    from prefect_executions.testkit import testing
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "decorators": ["execution"],
+    "errors": [
+        "CheckpointNotFound",
+        "ExecutionConflict",
+        "ExecutionError",
+        "ExecutionNotFound",
+        "NotAnExecution",
+        "StateError",
+        "StoreError",
+        "StoreUnavailable",
+    ],
+    "models": ["Checkpoint", "Execution", "ExecutionConfig", "Status"],
+    "run": ["Run"],
+    "steps": ["step"],
+    "testkit": ["testing"],
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Checkpoint",
@@ -36,3 +59,17 @@ __all__ = [
     "step",
     "testing",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for: the client and the CLI do without Prefect, which takes seconds."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """What there is, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -6,6 +6,9 @@
     ├── CheckpointNotFound           the execution has no such checkpoint
     ├── DeploymentNotFound           create named a deployment that Prefect does not know
     ├── ParametersError              the deployment's flow does not take these parameters
+    ├── IdempotencyConflict          a key of create was used before, for something else
+    ├── AgentForbidden               create named an agent that its caller may not act for
+    ├── CursorError                  a cursor that no list has given, or for another list
     ├── ExecutionConflict            the execution's status does not allow this
     ├── Superseded                   a newer attempt, or a roll-back, has taken the execution over
     ├── DurationExceeded             it was active for longer than `config.max_duration_seconds`
@@ -78,6 +81,38 @@ class DeploymentNotFound(ExecutionError):
 
 class ParametersError(ExecutionError):
     """The flow of the deployment does not take these parameters."""
+
+
+class IdempotencyConflict(ExecutionError):
+    """A key of create was used before, for something else; nothing was created."""
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(execution_id)
+        self.execution_id = execution_id
+
+    def __str__(self) -> str:
+        return (
+            f"Idempotency-Key: was used to create {self.execution_id!r}, with another request. "
+            "Use a new key for each execution, and the same one to repeat a request."
+        )
+
+
+class AgentForbidden(ExecutionError):
+    """Create named an agent that its caller may not act for; nothing was created."""
+
+    def __init__(self, agent_id: str | None) -> None:
+        super().__init__(agent_id)
+        self.agent_id = agent_id
+
+    def __str__(self) -> str:
+        return f"agent_id: {self.agent_id!r} is none of the agents that this key may act for."
+
+
+class CursorError(ExecutionError):
+    """A cursor that no list has given, or that belongs to another list."""
+
+    def __str__(self) -> str:
+        return "cursor: give `next_cursor` of the page before, with the same filter and order."
 
 
 class ExecutionConflict(ExecutionError):

@@ -1,48 +1,54 @@
-"""Create, get, checkpoint, pause, resume, delete: what acts on executions from outside a run."""
+"""Get, checkpoint, pause, resume, delete: what acts on executions from outside a run."""
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import monotonic, sleep
 from typing import Any
 from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun
-from prefect.utilities.urls import url_for
 
 from prefect_executions import codec
-from prefect_executions.entry import Entry
 from prefect_executions.errors import (
     AnswerError,
-    ExecutionError,
+    CheckpointNotFound,
+    CursorError,
     ExecutionNotFound,
     Superseded,
 )
+from prefect_executions.events import attempt_ended, deleted
 from prefect_executions.flow_runs import (
     DELETING,
+    OUTSIDE,
     FlowRuns,
-    active_time,
+    agent_tag,
     is_created,
     require_restartable,
     state_of,
     status_of,
 )
+from prefect_executions.heartbeats import beat_of_run, has_ended
 from prefect_executions.journal import Record
-from prefect_executions.log import ExecutionLog, History
+from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.models import (
     Checkpoint,
+    CheckpointPage,
+    Cost,
+    Diff,
     Execution,
-    ExecutionConfig,
+    ExecutionFilter,
     OnTimeout,
-    PrefectRun,
+    Order,
+    Page,
     Resumed,
+    Saved,
     Status,
     StepBehind,
-    checkpoint_id,
     checkpoint_seq,
-    execution_id,
     flow_run_id,
     require_open,
     require_pausable,
@@ -51,11 +57,20 @@ from prefect_executions.models import (
 from prefect_executions.objects import Objects
 from prefect_executions.pauses import pause_key
 from prefect_executions.resume_form import resume_form, warning
+from prefect_executions.search import Search, created_at
+from prefect_executions.views import (
+    checkpoint_of,
+    checkpoints_of,
+    execution_of,
+    patch_of,
+    summary_of,
+)
 
 logger = logging.getLogger(__name__)
 
-EMPTY: Any = object()  # no state was given, which is `{}`; None is a state
 DELETE_PATIENCE = 10.0  # seconds that a delete waits for the process to end
+
+_beside = ThreadPoolExecutor(32, thread_name_prefix="executions-store")
 
 
 @dataclass(frozen=True)
@@ -67,77 +82,24 @@ class Executions:
         flow_runs: Their flow runs.
         clock: The present time.
         wait: Sleeps for so many seconds.
+        agents: Only the executions of these agents are seen; None: all are.
 
-    Every method raises `ExecutionNotFound` for an id that is none or has been deleted,
-    `StoreUnavailable` when the store does not answer, and `PrefectUnavailable` when Prefect does
-    not. Nothing is kept here: any number of instances may act on the same executions.
+    Every method raises `ExecutionNotFound` for an id that is none, is not seen, or has been
+    deleted, `StoreUnavailable` when the store does not answer, and `PrefectUnavailable` when
+    Prefect does not. Nothing is kept here: any number of instances may act on the same executions.
     """
 
     objects: Objects
     flow_runs: FlowRuns
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     wait: Callable[[float], None] = sleep
+    agents: frozenset[str] | None = None
 
-    def create(
-        self,
-        *,
-        name: str,
-        deployment: str,
-        parameters: dict[str, Any] | None = None,
-        description: str | None = None,
-        agent_id: str | None = None,
-        task_type: str | None = None,
-        state: Any = EMPTY,
-        config: ExecutionConfig | None = None,
-    ) -> Execution:
-        """Create an execution, and let a worker start it.
+    def seen_by(self, agents: frozenset[str] | None) -> "Executions":
+        """The executions of some agents; None: of all."""
+        return replace(self, agents=agents)
 
-        The log is written before a worker can take the run, so no process begins without one.
-
-        Raises:
-            StateError: part of the state or the parameters is no JSON; nothing was created.
-            DeploymentNotFound: there is no such deployment; nothing was created.
-            ParametersError: its flow does not take these parameters; nothing was created.
-        """
-        data = codec.dump({} if state is EMPTY else state)
-        meta = {
-            "name": name,
-            "description": description,
-            "agent_id": agent_id,
-            "task_type": task_type,
-            "config": (config or ExecutionConfig()).model_dump(mode="json"),
-        }
-        codec.dump(meta, at="execution")
-        codec.dump(parameters or {}, at="parameters")
-        tags = [f"agent:{agent_id}"] if agent_id else []
-        tags += [f"task-type:{task_type}"] if task_type else []
-        run = self.flow_runs.create(deployment, name=name, parameters=parameters or {}, tags=tags)
-        log = self.log(execution_id(run.id))
-        try:
-            head = log.create(meta, data)
-            run = self.flow_runs.schedule(run)
-        except Exception:
-            self._undo(run)
-            raise
-        history = History(log, head, {0: head.entry}, [])
-        return self._execution(run, history, states=False)
-
-    def finish_creation(self, run: FlowRun) -> None:
-        """Let a worker start a run whose creation was left half-done, or remove it."""
-        try:
-            self.log(execution_id(run.id)).living_head()
-        except ExecutionNotFound:
-            self._undo(run)
-        else:
-            self.flow_runs.schedule(run)
-
-    def _undo(self, run: FlowRun) -> None:
-        """Remove a half-made execution, as far as that goes; why it failed is another's word."""
-        try:
-            self.flow_runs.mark_deleting(run)
-            self.delete(execution_id(run.id), patience=0)
-        except ExecutionError as error:
-            logger.warning("%s is left half-made: %s", execution_id(run.id), error)
+    # ------------------------------------------------------------------ reading
 
     def get(
         self, execution_id: str, *, checkpoints: int | None = 100, states: bool = True
@@ -149,35 +111,164 @@ class Executions:
             checkpoints: How many of the newest to include; None for all.
             states: Whether the checkpoints come with their states.
         """
-        run = self._run(execution_id)
-        history = self.log(execution_id).read(checkpoints=checkpoints)
-        return self._execution(run, history, states=states)
+        return self.get_with_version(execution_id, checkpoints=checkpoints, states=states)[0]
+
+    def get_with_version(
+        self, execution_id: str, *, checkpoints: int | None = 100, states: bool = True
+    ) -> tuple[Execution, str]:
+        """`get`, and `version` of what it gives."""
+        reading = _beside.submit(self.log(execution_id).read, checkpoints=checkpoints)
+        run = self.run(execution_id)
+        history = reading.result()
+        execution = execution_of(run, history, self.clock(), states=states)
+        return execution, _version(run, history.head.entry.seq)
+
+    def version(self, execution_id: str) -> str:
+        """What changes whenever the execution does, but for the time that passes."""
+        newest = _beside.submit(self.log(execution_id).newest)
+        run = self.run(execution_id)
+        return _version(run, newest.result())
+
+    def search(
+        self,
+        filter_: ExecutionFilter,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: Order = Order.NEWEST_FIRST,
+    ) -> Page:
+        """List executions, by what Prefect knows of them; the store is not asked.
+
+        What has been told is not told again, and nothing is left out, whatever comes and goes
+        between two pages.
+
+        Args:
+            filter_: Which.
+            limit: How many at most; a page may have fewer though more follow.
+            cursor: `next_cursor` of the page before.
+            order: Newest or oldest first.
+
+        Raises:
+            CursorError: the cursor is not of this list.
+        """
+        search = Search(self.flow_runs.tags, filter_, order, self.agents)
+        runs, next_cursor = search.page(self.flow_runs.client, limit=limit, cursor=cursor)
+        items = [summary_of(run, created_at(run)) for run in runs]
+        return Page(items=items, next_cursor=next_cursor)
+
+    def checkpoints(
+        self, execution_id: str, *, limit: int = 50, cursor: str | None = None, states: bool = False
+    ) -> CheckpointPage:
+        """List the checkpoints of an execution, newest first.
+
+        Args:
+            execution_id: Its id.
+            limit: How many at most.
+            cursor: `next_cursor` of the page before.
+            states: Whether they come with their states.
+
+        Raises:
+            CursorError: the cursor is not of this list.
+        """
+        self.run(execution_id)
+        log = self.log(execution_id)
+        if cursor is None:
+            history = log.read(checkpoints=limit)
+        else:
+            try:
+                history = log.read_before(checkpoint_seq(execution_id, cursor), checkpoints=limit)
+            except CheckpointNotFound as unknown:
+                raise CursorError(f"{unknown}") from None
+        items = checkpoints_of(history, states=states)
+        more = len(items) == limit and history.numbers[-1] > 1
+        return CheckpointPage(items=items, next_cursor=items[-1].id if more else None)
+
+    def read_checkpoint(self, execution_id: str, checkpoint_id: str) -> Checkpoint:
+        """Read one checkpoint, with its state.
+
+        Raises:
+            CheckpointNotFound: there is no such checkpoint.
+        """
+        head = self._at(execution_id, checkpoint_id)
+        return checkpoint_of(head.entry, codec.load(head.state))
+
+    def diff(self, execution_id: str, one: str, other: str) -> Diff:
+        """What changes the state of one checkpoint into that of another, as JSON Patch (RFC 6902).
+
+        Raises:
+            CheckpointNotFound: there is no such checkpoint.
+        """
+        before, after = (
+            codec.load(self._at(execution_id, checkpoint).state) for checkpoint in (one, other)
+        )
+        patch = patch_of(before, after)
+        return Diff(
+            execution_id=execution_id, from_checkpoint=one, to_checkpoint=other, patch=patch
+        )
+
+    def cost(self, execution_id: str) -> Cost:
+        """What an execution has cost in the store: a LIST for every 1,000 entries."""
+        self.run(execution_id)
+        entries, size = self.log(execution_id).cost()
+        return Cost(execution_id=execution_id, entries=entries, puts=entries, bytes_stored=size)
+
+    # ------------------------------------------------------------------ acting
 
     def checkpoint(
-        self, execution_id: str, *, state: Any, label: str | None = None
-    ) -> tuple[Checkpoint, Status]:
-        """Save a checkpoint by hand; the execution's status tells whether it should go on.
+        self, execution_id: str, *, state: Any, label: str | None = None, attempt: int | None = None
+    ) -> Saved:
+        """Save a checkpoint by hand; the answer tells whether the execution should go on.
 
-        A process that runs the execution keeps its own state: its next checkpoint comes after this
-        one.
+        A process that runs the execution in Prefect keeps its own state: its next checkpoint comes
+        after this one.
+
+        Args:
+            execution_id: Its id.
+            state: The state.
+            label: What people see.
+            attempt: Only as this attempt, if it is the newest.
 
         Raises:
             StateError: part of the state can't be kept; nothing was saved.
             ExecutionConflict: the execution has ended; nothing was saved.
+            Superseded: another attempt has begun, or is to begin; nothing was saved.
         """
         data = codec.dump(state)
-        run = self._run(execution_id)
+        run = self.run(execution_id)
         log = self.log(execution_id)
-        head = log.living_head()
-        status = status_of(run)
-        require_open(execution_id, status)
+        head = self.head_for(run, log, attempt)
         while True:
             try:
                 entry = log.checkpoint(head, data, label=label).entry
-            except Superseded:  # an attempt began just now: this checkpoint comes after it
-                head = log.living_head()
+            except Superseded:  # an attempt began just now
+                if attempt is not None:
+                    raise
+                head = log.living_head()  # this checkpoint comes after it
             else:
-                return _checkpoint(entry, state), status
+                break
+        if OUTSIDE in run.tags:
+            self.heard(run, entry.attempt)
+        return Saved(
+            checkpoint=checkpoint_of(entry, state), status=status_of(run), attempt=entry.attempt
+        )
+
+    def head_for(self, run: FlowRun, log: ExecutionLog, attempt: int | None) -> Head:
+        """The head of a log that may be written to, by an attempt if one is given.
+
+        Raises:
+            ExecutionConflict: the execution has ended.
+            Superseded: the attempt is not the newest, or another one is to begin.
+        """
+        head = log.living_head()
+        # An agent outside Prefect learns of it here, and so its process is told.
+        require_open(log.execution_id, status_of(self.flow_runs.end_cancelling(run)))
+        if attempt is None:
+            return head
+        if attempt != head.entry.attempt:
+            raise Superseded(log.execution_id, attempt, f"attempt {head.entry.attempt}")
+        if head.entry.fenced or not (state_of(run).is_running() or state_of(run).is_paused()):
+            raise Superseded(log.execution_id, attempt, "one that is to begin")
+        return head
 
     def pause(
         self,
@@ -201,14 +292,14 @@ class Executions:
         Raises:
             ExecutionConflict: it has ended.
         """
-        run = self._run(execution_id)
+        run = self.run(execution_id)
         history = self.log(execution_id).read(checkpoints=100)
         require_pausable(execution_id, status_of(run))
         changed = status_of(run) is not Status.PAUSED
         run = self.flow_runs.suspend(
             run.id, key=pause_key(until, on_timeout), reason=reason, form=resume_form(history)
         )
-        return self._execution(run, history, states=False), changed
+        return execution_of(run, history, self.clock(), states=False), changed
 
     def resume(
         self, execution_id: str, *, checkpoint_id: str | None = None, answer: Any = None
@@ -231,7 +322,7 @@ class Executions:
         """
         if not (answer is None or isinstance(answer, dict)):
             raise AnswerError(f"is a {type(answer).__name__}; give an object.")
-        run = self._run(execution_id)
+        run = self.run(execution_id)
         log = self.log(execution_id)
         log.living_head()
         run = self.flow_runs.end_cancelling(run)
@@ -245,7 +336,8 @@ class Executions:
             if lost:
                 logger.warning("%s goes back. %s", execution_id, warning(checkpoint_id, lost))
         run = self.flow_runs.resume(run.id, answer=answer, asked_anew=checkpoint_id is not None)
-        execution = self._execution(run, log.read(checkpoints=100), states=False)
+        history = log.read(checkpoints=100)
+        execution = execution_of(run, history, self.clock(), states=False)
         steps = [
             StepBehind(step=record.step, recorded_at=record.at, undo=record.undo) for record in lost
         ]
@@ -266,12 +358,18 @@ class Executions:
         """
         log = self.log(execution_id)
         run = self.flow_runs.find(flow_run_id(execution_id))
+        if run is None and self.agents is not None:  # nobody can tell any more whose it was
+            raise ExecutionNotFound(execution_id)
+        if run is not None and not self._sees(run):
+            raise ExecutionNotFound(execution_id)
         if (run is None or DELETING not in run.tags) and not log.exists():
             raise ExecutionNotFound(execution_id)
         if run is not None:
             self.flow_runs.mark_deleting(run)
         with suppress(ExecutionNotFound):  # the log is gone already
             log.delete()
+        if run is not None:
+            deleted(run.id, run.name)
         with suppress(ExecutionNotFound):  # the run is, deleted here or in the Prefect UI
             if not self._end(flow_run_id(execution_id), patience):
                 return False
@@ -295,50 +393,41 @@ class Executions:
         """The log of an execution, which may not exist."""
         return ExecutionLog(self.objects, execution_id, clock=self.clock)
 
-    def _run(self, execution_id: str) -> FlowRun:
+    def run(self, execution_id: str) -> FlowRun:
+        """The flow run that an execution is."""
         run = self.flow_runs.read(flow_run_id(execution_id))
-        if not is_created(run):
+        if not is_created(run) or DELETING in run.tags or not self._sees(run):
             raise ExecutionNotFound(execution_id)
         return run
 
-    def _execution(self, run: FlowRun, history: History, *, states: bool) -> Execution:
-        head = history.head
-        meta = history.created.meta or {}
-        status = status_of(run)
-        active = active_time(run, self.clock()).total_seconds()
-        return Execution(
-            id=execution_id(run.id),
-            name=meta["name"],
-            description=meta["description"],
-            agent_id=meta["agent_id"],
-            task_type=meta["task_type"],
-            status=status,
-            state=codec.load(head.state),
-            checkpoints=[
-                _checkpoint(entry, codec.load(history.state(entry.seq)) if states else None)
-                for entry in history.checkpoints()
-            ],
-            config=ExecutionConfig.model_validate(meta["config"]),
-            elapsed_seconds=round(max(active - head.entry.dead_seconds, 0.0), 3),
-            started_at=run.start_time,
-            completed_at=run.end_time if status.ended else None,
-            updated_at=max(state_of(run).timestamp, head.entry.at),
-            prefect=PrefectRun(
-                flow_run_id=run.id,
-                state_name=state_of(run).name or state_of(run).type.value,
-                deployment=run.deployment_id,
-                attempt=head.entry.attempt,
-                url=url_for(run),
-            ),
-        )
+    def heard(self, run: FlowRun, attempt: int) -> None:
+        """An agent outside Prefect has reported, and is told of a pause."""
+        beat_of_run(run.id, run.name)
+        if state_of(run).is_paused():
+            attempt_ended(run.id, run.name, attempt)
+
+    def has_begun(self, execution_id: str, attempt: int) -> bool:
+        """Whether an attempt has begun, and runs or has run."""
+        run = self.run(execution_id)
+        head = self.log(execution_id).living_head()
+        return head.entry.attempt >= attempt and not state_of(run).is_scheduled()
+
+    def has_left(self, execution_id: str) -> bool:
+        """Whether no process of an execution that is paused or has ended is at work any more."""
+        run = self.run(execution_id)
+        states = self.flow_runs.states(run)
+        began = next((state for state in reversed(states) if state.is_running()), None)
+        if began is None or state_of(run).is_running():
+            return began is None
+        return has_ended(self.flow_runs.client, run.id, began.timestamp)
+
+    def _sees(self, run: FlowRun) -> bool:
+        return self.agents is None or any(agent_tag(agent) in run.tags for agent in self.agents)
+
+    def _at(self, execution_id: str, checkpoint_id: str) -> Head:
+        self.run(execution_id)
+        return self.log(execution_id).at_checkpoint(checkpoint_seq(execution_id, checkpoint_id))
 
 
-def _checkpoint(entry: Entry, state: Any) -> Checkpoint:
-    return Checkpoint(
-        id=checkpoint_id(entry.seq),
-        label=entry.label,
-        state=state,
-        timestamp=entry.at,
-        attempt=entry.attempt,
-        size=entry.size,
-    )
+def _version(run: FlowRun, newest: int | None) -> str:
+    return f"{state_of(run).id.hex}-{newest}"

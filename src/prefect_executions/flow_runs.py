@@ -18,6 +18,7 @@ from prefect.client.schemas.filters import (
     ArtifactFilterFlowRunId,
     FlowRunFilter,
     FlowRunFilterEndTime,
+    FlowRunFilterIdempotencyKey,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
@@ -29,13 +30,16 @@ from prefect.states import (
     AwaitingRetry,
     Cancelled,
     Cancelling,
+    Completed,
     Crashed,
     Failed,
     Pending,
+    Running,
     Scheduled,
     Suspended,
 )
 
+from prefect_executions import codec
 from prefect_executions.errors import (
     AnswerError,
     DeploymentNotFound,
@@ -58,6 +62,8 @@ CREATING = "Creating"
 
 # Flow runs that are executions are found by tags: labels can't be searched.
 DELETING = "execution-deleting"  # somebody has asked for it to be deleted
+OUTSIDE_DEPLOYMENT = "agent/outside-prefect"
+OUTSIDE = "execution-outside"  # an agent outside Prefect runs it
 _PAGE = 200  # what Prefect lists at once
 
 # The process worker reports a crash a second time, 3 to 6 s after the first; a run that was
@@ -68,7 +74,7 @@ CRASH_SETTLES = timedelta(seconds=10)
 # worker, and nobody will ever make it Cancelled.
 CANCEL_ENDS = timedelta(seconds=60)
 
-_STATUS = {
+STATUS_OF_TYPE = {
     StateType.SCHEDULED: Status.RUNNING,
     StateType.PENDING: Status.RUNNING,
     StateType.RUNNING: Status.RUNNING,
@@ -86,6 +92,31 @@ def tags_of(store: str | None) -> list[str]:
     return ["execution", *([] if store is None else [f"execution-store:{store}"])]
 
 
+def agent_tag(agent_id: str) -> str:
+    """The tag of the executions of an agent."""
+    return f"agent:{agent_id}"
+
+
+def task_type_tag(task_type: str) -> str:
+    """The tag of the executions of a task type."""
+    return f"task-type:{task_type}"
+
+
+def agent_of(run: FlowRun) -> str | None:
+    """The agent that a run belongs to, by its tags."""
+    return next((tag[6:] for tag in run.tags if tag.startswith("agent:")), None)
+
+
+def task_type_of(run: FlowRun) -> str | None:
+    """The task type of a run, by its tags."""
+    return next((tag[10:] for tag in run.tags if tag.startswith("task-type:")), None)
+
+
+def types_of(status: Status) -> list[StateType]:
+    """The types of Prefect's states that are this status."""
+    return [type_ for type_, known in STATUS_OF_TYPE.items() if known is status]
+
+
 def state_of(run: FlowRun) -> State[Any]:
     """The state of a flow run; Prefect's type allows for none, its server does not."""
     assert run.state is not None
@@ -94,7 +125,7 @@ def state_of(run: FlowRun) -> State[Any]:
 
 def status_of(run: FlowRun) -> Status:
     """The status of the execution that a flow run is."""
-    return _STATUS[state_of(run).type]
+    return STATUS_OF_TYPE[state_of(run).type]
 
 
 def require_restartable(run: FlowRun) -> None:
@@ -152,14 +183,14 @@ class FlowRuns:
         store: str = "default",
         wait: Callable[[float], None] = sleep,
     ) -> None:
-        self._client = client
-        self._tags = tags_of(store)
+        self.client = client
+        self.tags = tags_of(store)
         self._wait = wait
 
     def read(self, run_id: UUID) -> FlowRun:
         """Ask Prefect for a run."""
         with prefect_errors(run_id):
-            return self._client.read_flow_run(run_id)
+            return self.client.read_flow_run(run_id)
 
     def find(self, run_id: UUID) -> FlowRun | None:
         """Ask Prefect for a run that may be gone."""
@@ -170,7 +201,7 @@ class FlowRuns:
 
     def being_deleted(self) -> list[FlowRun]:
         """The runs in this store that somebody has asked to delete."""
-        return self._list(FlowRunFilter(tags=FlowRunFilterTags(all_=[*self._tags, DELETING])))
+        return self._list(FlowRunFilter(tags=FlowRunFilterTags(all_=[*self.tags, DELETING])))
 
     def in_state(self, type_: StateType, *, ended_after: datetime | None = None) -> list[FlowRun]:
         """The runs in this store whose state is of a type, but for those that are being deleted.
@@ -180,7 +211,7 @@ class FlowRuns:
             ended_after: Only those that ended after this time.
         """
         filter_ = FlowRunFilter(
-            tags=FlowRunFilterTags(all_=self._tags),
+            tags=FlowRunFilterTags(all_=self.tags),
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[type_])),
             end_time=FlowRunFilterEndTime(after_=ended_after) if ended_after else None,
         )
@@ -190,7 +221,7 @@ class FlowRuns:
         """All runs that a filter finds; one that changes meanwhile may be left out."""
         found: list[FlowRun] = []
         with prefect_errors():
-            while page := self._client.read_flow_runs(
+            while page := self.client.read_flow_runs(
                 flow_run_filter=filter_, limit=_PAGE, offset=len(found)
             ):
                 found += page
@@ -199,41 +230,116 @@ class FlowRuns:
         return found
 
     def create(
-        self, deployment: str, *, name: str, parameters: dict[str, Any], tags: list[str]
+        self,
+        deployment: str | None,
+        *,
+        name: str,
+        parameters: dict[str, Any],
+        tags: list[str],
+        key: str | None = None,
     ) -> FlowRun:
-        """Create a run of a deployment in a state that no worker takes; `schedule` releases it.
+        """Create a run in a state that no worker takes; `schedule` or `start` releases it.
+
+        Args:
+            deployment: What runs it; None: an agent outside Prefect.
+            name: What it is called.
+            parameters: Of the deployment's flow.
+            tags: Its tags, beside those that all have.
+            key: Of the request: a run that was created with it is returned, and none created.
 
         Raises:
             DeploymentNotFound: there is no such deployment.
             ParametersError: the deployment's flow does not take these parameters.
         """
+        tags = [*self.tags, *([] if deployment else [OUTSIDE]), *tags]
         with prefect_errors():
+            if key is not None and (there := self._with_key(key)) is not None:
+                return there
+            deployment_id = self._find(deployment) if deployment else self.outside()
             try:
-                try:
-                    found = self._client.read_deployment(UUID(deployment))
-                except ValueError:
-                    found = self._client.read_deployment_by_name(deployment)
-            except (ObjectNotFound, ValueError, httpx.InvalidURL):
-                raise DeploymentNotFound(deployment) from None
-            try:
-                return self._client.create_flow_run_from_deployment(
-                    found.id,
+                # Of requests at once for one deployment Prefect lets one create. For several
+                # deployments each may: who gives them one key has made a mistake, and gets both.
+                return self.client.create_flow_run_from_deployment(
+                    deployment_id,
                     name=name,
                     parameters=parameters,
-                    tags=[*self._tags, *tags],
+                    tags=tags,
                     state=Pending(name=CREATING),
                     # The client repeats a request whose answer was lost.
-                    idempotency_key=f"execution-{uuid4()}",
+                    idempotency_key=f"execution-{uuid4()}" if key is None else self._key(key),
                 )
             except httpx.HTTPStatusError as error:
                 if error.response.status_code in (409, 422):
                     raise ParametersError(detail_of(error.response)) from error
                 raise
 
+    def _find(self, deployment: str) -> UUID:
+        try:
+            try:
+                return self.client.read_deployment(UUID(deployment)).id
+            except ValueError:
+                return self.client.read_deployment_by_name(deployment).id
+        except (ObjectNotFound, ValueError, httpx.InvalidURL):
+            raise DeploymentNotFound(deployment) from None
+
+    def outside(self) -> UUID:
+        """The deployment of the runs of agents outside Prefect; it is made if need be.
+
+        It has nothing that a worker could run, and gives its runs the buttons in the Prefect UI.
+        """
+        flow_name, name = OUTSIDE_DEPLOYMENT.split("/")
+        try:
+            return self.client.read_deployment_by_name(OUTSIDE_DEPLOYMENT).id
+        except ObjectNotFound:
+            return self.client.create_deployment(
+                self.client.create_flow_from_name(flow_name),
+                name,
+                description="Executions that agents outside Prefect run, and report on over REST.",
+            )
+
+    def _key(self, key: str) -> str:
+        return f"execution-{codec.digest(*self.tags, key)}"
+
+    def _with_key(self, key: str) -> FlowRun | None:
+        """The run that was created with a key, whatever its deployment."""
+        filter_ = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[self._key(key)]))
+        return next(iter(self.client.read_flow_runs(flow_run_filter=filter_, limit=1)), None)
+
     def schedule(self, run: FlowRun) -> FlowRun:
         """Let a worker take a run that was just created, unless somebody else has done so."""
         run = self.read(run.id)
         return run if is_created(run) else self._set(run.id, Scheduled(), "start")
+
+    def start(self, run: FlowRun) -> FlowRun:
+        """Say that an agent outside Prefect runs a run from now on.
+
+        Prefect lets Running replace whatever has been set since the run was read. A pause or a
+        cancellation among it is set again.
+
+        Raises:
+            ExecutionConflict: the run was paused or ended meanwhile.
+        """
+        running = self._set(run.id, Running(), "begin an attempt of")
+        states = self.states(running)
+        own = [state.id for state in states].index(state_of(running).id)
+        before = states[own - 1]
+        if before.id == state_of(run).id:
+            return running
+        if before.is_paused():
+            again: State[Any] = Suspended(message=before.message)
+            again.state_details = before.state_details
+        elif before.is_cancelling() or before.is_cancelled():
+            again = Cancelled(message=before.message)
+        else:
+            return running
+        run = self._set(run.id, again, "begin an attempt of", force=True)
+        raise ExecutionConflict(
+            execution_id(run.id), "begin an attempt of", status_of(run), "That came just now."
+        )
+
+    def complete(self, run: FlowRun) -> FlowRun:
+        """Say that an agent outside Prefect has completed its run."""
+        return self._set(run.id, Completed(message="Completed by its agent"), "complete")
 
     def suspend(self, run_id: UUID, *, key: str, reason: str | None, form: Form) -> FlowRun:
         """Suspend a run: its process leaves at its next checkpoint.
@@ -255,7 +361,7 @@ class FlowRuns:
         # it was suspended and leaves (see `Ownership`).
         force = not state_of(run).is_running()
         run = self._set(run_id, paused(key, reason), "pause", force=force)
-        save_form(self._client, run_id, state_of(run), form)
+        save_form(self.client, run_id, state_of(run), form)
         return run
 
     def complete_pause(self, run: FlowRun, form: Callable[[], Form]) -> None:
@@ -268,9 +374,9 @@ class FlowRuns:
             form: The form of a pause in which nothing is asked but where to continue from.
         """
         state = state_of(run)
-        if lacks_form(self._client, run.id, state):
+        if lacks_form(self.client, run.id, state):
             lost = Form({"type": "object", "properties": {}}, "The flow will ask once more.")
-            save_form(self._client, run.id, state, form() if asks_for_checkpoint(state) else lost)
+            save_form(self.client, run.id, state, form() if asks_for_checkpoint(state) else lost)
 
     def resume(
         self, run_id: UUID, *, answer: dict[str, Any] | None = None, asked_anew: bool = False
@@ -297,21 +403,21 @@ class FlowRuns:
             return self._set(run_id, AwaitingRetry(message="Resumed"), "resume", force=True)
         if state.is_paused() and not _lost_its_process(state):
             with prefect_errors(run_id):
-                given = self._client.resume_flow_run(run_id, run_input=answer)
+                given = self.client.resume_flow_run(run_id, run_input=answer)
             run = self.read(run_id)
             if given.status is SetStateStatus.ACCEPT:
                 return run
             if asks and state_of(run).id == state.id:
-                if lacks_form(self._client, run_id, state):
+                if lacks_form(self.client, run_id, state):
                     hint = "It is just being paused; try again."
                     raise ExecutionConflict(execution_id(run_id), "resume", status_of(run), hint)
                 reason = getattr(given.details, "reason", None) or "it was refused."
-                raise AnswerError(f"{reason} {described(self._client, run_id, state)}")
+                raise AnswerError(f"{reason} {described(self.client, run_id, state)}")
             # A pause whose time-out has passed is failed by Prefect only now, when it is resumed.
             if not state_of(run).is_failed():
                 raise _refusal(run_id, "resume", run, given.details)
             state = state_of(run)
-        if state.is_crashed():
+        if state.is_crashed() and OUTSIDE not in run.tags:
             settled = state.timestamp + CRASH_SETTLES
             left = settled - datetime.now(UTC)
             self._wait(min(max(left, timedelta(0)), CRASH_SETTLES).total_seconds())
@@ -335,7 +441,7 @@ class FlowRuns:
 
     def states(self, run: FlowRun) -> list[State[Any]]:
         """The states that a run has had, oldest first."""
-        return read_states(self._client, run.id)
+        return read_states(self.client, run.id)
 
     def undo_crash(self, run: FlowRun, states: list[State[Any]]) -> bool:
         """Give a run the state back that a crash has covered, if it was more than a crash.
@@ -375,10 +481,11 @@ class FlowRuns:
         if self.is_still(run):
             self._set(run.id, Scheduled(message="Its worker never began"), "start")
 
-    def fail(self, run: FlowRun, message: str) -> None:
-        """Fail a paused run, if it is still as it was read."""
-        if self.is_still(run):
-            self._set(run.id, Failed(message=message), "fail", force=True)
+    def fail(self, run: FlowRun, message: str) -> FlowRun:
+        """Fail a run, if it is still as it was read."""
+        if not self.is_still(run):
+            return self.read(run.id)
+        return self._set(run.id, Failed(message=message), "fail", force=True)
 
     def terminate(self, run: FlowRun, message: str) -> None:
         """Cancel a paused run, if it is still as it was read."""
@@ -399,9 +506,15 @@ class FlowRuns:
         return now is not None and state_of(now).id == state_of(run).id
 
     def end_cancelling(self, run: FlowRun) -> FlowRun:
-        """Make a run Cancelled that is Cancelling for so long that nobody else will."""
+        """Make a run Cancelled that is Cancelling for so long that nobody else will.
+
+        At once, if an agent outside Prefect runs it: there is no process here that would have to
+        end first.
+        """
         state = state_of(run)
-        if not state.is_cancelling() or datetime.now(UTC) - state.timestamp < CANCEL_ENDS:
+        if not state.is_cancelling():
+            return run
+        if OUTSIDE not in run.tags and datetime.now(UTC) - state.timestamp < CANCEL_ENDS:
             return run
         if not self.is_still(run):
             return self.read(run.id)
@@ -411,23 +524,23 @@ class FlowRuns:
         """Note that a run is to be deleted, so that this can be finished by anybody."""
         if DELETING not in run.tags:
             with prefect_errors(run.id):
-                self._client.update_flow_run(run.id, tags=[*run.tags, DELETING])
+                self.client.update_flow_run(run.id, tags=[*run.tags, DELETING])
 
     def delete(self, run_id: UUID) -> None:
         """Remove a run and its artifacts; it stops no process."""
         with prefect_errors(run_id):
-            self._client.read_flow_run(run_id)
+            self.client.read_flow_run(run_id)
             filter_ = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
-            while artifacts := self._client.read_artifacts(artifact_filter=filter_, limit=200):
+            while artifacts := self.client.read_artifacts(artifact_filter=filter_, limit=200):
                 for artifact in artifacts:
                     with suppress(ObjectNotFound):  # somebody else deletes the run, too
-                        self._client.delete_artifact(artifact.id)
-            self._client.delete_flow_run(run_id)
+                        self.client.delete_artifact(artifact.id)
+            self.client.delete_flow_run(run_id)
 
     def _set(
         self, run_id: UUID, state: State[Any], operation: str, *, force: bool = False
     ) -> FlowRun:
-        return set_state(self._client, run_id, state, operation, force=force)
+        return set_state(self.client, run_id, state, operation, force=force)
 
 
 def read_states(client: SyncPrefectClient, run_id: UUID) -> list[State[Any]]:

@@ -8,15 +8,13 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events import emit_event
 
+from prefect_executions.events import ATTEMPT_ENDED, FLOW_RUN, HEARTBEAT
 from prefect_executions.prefect_errors import prefect_errors
-
-EVENT = "prefect-executions.heartbeat"
-_FLOW_RUN = "prefect.flow-run."
 
 
 def beat_of_run(run_id: UUID, name: str) -> None:
     """Say that the process of a flow run is alive; neither waits nor fails."""
-    _beat(f"{_FLOW_RUN}{run_id}", name)
+    _beat(f"{FLOW_RUN}{run_id}", name)
 
 
 def beat_of_supervisor(supervisor_id: str) -> None:
@@ -25,7 +23,9 @@ def beat_of_supervisor(supervisor_id: str) -> None:
 
 
 def _beat(resource_id: str, name: str) -> None:
-    emit_event(EVENT, resource={"prefect.resource.id": resource_id, "prefect.resource.name": name})
+    emit_event(
+        HEARTBEAT, resource={"prefect.resource.id": resource_id, "prefect.resource.name": name}
+    )
 
 
 @dataclass(frozen=True)
@@ -49,31 +49,45 @@ class Heartbeats:
         Raises:
             PrefectUnavailable: Prefect did not answer.
         """
-        filter_: dict[str, Any] = {
-            "occurred": {"since": since.isoformat()},
-            "event": {"name": [EVENT]},
-        }
-        if run_id is not None:
-            filter_["resource"] = {"id": [f"{_FLOW_RUN}{run_id}"]}
-        with prefect_errors():
-            answer = client.request(
-                "POST",
-                "/events/count-by/{countable}",
-                path_params={"countable": "resource"},
-                json={"filter": filter_},
-            )
-            answer.raise_for_status()
-        newest = {
-            group["value"]: datetime.fromisoformat(group["end_time"]) for group in answer.json()
-        }
+        newest = _newest(client, HEARTBEAT, since, run_id)
         runs = {
-            UUID(name.removeprefix(_FLOW_RUN)): at
+            UUID(name.removeprefix(FLOW_RUN)): at
             for name, at in newest.items()
-            if name.startswith(_FLOW_RUN)
+            if name.startswith(FLOW_RUN)
         }
         others = {
             name.rpartition(".")[2]: at
             for name, at in newest.items()
-            if not name.startswith(_FLOW_RUN)
+            if not name.startswith(FLOW_RUN)
         }
         return cls(runs, others)
+
+
+def has_ended(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
+    """Whether the process of an attempt has said that it leaves, after a time.
+
+    Raises:
+        PrefectUnavailable: Prefect did not answer.
+    """
+    return bool(_newest(client, ATTEMPT_ENDED, since, run_id))
+
+
+def _newest(
+    client: SyncPrefectClient, event: str, since: datetime, run_id: UUID | None
+) -> dict[str, datetime]:
+    """When an event was last sent of each resource, by one request."""
+    filter_: dict[str, Any] = {
+        "occurred": {"since": since.isoformat()},
+        "event": {"name": [event]},
+    }
+    if run_id is not None:
+        filter_["resource"] = {"id": [f"{FLOW_RUN}{run_id}"]}
+    with prefect_errors():
+        answer = client.request(
+            "POST",
+            "/events/count-by/{countable}",
+            path_params={"countable": "resource"},
+            json={"filter": filter_},
+        )
+        answer.raise_for_status()
+    return {group["value"]: datetime.fromisoformat(group["end_time"]) for group in answer.json()}

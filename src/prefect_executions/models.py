@@ -6,13 +6,14 @@ from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from prefect_executions.errors import CheckpointNotFound, ExecutionConflict, ExecutionNotFound
 
 NAME_LENGTH = 200
 DESCRIPTION_LENGTH = 10_000
 LABEL_LENGTH = 200
+MAX_SECONDS = 1e9  # thirty years
 
 # PostgreSQL, which may stand behind Prefect, holds no NUL in a text.
 _TEXT = r"^[^\x00]*$"
@@ -20,6 +21,18 @@ _TEXT = r"^[^\x00]*$"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH, pattern=_TEXT)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=LABEL_LENGTH, pattern=_TEXT)]
 Description = Annotated[str, StringConstraints(max_length=DESCRIPTION_LENGTH, pattern=_TEXT)]
+
+
+def _no_number(value: Any) -> Any:
+    """Refuse what pydantic would take for seconds since 1970."""
+    if isinstance(value, int | float) or (
+        isinstance(value, str) and re.fullmatch(r"\s*[-+]?[0-9.]+\s*", value)
+    ):
+        raise ValueError("give a time as in 2026-11-24T10:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 
 
 class Status(StrEnum):
@@ -97,21 +110,57 @@ class ExecutionConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_duration_seconds: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Longest active time, in seconds."
+        None,
+        gt=0,
+        le=MAX_SECONDS,
+        allow_inf_nan=False,
+        description="Longest active time, in seconds.",
     )
     checkpoint_interval_seconds: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Seconds between automatic checkpoints."
+        None,
+        gt=0,
+        le=MAX_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds between automatic checkpoints.",
     )
     max_retries: int | None = Field(
         None, ge=0, le=1_000, description="How often a failed attempt is tried again."
     )
     retry_delay_seconds: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="Seconds between a failure and the next try."
+        None,
+        ge=0,
+        le=MAX_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds between a failure and the next try.",
     )
 
     def over(self, default: "ExecutionConfig") -> "ExecutionConfig":
         """These settings, and where a field is null, those of `default`."""
         return default.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class ExecutionFilter(BaseModel):
+    """Which executions are meant: those that fit all that is given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    status: list[Status] = Field([], max_length=5, description="One of these; none: any.")
+    agent_id: Name | None = Field(None, description="The agent that it belongs to.")
+    task_type: Name | None = Field(None, description="The kind of task.")
+    name: Name | None = Field(None, description="A part of its name, in any case of letters.")
+    created_after: Time | None = Field(
+        None, description="Created then or later; of one that Prefect scheduled: due."
+    )
+    created_before: Time | None = Field(None, description="Created then or before.")
+    updated_after: Time | None = Field(None, description="Its status has changed then or later.")
+    updated_before: Time | None = Field(None, description="Its status has not changed since.")
+
+
+class Order(StrEnum):
+    """In which order executions are listed, by their creation."""
+
+    NEWEST_FIRST = "desc"
+    OLDEST_FIRST = "asc"
 
 
 class Checkpoint(BaseModel):
@@ -125,18 +174,82 @@ class Checkpoint(BaseModel):
     size: int = Field(description="Bytes of the state as JSON.")
 
 
-class PrefectRun(BaseModel):
-    """What Prefect knows of an execution."""
+class FlowRunFacts(BaseModel):
+    """What Prefect knows of the flow run that an execution is."""
 
     flow_run_id: UUID = Field(description="The flow run that the execution is.")
     state_name: str = Field(description="Prefect's name of its state.")
+    message: str | None = Field(description="What its state says: why it failed, or was paused.")
     deployment: UUID | None = Field(description="The id of the deployment that runs it.")
-    attempt: int = Field(description="How many processes have begun to run it.")
     url: str | None = Field(description="Its page in the Prefect UI.")
+
+
+class PrefectRun(FlowRunFacts):
+    """What Prefect knows of an execution, and how often it has begun."""
+
+    attempt: int = Field(description="How many processes have begun to run it.")
+
+
+class ForkOrigin(BaseModel):
+    """The checkpoint that a forked execution started from."""
+
+    execution_id: str = Field(description="The execution that it was.")
+    checkpoint_id: str = Field(description="Its checkpoint.")
+
+
+_EXAMPLE: Any = {
+    "id": "exec_0192f0c1a6b87c3d9e4f5a6b7c8d9e0f",
+    "name": "Survey of the spring",
+    "description": "What was published on checkpoints?",
+    "agent_id": "agent-7",
+    "task_type": "research",
+    "status": "running",
+    "state": {"done": ["one", "two"]},
+    "checkpoints": [
+        {
+            "id": "ckpt_000003",
+            "label": "two",
+            "state": {"done": ["one", "two"]},
+            "timestamp": "2026-11-24T10:00:07.250Z",
+            "attempt": 1,
+            "size": 22,
+        },
+        {
+            "id": "ckpt_000002",
+            "label": "one",
+            "state": {"done": ["one"]},
+            "timestamp": "2026-11-24T10:00:04Z",
+            "attempt": 1,
+            "size": 16,
+        },
+    ],
+    "config": {
+        "max_duration_seconds": None,
+        "checkpoint_interval_seconds": 60.0,
+        "max_retries": 3,
+        "retry_delay_seconds": None,
+    },
+    "elapsed_seconds": 8.125,
+    "started_at": "2026-11-24T10:00:01.5Z",
+    "completed_at": None,
+    "updated_at": "2026-11-24T10:00:07.250Z",
+    "prefect": {
+        "flow_run_id": "0192f0c1-a6b8-7c3d-9e4f-5a6b7c8d9e0f",
+        "state_name": "Running",
+        "message": None,
+        "deployment": "7b1e7a4e-0f1c-4a57-8f0e-3f6f1b0c2d3a",
+        "url": "https://prefect.example.com/runs/flow-run/0192f0c1-a6b8-7c3d-9e4f-5a6b7c8d9e0f",
+        "attempt": 1,
+    },
+    "result": None,
+    "forked_from": None,
+}
 
 
 class Execution(BaseModel):
     """A durable execution."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     id: str = Field(description="`exec_` and the 32 hex digits of the flow run's id.")
     name: str = Field(description="What it is called.")
@@ -152,6 +265,101 @@ class Execution(BaseModel):
     completed_at: datetime | None = Field(description="When it ended.")
     updated_at: datetime = Field(description="When its status or state last changed.")
     prefect: PrefectRun = Field(description="What Prefect knows of it.")
+    result: Any = Field(
+        None, description="What an agent outside Prefect has completed it with; else null."
+    )
+    forked_from: ForkOrigin | None = Field(
+        None, description="The checkpoint that it was forked from; null when it was not."
+    )
+
+
+class Begun(Execution):
+    """What the beginning of an attempt answers: `state` is what to continue from."""
+
+
+class Summary(BaseModel):
+    """An execution in a list: what Prefect knows of it, without its log."""
+
+    id: str = Field(description="`exec_` and the 32 hex digits of the flow run's id.")
+    name: str = Field(description="What it is called.")
+    agent_id: str | None = Field(description="The agent that it belongs to.")
+    task_type: str | None = Field(description="The kind of task.")
+    status: Status = Field(description="Where it stands.")
+    started_at: datetime | None = Field(description="When it first ran.")
+    completed_at: datetime | None = Field(description="When it ended.")
+    created_at: datetime = Field(description="When it was created, or was to begin.")
+    updated_at: datetime = Field(description="When its status last changed.")
+    prefect: FlowRunFacts = Field(description="What Prefect knows of it.")
+
+
+class Page(BaseModel):
+    """A part of a list of executions."""
+
+    items: list[Summary] = Field(description="The executions; may be fewer than `limit`.")
+    next_cursor: str | None = Field(description="What the next page begins at; null: none follows.")
+
+
+class CheckpointPage(BaseModel):
+    """A part of an execution's checkpoints."""
+
+    items: list[Checkpoint] = Field(description="The checkpoints, newest first.")
+    next_cursor: str | None = Field(description="What the next page begins at; null: none follows.")
+
+
+class Diff(BaseModel):
+    """What has changed between the states of two checkpoints."""
+
+    execution_id: str = Field(description="The execution.")
+    from_checkpoint: str = Field(description="The checkpoint that the patch applies to.")
+    to_checkpoint: str = Field(description="The checkpoint whose state it makes.")
+    patch: list[dict[str, Any]] = Field(description="A JSON Patch (RFC 6902).")
+
+
+class Standing(BaseModel):
+    """Where an execution stands, as an agent outside Prefect is told."""
+
+    status: Status = Field(description="The execution's status: anything but running means stop.")
+    attempt: int = Field(description="The newest attempt; another one than yours means stop.")
+
+
+class Saved(Standing):
+    """What saving a checkpoint answers."""
+
+    checkpoint: Checkpoint = Field(description="The checkpoint.")
+
+
+class Cost(BaseModel):
+    """What an execution has cost in the store."""
+
+    execution_id: str = Field(description="The execution.")
+    entries: int = Field(description="The entries of its log: checkpoints, steps, attempts.")
+    puts: int = Field(description="PUT requests that have made them.")
+    bytes_stored: int = Field(description="Bytes of them in the store.")
+
+
+class Refusal(BaseModel):
+    """Why something was not done."""
+
+    code: str = Field(description="What clients decide by.")
+    detail: str = Field(description="What people read.")
+
+
+class BulkItem(BaseModel):
+    """What became of one execution."""
+
+    id: str = Field(description="The execution.")
+    ok: bool = Field(description="Whether it was done, or was so already.")
+    status: Status | None = Field(description="Its status; null: it is deleted, or not known.")
+    problem: Refusal | None = Field(description="Why it was not done.")
+
+
+class BulkResult(BaseModel):
+    """What became of many executions."""
+
+    items: list[BulkItem] = Field(description="One for each execution, in the order of the list.")
+    next_cursor: str | None = Field(
+        description="Give it with the same request to go on; null: all were acted on."
+    )
 
 
 class StepBehind(BaseModel):

@@ -29,11 +29,10 @@ from prefect_executions.flow_runs import (
 )
 from prefect_executions.pauses import (
     Form,
-    asks_for_checkpoint,
-    forget_answer,
     paused,
     read_answer,
     save_form,
+    take_choice,
 )
 from prefect_executions.prefect_errors import prefect_errors
 
@@ -181,21 +180,8 @@ class Ownership:
         return True, any(state.name in ("Resuming", "Running") for state in after)
 
     def take_choice(self, act: Callable[[Any], None]) -> None:
-        """If the run was resumed by the form that says where to continue from, act on the answer.
-
-        An answer counts once: for the attempt that comes of it, and not for a later one. Comes
-        after `check_start`.
-        """
-        states = self._states
-        at = max((n for n, state in enumerate(states) if state.is_paused()), default=None)
-        if at is None or not asks_for_checkpoint(states[at]):
-            return
-        key = states[at].state_details.pause_key or ""
-        if [state.name for state in states[at + 1 :][:1]] == ["Resuming"]:
-            answer = self.answer(key)
-            if answer is not None:
-                act(answer)
-                forget_answer(self._client, self.run.id, key)
+        """See `pauses.take_choice`; comes after `check_start`."""
+        take_choice(self._client, self.run.id, self._states, act)
 
     def answer(self, key: str) -> Any:
         """What was answered in the form of a pause; None: nothing."""

@@ -11,6 +11,7 @@ keys that the state names; the answer comes to stand beside them.
 
 import json
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,7 +60,7 @@ def pause_key(until: datetime | None = None, on_timeout: OnTimeout = OnTimeout.R
     key = f"execution-pause-{uuid4().hex}"
     if until is None:
         return key
-    return f"{key}-{int(until.timestamp() * 1000)}-{on_timeout.value}"
+    return f"{key}-{max(int(until.timestamp() * 1000), 0)}-{on_timeout.value}"
 
 
 def deadline(state: State[Any]) -> tuple[datetime, OnTimeout] | None:
@@ -134,6 +135,30 @@ def _read(client: SyncPrefectClient, run_id: UUID, key: str) -> Any:
             if error.response.status_code == httpx.codes.NOT_FOUND:
                 return None
             raise
+
+
+def take_choice(
+    client: SyncPrefectClient, run_id: UUID, states: list[State[Any]], act: Callable[[Any], object]
+) -> None:
+    """If a run was resumed by the form that says where to continue from, act on the answer.
+
+    An answer counts once: for the attempt that comes of it, and not for a later one.
+
+    Args:
+        client: Prefect's.
+        run_id: The run.
+        states: Those that it has had, oldest first.
+        act: Does what the answer says.
+    """
+    at = max((n for n, state in enumerate(states) if state.is_paused()), default=None)
+    if at is None or not asks_for_checkpoint(states[at]):
+        return
+    key = states[at].state_details.pause_key or ""
+    if [state.name for state in states[at + 1 :][:1]] == ["Resuming"]:
+        answer = read_answer(client, run_id, key)
+        if answer is not None:
+            act(answer)
+            forget_answer(client, run_id, key)
 
 
 def forget_answer(client: SyncPrefectClient, run_id: UUID, key: str) -> None:

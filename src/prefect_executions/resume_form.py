@@ -5,8 +5,8 @@ from typing import Any
 
 from prefect_executions.errors import AnswerError
 from prefect_executions.journal import Record, decode, forgotten
-from prefect_executions.log import History
-from prefect_executions.models import checkpoint_id
+from prefect_executions.log import ExecutionLog, History
+from prefect_executions.models import checkpoint_id, checkpoint_seq
 from prefect_executions.pauses import Form
 
 LATEST = "latest"
@@ -54,6 +54,24 @@ def chosen_checkpoint(answer: Any) -> str | None:
     if not isinstance(choice, str) or not choice:
         raise AnswerError("give {'checkpoint': 'latest'}, or the id of a checkpoint.")
     return None if choice == LATEST else choice.split()[0]
+
+
+def go_back(log: ExecutionLog, answer: Any) -> str | None:
+    """Go back to the checkpoint that was chosen in the form.
+
+    Returns:
+        What people have to be told about the steps that lie behind it, if any do.
+
+    Raises:
+        AnswerError: the answer is none to this form.
+        CheckpointNotFound: there is no such checkpoint.
+    """
+    chosen = chosen_checkpoint(answer)
+    if chosen is None:
+        return None
+    lost: list[Record] = []
+    log.rollback(checkpoint_seq(log.execution_id, chosen), tell=lost.extend)
+    return warning(chosen, lost) if lost else None
 
 
 def warning(checkpoint: str, lost: Iterable[Record]) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, TypeVar
 
 from prefect.client.orchestration import get_client
@@ -17,15 +18,15 @@ from prefect_executions.errors import (
     PrefectUnavailable,
     StoreUnavailable,
 )
+from prefect_executions.events import CheckpointNews, attempt_ended
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
-from prefect_executions.journal import Record
 from prefect_executions.json_type import JsonType
 from prefect_executions.log import ExecutionLog, Head
-from prefect_executions.models import ExecutionConfig, checkpoint_seq, execution_id
+from prefect_executions.models import ExecutionConfig, execution_id
 from prefect_executions.ownership import Ownership
 from prefect_executions.pacer import Pacer
-from prefect_executions.resume_form import chosen_checkpoint, warning
+from prefect_executions.resume_form import go_back
 from prefect_executions.run import Run, entered, patiently
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.undoing import undo_async, undo_sync
@@ -82,8 +83,13 @@ def open_run(
             if ownership.can_be_rescheduled:
                 ownership.give_up(f"{away}")
             raise
+        run_id, name = ownership.run.id, ownership.run.name
+        stack.callback(attempt_ended, run_id, name, head.entry.attempt)
+        news = CheckpointNews(heart.after)
+        stack.callback(news.close)
         own = ExecutionConfig.model_validate((head.created.meta or {})["config"])
-        writer = Writer(log, head, durability, patiently=patiently)
+        tell = partial(news.saved, run_id, name)
+        writer = Writer(log, head, durability, patiently=patiently, tell=tell)
         run = Run(writer, state_type, ownership, own.over(settings))
         run.start(pacer, interrupt)
         run.on_close(stack.pop_all().close)
@@ -147,13 +153,8 @@ async def run_async(
 
 def _roll_back(log: ExecutionLog, choice: Any) -> None:
     """Go back to the checkpoint that was chosen in the Resume form."""
-    chosen = chosen_checkpoint(choice)
-    if chosen is None:
-        return
-    lost: list[Record] = []
-    log.rollback(checkpoint_seq(log.execution_id, chosen), tell=lost.extend)
-    if lost:
-        get_run_logger().warning("Going back. %s", warning(chosen, lost))
+    if warned := go_back(log, choice):
+        get_run_logger().warning("Going back. %s", warned)
 
 
 def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -> Head:

@@ -16,14 +16,38 @@ class ExecutionsSettings(PrefectBaseSettings):
     api_key: SecretStr | None = Field(
         default=None,
         description=(
-            "The key that callers of the REST service send as a bearer token. Without one the "
-            "service only listens on loopback."
+            "A key to the REST service that may do everything, beside those in blocks of type "
+            "Execution Key. Without any key the service only listens on loopback."
         ),
     )
     max_body_bytes: int = Field(
         default=16 << 20,
         gt=0,
         description="The largest request body that the REST service takes, in bytes.",
+    )
+    rate_limit: str = Field(
+        default="6000/minute",
+        description="How many requests each key may send to the REST service, as in 100/minute.",
+    )
+    rate_limit_storage: str = Field(
+        default="memory://",
+        description=(
+            "Where requests are counted: memory:// counts in each replica, redis://… for all of "
+            "them together."
+        ),
+    )
+    cache_bytes: int = Field(
+        default=64 << 20,
+        ge=0,
+        description="How much of what was read from the store the REST service keeps in memory.",
+    )
+    public_docs: bool = Field(
+        default=False, description="Whether /docs and /openapi.json want no key."
+    )
+    public_metrics: bool = Field(default=False, description="Whether /metrics wants no key.")
+    cors_origins: list[str] = Field(
+        default=[],
+        description="Origins of web pages that may call the REST service from a browser, as JSON.",
     )
     heartbeat_seconds: float = Field(
         default=10,
@@ -36,6 +60,21 @@ class ExecutionsSettings(PrefectBaseSettings):
         description=(
             "After how many seconds without a heartbeat an execution counts as crashed. Prefect "
             "keeps events up to five seconds late: give it three heartbeats and five seconds."
+        ),
+    )
+    agent_silence_seconds: float = Field(
+        default=900,
+        ge=10,
+        description=(
+            "After how many seconds without a report an agent outside Prefect counts as crashed, "
+            "if its execution has no checkpoint_interval_seconds: three of these otherwise."
+        ),
+    )
+    deployments: dict[str, str] = Field(
+        default={},
+        description=(
+            "What runs the executions of a task type that are created without a deployment, as "
+            'JSON: {"research": "research/default"}. Others are run by agents outside Prefect.'
         ),
     )
     pending_seconds: float = Field(

@@ -13,11 +13,13 @@ from threading import Event
 from typing import Any
 from uuid import UUID, uuid4
 
+from opentelemetry.trace import get_current_span
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 
 from prefect_executions.blocks import load_store
+from prefect_executions.creations import Creations
 from prefect_executions.entry import Kind
 from prefect_executions.errors import (
     ExecutionConflict,
@@ -30,6 +32,7 @@ from prefect_executions.errors import (
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import (
     CRASH_SETTLES,
+    OUTSIDE,
     FlowRuns,
     is_created,
     state_of,
@@ -40,6 +43,7 @@ from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
 from prefect_executions.pauses import deadline
 from prefect_executions.resume_form import CHOICES, resume_form
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.telemetry import tracer
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +62,7 @@ class Supervisor:
         client: Prefect's.
         settings: How soon silence is a crash.
         clock: The present time.
+        note: Called with the name of each thing that it does.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Supervisor:
         settings: ExecutionsSettings,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.id = uuid4().hex
         self._executions = executions
@@ -74,11 +80,14 @@ class Supervisor:
         self._client = client
         self._silence = timedelta(seconds=settings.silence_seconds)
         self._pending = timedelta(seconds=settings.pending_seconds)
+        self._agent_silence = timedelta(seconds=settings.agent_silence_seconds)
         self._pause = settings.heartbeat_seconds / 2
         self._rarely = timedelta(seconds=RARELY * self._pause)
         self._clock = clock
+        self._tell = note
         self._heard_since: datetime | None = None  # since when Prefect has kept all heartbeats
         self._looked_at_all = _NEVER
+        self._due: dict[UUID, datetime] = {}  # until when a silent run is taken for alive
         self._settled: dict[UUID, UUID] = {}  # crashed runs to leave alone, each with its state
 
     def watch(self, stop: Callable[[float], bool]) -> None:
@@ -88,6 +97,10 @@ class Supervisor:
 
     def look(self) -> None:
         """Do once what is to be done; what fails is logged, and done the next time."""
+        with tracer.start_as_current_span("supervisor look"):
+            self._look()
+
+    def _look(self) -> None:
         now = self._clock()
         rarely = now - self._looked_at_all >= self._rarely
         if rarely:
@@ -135,6 +148,10 @@ class Supervisor:
         except ExecutionDeleted:  # whoever deleted it died before it could finish
             self._flow_runs.mark_deleting(run)
 
+    def _note(self, action: str) -> None:
+        get_current_span().add_event(action)
+        self._tell(action)
+
     def _log(self, run: FlowRun) -> ExecutionLog:
         return self._executions.log(execution_id(run.id))
 
@@ -155,6 +172,7 @@ class Supervisor:
 
     def _finish_deletion(self, run: FlowRun) -> None:
         if self._executions.delete(execution_id(run.id), patience=0):
+            self._note("finished a deletion")
             logger.info("Finished the deletion of %s", execution_id(run.id))
 
     # ------------------------------------------------------------------ silence
@@ -173,10 +191,14 @@ class Supervisor:
         self._heard_since = self._heard_since or own
         if now - self._heard_since < self._silence:
             return []
+        running = self._flow_runs.in_state(StateType.RUNNING)
+        self._due = {run.id: self._due[run.id] for run in running if run.id in self._due}
         return [
             run
-            for run in self._flow_runs.in_state(StateType.RUNNING)
-            if run.id not in heard.runs and now - state_of(run).timestamp > self._silence
+            for run in running
+            if run.id not in heard.runs
+            and now - state_of(run).timestamp > self._silence
+            and now > self._due.get(run.id, _NEVER)
         ]
 
     def _bury(self, run: FlowRun) -> None:
@@ -188,15 +210,33 @@ class Supervisor:
         head = self._head(log)
         heard = Heartbeats.since(self._client, state.timestamp, run_id=run.id)
         alive = max(state.timestamp, heard.runs.get(run.id, _NEVER))
+        silence = self._silence
+        if head is not None and OUTSIDE in run.tags:
+            alive = max(alive, head.entry.at)
+            silence = max(silence, self._silence_of_agent(head))
         dead = self._clock() - alive
-        if dead <= self._silence or not self._flow_runs.is_still(run):
+        if dead <= silence:
+            self._due[run.id] = alive + silence
+            return
+        if not self._flow_runs.is_still(run):
+            return
+        if head is not None and head.entry.kind is Kind.RESULT:
+            self._flow_runs.complete(run)
+            self._note("finished a completion")
             return
         reason = f"No heartbeat since {alive:%Y-%m-%d %H:%M:%S} UTC: its process has died."
         answers = state.id.hex
         if head and not (head.entry.kind is Kind.CRASH and head.entry.answers == answers):
             log.crash(head, answers=answers, dead_seconds=dead.total_seconds(), reason=reason)
         self._flow_runs.crash(run, reason)
+        self._note("declared a crash")
         logger.warning("%s has crashed. %s", execution_id(run.id), reason)
+
+    def _silence_of_agent(self, head: Head) -> timedelta:
+        """How long an agent outside Prefect may say nothing: three of its checkpoint intervals."""
+        config = ExecutionConfig.model_validate((head.created.meta or {})["config"])
+        seconds = config.checkpoint_interval_seconds
+        return self._agent_silence if seconds is None else timedelta(seconds=3 * seconds)
 
     # ------------------------------------------------------------------ crashes
 
@@ -216,6 +256,7 @@ class Supervisor:
         """Let a worker continue a crashed run, if it may be tried again."""
         states = self._flow_runs.states(run)
         if self._flow_runs.undo_crash(run, states):
+            self._note("restored a state")
             logger.warning("%s had been left before its process died", execution_id(run.id))
             return
         state, log = state_of(run), self._log(run)
@@ -237,6 +278,7 @@ class Supervisor:
         message = f"Retry {head.entry.retries} of {config.max_retries} after a crash"
         delay = timedelta(seconds=config.retry_delay_seconds or 0)
         self._flow_runs.retry(run, at=max(now, state.timestamp + delay), message=message)
+        self._note("retried after a crash")
         logger.warning("%s: %s", execution_id(run.id), message)
 
     # ------------------------------------------------------------------ pauses
@@ -259,6 +301,7 @@ class Supervisor:
             self._flow_runs.terminate(run, message)
         elif self._flow_runs.is_still(run):
             self._flow_runs.resume(run.id)
+        self._note("ended a pause")
         logger.info("%s: %s It is to %s.", execution_id(run.id), message, on_timeout)
 
     # ------------------------------------------------------------------ half-done starts
@@ -269,9 +312,11 @@ class Supervisor:
         if is_created(run):
             if age > self._pending:
                 self._flow_runs.start_again(run)
+                self._note("started again")
                 logger.warning("%s never began; scheduled again", execution_id(run.id))
         elif age > CREATION_ENDS:
-            self._executions.finish_creation(run)
+            Creations(self._executions).finish(run)
+            self._note("finished a creation")
 
 
 def _is_granted(head: Head, states: list[State[Any]]) -> bool:
@@ -291,11 +336,12 @@ def _config(log: ExecutionLog, head: Head) -> ExecutionConfig:
     return own.over(ExecutionConfig.model_validate((begun.meta or {"config": {}})["config"]))
 
 
-def supervise(stop: Event | None = None) -> None:
+def supervise(stop: Event | None = None, *, note: Callable[[str], None] = lambda _: None) -> None:
     """Look after all executions.
 
     Args:
         stop: Ends it, when set. By default the end of the flow run that it is called in does.
+        note: Called with the name of each thing that it does.
 
     Raises:
         StoreNotFound: there is no store of the name in the settings.
@@ -319,4 +365,4 @@ def supervise(stop: Event | None = None) -> None:
                 if stopped(settings.heartbeat_seconds):
                     return
         executions = Executions(store.objects(), FlowRuns(client, store=settings.store))
-        Supervisor(executions, client, settings).watch(stopped)
+        Supervisor(executions, client, settings, note=note).watch(stopped)

@@ -22,8 +22,9 @@ from pydantic import BaseModel, PrivateAttr
 
 from prefect_executions import codec
 from prefect_executions.blocks import ExecutionStore, replaced_by
+from prefect_executions.creations import EMPTY, Creations
 from prefect_executions.entry import Kind
-from prefect_executions.executions import EMPTY, Executions
+from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns, state_of
 from prefect_executions.models import Execution, ExecutionConfig, Resumed, flow_run_id
 from prefect_executions.objects import MemoryObjects, Objects
@@ -84,6 +85,10 @@ class _Life:
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         self._require_alive()
         return self._inner.scan(prefix, limit=limit)
+
+    def measure(self, prefix: str) -> tuple[int, int]:
+        self._require_alive()
+        return self._inner.measure(prefix)
 
     def delete(self, keys: Iterable[str]) -> None:
         self._require_alive()
@@ -149,6 +154,17 @@ class Trial:
         self.run()
         return resumed
 
+    def fork(self, *, checkpoint_id: str | None = None) -> "Trial":
+        """Create another execution from a checkpoint, by default the newest state, and run it.
+
+        Raises:
+            CheckpointNotFound: there is no such checkpoint.
+        """
+        made, _ = Creations(self._kit.executions).fork(self.id, checkpoint_id=checkpoint_id)
+        fork = Trial(self._kit, self._flow, made)
+        fork.run()
+        return fork
+
     def run(self) -> None:
         """Run attempts as long as Prefect has it scheduled, without waiting for their time."""
         while state_of(run := self._kit.read(self.id)).is_scheduled():
@@ -203,7 +219,7 @@ class TestKit:
             deployed = self._client.create_deployment(self._client.create_flow(flow), "testing")
             self._deployments[id(flow)] = flow, deployed
         _, deployment = self._deployments[id(flow)]
-        execution = self.executions.create(
+        execution, _ = Creations(self.executions).create(
             name=flow.name,
             deployment=str(deployment),
             parameters=flow.serialize_parameters(parameters),

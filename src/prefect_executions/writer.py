@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from threading import Condition, RLock, Thread
 
+from prefect_executions.entry import Entry
 from prefect_executions.errors import ExecutionNotFound, Superseded
 from prefect_executions.journal import Outcome, Record
 from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.telemetry import tracer
 
 IN_FLIGHT = 16  # how many checkpoints may wait to be written, and
 BYTES_IN_FLIGHT = 64 << 20  # how many bytes of states, before the next one waits
@@ -43,6 +45,7 @@ class Writer:
         head: Its head, with the attempt.
         durability: When it is written.
         patiently: Carries out a write beside the flow, and tries again where that helps.
+        tell: Called with the entry of each checkpoint, once it is written.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Writer:
         durability: Durability = Durability.SYNC,
         *,
         patiently: Callable[[Callable[[], None]], None] = lambda act: act(),
+        tell: Callable[[Entry], None] = lambda _: None,
     ) -> None:
         self.log = log
         self.durability = durability
@@ -59,6 +63,7 @@ class Writer:
         self._head = head
         self._label: str | None = None
         self._patiently = patiently
+        self._tell = tell
         self._writing = RLock()
         self._waiting: deque[Record | _Checkpoint] = deque()
         self._changed = Condition()  # guards what waits
@@ -238,9 +243,15 @@ class Writer:
         if not isinstance(last, _Checkpoint):
             self._head = self.log.record(self._head, records)
             return
-        self._head = self.log.checkpoint(self._head, last.state, label=last.label, records=records)
+        with tracer.start_as_current_span("checkpoint") as span:
+            span.set_attribute("executions.id", self.log.execution_id)
+            span.set_attribute("executions.state_bytes", len(last.state))
+            self._head = self.log.checkpoint(
+                self._head, last.state, label=last.label, records=records
+            )
         self._label = last.label
         last.seq = self._head.entry.seq
+        self._tell(self._head.entry)
 
     def _raise_failure(self) -> None:
         """Raise what has failed beside the flow; from then on it is tried again."""

@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Suspended
+from prefect.states import Cancelling, Suspended
 
 from prefect_executions.entry import Entry
 from prefect_executions.local import Stack, free_ports
@@ -73,6 +73,10 @@ class World:
         expires = datetime.now(UTC) + timedelta(seconds=300)
         state = Suspended(pause_expiration_time=expires)
         self.prefect.set_flow_run_state(self.run(execution).id, state, force=True)
+
+    def cancel_in_the_ui(self, execution: Answer) -> None:
+        """What the Cancel button does."""
+        self.prefect.set_flow_run_state(self.run(execution).id, Cancelling(), force=True)
 
     def resume(self, execution: Answer, checkpoint_id: str | None = None) -> Answer:
         body = {"checkpoint_id": checkpoint_id}

@@ -1,53 +1,191 @@
-"""What a request has to pass before anything of it is looked at: its key, and its size."""
+"""What a request has to pass before a route sees it: its key, its rate, its size."""
 
-import hmac
+import asyncio
+import ipaddress
+from collections.abc import Collection, Generator
+from concurrent.futures import Future
 from http import HTTPStatus
+from time import monotonic
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prefect_executions.service.problems import problem
+from prefect_executions.errors import PrefectUnavailable
+from prefect_executions.keys import (
+    ANYBODY,
+    NOBODY,
+    PATIENCE_SECONDS,
+    SETTINGS,
+    Caller,
+    Keyring,
+    Permission,
+)
+from prefect_executions.service.problems import PermissionMissing, away, problem
+from prefect_executions.service.rates import Rates, Standing
 
 # What the OpenAPI document says of the key; the check itself comes before the body is read.
 SECURITY = [
-    Depends(HTTPBearer(auto_error=False, description="The key of the service.")),
+    Depends(HTTPBearer(auto_error=False, description="A key of the service.")),
     Depends(APIKeyHeader(name="x-api-key", auto_error=False, description="The same key.")),
 ]
 
 
-class KeyGuard:
-    """Let only those through who know the key, but for `/health`; everybody when there is none."""
+def caller_of(scope: Scope) -> Caller:
+    """Who sent a request; nobody, who may do nothing, where no key guard has let it pass."""
+    found: Caller = scope.get("state", {}).get("caller", NOBODY)
+    return found
 
-    def __init__(self, app: ASGIApp, *, api_key: str | None) -> None:
+
+class Require:
+    """A dependency of routes: the caller, if its key has a permission.
+
+    Args:
+        permission: The permission.
+    """
+
+    def __init__(self, permission: Permission) -> None:
+        self._permission = permission
+
+    def __call__(self, request: Request) -> Caller:
+        """The caller.
+
+        Raises:
+            PermissionMissing: its key has not this permission.
+        """
+        caller = caller_of(request.scope)
+        self.check(caller)
+        return caller
+
+    def check(self, caller: Caller) -> None:
+        """Check a caller's permission.
+
+        Raises:
+            PermissionMissing: its key has not this permission.
+        """
+        if self._permission not in caller.permissions:
+            raise PermissionMissing(self._permission)
+
+
+class KeyGuard:
+    """Let only those through whose key is known, as often as they may come.
+
+    Wrong keys are limited by the address that they come from, so that nobody can guess without end.
+    An address with too many of them is refused the key in the settings as well, lest the answer
+    tells that a guess was right; people choose that key. The others are too long to be guessed, so
+    nobody behind the same proxy can lock them out.
+
+    Behind a proxy, all addresses are the proxy's, unless uvicorn is told to trust its
+    `X-Forwarded-For` (`FORWARDED_ALLOW_IPS`).
+
+    Args:
+        app: What answers.
+        keyring: The keys.
+        rates: How often a caller may come.
+        open_paths: What wants no key, and is not limited.
+        failures: How many wrong keys an address may send, as in `300/minute`; by default as many
+            as a caller may send requests.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keyring: Keyring,
+        rates: Rates,
+        open_paths: Collection[str],
+        failures: str | None = None,
+    ) -> None:
         self._app = app
-        self._api_key = None if api_key is None else api_key.encode()
+        self._keyring = keyring
+        self._rates = rates
+        self._open_paths = frozenset(open_paths)
+        self._failures = failures
+        self._barred: dict[str, tuple[float, Standing]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or scope["path"] == "/health" or self._knows_it(scope):
+        if scope["type"] == "lifespan" or scope["path"] in self._open_paths:
             await self._app(scope, receive, send)
             return
-        refusal = problem(
-            HTTPStatus.UNAUTHORIZED,
-            "unauthorized",
-            "Send the service's key as `Authorization: Bearer …` or `x-api-key: …`.",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
-        await refusal(scope, receive, send)
+        if scope["type"] != "http":  # no route is of another type, and none gets in without a key
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        address = _address_of(scope)
+        try:
+            caller = await _awaited(self._keyring.identify(_secret_of(scope)))
+        except PrefectUnavailable as error:
+            await away(scope, error)(scope, receive, send)
+            return
+        standing = await self._standing(caller, address)
+        if standing.refused:
+            await standing.refusal()(scope, receive, send)
+            return
+        if caller is None:
+            refusal = problem(
+                HTTPStatus.UNAUTHORIZED,
+                "unauthorized",
+                "Send a key of the service as `Authorization: Bearer …` or `x-api-key: …`.",
+                headers={"WWW-Authenticate": "Bearer", **standing.headers},
+            )
+            await refusal(scope, receive, send)
+            return
+        scope.setdefault("state", {})["caller"] = caller
+        await self._app(scope, receive, standing.told_by(send))
 
-    def _knows_it(self, scope: Scope) -> bool:
-        if self._api_key is None:
-            return True
-        headers = dict(scope["headers"])
-        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if kind.lower() != b"bearer":
-            given = headers.get(b"x-api-key", b"")
-        return hmac.compare_digest(given, self._api_key)
+    async def _standing(self, caller: Caller | None, address: str) -> Standing:
+        if caller is None:
+            standing = await self._rates.hit(f"failed {address}", self._failures)
+            if standing.refused:
+                now = monotonic()
+                self._barred = {who: it for who, it in self._barred.items() if it[0] > now}
+                self._barred[address] = (now + standing.reset, standing)
+            return standing
+        if caller is ANYBODY:
+            return await self._rates.hit(f"address {address}")
+        until, barred = self._barred.get(address, (0.0, None))
+        if caller is SETTINGS and barred is not None and monotonic() < until:
+            return barred
+        return await self._rates.hit(f"key {caller.name}", caller.rate_limit)
+
+
+def _address_of(scope: Scope) -> str:
+    host = str((scope.get("client") or ["unknown"])[0])
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        return host
+    if address.ipv4_mapped is not None:
+        return f"{address.ipv4_mapped}"
+    # Whoever has one address of IPv6 has all of its network of 64 bits.
+    return f"{ipaddress.IPv6Network((int(address), 64), strict=False)}"
+
+
+def _secret_of(scope: Scope) -> str | None:
+    headers = dict(scope["headers"])
+    kind, _, given = headers.get(b"authorization", b"").partition(b" ")
+    if kind.lower() != b"bearer":
+        given = headers.get(b"x-api-key", b"")
+    return given.strip().decode("utf-8", "surrogateescape") or None
+
+
+async def _awaited(steps: Generator[Future[None], None, Caller | None]) -> Caller | None:
+    """Drive the keyring without blocking the event loop."""
+    try:
+        while True:
+            await asyncio.wait([asyncio.wrap_future(next(steps))], timeout=PATIENCE_SECONDS)
+    except StopIteration as done:
+        found: Caller | None = done.value
+        return found
 
 
 class BodyLimit:
-    """Refuse requests with a body over the limit, by its announced length or while it arrives."""
+    """Refuse requests with a body over the limit, by its announced length or while it arrives.
+
+    Args:
+        app: What answers.
+        max_bytes: The limit.
+    """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
         self._app = app

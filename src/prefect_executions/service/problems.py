@@ -8,20 +8,26 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from prefect_executions.errors import (
+    AgentForbidden,
     AnswerError,
     CheckpointNotFound,
     CorruptEntry,
+    CursorError,
     DeploymentNotFound,
     ExecutionConflict,
     ExecutionError,
     ExecutionNotFound,
+    IdempotencyConflict,
     ParametersError,
     PrefectUnavailable,
     StateError,
     StoreUnavailable,
+    Superseded,
 )
+from prefect_executions.models import Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -35,20 +41,41 @@ PROBLEMS: dict[type[ExecutionError], tuple[HTTPStatus, str]] = {
     StateError: (HTTPStatus.UNPROCESSABLE_ENTITY, "state_invalid"),
     AnswerError: (HTTPStatus.UNPROCESSABLE_ENTITY, "input_invalid"),
     ExecutionConflict: (HTTPStatus.CONFLICT, "status_conflict"),
+    Superseded: (HTTPStatus.CONFLICT, "superseded"),
+    IdempotencyConflict: (HTTPStatus.CONFLICT, "idempotency_conflict"),
+    AgentForbidden: (HTTPStatus.FORBIDDEN, "forbidden"),
+    CursorError: (HTTPStatus.UNPROCESSABLE_ENTITY, "cursor_invalid"),
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "store_unavailable"),
     PrefectUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "prefect_unavailable"),
     CorruptEntry: (HTTPStatus.INTERNAL_SERVER_ERROR, "log_corrupt"),
 }
+_INTERNAL = (
+    "The service failed; its log says why. Nothing is lost: what was acknowledged is durable."
+)
 UNTOLD: dict[type[ExecutionError], str] = {
     StoreUnavailable: "The store of executions does not answer or refuses; try again.",
     PrefectUnavailable: "Prefect's server does not answer or refuses; try again.",
     CorruptEntry: "An entry of the execution's log is damaged; the log of the service names it.",
 }
 _FIELDS: dict[type[ExecutionError], str] = {
+    CursorError: "cursor",
+    AgentForbidden: "agent_id",
     DeploymentNotFound: "deployment",
     ParametersError: "parameters",
     AnswerError: "input",
 }
+
+
+class PermissionMissing(Exception):
+    """A key has not the permission that a route wants.
+
+    Args:
+        permission: The permission.
+    """
+
+    def __init__(self, permission: str) -> None:
+        super().__init__(permission)
+        self.permission = permission
 
 
 def problem(
@@ -81,8 +108,29 @@ def install(app: FastAPI) -> None:
     """Let every error of `app` leave as a problem."""
     app.exception_handler(ExecutionError)(_on_execution_error)
     app.exception_handler(RequestValidationError)(_on_invalid_request)
+    app.exception_handler(PermissionMissing)(_on_missing_permission)
     app.exception_handler(HTTPException)(_on_http_exception)
     app.exception_handler(Exception)(_on_unexpected)
+
+
+def told_of(error: ExecutionError) -> Refusal:
+    """What is told of an error among others."""
+    known = next((kind for kind in PROBLEMS if isinstance(error, kind)), None)
+    if known is None:
+        return Refusal(code="internal", detail=_INTERNAL)
+    if known in UNTOLD:
+        logger.error("%s", error)
+    return Refusal(code=PROBLEMS[known][1], detail=UNTOLD.get(known, f"{error}"))
+
+
+def away(scope: Scope, error: ExecutionError) -> JSONResponse:
+    """The answer when the store or Prefect is away, or damaged."""
+    # What they said may name hosts, accounts and keys: for the log alone.
+    logger.error("%s %r: %s", scope["method"], scope["path"], error)
+    known = next(kind for kind in UNTOLD if isinstance(error, kind))
+    status, code = PROBLEMS[known]
+    headers = {} if known is CorruptEntry else {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return problem(status, code, UNTOLD[known], headers=headers)
 
 
 def _on_execution_error(request: Request, error: ExecutionError) -> JSONResponse:
@@ -91,17 +139,21 @@ def _on_execution_error(request: Request, error: ExecutionError) -> JSONResponse
         return _on_unexpected(request, error)
     status, code = PROBLEMS[known]
     if known in UNTOLD:
-        # What the store or Prefect said may name hosts, accounts and keys: for the log alone.
-        logger.error("%s %s: %s", request.method, request.url.path, error)
-        headers = {} if known is CorruptEntry else {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        return problem(status, code, UNTOLD[known], headers=headers)
+        return away(request.scope, error)
     extra: dict[str, Any] = {}
+    if isinstance(error, ExecutionConflict):
+        extra["execution_status"] = error.status
     field = error.path if isinstance(error, StateError) else _FIELDS.get(type(error))
     if field:
         extra["errors"] = [
             {"field": field, "problem": getattr(error, "problem", None) or f"{error}"}
         ]
     return problem(status, code, f"{error}", **extra)
+
+
+def _on_missing_permission(_: Request, error: PermissionMissing) -> JSONResponse:
+    detail = f"This key has not the permission {error.permission!r}."
+    return problem(HTTPStatus.FORBIDDEN, "forbidden", detail)
 
 
 def _on_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -121,9 +173,22 @@ def _field(location: tuple[int | str, ...], kind: str) -> str:
     return f"{source} {path[0]}"  # what follows is pydantic's name of a type
 
 
-def _on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
+def _on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI's, of a body that is no text
+        what = "is no JSON in UTF-8"
+        errors = [{"field": "body", "problem": what}]
+        return problem(422, "request_invalid", f"body: {what}", errors=errors)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
     code = HTTPStatus(error.status_code).name.lower()
-    return problem(error.status_code, code, f"{error.detail}", headers=error.headers)
+    return problem(error.status_code, code, f"{error.detail}", headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods of all routes of a path; Starlette names those of the first one."""
+    route = request.scope.get("route")
+    return sorted(map(str.upper, request.app.openapi()["paths"].get(route and route.path, {})))
 
 
 def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
@@ -131,5 +196,5 @@ def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal",
-        "The service failed; its log says why. Nothing is lost: what was acknowledged is durable.",
+        _INTERNAL,
     )

@@ -1,9 +1,10 @@
 """Run the REST service inside a Prefect flow, so that Prefect starts, shows, logs and stops it."""
 
 import ipaddress
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
+from functools import partial
 from threading import Event, Thread
 
 import uvicorn
@@ -12,9 +13,14 @@ from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
 from prefect_executions.blocks import load_store
+from prefect_executions.cached import CachedObjects
+from prefect_executions.deliveries import deliver
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
-from prefect_executions.service.app import create_app
+from prefect_executions.keys import Keyring
+from prefect_executions.service.app import Limits, Openness, create_app
+from prefect_executions.service.metrics import MeteredObjects, Metrics
+from prefect_executions.service.streams import EventHub
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.supervisor import supervise
 
@@ -32,33 +38,46 @@ class _Server(uvicorn.Server):
 def serve(*, host: str, port: int) -> None:
     """Serve until the flow run is cancelled or suspended; requests under way are finished.
 
-    A supervisor runs beside it.
+    A supervisor and the delivery of webhooks run beside it.
 
     Call it from a sync flow: an async one would take its requests along when it is cancelled.
 
     Args:
-        host: The address to listen on; without an API key a loopback one.
+        host: The address to listen on; without any key a loopback one.
         port: The port.
 
     Raises:
-        ValueError: an address that others can reach, and no API key.
+        ValueError: an address that others can reach, and no key.
         UnsuitableStore: the store does not keep conditional writes.
         RuntimeError: the address can't be listened on.
     """
     settings = ExecutionsSettings()
-    api_key = settings.api_key.get_secret_value() if settings.api_key else None
-    if not api_key and not _is_loopback(host):
-        raise ValueError(
-            f"host: {host!r} can be reached by others, and there is no key. Set "
-            "PREFECT_INTEGRATIONS_EXECUTIONS_API_KEY, or listen on 127.0.0.1."
-        )
     store = load_store(settings.store)
     store.check()
-    with get_client(sync_client=True) as client:
+    with ExitStack() as stack:
+        client = stack.enter_context(get_client(sync_client=True))
+        key = settings.api_key.get_secret_value() if settings.api_key else None
+        keyring = Keyring(client, api_key=key)
+        stack.callback(keyring.close)
+        if keyring.is_open and not _is_loopback(host):
+            raise ValueError(
+                f"host: {host!r} can be reached by others, and there is no key. Make one by "
+                "`prefect-executions keys create`, or listen on 127.0.0.1."
+            )
+        metrics, hub = Metrics(), EventHub()
+        objects = CachedObjects(
+            MeteredObjects(store.objects(), metrics), max_bytes=settings.cache_bytes
+        )
         app = create_app(
-            Executions(store.objects(), FlowRuns(client, store=settings.store)),
-            api_key=api_key,
-            max_body_bytes=settings.max_body_bytes,
+            Executions(objects, FlowRuns(client, store=settings.store)),
+            keyring,
+            limits=Limits(
+                settings.max_body_bytes, settings.rate_limit, settings.rate_limit_storage
+            ),
+            openness=Openness(settings.public_docs, settings.public_metrics, settings.cors_origins),
+            deployments=settings.deployments,
+            hub=hub,
+            metrics=metrics,
         )
         server = _Server(
             uvicorn.Config(
@@ -70,11 +89,17 @@ def serve(*, host: str, port: int) -> None:
             )
         )
         get_run_logger().info("Executions are served on http://%s:%d", host, port)
-        _run(server)
+        _run(server, hub, beside=[partial(supervise, note=metrics.acted), deliver])
 
 
-def _run(server: uvicorn.Server) -> None:
-    """Run server and supervisor in threads while this one waits for Prefect's word to stop."""
+def _run(server: uvicorn.Server, hub: EventHub, beside: list[Callable[[Event], None]]) -> None:
+    """Run the server in a thread while this one waits for Prefect's word to stop.
+
+    Args:
+        server: The server.
+        hub: Keeps streams open, which would keep the server from ending.
+        beside: What runs in other threads until an event is set.
+    """
     ended, stop = Event(), Event()
     failure: list[BaseException] = []
 
@@ -87,10 +112,8 @@ def _run(server: uvicorn.Server) -> None:
             ended.set()
 
     context = FlowRunContext.get()
-    threads = [
-        Thread(target=copy_context().run, args=(run,), name="executions-service"),
-        Thread(target=copy_context().run, args=(supervise, stop), name="executions-supervisor"),
-    ]
+    threads = [Thread(target=copy_context().run, args=(run,), name="executions-service")]
+    threads += [Thread(target=copy_context().run, args=(each, stop)) for each in beside]
     for thread in threads:
         thread.start()
     try:
@@ -99,6 +122,7 @@ def _run(server: uvicorn.Server) -> None:
             if context is not None:
                 context.flow_run_suspension_request.raise_if_requested()
     finally:
+        hub.close()
         server.should_exit = True
         stop.set()
         for thread in threads:

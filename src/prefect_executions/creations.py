@@ -1,0 +1,274 @@
+"""Creating executions: from nothing, or from a checkpoint of another one."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from prefect.client.schemas.objects import FlowRun
+
+from prefect_executions import codec
+from prefect_executions.errors import (
+    AgentForbidden,
+    AlreadyExists,
+    ExecutionError,
+    ExecutionNotFound,
+    IdempotencyConflict,
+    StateError,
+)
+from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import DELETING, OUTSIDE, agent_tag, is_created, task_type_tag
+from prefect_executions.heartbeats import beat_of_run
+from prefect_executions.journal import Outcome, Record, decode
+from prefect_executions.log import ExecutionLog, Head, History
+from prefect_executions.models import (
+    NAME_LENGTH,
+    Execution,
+    ExecutionConfig,
+    checkpoint_id,
+    checkpoint_seq,
+    execution_id,
+)
+from prefect_executions.views import execution_of
+
+logger = logging.getLogger(__name__)
+
+EMPTY: Any = object()  # no state was given, which is `{}`; None is a state
+_FORK = " (fork)"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be created.
+
+    Args:
+        meta: What the log keeps of it.
+        state: The first state.
+        records: What steps of another execution have recorded before.
+        deployment: What runs it; None: an agent outside Prefect.
+        parameters: Of the deployment's flow.
+        request: The same for equal requests.
+    """
+
+    meta: dict[str, Any]
+    state: bytes
+    deployment: str | None
+    parameters: dict[str, Any]
+    request: str
+    records: Sequence[Record] = ()
+
+    @property
+    def tags(self) -> list[str]:
+        agent_id, task_type = self.meta["agent_id"], self.meta["task_type"]
+        tags = [agent_tag(agent_id)] if agent_id else []
+        return tags + ([task_type_tag(task_type)] if task_type else [])
+
+
+@dataclass(frozen=True)
+class Creations:
+    """Creates executions.
+
+    Args:
+        executions: Those that there are.
+    """
+
+    executions: Executions
+
+    def create(
+        self,
+        *,
+        name: str,
+        deployment: str | None = None,
+        parameters: dict[str, Any] | None = None,
+        description: str | None = None,
+        agent_id: str | None = None,
+        task_type: str | None = None,
+        state: Any = EMPTY,
+        from_checkpoint: str | None = None,
+        config: ExecutionConfig | None = None,
+        key: str | None = None,
+    ) -> tuple[Execution, bool]:
+        """Create an execution, and let a worker start it.
+
+        The log is written before a worker can take the run, so no process begins without one.
+        Without a deployment an agent outside Prefect runs it, and its first attempt has begun.
+
+        Args:
+            name: What it is called.
+            deployment: What runs it.
+            parameters: Of the deployment's flow.
+            description: What it is for.
+            agent_id: The agent that it belongs to.
+            task_type: The kind of task.
+            state: The first state; by default `{}`.
+            from_checkpoint: Take the first state from here: `exec_…/ckpt_…`.
+            config: How it is run.
+            key: Of the request: repeated with the same key it creates nothing.
+
+        Returns:
+            The execution, and whether it was created by this call.
+
+        Raises:
+            StateError: part of the state or the parameters is no JSON; nothing was created.
+            DeploymentNotFound: there is no such deployment; nothing was created.
+            ParametersError: its flow does not take these parameters; nothing was created.
+            ExecutionNotFound, CheckpointNotFound: there is no such checkpoint to start from.
+            IdempotencyConflict: the key was used for something else.
+            AgentForbidden: the caller may not act for this agent.
+        """
+        if from_checkpoint is not None and state is not EMPTY:
+            raise StateError("from_checkpoint", "has a state already; leave out one of the two.")
+        meta = {
+            "name": name,
+            "description": description,
+            "agent_id": agent_id,
+            "task_type": task_type,
+            "config": (config or ExecutionConfig()).model_dump(mode="json"),
+        }
+        if from_checkpoint is None:
+            data = codec.dump({} if state is EMPTY else state)
+        else:
+            origin, _, checkpoint = from_checkpoint.partition("/")
+            self.executions.run(origin)
+            source = self.executions.log(origin)
+            data = source.at_checkpoint(checkpoint_seq(origin, checkpoint)).state
+            meta["fork"] = {"execution_id": origin, "checkpoint_id": checkpoint}
+        codec.dump(meta, at="execution")
+        codec.dump(parameters or {}, at="parameters")
+        request = _digest(meta, codec.load(data), deployment, parameters or {})
+        return self._create(_Plan(meta, data, deployment, parameters or {}, request), key)
+
+    def fork(
+        self,
+        execution_id: str,
+        *,
+        checkpoint_id: str | None = None,
+        name: str | None = None,
+        key: str | None = None,
+    ) -> tuple[Execution, bool]:
+        """Create an execution that continues from a checkpoint of another one, beside it.
+
+        It has the state of the checkpoint and what steps had recorded by then, so these are not run
+        again. It is run as the other one is.
+
+        Args:
+            execution_id: The other one.
+            checkpoint_id: Its checkpoint; by default its newest state.
+            name: What the new one is called; by default as the other one, with "(fork)".
+            key: Of the request: repeated with the same key it creates nothing.
+
+        Returns:
+            The execution, and whether it was created by this call.
+
+        Raises:
+            CheckpointNotFound: there is no such checkpoint; nothing was created.
+            DeploymentNotFound: the deployment of the other one is gone.
+            IdempotencyConflict: the key was used for something else.
+        """
+        run = self.executions.run(execution_id)
+        log = self.executions.log(execution_id)
+        head = log.living_head()
+        if checkpoint_id is not None:
+            head = log.at_checkpoint(checkpoint_seq(execution_id, checkpoint_id))
+        created = dict(head.created.meta or {})
+        origin = {"execution_id": execution_id, "checkpoint_id": _checkpoint_of(head)}
+        kept = {key: created[key] for key in ("description", "agent_id", "task_type", "config")}
+        meta = {"name": name or _fork_of(created["name"]), **kept, "fork": origin}
+        outside = OUTSIDE in run.tags
+        plan = _Plan(
+            meta,
+            head.state,
+            None if outside else str(run.deployment_id),
+            {} if outside else run.parameters,
+            _digest("fork", execution_id, checkpoint_id, name),
+            _records(log, head),
+        )
+        return self._create(plan, key)
+
+    def finish(self, run: FlowRun) -> None:
+        """Let a worker start a run whose creation was left half-done, or remove it."""
+        try:
+            self.executions.log(execution_id(run.id)).living_head()
+        except ExecutionNotFound:
+            self._undo(run)
+        else:
+            self.executions.flow_runs.schedule(run)
+
+    def _create(self, plan: _Plan, key: str | None) -> tuple[Execution, bool]:
+        executions, flow_runs = self.executions, self.executions.flow_runs
+        agent_id = plan.meta["agent_id"]
+        if executions.agents is not None and agent_id not in executions.agents:
+            raise AgentForbidden(agent_id)
+        run = flow_runs.create(
+            plan.deployment,
+            name=plan.meta["name"],
+            parameters=plan.parameters,
+            tags=plan.tags,
+            key=key,
+        )
+        log = executions.log(execution_id(run.id))
+        request = {} if key is None else {"request": plan.request}
+        try:
+            if DELETING in run.tags:
+                raise IdempotencyConflict(log.execution_id)
+            head, is_new = _entry_0(log, {**plan.meta, **request}, plan)
+            if plan.deployment is None:
+                run = flow_runs.read(run.id)
+                if not is_created(run):
+                    head = head if head.entry.attempt else log.attempt()
+                    run = flow_runs.start(run)
+                    beat_of_run(run.id, run.name)
+            else:
+                run = flow_runs.schedule(run)
+        except Exception:
+            if key is None:  # another request with this key may be about to finish it
+                self._undo(run)
+            raise
+        history = History(log, head, {0: head.created}, [])
+        if not is_new:
+            run, history = flow_runs.read(run.id), log.read(checkpoints=100)
+        return execution_of(run, history, executions.clock(), states=False), is_new
+
+    def _undo(self, run: FlowRun) -> None:
+        """Remove a half-made execution, as far as that goes; why it failed is another's word."""
+        try:
+            self.executions.flow_runs.mark_deleting(run)
+            self.executions.delete(execution_id(run.id), patience=0)
+        except ExecutionError as error:
+            logger.warning("%s is left half-made: %s", execution_id(run.id), error)
+
+
+def _entry_0(log: ExecutionLog, meta: dict[str, Any], plan: _Plan) -> tuple[Head, bool]:
+    """Begin a log, unless it was begun by the same request; and whether it was not."""
+    try:
+        return log.create(meta, plan.state, records=plan.records), True
+    except AlreadyExists:
+        head = log.living_head()
+        if (head.created.meta or {}).get("request") != meta.get("request"):
+            raise IdempotencyConflict(log.execution_id) from None
+        return head, False
+
+
+def _digest(*parts: Any) -> str:
+    """The same for equal JSON, however it was written."""
+    return codec.digest(*(orjson.dumps(part, option=orjson.OPT_SORT_KEYS) for part in parts))
+
+
+def _checkpoint_of(head: Head) -> str:
+    """The checkpoint whose state is in force."""
+    return checkpoint_id(head.entry.continues_from)
+
+
+def _fork_of(name: str) -> str:
+    return name[: NAME_LENGTH - len(_FORK)] + _FORK
+
+
+def _records(log: ExecutionLog, head: Head) -> list[Record]:
+    """What steps have recorded, as another log may keep it.
+
+    What a roll-back has left to be undone is the other one's to undo.
+    """
+    records = decode(head.journal).values()
+    kept = [r for r in records if r.outcome not in (Outcome.UNDO, Outcome.UNDONE)]
+    return [log.with_result(record) for record in kept]

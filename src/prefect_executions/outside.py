@@ -1,0 +1,201 @@
+"""Executions that agents outside Prefect run, in any language: they report over REST.
+
+Such an execution is a flow run, too, of a deployment that has nothing a worker could run. So the
+Prefect UI shows it, and what is done there reaches the agent in the answer to its next report.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefect.client.schemas.objects import FlowRun
+
+from prefect_executions import codec
+from prefect_executions.creations import EMPTY
+from prefect_executions.entry import Kind
+from prefect_executions.errors import ExecutionConflict, StateError
+from prefect_executions.executions import Executions, logger
+from prefect_executions.flow_runs import OUTSIDE, state_of, status_of
+from prefect_executions.heartbeats import beat_of_run
+from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.models import (
+    Begun,
+    Execution,
+    ExecutionConfig,
+    Standing,
+    Status,
+    execution_id,
+)
+from prefect_executions.pauses import take_choice
+from prefect_executions.resume_form import go_back
+from prefect_executions.views import execution_of
+
+RESULT_BYTES = 256 << 10  # of a result as JSON; it is read with the head of the log
+
+
+@dataclass(frozen=True)
+class OutsideAgents:
+    """What agents outside Prefect do.
+
+    Every method raises `ExecutionConflict` for an execution that a deployment runs.
+
+    Args:
+        executions: The executions.
+    """
+
+    executions: Executions
+
+    def begin(self, execution_id: str) -> Begun:
+        """Begin an attempt: from now on the caller runs the execution, and nobody else.
+
+        It continues from `state` in the answer, and reports as attempt `prefect.attempt`. An older
+        attempt is refused from then on, so an agent that was restarted may begin at once.
+
+        Raises:
+            ExecutionConflict: it is paused, or has ended, or waits for a retry.
+        """
+        run = self._run(execution_id, "begin an attempt of")
+        self._require_startable(run)
+        log = self.executions.log(execution_id)
+        flow_runs = self.executions.flow_runs
+        take_choice(flow_runs.client, run.id, flow_runs.states(run), lambda a: _go_back(log, a))
+        admitted = run
+
+        def admit() -> None:
+            nonlocal admitted
+            admitted = flow_runs.read(run.id)
+            self._require_startable(admitted)
+
+        log.attempt(admit)
+        run = flow_runs.start(admitted)
+        beat_of_run(run.id, run.name)
+        execution = self._execution(run, log)
+        return Begun(**dict(execution))
+
+    def heartbeat(self, execution_id: str, attempt: int) -> Standing:
+        """Say that an attempt is alive, and learn whether it should go on.
+
+        Raises:
+            Superseded: it is not the newest, or another one is to begin.
+            ExecutionConflict: the execution has ended.
+        """
+        run = self._run(execution_id, "keep alive")
+        self.executions.head_for(run, self.executions.log(execution_id), attempt)
+        self.executions.heard(run, attempt)
+        return Standing(status=status_of(run), attempt=attempt)
+
+    def complete(
+        self,
+        execution_id: str,
+        *,
+        state: Any = EMPTY,
+        result: Any = None,
+        attempt: int | None = None,
+    ) -> Execution:
+        """Say that an execution is done.
+
+        Args:
+            execution_id: Its id.
+            state: Its last state; by default the newest that was saved.
+            result: What it has come to, as JSON.
+            attempt: Only as this attempt, if it is the newest.
+
+        Raises:
+            StateError: the state or the result can't be kept, or is too large; nothing was changed.
+            Superseded: the attempt is not the newest, or another one is to begin.
+            ExecutionConflict: it has ended already, in another way.
+        """
+        size = len(codec.dump(result, at="result"))
+        if size > RESULT_BYTES:
+            problem = f"has {size} bytes; at most {RESULT_BYTES}. Keep more in the state."
+            raise StateError("result", problem)
+        run = self._run(execution_id, "complete")
+        log = self.executions.log(execution_id)
+        if status_of(run) is Status.COMPLETED:  # as a repeat finds it
+            return self._execution(run, log)
+        head = self._last_state(run, log, state, attempt)
+        if head.entry.kind is not Kind.RESULT:
+            log.result(head, result)
+        run = self.executions.flow_runs.complete(run)
+        return self._execution(run, log)
+
+    def fail(
+        self,
+        execution_id: str,
+        *,
+        error: str,
+        state: Any = EMPTY,
+        attempt: int | None = None,
+    ) -> Execution:
+        """Say that an attempt has failed: it is to be tried again while retries are left.
+
+        Args:
+            execution_id: Its id.
+            error: What happened.
+            state: The last state; by default the newest that was saved.
+            attempt: Only as this attempt, if it is the newest.
+
+        Raises:
+            StateError: the state can't be kept; nothing was changed.
+            Superseded: the attempt is not the newest, or another one is to begin.
+            ExecutionConflict: it has ended already.
+        """
+        run = self._run(execution_id, "fail")
+        log = self.executions.log(execution_id)
+        head = self._last_state(run, log, state, attempt)
+        config = ExecutionConfig.model_validate((head.created.meta or {})["config"])
+        answers = state_of(run).id.hex
+        granted = head.entry.kind is Kind.RETRY and head.entry.answers == answers
+        if not granted and head.entry.retries < (config.max_retries or 0):
+            head = log.retry(head, answers=answers, reason=error)
+            granted = True
+        if granted:
+            delay = timedelta(seconds=config.retry_delay_seconds or 0)
+            message = f"Retry {head.entry.retries} of {config.max_retries} after: {error}"
+            self.executions.flow_runs.retry(run, at=datetime.now(UTC) + delay, message=message)
+            run = self.executions.flow_runs.read(run.id)
+        else:
+            run = self.executions.flow_runs.fail(run, error)
+        return self._execution(run, log)
+
+    def _run(self, id_: str, operation: str) -> FlowRun:
+        run = self.executions.run(id_)
+        if OUTSIDE not in run.tags:
+            hint = "A deployment runs it, and its flow does that."
+            raise ExecutionConflict(id_, operation, status_of(run), hint)
+        return run
+
+    def _require_startable(self, run: FlowRun) -> None:
+        status, id_ = status_of(run), execution_id(run.id)
+        if status is not Status.RUNNING:
+            raise ExecutionConflict(id_, "begin an attempt of", status, "Resume it first.")
+        at = state_of(run).state_details.scheduled_time
+        if state_of(run).is_scheduled() and at is not None and at > datetime.now(UTC):
+            hint = f"It is to be tried again at {codec.timestamp(at)}."
+            raise ExecutionConflict(id_, "begin an attempt of", status, hint)
+
+    def _last_state(self, run: FlowRun, log: ExecutionLog, state: Any, attempt: int | None) -> Head:
+        """The head, after the last state was saved; a repeat finds it saved already."""
+        data = None if state is EMPTY else codec.dump(state)
+        head = self._repeated(run, log, attempt) or self.executions.head_for(run, log, attempt)
+        if data is None or data == head.state:
+            return head
+        return log.checkpoint(head, data)
+
+    def _repeated(self, run: FlowRun, log: ExecutionLog, attempt: int | None) -> Head | None:
+        """The head, if this attempt has ended in the log, and Prefect does not know of it yet."""
+        head = log.living_head()
+        mine = attempt is None or attempt == head.entry.attempt
+        ended = head.entry.kind is Kind.RESULT or (
+            head.entry.kind is Kind.RETRY and head.entry.answers == state_of(run).id.hex
+        )
+        return head if mine and ended and state_of(run).is_running() else None
+
+    def _execution(self, run: FlowRun, log: ExecutionLog) -> Execution:
+        now = self.executions.clock()
+        return execution_of(run, log.read(checkpoints=100), now, states=False)
+
+
+def _go_back(log: ExecutionLog, choice: Any) -> None:
+    if warned := go_back(log, choice):
+        logger.warning("%s goes back. %s", log.execution_id, warned)

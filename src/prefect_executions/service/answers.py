@@ -1,0 +1,108 @@
+"""What the routes answer, for the OpenAPI document: every error by its code."""
+
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+CODES: dict[str, tuple[HTTPStatus, str]] = {
+    "unauthorized": (HTTPStatus.UNAUTHORIZED, "no key, or none that is known"),
+    "forbidden": (HTTPStatus.FORBIDDEN, "the key has not this permission, or not for this agent"),
+    "execution_not_found": (
+        HTTPStatus.NOT_FOUND,
+        "unknown, deleted, a flow run that is no execution, or one that the key may not see",
+    ),
+    "checkpoint_not_found": (HTTPStatus.NOT_FOUND, "the execution has no such checkpoint"),
+    "not_found": (HTTPStatus.NOT_FOUND, "no such route"),
+    "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "the route has not this method"),
+    "status_conflict": (
+        HTTPStatus.CONFLICT,
+        "not possible in the execution's status, which is `execution_status`",
+    ),
+    "superseded": (HTTPStatus.CONFLICT, "another attempt has begun, or is to begin: stop"),
+    "idempotency_conflict": (HTTPStatus.CONFLICT, "the key was used with another request"),
+    "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is over the limit"),
+    "request_invalid": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "not JSON, an unknown field, a wrong type, a limit",
+    ),
+    "state_invalid": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "NaN, an integer beyond 64 bits, a lone surrogate, too deep, …: with its path",
+    ),
+    "input_invalid": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "the answer does not fit what is asked, is missing, or nothing is asked",
+    ),
+    "deployment_not_found": (HTTPStatus.UNPROCESSABLE_ENTITY, "there is no such deployment"),
+    "parameters_invalid": (HTTPStatus.UNPROCESSABLE_ENTITY, "the flow does not take them"),
+    "cursor_invalid": (HTTPStatus.UNPROCESSABLE_ENTITY, "the cursor is not of this list"),
+    "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests: see `Retry-After`"),
+    "log_corrupt": (HTTPStatus.INTERNAL_SERVER_ERROR, "an entry in the store is damaged"),
+    "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "ours; the log of the service says why"),
+    "store_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "the store does not answer: try again"),
+    "prefect_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "Prefect does not answer: try again"),
+}
+EVERYWHERE = (
+    "unauthorized",
+    "forbidden",
+    "request_invalid",
+    "rate_limited",
+    "log_corrupt",
+    "internal",
+    "store_unavailable",
+    "prefect_unavailable",
+)
+_ONE = ("execution_not_found",)
+_CHANGES = ("body_too_large",)
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field of a request."""
+
+    field: str = Field(description="The field, with its path.")
+    problem: str = Field(description="What is wrong with it.")
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str = Field(description="`about:blank`.")
+    title: str = Field(description="The phrase of the HTTP status.")
+    status: int = Field(description="The HTTP status.")
+    code: str = Field(description="What clients decide by; it never changes.", examples=[*CODES])
+    detail: str = Field(description="What people read; it may change.")
+    errors: list[FieldProblem] | None = Field(
+        None, description="The fields that are wrong; absent where it is none."
+    )
+    execution_status: str | None = Field(
+        None, description="With `status_conflict`: the status of the execution."
+    )
+
+
+def answers(*codes: str, one: bool = True, body: bool = False, **others: str) -> dict[Any, Any]:
+    """What a route answers beside its success, as FastAPI takes it.
+
+    Args:
+        codes: Its own errors.
+        one: Whether it is about one execution.
+        body: Whether it takes a body.
+        others: Other successes by name (`ok`, `accepted`, `not_modified`), and what they mean.
+    """
+    every = [*EVERYWHERE, *(_ONE if one else ()), *(_CHANGES if body else ()), *codes]
+    by_status: dict[int, list[str]] = {}
+    for code in CODES:
+        if code in every:
+            by_status.setdefault(CODES[code][0].value, []).append(code)
+    documented: dict[Any, Any] = {
+        status: {
+            "description": "; ".join(f"`{code}`: {CODES[code][1]}" for code in known),
+            "content": {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+            },
+        }
+        for status, known in by_status.items()
+    }
+    for name, meaning in others.items():
+        documented[HTTPStatus[name.upper()].value] = {"description": meaning}
+    return documented

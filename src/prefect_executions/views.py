@@ -1,0 +1,118 @@
+"""What is told of executions: made of their flow runs in Prefect and their logs."""
+
+from datetime import datetime
+from typing import Any
+
+import jsonpatch
+from prefect.client.schemas.objects import FlowRun
+from prefect.utilities.urls import url_for
+
+from prefect_executions import codec
+from prefect_executions.entry import Entry, Kind
+from prefect_executions.flow_runs import active_time, agent_of, state_of, status_of, task_type_of
+from prefect_executions.log import Head, History
+from prefect_executions.models import (
+    Checkpoint,
+    Execution,
+    ExecutionConfig,
+    FlowRunFacts,
+    ForkOrigin,
+    PrefectRun,
+    Status,
+    Summary,
+    checkpoint_id,
+    execution_id,
+)
+
+
+def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool) -> Execution:
+    """An execution.
+
+    Args:
+        run: Its flow run.
+        history: Its log.
+        now: The present time, for one that runs.
+        states: Whether its checkpoints come with their states.
+    """
+    head = history.head
+    meta = history.created.meta or {}
+    status = status_of(run)
+    active = active_time(run, now).total_seconds()
+    return Execution(
+        id=execution_id(run.id),
+        name=meta["name"],
+        description=meta["description"],
+        agent_id=meta["agent_id"],
+        task_type=meta["task_type"],
+        status=status,
+        state=codec.load(head.state),
+        checkpoints=checkpoints_of(history, states=states),
+        config=ExecutionConfig.model_validate(meta["config"]),
+        elapsed_seconds=round(max(active - head.entry.dead_seconds, 0.0), 3),
+        started_at=run.start_time,
+        completed_at=run.end_time if status.ended else None,
+        updated_at=max(state_of(run).timestamp, head.entry.at),
+        prefect=PrefectRun(**dict(_facts_of(run)), attempt=head.entry.attempt),
+        result=_result_of(head, status),
+        forked_from=ForkOrigin(**meta["fork"]) if "fork" in meta else None,
+    )
+
+
+def checkpoints_of(history: History, *, states: bool) -> list[Checkpoint]:
+    """The checkpoints of a history, newest first."""
+    return [
+        checkpoint_of(entry, codec.load(history.state(entry.seq)) if states else None)
+        for entry in history.checkpoints()
+    ]
+
+
+def checkpoint_of(entry: Entry, state: Any) -> Checkpoint:
+    """A checkpoint, from its entry in the log."""
+    return Checkpoint(
+        id=checkpoint_id(entry.seq),
+        label=entry.label,
+        state=state,
+        timestamp=entry.at,
+        attempt=entry.attempt,
+        size=entry.size,
+    )
+
+
+def patch_of(before: Any, after: Any) -> list[dict[str, Any]]:
+    """What changes one JSON value into another, as JSON Patch (RFC 6902)."""
+    patch: list[dict[str, Any]] = jsonpatch.make_patch(before, after).patch
+    return patch
+
+
+def summary_of(run: FlowRun, created_at: datetime) -> Summary:
+    """An execution in a list, without its log."""
+    status = status_of(run)
+    return Summary(
+        id=execution_id(run.id),
+        name=run.name,
+        agent_id=agent_of(run),
+        task_type=task_type_of(run),
+        status=status,
+        started_at=run.start_time,
+        completed_at=run.end_time if status.ended else None,
+        created_at=created_at,
+        updated_at=state_of(run).timestamp,
+        prefect=_facts_of(run),
+    )
+
+
+def _facts_of(run: FlowRun) -> FlowRunFacts:
+    state = state_of(run)
+    return FlowRunFacts(
+        flow_run_id=run.id,
+        state_name=state.name or state.type.value,
+        message=state.message,
+        deployment=run.deployment_id,
+        url=url_for(run),
+    )
+
+
+def _result_of(head: Head, status: Status) -> Any:
+    if status is not Status.COMPLETED or head.entry.kind is not Kind.RESULT:
+        return None
+    return (head.entry.meta or {})["result"]

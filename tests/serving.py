@@ -1,0 +1,47 @@
+"""The REST service on a port of this machine, as clients from outside meet it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from prefect.client.orchestration import SyncPrefectClient
+
+from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import FlowRuns
+from prefect_executions.keys import Keyring
+from prefect_executions.local import free_ports
+from prefect_executions.objects import Objects
+from prefect_executions.service import create_app
+from prefect_executions.service.streams import EventHub
+from rest import KEY
+
+
+@contextmanager
+def served(
+    prefect: SyncPrefectClient,
+    objects: Objects,
+    *,
+    store: str,
+    api_key: str | None = KEY,
+    **options: Any,
+) -> Iterator[str]:
+    """A replica of the service; its URL."""
+    flow_runs = FlowRuns(prefect, store=store, wait=lambda _: None)
+    keyring, hub = Keyring(prefect, api_key=api_key), EventHub()
+    app = create_app(Executions(objects, flow_runs), keyring, hub=hub, **options)
+    port = free_ports(1)
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        threading.Event().wait(0.02)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        hub.close()
+        server.should_exit = True
+        thread.join()
+        keyring.close()

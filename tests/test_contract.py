@@ -1,0 +1,54 @@
+"""What the OpenAPI document says, the service does: by schemathesis, over HTTP, on a real store."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+
+from prefect_executions.local import Stack
+from prefect_executions.service.app import Limits
+from rest import KEY
+from serving import served
+
+CONFIG = """
+[checks.positive_data_acceptance]
+# 422: a cursor of no list, a deployment that is none: of these the document can't know.
+expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 422, 429]
+"""
+
+
+@pytest.mark.timeout(600)
+def test_the_service_keeps_to_its_document(stack: Stack, tmp_path: Path) -> None:
+    """No 5xx, no answer that is not documented, no valid request that is called invalid."""
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
+    store = stack.s3.objects(prefix=uuid4().hex)
+    limits = Limits(rate="100000/second")
+    with (
+        get_client(sync_client=True) as prefect,
+        served(prefect, store, store=uuid4().hex, limits=limits) as url,
+    ):
+        done = subprocess.run(
+            [
+                *(Path(sys.executable).parent / "schemathesis", "run", f"{url}/openapi.json"),
+                *("--header", f"Authorization: Bearer {KEY}"),
+                # A stream of events has no end, and the limit of time is none of its answers.
+                *("--exclude-path-regex", "/events$"),
+                *("--max-examples", "40", "--workers", "2", "--continue-on-failure"),
+                *("--request-timeout", "60", "--seed", "1", "--no-color"),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": _HERE},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+
+
+_HERE = str(Path(__file__).parent)

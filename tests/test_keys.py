@@ -1,0 +1,783 @@
+"""API keys in a real Prefect: made, listed, revoked, read again, and never told."""
+
+import hmac
+import json
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from hashlib import sha256
+from threading import Event
+from time import monotonic
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from prefect.blocks.core import Block
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import BlockDocumentCreate, BlockDocumentUpdate
+from prefect.client.schemas.objects import BlockDocument
+from prefect.testing.standard_test_suites import BlockStandardTestSuite
+
+from prefect_executions import keys
+from prefect_executions.errors import PrefectUnavailable
+from prefect_executions.keys import (
+    ANYBODY,
+    GRACE_SECONDS,
+    SETTINGS,
+    Caller,
+    ExecutionKey,
+    Keyring,
+    Permission,
+    create_key,
+    list_keys,
+    revoke_key,
+)
+from prefect_executions.local import Stack, free_ports
+
+MAX_AGE = 5.0
+READ = [Permission.READ]
+UNKNOWN = "pxk_" + "x" * 43
+
+
+class TestExecutionKey(BlockStandardTestSuite):
+    @pytest.fixture
+    def block(self) -> type[Block]:
+        return ExecutionKey
+
+
+class Hand:
+    """A clock that a test puts forward."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return monotonic() + self.ahead
+
+
+class Watched:
+    """A client of the real Prefect that can be away, slow, and counts."""
+
+    def __init__(self, client: SyncPrefectClient) -> None:
+        self._client = client
+        self.away = False
+        self.reads = 0
+        self.updates: list[dict[str, Any]] = []
+        self.may_read, self.reading = Event(), Event()
+        self.hold_answer = False
+        self.may_answer, self.read = Event(), Event()
+        self.may_update, self.updated = Event(), Event()
+        self.may_read.set()
+        self.may_update.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def read_block_documents_by_type(self, slug: str, **options: Any) -> list[BlockDocument]:
+        self.reads += 1
+        self.reading.set()
+        assert self.may_read.wait(20)
+        if self.away:
+            raise httpx.ConnectError("away")
+        documents = self._client.read_block_documents_by_type(slug, **options)
+        if self.hold_answer:
+            self.read.set()
+            assert self.may_answer.wait(20)
+        return documents
+
+    def update_block_document(self, document_id: UUID, update: BlockDocumentUpdate) -> None:
+        assert self.may_update.wait(20)
+        self.updates.append(update.data)
+        try:
+            self._client.update_block_document(document_id, update)
+        finally:
+            self.updated.set()
+
+
+def _remove_all(client: SyncPrefectClient) -> None:
+    documents = keys._documents(client)
+    if len(documents) > 20:  # one by one takes long; with their type they all go
+        client.delete_block_type(documents[0].block_type_id)
+        ExecutionKey.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
+        return
+    for document in documents:
+        client.delete_block_document(document.id)
+
+
+@pytest.fixture
+def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
+    """A Prefect with no keys; other tests find none of ours."""
+    with get_client(sync_client=True) as client:
+        _remove_all(client)
+        yield client
+        _remove_all(client)
+
+
+@pytest.fixture
+def hand() -> Hand:
+    return Hand()
+
+
+@pytest.fixture
+def watched(prefect: SyncPrefectClient) -> Watched:
+    return Watched(prefect)
+
+
+@pytest.fixture
+def keyring(watched: Watched, hand: Hand) -> Iterator[Keyring]:
+    keyring = _keyring(watched, hand)
+    yield keyring
+    keyring.close()
+
+
+def _keyring(client: Any, hand: Hand, api_key: str | None = None) -> Keyring:
+    return Keyring(client, api_key=api_key, max_age=MAX_AGE, clock=hand)
+
+
+def _put(client: SyncPrefectClient, name: str, data: dict[str, Any]) -> UUID:
+    """A block document as the UI or a script may make it: unchecked."""
+    ExecutionKey.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
+    assert ExecutionKey._block_type_id is not None
+    new = BlockDocumentCreate(
+        name=name,
+        data=data,
+        block_type_id=ExecutionKey._block_type_id,
+        block_schema_id=ExecutionKey._block_schema_id,
+    )
+    return client.create_block_document(new).id
+
+
+def _data(secret: str) -> dict[str, Any]:
+    return {"digest": sha256(secret.encode()).hexdigest(), "permissions": ["read"]}
+
+
+def test_a_key_is_known_by_its_secret(prefect: SyncPrefectClient, keyring: Keyring) -> None:
+    permissions = [Permission.WRITE, Permission.READ]
+    secret = create_key(prefect, "ci-1", permissions=permissions, agents=["a"], rate_limit="5/hour")
+
+    caller = keyring.caller(secret)
+
+    assert caller == Caller("ci-1", frozenset(permissions), frozenset({"a"}), "5/hour")
+    assert len(secret) == 47
+    for wrong in (None, "", UNKNOWN, secret[:-1], f"{secret} ", f"{secret}\n", "ci-1"):
+        assert keyring.caller(wrong) is None
+
+
+def test_keys_are_listed_without_what_could_be_used(prefect: SyncPrefectClient) -> None:
+    for name in ("b", "a"):
+        create_key(prefect, name, permissions=READ)
+
+    first, second = list_keys(prefect)
+
+    assert (first.name, second.name) == ("a", "b")
+    assert first.permissions == {Permission.READ}
+    assert first.created_at is not None
+    assert (datetime.now(UTC) - first.created_at).total_seconds() < 60
+    assert (first.agents, first.rate_limit, first.last_used_at, first.problem) == (None,) * 4
+
+
+def test_only_the_digest_is_kept(prefect: SyncPrefectClient) -> None:
+    secret = create_key(prefect, "a", permissions=READ)
+
+    answer = prefect.request("POST", "/block_documents/filter", json={"include_secrets": True})
+
+    kept = json.dumps(answer.json())
+    assert secret not in kept
+    assert secret.removeprefix("pxk_") not in kept
+    assert sha256(secret.encode()).hexdigest() in kept
+
+
+def test_a_key_is_never_logged(
+    prefect: SyncPrefectClient, keyring: Keyring, watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = create_key(prefect, "a", permissions=READ)
+    _put(prefect, "pasted", {"digest": secret, "permissions": [secret]})
+
+    keyring.caller(secret)
+    assert watched.updated.wait(20)
+    with pytest.raises(ValueError, match="name: there is a key 'a'; revoke it first") as error:
+        create_key(prefect, "a", permissions=READ)
+
+    told = caplog.text + str(error.value) + repr(list_keys(prefect)) + repr(vars(keyring))
+    assert "The key 'pasted' lets nobody in" in told
+    assert secret.removeprefix("pxk_") not in told
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "a b", "a/b", "é", "a\n", "x" * 101, "../a"])
+def test_a_wrong_name_is_refused(prefect: SyncPrefectClient, name: str) -> None:
+    with pytest.raises(ValueError, match=r"name: .* is not 1 to 100 lowercase letters, digits"):
+        create_key(prefect, name, permissions=READ)
+
+    assert list_keys(prefect) == []
+
+
+@pytest.mark.parametrize("name", ["settings", "anybody", "nobody"])
+def test_the_names_of_the_service_are_reserved(prefect: SyncPrefectClient, name: str) -> None:
+    with pytest.raises(ValueError, match=r"name: .* is reserved"):
+        create_key(prefect, name, permissions=READ)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"permissions": []}, "permissions"),
+        ({"permissions": ["admin"]}, "permissions.0"),
+        ({"agents": []}, "agents"),
+        ({"agents": [""]}, "agents.0"),
+        ({"rate_limit": ""}, "rate_limit"),
+        ({"rate_limit": "0/minute"}, "rate_limit"),
+        ({"rate_limit": "1/second;9/minute"}, "rate_limit"),
+        ({"rate_limit": "many"}, "rate_limit"),
+    ],
+    ids=str,
+)
+def test_a_wrong_field_is_named(
+    prefect: SyncPrefectClient, wrong: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: "):
+        create_key(prefect, "a", **({"permissions": READ} | wrong))
+
+    assert list_keys(prefect) == []
+
+
+def test_a_name_is_not_given_twice(prefect: SyncPrefectClient, keyring: Keyring) -> None:
+    secret = create_key(prefect, "a", permissions=READ)
+
+    with pytest.raises(ValueError, match="revoke it first"):
+        create_key(prefect, "a", permissions=list(Permission))
+
+    caller = keyring.caller(secret)
+    assert caller is not None
+    assert caller.permissions == {Permission.READ}
+
+
+def test_a_lost_answer_loses_no_key(
+    prefect: SyncPrefectClient, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect's client sends a request again when its answer was lost."""
+    create = SyncPrefectClient.create_block_document
+
+    def twice(self: SyncPrefectClient, new: BlockDocumentCreate) -> BlockDocument:
+        create(self, new)
+        return create(self, new)
+
+    monkeypatch.setattr(SyncPrefectClient, "create_block_document", twice)
+
+    secret = create_key(prefect, "a", permissions=READ)
+
+    assert keyring.caller(secret) is not None
+
+
+def test_a_revoked_key_is_refused_within_the_age(
+    prefect: SyncPrefectClient, keyring: Keyring, hand: Hand
+) -> None:
+    secret = create_key(prefect, "a", permissions=READ)
+    assert keyring.caller(secret) is not None
+
+    revoke_key(prefect, "a")
+    hand.ahead += MAX_AGE
+
+    assert keyring.caller(secret) is None
+    assert list_keys(prefect) == []
+    with pytest.raises(ValueError, match="name: there is no key 'a'"):
+        revoke_key(prefect, "a")
+
+
+def test_a_key_whose_block_is_deleted_in_the_ui_is_refused(
+    prefect: SyncPrefectClient, keyring: Keyring, hand: Hand
+) -> None:
+    secret, other = (create_key(prefect, name, permissions=READ) for name in "ab")
+    assert keyring.caller(secret) is not None
+
+    document = prefect.read_block_document_by_name("a", "execution-key")
+    prefect.delete_block_document(document.id)
+    hand.ahead += MAX_AGE
+
+    assert keyring.caller(secret) is None
+    assert keyring.caller(other) is not None
+
+
+def test_what_is_known_is_read_again_only_when_it_is_old(
+    prefect: SyncPrefectClient, keyring: Keyring, watched: Watched, hand: Hand
+) -> None:
+    secret = create_key(prefect, "a", permissions=READ)
+    keyring.caller(secret)
+
+    hand.ahead += MAX_AGE - 2
+    keyring.caller(secret)
+    assert watched.reads == 1
+    hand.ahead += 2
+    keyring.caller(secret)
+
+    assert watched.reads == 2
+
+
+def test_a_new_key_works_at_once(prefect: SyncPrefectClient, keyring: Keyring) -> None:
+    create_key(prefect, "a", permissions=READ)
+    assert keyring.caller(UNKNOWN) is None
+
+    secret = create_key(prefect, "b", permissions=READ)
+
+    assert keyring.caller(secret) is not None
+
+
+def test_a_new_key_works_though_a_reading_had_begun_before(
+    prefect: SyncPrefectClient, keyring: Keyring, watched: Watched
+) -> None:
+    keyring.caller(create_key(prefect, "a", permissions=READ))
+    watched.hold_answer = True
+    with ThreadPoolExecutor(1) as pool:
+        wrong = pool.submit(keyring.caller, UNKNOWN)
+        assert watched.read.wait(20)
+        steps = keyring.identify(create_key(prefect, "b", permissions=READ))
+        waited = [next(steps)]
+        watched.hold_answer = False
+        watched.may_answer.set()
+        assert wrong.result() is None
+
+    with pytest.raises(StopIteration) as done:
+        while True:
+            waited[-1].result(20)
+            waited.append(next(steps))
+
+    assert done.value.value.name == "b"
+    assert len(waited) == 2
+
+
+def test_many_unknown_keys_make_it_read_once_and_are_all_refused(
+    prefect: SyncPrefectClient, keyring: Keyring, watched: Watched
+) -> None:
+    known = create_key(prefect, "a", permissions=READ)
+    keyring.caller(known)
+    watched.may_read.clear()
+    watched.reading.clear()
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = [pool.submit(keyring.caller, UNKNOWN) for _ in range(16)]
+        assert watched.reading.wait(20)
+        assert keyring.caller("no key of ours") is None
+        watched.may_read.set()
+
+        assert {answer.result() for answer in answers} == {None}
+    # Those that came while the first reading was under way have waited for one more.
+    assert watched.reads <= 1 + 2
+
+
+def test_many_requests_wait_for_one_reading(
+    prefect: SyncPrefectClient, keyring: Keyring, watched: Watched
+) -> None:
+    secret = create_key(prefect, "a", permissions=READ)
+    watched.may_read.clear()
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = [pool.submit(keyring.caller, secret) for _ in range(16)]
+        assert watched.reading.wait(20)
+        watched.may_read.set()
+        callers = {answer.result() for answer in answers}
+
+    assert watched.reads == 1
+    assert {caller and caller.name for caller in callers} == {"a"}
+
+
+def test_all_keys_are_compared_and_not_by_equality(
+    prefect: SyncPrefectClient, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first key takes as long as the last one, and as one that is none."""
+    secrets = [create_key(prefect, name, permissions=READ) for name in "abc"]
+    keyring.caller(secrets[0])
+    compared = 0
+    compare = hmac.compare_digest
+
+    def counting(one: bytes, other: bytes) -> bool:
+        nonlocal compared
+        compared += 1
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+
+    for secret in secrets:
+        compared = 0
+        assert keyring.caller(secret) is not None
+        assert compared == len(secrets)
+    compared = 0
+    assert keyring.caller(UNKNOWN) is None
+    assert compared in (2 * len(secrets), 3 * len(secrets))  # again, in case that it is new
+
+
+def test_more_keys_than_a_page_of_prefects(prefect: SyncPrefectClient, keyring: Keyring) -> None:
+    secrets = [f"pxk_{n:043d}" for n in range(205)]
+    for n, secret in enumerate(secrets):
+        _put(prefect, f"key-{n:03d}", _data(secret))
+
+    callers = [keyring.caller(secret) for secret in secrets]
+
+    assert [caller and caller.name for caller in callers] == [f"key-{n:03d}" for n in range(205)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"digest": None, "permissions": None},
+        {"digest": "", "permissions": ["read"]},
+        {"digest": "0" * 63, "permissions": ["read"]},
+        _data(UNKNOWN) | {"permissions": []},
+        _data(UNKNOWN) | {"permissions": "read"},
+        _data(UNKNOWN) | {"permissions": ["read", "everything"]},
+        _data(UNKNOWN) | {"agents": []},
+        _data(UNKNOWN) | {"agents": "a"},
+        _data(UNKNOWN) | {"rate_limit": "0/minute"},
+        _data(UNKNOWN) | {"created_at": "once"},
+    ],
+    ids=str,
+)
+def test_a_broken_block_lets_nobody_in_and_locks_nobody_out(
+    prefect: SyncPrefectClient,
+    keyring: Keyring,
+    caplog: pytest.LogCaptureFixture,
+    data: dict[str, Any],
+    hand: Hand,
+) -> None:
+    secret = create_key(prefect, "good", permissions=READ)
+    _put(prefect, "broken", data)
+
+    for _ in range(3):
+        hand.ahead += MAX_AGE
+        assert keyring.caller(UNKNOWN) is None
+        assert keyring.caller(secret) is not None
+
+    broken, good = list_keys(prefect)
+    assert broken.problem
+    assert good.problem is None
+    told = [r for r in caplog.records if "'broken' lets nobody in" in r.getMessage()]
+    assert len(told) == 1
+
+
+def test_fields_of_others_in_a_block_do_not_matter(
+    prefect: SyncPrefectClient, keyring: Keyring
+) -> None:
+    _put(prefect, "a", _data(UNKNOWN) | {"block_type_slug": "s3-bucket", "later": 1})
+
+    assert keyring.caller(UNKNOWN) is not None
+
+
+def test_a_broken_block_can_be_revoked(prefect: SyncPrefectClient) -> None:
+    _put(prefect, "broken", {})
+
+    revoke_key(prefect, "broken")
+
+    assert list_keys(prefect) == []
+
+
+def test_a_block_that_takes_a_reserved_name_lets_nobody_in(
+    prefect: SyncPrefectClient, keyring: Keyring
+) -> None:
+    _put(prefect, "settings", _data(UNKNOWN))
+
+    assert keyring.caller(UNKNOWN) is None
+
+
+def test_a_secret_that_could_be_guessed_is_not_looked_up(
+    prefect: SyncPrefectClient, keyring: Keyring
+) -> None:
+    """Somebody has made a block by hand, with the digest of a password."""
+    _put(prefect, "weak", _data("password"))
+
+    assert keyring.caller("password") is None
+
+
+def test_the_last_use_is_noted_once_a_minute(
+    prefect: SyncPrefectClient, keyring: Keyring, watched: Watched, hand: Hand
+) -> None:
+    secret = create_key(prefect, "a", permissions=READ, agents=["x"], rate_limit="5/hour")
+    [before] = list_keys(prefect)
+
+    for _ in range(5):
+        keyring.caller(secret)
+    assert watched.updated.wait(20)
+    [after] = list_keys(prefect)
+    assert after.last_used_at is not None
+    assert (datetime.now(UTC) - after.last_used_at).total_seconds() < 60
+    hand.ahead += 50
+    keyring.caller(secret)
+    watched.updated.clear()
+    hand.ahead += 10
+    keyring.caller(secret)
+
+    assert watched.updated.wait(20)
+    assert [list(data) for data in watched.updates] == [["last_used_at"]] * 2
+    assert (after.permissions, after.agents, after.rate_limit, after.created_at) == (
+        before.permissions,
+        before.agents,
+        before.rate_limit,
+        before.created_at,
+    )
+
+
+def test_nobody_waits_for_the_note_of_a_use(
+    prefect: SyncPrefectClient, keyring: Keyring, watched: Watched, hand: Hand
+) -> None:
+    """Nor does the reading of the keys: here a revocation is seen while a note is stuck."""
+    secret = create_key(prefect, "a", permissions=READ)
+    watched.may_update.clear()
+    assert keyring.caller(secret) is not None
+
+    revoke_key(prefect, "a")
+    hand.ahead += MAX_AGE
+
+    assert keyring.caller(secret) is None
+    watched.may_update.set()
+    assert watched.updated.wait(20)
+
+
+def test_a_late_note_does_not_bring_a_revoked_key_back(
+    prefect: SyncPrefectClient, keyring: Keyring, watched: Watched, hand: Hand
+) -> None:
+    secret = create_key(prefect, "a", permissions=list(Permission))
+    watched.may_update.clear()
+    keyring.caller(secret)
+
+    revoke_key(prefect, "a")
+    new = create_key(prefect, "a", permissions=READ)
+    watched.may_update.set()
+    assert watched.updated.wait(20)
+    hand.ahead += MAX_AGE
+
+    assert keyring.caller(secret) is None
+    [left] = list_keys(prefect)
+    assert left.permissions == {Permission.READ}
+    assert left.last_used_at is None
+    assert keyring.caller(new) is not None
+
+
+def test_a_late_note_changes_nothing_else(
+    prefect: SyncPrefectClient, keyring: Keyring, watched: Watched
+) -> None:
+    """Somebody edits the block in the UI between the use and its note."""
+    secret = create_key(prefect, "a", permissions=list(Permission))
+    watched.may_update.clear()
+    keyring.caller(secret)
+
+    document = prefect.read_block_document_by_name("a", "execution-key")
+    prefect.update_block_document(
+        document.id, BlockDocumentUpdate(data={"permissions": ["read"], "agents": ["x"]})
+    )
+    watched.may_update.set()
+    assert watched.updated.wait(20)
+
+    [key] = list_keys(prefect)
+    assert key.permissions == {Permission.READ}
+    assert key.agents == frozenset({"x"})
+    assert key.last_used_at is not None
+
+
+def test_while_prefect_is_away_it_goes_on_for_a_minute(
+    prefect: SyncPrefectClient, keyring: Keyring, watched: Watched, hand: Hand
+) -> None:
+    secret = create_key(prefect, "a", permissions=READ)
+    known = keyring.caller(secret)
+    watched.away = True
+
+    hand.ahead += GRACE_SECONDS - 10
+    assert keyring.caller(secret) == known
+    hand.ahead += 10
+    with pytest.raises(PrefectUnavailable, match="the keys can't be read: ConnectError: away"):
+        keyring.caller(secret)
+    watched.away = False
+    hand.ahead += 1.1
+
+    assert keyring.caller(secret) == known
+
+
+def test_while_prefect_is_away_an_unknown_key_is_not_called_wrong(
+    prefect: SyncPrefectClient, keyring: Keyring, watched: Watched, hand: Hand
+) -> None:
+    """It may be a new one; an agent that is told "no" gives up."""
+    create_key(prefect, "a", permissions=READ)
+    assert keyring.caller(UNKNOWN) is None
+    watched.away = True
+    hand.ahead += 2 * MAX_AGE
+
+    with pytest.raises(PrefectUnavailable, match="may be new"):
+        keyring.caller(UNKNOWN)
+    assert keyring.caller("no key of ours") is None
+
+
+def test_while_prefect_is_away_it_is_asked_once_a_second_and_told_once(
+    prefect: SyncPrefectClient,
+    keyring: Keyring,
+    watched: Watched,
+    hand: Hand,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    secret = create_key(prefect, "a", permissions=READ)
+    keyring.caller(secret)
+    watched.away = True
+    hand.ahead += MAX_AGE
+
+    for _ in range(3):
+        for _ in range(10):
+            assert keyring.caller(secret) is not None
+        hand.ahead += 1
+
+    assert 1 + 3 <= watched.reads <= 1 + 4  # the test takes its time, too
+    assert caplog.text.count("can't be read from Prefect") == 1
+
+
+def test_while_prefect_does_not_answer_nobody_waits_long(
+    prefect: SyncPrefectClient,
+    keyring: Keyring,
+    watched: Watched,
+    hand: Hand,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret = create_key(prefect, "a", permissions=READ)
+    known = keyring.caller(secret)
+    monkeypatch.setattr(keys, "PATIENCE_SECONDS", 0.05)
+    watched.may_read.clear()
+    hand.ahead += MAX_AGE
+
+    assert keyring.caller(secret) == known
+    hand.ahead += GRACE_SECONDS
+    with pytest.raises(PrefectUnavailable):
+        keyring.caller(secret)
+    watched.may_read.set()
+
+
+def test_an_odd_failure_does_not_end_the_reading(
+    prefect: SyncPrefectClient,
+    keyring: Keyring,
+    watched: Watched,
+    hand: Hand,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret = create_key(prefect, "a", permissions=READ)
+    with monkeypatch.context() as patch:
+        patch.setattr(keys, "_documents", lambda _: 1 / 0)
+        with pytest.raises(PrefectUnavailable, match="division"):
+            keyring.caller(secret)
+    hand.ahead += 1
+
+    assert keyring.caller(secret) is not None
+
+
+def test_the_key_in_the_settings_works_without_prefect(watched: Watched, hand: Hand) -> None:
+    watched.away = True
+    keyring = _keyring(watched, hand, "the key of the settings, é")
+
+    assert keyring.caller("the key of the settings, é") is SETTINGS
+    assert SETTINGS.permissions == set(Permission)
+    assert keyring.caller("wrong") is None
+    assert keyring.caller(None) is None
+    assert not keyring.is_open
+    assert watched.reads == 0
+    keyring.close()
+
+
+def test_a_closed_keyring_refuses_what_it_does_not_know(
+    prefect: SyncPrefectClient, keyring: Keyring
+) -> None:
+    keyring.caller(create_key(prefect, "a", permissions=READ))
+    keyring.close()
+    keyring._loader.join(20)
+
+    with pytest.raises(PrefectUnavailable, match="may be new"):
+        keyring.caller(UNKNOWN)
+
+
+@pytest.mark.parametrize("api_key", [None, ""])
+def test_without_any_key_everybody_is_let_in(
+    watched: Watched, hand: Hand, api_key: str | None
+) -> None:
+    keyring = _keyring(watched, hand, api_key)
+
+    assert keyring.is_open
+    assert keyring.caller(None) is ANYBODY
+    assert keyring.caller("any") is ANYBODY
+    keyring.close()
+
+
+def test_the_first_key_shuts_the_service(
+    prefect: SyncPrefectClient, keyring: Keyring, hand: Hand
+) -> None:
+    assert keyring.is_open
+    secret = create_key(prefect, "a", permissions=READ)
+    hand.ahead += MAX_AGE
+
+    assert keyring.caller(None) is None
+    assert keyring.caller(secret) is not None
+    assert not keyring.is_open
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_revocation_of_the_last_key_opens_nothing(
+    prefect: SyncPrefectClient, keyring: Keyring, hand: Hand, broken: bool
+) -> None:
+    if broken:
+        _put(prefect, "a", {})
+    else:
+        create_key(prefect, "a", permissions=READ)
+    assert not keyring.is_open
+
+    revoke_key(prefect, "a")
+    hand.ahead += MAX_AGE
+
+    assert keyring.caller(None) is None
+    assert keyring.caller(UNKNOWN) is None
+    assert not keyring.is_open
+
+
+def test_what_is_not_known_is_not_taken_for_open(hand: Hand) -> None:
+    nowhere = SyncPrefectClient(f"http://127.0.0.1:{free_ports(1)}/api")
+    keyring = _keyring(nowhere, hand)
+
+    with pytest.raises(PrefectUnavailable):
+        _ = keyring.is_open
+    with pytest.raises(PrefectUnavailable):
+        keyring.caller(None)
+    keyring.close()
+
+
+def test_a_wrong_address_of_prefect_is_not_taken_for_open(stack: Stack, hand: Hand) -> None:
+    """It answers 404, as Prefect does where no key was ever made."""
+    keyring = _keyring(SyncPrefectClient(f"{stack.api_url}/nothing"), hand)
+
+    with pytest.raises(PrefectUnavailable):
+        _ = keyring.is_open
+    keyring.close()
+
+
+def test_before_the_first_key_there_is_no_block_type(
+    prefect: SyncPrefectClient, keyring: Keyring
+) -> None:
+    kind = prefect.read_block_type_by_slug("execution-key")
+    prefect.delete_block_type(kind.id)
+
+    assert list_keys(prefect) == []
+    assert keyring.is_open
+    secret = create_key(prefect, "a", permissions=READ)
+    assert [key.name for key in list_keys(prefect)] == ["a"]
+    assert secret
+
+
+def test_a_closed_keyring_goes_on_with_what_it_knows(
+    prefect: SyncPrefectClient, keyring: Keyring, watched: Watched, hand: Hand
+) -> None:
+    """The last requests of a service that stops are answered."""
+    secret = create_key(prefect, "a", permissions=READ)
+    known = keyring.caller(secret)
+    keyring.close()
+    hand.ahead += MAX_AGE
+
+    assert keyring.caller(secret) == known
+    assert watched.reads == 1
+
+
+def test_without_prefect_nothing_is_made_or_listed() -> None:
+    nowhere = SyncPrefectClient(f"http://127.0.0.1:{free_ports(1)}/api")
+
+    for act in (lambda: list_keys(nowhere), lambda: revoke_key(nowhere, f"a-{uuid4().hex}")):
+        with pytest.raises(PrefectUnavailable):
+            act()
