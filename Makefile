@@ -23,7 +23,7 @@ install: $(INSTALLED) ## Make .venv with everything in it
 
 .PHONY: demo
 demo: $(INSTALLED) ## Run the main job end to end; KEEP=1 leaves all up for a look in the browser
-	$(RUN)python examples/demo.py $(if $(KEEP),--keep)
+	$(RUN)prefect-executions demo $(if $(KEEP),--keep)
 
 .PHONY: test
 test: $(INSTALLED) ## Run the tests; ARGS='-k log' chooses some

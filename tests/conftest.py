@@ -16,6 +16,7 @@ from prefect_executions.local import S3Server, Stack
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.s3 import S3Objects
 from prefect_executions.testkit import MemoryStore
+from rest import KEY
 from stores import Counting, Faulty
 
 ROOT = Path(__file__).parent.parent
@@ -100,6 +101,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "PYTHONPATH": str(ROOT / "tests" / "e2e"),
         "EXECUTIONS_TEST_DATA": str(data),
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
+        "PREFECT_INTEGRATIONS_EXECUTIONS_API_KEY": KEY,
         "PREFECT_INTEGRATIONS_EXECUTIONS_HEARTBEAT_SECONDS": "1",
         "PREFECT_INTEGRATIONS_EXECUTIONS_SILENCE_SECONDS": "10",
         "PREFECT_INTEGRATIONS_EXECUTIONS_PENDING_SECONDS": "15",

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 import uvicorn
@@ -33,7 +34,9 @@ def served(
     app = create_app(Executions(objects, flow_runs), keyring, hub=hub, **options)
     port = free_ports(1)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
-    thread = threading.Thread(target=server.run, daemon=True)
+    # In this context: events go to the server that the settings here name.
+    run = copy_context().run
+    thread = threading.Thread(target=run, args=(server.run,), daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()

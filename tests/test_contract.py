@@ -26,7 +26,7 @@ def test_the_service_keeps_to_its_document(stack: Stack, tmp_path: Path) -> None
     """No 5xx, no answer that is not documented, no valid request that is called invalid."""
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     store = stack.s3.objects(prefix=uuid4().hex)
-    limits = Limits(rate="100000/second")
+    limits = Limits(rate="100000/second", failures="100000/second")
     with (
         get_client(sync_client=True) as prefect,
         served(prefect, store, store=uuid4().hex, limits=limits) as url,

@@ -508,14 +508,14 @@ class Wire:
         self.is_cut = True
         for pair in self._pairs:
             for end in pair:
-                with_end(end)
+                shut(end)
         self._pairs.clear()
 
     def mend(self) -> None:
         self.is_cut = False
 
     def close(self) -> None:
-        with_end(self._listener)
+        shut(self._listener)
         self.cut()
 
     def _accept(self) -> None:
@@ -541,10 +541,10 @@ class Wire:
         except OSError:
             pass
         for end in (source, sink):
-            with_end(end)
+            shut(end)
 
 
-def with_end(end: socket.socket) -> None:
+def shut(end: socket.socket) -> None:
     """Close a socket that another thread may be waiting for."""
     with suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)

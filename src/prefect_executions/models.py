@@ -111,6 +111,7 @@ class ExecutionConfig(BaseModel):
 
     max_duration_seconds: float | None = Field(
         None,
+        strict=True,
         gt=0,
         le=MAX_SECONDS,
         allow_inf_nan=False,
@@ -118,16 +119,18 @@ class ExecutionConfig(BaseModel):
     )
     checkpoint_interval_seconds: float | None = Field(
         None,
+        strict=True,
         gt=0,
         le=MAX_SECONDS,
         allow_inf_nan=False,
         description="Seconds between automatic checkpoints.",
     )
     max_retries: int | None = Field(
-        None, ge=0, le=1_000, description="How often a failed attempt is tried again."
+        None, strict=True, ge=0, le=1_000, description="How often a failed attempt is tried again."
     )
     retry_delay_seconds: float | None = Field(
         None,
+        strict=True,
         ge=0,
         le=MAX_SECONDS,
         allow_inf_nan=False,

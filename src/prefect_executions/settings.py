@@ -29,6 +29,10 @@ class ExecutionsSettings(PrefectBaseSettings):
         default="6000/minute",
         description="How many requests each key may send to the REST service, as in 100/minute.",
     )
+    failure_limit: str = Field(
+        default="300/minute",
+        description="How many wrong keys each address may send to the REST service.",
+    )
     rate_limit_storage: str = Field(
         default="memory://",
         description=(

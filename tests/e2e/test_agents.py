@@ -12,6 +12,8 @@ from uuid import UUID
 import pytest
 from world import Answer, World
 
+from rest import KEY
+
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 FILES = 8
 
@@ -33,7 +35,7 @@ def start(world: World, tmp_path: Path) -> Iterator[Start]:
     """Starts an example; what it prints goes to a pipe."""
     env = {
         "PREFECT_EXECUTIONS_URL": str(world.rest.base_url).rstrip("/"),
-        "PREFECT_EXECUTIONS_API_KEY": "none is needed on loopback",
+        "PREFECT_EXECUTIONS_API_KEY": KEY,
         "SAVE_ALL": "1",
     }
     running = []

@@ -17,6 +17,7 @@ from prefect.states import Cancelling, Suspended
 from prefect_executions.entry import Entry
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.log import ExecutionLog
+from rest import KEY
 
 HERE = Path(__file__).parent
 PATIENCE = 60.0
@@ -161,7 +162,8 @@ def service(stack: Stack, prefect: SyncPrefectClient) -> Iterator[tuple[FlowRun,
     port = free_ports(1)
     deployment = prefect.read_deployment_by_name("executions-service/test")
     run = prefect.create_flow_run_from_deployment(deployment.id, parameters={"port": port})
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as rest:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as rest:
 
         def is_up() -> bool:
             try:

@@ -19,6 +19,25 @@ from prefect_executions.service.rates import Rates
 from prefect_executions.service.routes import routes
 from prefect_executions.service.streams import EventHub
 
+_SENT_BY_PAGES = [
+    "Authorization",
+    "X-API-Key",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Prefer",
+]
+_TOLD_TO_PAGES = [
+    "Location",
+    "ETag",
+    "Preference-Applied",
+    "Retry-After",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+]
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -27,11 +46,13 @@ class Limits:
     Args:
         body_bytes: Of one request.
         rate: Requests of one key, as in `6000/minute`.
+        failures: Wrong keys from one address.
         rate_storage: Where they are counted: `memory://`, or a Redis that replicas share.
     """
 
     body_bytes: int = 16 << 20
     rate: str = "6000/minute"
+    failures: str = "300/minute"
     rate_storage: str = "memory://"
 
 
@@ -92,11 +113,19 @@ def create_app(
     open_paths += ["/docs", "/openapi.json"] if openness.docs else []
     open_paths += ["/metrics"] if openness.metrics else []
     rates = Rates(limits.rate, limits.rate_storage)
-    app.add_middleware(KeyGuard, keyring=keyring, rates=rates, open_paths=open_paths)
+    app.add_middleware(
+        KeyGuard, keyring=keyring, rates=rates, open_paths=open_paths, failures=limits.failures
+    )
     app.add_middleware(Audit)
-    app.add_middleware(SecurityHeaders)
     if openness.origins:
-        app.add_middleware(CORSMiddleware, allow_origins=openness.origins)
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=openness.origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=_SENT_BY_PAGES,
+            expose_headers=_TOLD_TO_PAGES,
+        )
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(Measured, metrics=metrics)
     return app
 

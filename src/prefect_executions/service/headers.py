@@ -1,24 +1,20 @@
 """What every answer says to browsers, and what the log says of every change."""
 
 import logging
+import re
 from time import perf_counter
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prefect_executions.service.guards import caller_of
+from prefect_executions.service.problems import SAFE
 
 audit = logging.getLogger("prefect_executions.audit")
 
+_PATH = 1000  # characters of a path that are logged
+_SECRET = re.compile(r"pxk_[\w-]{43}")
 _READING = {"GET", "HEAD", "OPTIONS"}
-SAFE = {
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 
 
 class SecurityHeaders:
@@ -67,7 +63,7 @@ class Audit:
                 caller_of(scope).name,
                 scope["method"],
                 # As it came, percent-encoded: nothing in it can begin another line of the log.
-                scope.get("raw_path", b"").decode("ascii", "backslashreplace"),
+                _SECRET.sub("pxk_…", scope.get("raw_path", b"").decode("ascii", "replace"))[:_PATH],
                 status,
                 (perf_counter() - start) * 1000,
             )

@@ -52,6 +52,15 @@ PROBLEMS: dict[type[ExecutionError], tuple[HTTPStatus, str]] = {
 _INTERNAL = (
     "The service failed; its log says why. Nothing is lost: what was acknowledged is durable."
 )
+# What every answer says to browsers, unless its route says something else.
+SAFE = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 UNTOLD: dict[type[ExecutionError], str] = {
     StoreUnavailable: "The store of executions does not answer or refuses; try again.",
     PrefectUnavailable: "Prefect's server does not answer or refuses; try again.",
@@ -197,4 +206,5 @@ def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal",
         _INTERNAL,
+        headers=SAFE,  # Starlette answers these outside of all middlewares
     )

@@ -80,7 +80,13 @@ class Rates:
 
     def __init__(self, limit: str, storage: str = "memory://") -> None:
         self._limit = parse(limit)
-        kept: Any = storage_from_string(f"async+{storage}", wrap_exceptions=True)
+        if self._limit.amount < 1:
+            raise ValueError(f"rate_limit: {limit!r} lets nobody in; give 1 request at least.")
+        options: dict[str, Any] = {}
+        if storage.startswith("redis"):
+            options = {"implementation": "redispy", "socket_timeout": 1}
+            options["socket_connect_timeout"] = 1
+        kept: Any = storage_from_string(f"async+{storage}", wrap_exceptions=True, **options)
         assert isinstance(kept, Storage)
         self._limiter = SlidingWindowCounterRateLimiter(kept)
 

@@ -72,7 +72,10 @@ def serve(*, host: str, port: int) -> None:
             Executions(objects, FlowRuns(client, store=settings.store)),
             keyring,
             limits=Limits(
-                settings.max_body_bytes, settings.rate_limit, settings.rate_limit_storage
+                settings.max_body_bytes,
+                settings.rate_limit,
+                settings.failure_limit,
+                settings.rate_limit_storage,
             ),
             openness=Openness(settings.public_docs, settings.public_metrics, settings.cors_origins),
             deployments=settings.deployments,

@@ -1,0 +1,391 @@
+"""The commands, each a few lines over the client, or over what runs where Prefect is."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+from cyclopts import App, Group, Parameter
+
+from prefect_executions import __version__
+from prefect_executions.cli import keys as keys_commands
+from prefect_executions.cli.output import Output, status, summary
+from prefect_executions.client import (
+    Client,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    RateLimited,
+    ServiceError,
+    Unauthorized,
+    Unavailable,
+)
+from prefect_executions.models import ExecutionConfig, OnTimeout, Status
+
+PATIENCE = 5.0  # seconds
+REFUSED, USAGE, MISSING, FORBIDDEN, AWAY = 1, 2, 3, 4, 5
+
+EXITS: dict[type[ServiceError], int] = {
+    NotFound: MISSING,
+    Unauthorized: FORBIDDEN,
+    Forbidden: FORBIDDEN,
+    Invalid: USAGE,
+    RateLimited: AWAY,
+    Unavailable: AWAY,
+    Conflict: REFUSED,
+}
+
+app = App(
+    name="prefect-executions",
+    help="Durable executions on Prefect. Exit codes: 0 done, 1 refused, 2 wrong usage, 3 not "
+    "there, 4 no permission, 5 not to be reached.",
+    version=__version__,
+)
+app.command(keys_commands.app)
+app.register_install_completion_command()
+
+_SERVICE = Group("Service", sort_key=9)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """What every command of the client takes."""
+
+    url: Annotated[
+        str | None,
+        Parameter(help="Of the service; by default $PREFECT_EXECUTIONS_URL, or a profile's."),
+    ] = None
+    profile: Annotated[
+        str | None, Parameter(help="Of ~/.config/prefect-executions/config.toml.")
+    ] = None
+    json: Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")] = False
+
+
+NONE = Common()
+
+Id = Annotated[str, Parameter(help="The execution.")]
+State = Annotated[
+    str | None,
+    Parameter(help="JSON; or @FILE; or - for standard input.", allow_leading_hyphen=True),
+]
+
+
+@contextmanager
+def _service(common: Common) -> Iterator[tuple[Client, Output]]:
+    try:
+        client = Client(common.url, profile=common.profile, patience=PATIENCE)
+    except ValueError as error:
+        _end(USAGE, f"{error}")
+    with client:
+        yield client, Output(as_json=common.json)
+
+
+@app.command(name="list")
+def list_(
+    *,
+    status: Annotated[list[Status] | None, Parameter(negative="")] = None,
+    agent: str | None = None,
+    task_type: str | None = None,
+    name: str | None = None,
+    limit: Annotated[int, Parameter(help="How many at most; 0: all.")] = 50,
+    common: Common = NONE,
+) -> None:
+    """List executions, newest first."""
+    asked = {"status": status, "agent_id": agent, "task_type": task_type, "name": name}
+    with _service(common) as (client, output):
+        found = []
+        for item in client.list(**{key: value for key, value in asked.items() if value}):  # type: ignore[arg-type]
+            found.append(item)
+            if len(found) == limit:
+                break
+        output.rows(found, "id name status agent created", map(summary, found))
+
+
+@app.command
+def get(execution_id: Id, *, common: Common = NONE) -> None:
+    """Show an execution."""
+    with _service(common) as (client, output):
+        output.execution(client.get(execution_id, checkpoints=10, states=False))
+
+
+@app.command
+def create(
+    name: str,
+    *,
+    deployment: Annotated[
+        str | None, Parameter(help="What runs it; by default an agent outside Prefect.")
+    ] = None,
+    parameters: Annotated[State, Parameter(help="Of the flow, as JSON or @FILE.")] = None,
+    description: str | None = None,
+    agent: str | None = None,
+    task_type: str | None = None,
+    state: State = None,
+    from_checkpoint: str | None = None,
+    max_retries: int | None = None,
+    checkpoint_interval_seconds: float | None = None,
+    max_duration_seconds: float | None = None,
+    retry_delay_seconds: float | None = None,
+    common: Common = NONE,
+) -> None:
+    """Create an execution."""
+    config = ExecutionConfig(
+        max_retries=max_retries,
+        checkpoint_interval_seconds=checkpoint_interval_seconds,
+        max_duration_seconds=max_duration_seconds,
+        retry_delay_seconds=retry_delay_seconds,
+    )
+    new: dict[str, Any] = {
+        "deployment": deployment,
+        "parameters": None if parameters is None else _json_of(parameters, "--parameters"),
+        "description": description,
+        "agent_id": agent,
+        "task_type": task_type,
+        "from_checkpoint": from_checkpoint,
+        "config": config,
+    }
+    new = {field: value for field, value in new.items() if value is not None}
+    with _service(common) as (client, output):
+        output.execution(client.create(name, **new, **_state(state)))
+
+
+@app.command
+def checkpoint(
+    execution_id: Id,
+    state: State,
+    *,
+    label: str | None = None,
+    attempt: int | None = None,
+    common: Common = NONE,
+) -> None:
+    """Save a checkpoint by hand."""
+    with _service(common) as (client, output):
+        value = _json_of(state or "", "STATE")
+        saved = client.save(execution_id, value, label=label, attempt=attempt)
+        output.show(saved, f"{saved.checkpoint.id}: saved; the execution is {saved.status}.")
+
+
+@app.command
+def checkpoints(execution_id: Id, *, limit: int = 50, common: Common = NONE) -> None:
+    """List the checkpoints of an execution, newest first."""
+    with _service(common) as (client, output):
+        found = []
+        for item in client.checkpoints(execution_id):
+            found.append(item)
+            if len(found) == limit:
+                break
+        rows = ((c.id, c.label, c.timestamp, c.attempt, f"{c.size:,} B") for c in found)
+        output.rows(found, "id label saved attempt size", rows)
+
+
+@app.command
+def state(execution_id: Id, checkpoint_id: str | None = None, *, common: Common = NONE) -> None:
+    """Print the state of an execution, or of one checkpoint, as JSON."""
+    with _service(common) as (client, output):
+        if checkpoint_id is None:
+            value = client.get(execution_id, checkpoints="none").state
+        else:
+            value = client.get_checkpoint(execution_id, checkpoint_id).state
+        output.show(value, json.dumps(value, ensure_ascii=False, indent=2))
+
+
+@app.command
+def pause(
+    execution_id: Id,
+    *,
+    reason: str | None = None,
+    until: datetime | None = None,
+    on_timeout: OnTimeout = OnTimeout.RESUME,
+    wait: Annotated[float, Parameter(help="Seconds, for its process to leave.")] = 0,
+    common: Common = NONE,
+) -> None:
+    """Pause an execution: its process ends at its next checkpoint."""
+    ends = until.astimezone() if until and until.tzinfo is None else until
+    with _service(common) as (client, output):
+        paused = client.pause(
+            execution_id, reason=reason, until=ends, on_timeout=on_timeout, wait=wait
+        )
+        output.show(paused, f"{paused.id} is {paused.status}.")
+
+
+@app.command
+def resume(
+    execution_id: Id,
+    *,
+    checkpoint: Annotated[str | None, Parameter(help="Roll back to this one.")] = None,
+    input: Annotated[State, Parameter(help="The answer to what it asks: JSON or @FILE.")] = None,  # noqa: A002
+    wait: Annotated[float, Parameter(help="Seconds, for its next attempt to begin.")] = 0,
+    common: Common = NONE,
+) -> None:
+    """Resume an execution, from its newest state or from a checkpoint."""
+    with _service(common) as (client, output):
+        answer = None if input is None else _json_of(input, "--input")
+        resumed = client.resume(execution_id, checkpoint_id=checkpoint, input=answer, wait=wait)
+        for step in resumed.steps_behind:
+            undone = ", and is undone" if step.undo else ""
+            output.say(f"The step {step.step} has happened behind it{undone}.")
+        output.show(resumed, f"{resumed.id} is {resumed.status}.")
+
+
+@app.command
+def delete(execution_id: Id, *, wait: float = 10, common: Common = NONE) -> None:
+    """Delete an execution; one that runs is terminated first."""
+    with _service(common) as (client, output):
+        gone = client.delete(execution_id, wait=wait)
+        rest = "is deleted" if gone else "is being deleted: its process needs longer to end"
+        output.show({"id": execution_id, "gone": gone}, f"{execution_id} {rest}.")
+
+
+@app.command
+def fork(
+    execution_id: Id,
+    *,
+    checkpoint: str | None = None,
+    name: str | None = None,
+    common: Common = NONE,
+) -> None:
+    """Create an execution that continues from a checkpoint of another one, beside it."""
+    with _service(common) as (client, output):
+        output.execution(client.fork(execution_id, checkpoint_id=checkpoint, name=name))
+
+
+@app.command
+def bulk(
+    action: Literal["pause", "resume", "delete"],
+    *,
+    status: Annotated[list[Status] | None, Parameter(negative="")] = None,
+    agent: str | None = None,
+    task_type: str | None = None,
+    name: str | None = None,
+    yes: Annotated[bool, Parameter(negative="", help="Do it, and do not only list them.")] = False,
+    common: Common = NONE,
+) -> None:
+    """Pause, resume or delete many executions; lists them first, unless `--yes` is given."""
+    asked: Any = {"status": status, "agent_id": agent, "task_type": task_type, "name": name}
+    asked = {key: value for key, value in asked.items() if value}
+    with _service(common) as (client, output):
+        if not yes:
+            found = list(client.list(**asked))
+            output.rows(found, "id name status agent created", map(summary, found))
+            output.say(f"{len(found)} are meant; give --yes to {action} them.")
+            return
+        done, cursor = [], None
+        while True:
+            page = client.bulk(action, filter=asked, cursor=cursor)
+            done += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        rows = ((i.id, i.status, i.problem.detail if i.problem else "done") for i in done)
+        output.rows(done, "id status what", rows)
+    if not all(item.ok for item in done):
+        sys.exit(REFUSED)
+
+
+@app.command
+def diff(execution_id: Id, one: str, other: str, *, common: Common = NONE) -> None:
+    """Show what has changed between two checkpoints, as JSON Patch."""
+    with _service(common) as (client, output):
+        found = client.diff(execution_id, one, other)
+        lines = [json.dumps(change, ensure_ascii=False) for change in found.patch]
+        output.show(found, "\n".join(lines) or "Nothing has changed.")
+
+
+@app.command
+def cost(execution_id: Id, *, common: Common = NONE) -> None:
+    """Show what an execution has cost in the store."""
+    with _service(common) as (client, output):
+        it = client.cost(execution_id)
+        output.show(it, f"{it.puts:,} PUTs; {it.entries:,} objects, {it.bytes_stored:,} bytes.")
+
+
+@app.command
+def watch(
+    execution_id: Id,
+    *,
+    until_ended: Annotated[bool, Parameter(help="Stop when it has ended.")] = True,
+    common: Common = NONE,
+) -> None:
+    """Follow an execution: status changes and checkpoints, a line each, as they happen."""
+    with _service(common) as (client, output):
+        for event in client.stream(execution_id):
+            data = event.data
+            if event.kind == "status":
+                text = status(Status(data["status"]))
+                text.append(f" ({data['state_name']})", style="default")
+                text.append(f" {data['message'] or ''}", style="default")
+            elif event.kind == "checkpoint":
+                text = f"{data['checkpoint_id']} {data['label'] or ''} ({data['size']:,} B)"  # type: ignore[assignment]
+            else:
+                text = "deleted"  # type: ignore[assignment]
+            if not output.as_json:
+                output.console.print(f"{data['at'][:19]} ", end="")
+            output.show({"event": event.kind, **data}, text)
+            sys.stdout.flush()
+            if event.kind == "status" and until_ended and Status(data["status"]).ended:
+                return
+
+
+@app.command(group=_SERVICE)
+def serve(*, host: str = "127.0.0.1", port: int = 4300) -> None:
+    """Run the REST service here, as a flow run in Prefect, until Ctrl-C."""
+    from prefect_executions.service.flows import executions_service  # noqa: PLC0415
+
+    executions_service(host=host, port=port)
+
+
+@app.command(group=_SERVICE)
+def deploy(*, pool: str, name: str = "default", host: str = "127.0.0.1", port: int = 4300) -> None:
+    """Deploy the REST service to a work pool; a run of it serves until it is cancelled."""
+    from prefect_executions.service.deploying import deploy_service  # noqa: PLC0415
+
+    print(deploy_service(pool=pool, name=name, host=host, port=port))
+
+
+@app.command(group=_SERVICE)
+def demo(
+    *, data: Path = Path(".data/demo"), keep: Annotated[bool, Parameter(negative="")] = False
+) -> None:
+    """Run the main job end to end on this machine; `--keep` leaves all of it up."""
+    from prefect_executions.demo import run  # noqa: PLC0415
+
+    run(data, keep=keep)
+
+
+def main() -> None:
+    """Run the command of the command line, and exit with its code."""
+    try:
+        app()
+    except ServiceError as error:
+        kind = next((code for kind, code in EXITS.items() if isinstance(error, kind)), REFUSED)
+        _end(kind, f"{error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # as with `| head`
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _end(code: int, why: str) -> NoReturn:
+    print(why, file=sys.stderr)
+    sys.exit(code)
+
+
+def _state(text: str | None) -> dict[str, Any]:
+    return {} if text is None else {"state": _json_of(text, "--state")}
+
+
+def _json_of(text: str, what: str) -> Any:
+    try:
+        if text == "-":
+            return json.load(sys.stdin)
+        if text.startswith("@"):
+            return json.loads(Path(text[1:]).read_text())
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        _end(USAGE, f"{what}: {error}; give JSON, or @FILE, or - for standard input.")

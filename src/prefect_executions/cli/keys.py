@@ -1,0 +1,114 @@
+"""The commands for keys; they go to Prefect itself, whose blocks the keys are."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from prefect_executions.cli.output import Output
+from prefect_executions.errors import PrefectUnavailable
+
+if TYPE_CHECKING:
+    from prefect_executions.keys import Key
+
+app = App(name="keys", help="Create, list and revoke keys of the service; asks Prefect itself.")
+
+_Json = Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")]
+
+
+@contextmanager
+def _clearly() -> Iterator[None]:
+    """End with what is wrong, and not with where."""
+    try:
+        yield
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except PrefectUnavailable as error:
+        print(f"Prefect can't be reached: {error}", file=sys.stderr)
+        sys.exit(5)
+
+
+def _plain(key: "Key") -> dict[str, Any]:
+    return {
+        "name": key.name,
+        "permissions": sorted(key.permissions),
+        "agents": None if key.agents is None else sorted(key.agents),
+        "rate_limit": key.rate_limit,
+        "created_at": key.created_at and key.created_at.isoformat(),
+        "last_used_at": key.last_used_at and key.last_used_at.isoformat(),
+        "problem": key.problem,
+    }
+
+
+@app.command
+def create(
+    name: str,
+    *,
+    permission: Annotated[
+        list[Literal["read", "write", "delete"]], Parameter(negative="", help="One or more.")
+    ],
+    agent: Annotated[
+        list[str] | None, Parameter(negative="", help="Only executions of these agents.")
+    ] = None,
+    rate_limit: Annotated[str | None, Parameter(help="As in 100/minute.")] = None,
+    json: _Json = False,
+) -> None:
+    """Create a key, and show it once."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+
+    from prefect_executions.keys import Permission, create_key  # noqa: PLC0415
+
+    with get_client(sync_client=True) as client, _clearly():
+        secret = create_key(
+            client,
+            name,
+            permissions=[Permission(each) for each in permission],
+            agents=agent,
+            rate_limit=rate_limit,
+        )
+    output = Output(as_json=json)
+    output.show({"name": name, "key": secret}, secret)
+    if not json:
+        print("Keep it: it is not shown again.", file=sys.stderr)
+
+
+@app.command(name="list")
+def list_(*, json: _Json = False) -> None:
+    """List the keys, but not what they are."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+
+    from prefect_executions.keys import list_keys  # noqa: PLC0415
+
+    with get_client(sync_client=True) as client, _clearly():
+        found = list_keys(client)
+    output = Output(as_json=json)
+    if json:
+        output.show([_plain(key) for key in found], "")
+        return
+    rows = [
+        (
+            key.name,
+            " ".join(sorted(key.permissions)),
+            "all" if key.agents is None else " ".join(sorted(key.agents)),
+            key.created_at,
+            key.last_used_at or "never",
+            key.problem or "",
+        )
+        for key in found
+    ]
+    output.rows(rows, "name permissions agents created used problem", rows)
+
+
+@app.command
+def revoke(name: str) -> None:
+    """Revoke a key: within five seconds no replica lets it in."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+
+    from prefect_executions.keys import revoke_key  # noqa: PLC0415
+
+    with get_client(sync_client=True) as client, _clearly():
+        revoke_key(client, name)
+    print(f"{name} is revoked.")

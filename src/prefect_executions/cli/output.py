@@ -1,0 +1,112 @@
+"""What commands print: tables and words for people, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from prefect_executions.models import Execution, Status, Summary
+
+COLOURS = {
+    Status.RUNNING: "blue",
+    Status.PAUSED: "yellow",
+    Status.COMPLETED: "green",
+    Status.FAILED: "red",
+    Status.TERMINATED: "magenta",
+}
+
+
+class Output:
+    """Where a command prints.
+
+    Args:
+        as_json: For programs: one JSON document, and nothing else.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+    def say(self, text: str | Text) -> None:
+        """Words for people."""
+        if not self.as_json:
+            self.console.print(text)
+
+    def show(self, value: Any, text: str | Text | Table) -> None:
+        """Something, for programs or for people."""
+        if self.as_json:
+            json.dump(_plain(value), sys.stdout, ensure_ascii=False)
+            sys.stdout.write("\n")
+        else:
+            self.console.print(text)
+
+    def rows(self, items: Sequence[Any], columns: str, rows: Iterable[Sequence[Any]]) -> None:
+        """A list of something."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in columns.split():
+            table.add_column(column.upper(), overflow="fold")
+        for row in rows:
+            table.add_row(*(cell if isinstance(cell, Text) else _cell(cell) for cell in row))
+        self.show(list(items), table if items else "None.")
+
+    def execution(self, execution: Execution) -> None:
+        """An execution, and its newest checkpoints."""
+        rows: list[tuple[str, Any]] = [
+            ("id", execution.id),
+            ("name", execution.name),
+            ("status", status(execution.status)),
+            ("agent", execution.agent_id),
+            ("task type", execution.task_type),
+            ("attempt", execution.prefect.attempt),
+            ("active", f"{execution.elapsed_seconds:,.1f} s"),
+            ("started", execution.started_at),
+            ("ended", execution.completed_at),
+            ("message", execution.prefect.message),
+            ("result", None if execution.result is None else json.dumps(execution.result)),
+            ("checkpoints", _newest(execution)),
+            ("Prefect", execution.prefect.url),
+        ]
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for name, value in rows:
+            if value is not None:
+                table.add_row(name, value if isinstance(value, Text) else _cell(value))
+        self.show(execution, table)
+
+
+def status(value: Status) -> Text:
+    """A status in its colour."""
+    return Text(value.value, style=COLOURS[value])
+
+
+def summary(item: Summary) -> tuple[Any, ...]:
+    """A row of the list of executions."""
+    return item.id, item.name, status(item.status), item.agent_id, item.created_at
+
+
+def _newest(execution: Execution) -> str:
+    newest = execution.checkpoints[:1]
+    return ", ".join(f"{point.id} {point.label or ''}".strip() for point in newest) or "none"
+
+
+def _cell(value: Any) -> Text:
+    if value is None:
+        return Text("")
+    if isinstance(value, datetime):
+        return Text(f"{value:%Y-%m-%d %H:%M:%S}")
+    return Text(f"{value}")  # no markup: what users have named is printed as it is
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value

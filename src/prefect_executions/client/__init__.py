@@ -1,0 +1,36 @@
+"""A client of the REST service, sync and async; it needs neither Prefect nor a store.
+
+from prefect_executions.client import Client
+
+with Client("https://executions.example.com", "pxk_…") as client:
+    execution = client.create(name="survey", deployment="survey/default")
+    ended = client.wait(execution.id, timeout=3600)
+"""
+
+from prefect_executions.client.aio import AsyncClient
+from prefect_executions.client.problems import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    RateLimited,
+    ServiceError,
+    Superseded,
+    Unauthorized,
+    Unavailable,
+)
+from prefect_executions.client.sync import Client
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Conflict",
+    "Forbidden",
+    "Invalid",
+    "NotFound",
+    "RateLimited",
+    "ServiceError",
+    "Superseded",
+    "Unauthorized",
+    "Unavailable",
+]

@@ -1,0 +1,229 @@
+"""The calls of the REST service as data: what is sent, what it is read as, what may be repeated.
+
+A request is repeated when it can't have reached the service, and on 429. One that may have been
+carried out without our hearing of it is repeated only where a second time does no harm.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypedDict, TypeVar
+from uuid import uuid4
+
+from pydantic import BaseModel
+
+from prefect_executions.models import (
+    Begun,
+    BulkResult,
+    Checkpoint,
+    CheckpointPage,
+    Cost,
+    Diff,
+    Execution,
+    ExecutionConfig,
+    OnTimeout,
+    Order,
+    Page,
+    Resumed,
+    Saved,
+    Standing,
+    Status,
+)
+
+T = TypeVar("T", bound=BaseModel | bool)
+
+PATH = "/v1/execution"
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One call.
+
+    Args:
+        method: The HTTP method.
+        path: Below the service's URL.
+        answer: What the answer is read as; bool: whether all of it has happened (204, not 202).
+        repeatable: Whether a second time does no harm.
+        json: The body.
+        params: The query.
+        headers: Further headers.
+    """
+
+    method: str
+    path: str
+    answer: type[T]
+    repeatable: bool
+    json: Any = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class New(TypedDict, total=False):
+    """What a new execution may have beside its name; see the HTTP API."""
+
+    deployment: str
+    parameters: dict[str, Any]
+    description: str
+    agent_id: str
+    task_type: str
+    state: Any
+    from_checkpoint: str
+    config: ExecutionConfig | dict[str, Any]
+
+
+class Filter(TypedDict, total=False):
+    """Which executions are meant; see the HTTP API."""
+
+    status: Sequence[Status | str]
+    agent_id: str
+    task_type: str
+    name: str
+    created_after: datetime
+    created_before: datetime
+    updated_after: datetime
+    updated_before: datetime
+
+
+def create(name: str, key: str | None, new: New) -> Call[Execution]:
+    """Create an execution; with a key of its own, so that it may be repeated."""
+    headers = {"Idempotency-Key": key or uuid4().hex}
+    body = {"name": name, **_plain(new)}
+    return Call("POST", PATH, Execution, True, body, headers=headers)
+
+
+def page(cursor: str | None, limit: int, order: Order | str, filter_: Filter) -> Call[Page]:
+    """A page of executions."""
+    query = {**_plain(filter_), "limit": limit, "order": f"{order}", "cursor": cursor}
+    return Call("GET", PATH, Page, True, params=_given(query))
+
+
+def get(id_: str, checkpoints: int | str, states: bool) -> Call[Execution]:
+    """Read an execution."""
+    query = {"checkpoints": checkpoints, "states": states}
+    return Call("GET", f"{PATH}/{id_}", Execution, True, params=query)
+
+
+def checkpoints(id_: str, cursor: str | None, limit: int, states: bool) -> Call[CheckpointPage]:
+    """A page of checkpoints."""
+    query = _given({"limit": limit, "states": states, "cursor": cursor})
+    return Call("GET", f"{PATH}/{id_}/checkpoints", CheckpointPage, True, params=query)
+
+
+def get_checkpoint(id_: str, checkpoint_id: str) -> Call[Checkpoint]:
+    """Read one checkpoint."""
+    return Call("GET", f"{PATH}/{id_}/checkpoints/{checkpoint_id}", Checkpoint, True)
+
+
+def diff(id_: str, one: str, other: str) -> Call[Diff]:
+    """What has changed between two checkpoints."""
+    return Call("GET", f"{PATH}/{id_}/checkpoints/{one}/diff/{other}", Diff, True)
+
+
+def cost(id_: str) -> Call[Cost]:
+    """What an execution has cost in the store."""
+    return Call("GET", f"{PATH}/{id_}/cost", Cost, True)
+
+
+def save(id_: str, state: Any, label: str | None, attempt: int | None) -> Call[Saved]:
+    """Save a checkpoint.
+
+    By hand it is not repeated: what a flow has saved in between would come to lie behind it. Of an
+    attempt it is: nobody else may have saved, and the same state twice is one state.
+    """
+    body = {"state": state, **_given({"label": label, "attempt": attempt})}
+    return Call("PUT", f"{PATH}/{id_}/checkpoint", Saved, attempt is not None, body)
+
+
+def pause(
+    id_: str, reason: str | None, until: datetime | None, on_timeout: OnTimeout | str, wait: float
+) -> Call[Execution]:
+    """Pause an execution; a second time finds it paused."""
+    ends = until.isoformat() if until else None
+    body = _given({"reason": reason, "until": ends, "on_timeout": f"{on_timeout}"})
+    return Call("POST", f"{PATH}/{id_}/pause", Execution, True, body, headers=_prefer(wait))
+
+
+def resume(
+    id_: str, checkpoint_id: str | None, input_: dict[str, Any] | None, wait: float
+) -> Call[Resumed]:
+    """Resume an execution; not repeated, since the second time it runs."""
+    body = _given({"checkpoint_id": checkpoint_id, "input": input_})
+    return Call("POST", f"{PATH}/{id_}/resume", Resumed, False, body, headers=_prefer(wait))
+
+
+def delete(id_: str, wait: float) -> Call[bool]:
+    """Delete an execution; a second time continues what was left."""
+    return Call("DELETE", f"{PATH}/{id_}", bool, True, headers=_prefer(wait))
+
+
+def fork(id_: str, checkpoint_id: str | None, name: str | None, key: str | None) -> Call[Execution]:
+    """Fork an execution; with a key of its own, so that it may be repeated."""
+    headers = {"Idempotency-Key": key or uuid4().hex}
+    body = _given({"checkpoint_id": checkpoint_id, "name": name})
+    return Call("POST", f"{PATH}/{id_}/fork", Execution, True, body, headers=headers)
+
+
+def begin_attempt(id_: str) -> Call[Begun]:
+    """Begin an attempt; a second time begins another one, and the first is nobody's."""
+    return Call("POST", f"{PATH}/{id_}/attempt", Begun, True)
+
+
+def heartbeat(id_: str, attempt: int) -> Call[Standing]:
+    """Say that an attempt is alive."""
+    return Call("POST", f"{PATH}/{id_}/heartbeat", Standing, True, {"attempt": attempt})
+
+
+def complete(
+    id_: str, result: Any, attempt: int | None, state: Mapping[str, Any]
+) -> Call[Execution]:
+    """Say that an execution is done; a second time finds it completed."""
+    body = {"result": result, **_given({"attempt": attempt}), **state}
+    return Call("POST", f"{PATH}/{id_}/complete", Execution, True, body)
+
+
+def fail(id_: str, error: str, attempt: int | None, state: Mapping[str, Any]) -> Call[Execution]:
+    """Say that an attempt has failed; not repeated, since the second time it has ended."""
+    body = {"error": error, **_given({"attempt": attempt}), **state}
+    return Call("POST", f"{PATH}/{id_}/fail", Execution, False, body)
+
+
+def bulk(
+    action: str,
+    ids: Sequence[str] | None,
+    filter_: Filter | None,
+    cursor: str | None,
+    limit: int,
+    reason: str | None,
+) -> Call[BulkResult]:
+    """Act on many; pausing and deleting may be repeated."""
+    meant = None if filter_ is None else _plain(filter_)
+    many = {"ids": ids and list(ids), "filter": meant, "cursor": cursor, "reason": reason}
+    body = {"action": action, "limit": limit, **_given(many)}
+    return Call("POST", f"{PATH}/bulk", BulkResult, action in ("pause", "delete"), body)
+
+
+def events(id_: str) -> str:
+    """The path of the stream of events."""
+    return f"{PATH}/{id_}/events"
+
+
+def _prefer(wait: float) -> dict[str, str]:
+    return {"Prefer": f"wait={int(wait)}"} if wait else {}
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, BaseModel):
+            plain[name] = value.model_dump(mode="json")
+        elif isinstance(value, datetime):
+            plain[name] = value.isoformat()
+        elif name == "status":
+            plain[name] = [f"{status}" for status in value]
+        else:
+            plain[name] = value
+    return plain

@@ -1,0 +1,75 @@
+"""Where the service is, and the key to it: given, from the environment, or from a profile.
+
+Profiles stand in `$XDG_CONFIG_HOME/prefect-executions/config.toml`, by default below `~/.config`:
+
+    [profiles.default]
+    url = "https://executions.example.com"
+    api_key = "pxk_…"
+"""
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+URL = "PREFECT_EXECUTIONS_URL"
+KEY = "PREFECT_EXECUTIONS_API_KEY"
+PROFILE = "PREFECT_EXECUTIONS_PROFILE"
+LOCAL = "http://127.0.0.1:4300"  # where the service listens by default
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the service is, and the key to it.
+
+    Args:
+        url: Its URL.
+        api_key: The key; None: it lets everybody in.
+    """
+
+    url: str
+    api_key: str | None
+
+
+def file() -> Path:
+    """The file of the profiles, which may not be there."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "prefect-executions" / "config.toml"
+
+
+def find(
+    url: str | None = None, api_key: str | None = None, *, profile: str | None = None
+) -> Profile:
+    """What is given, or else in the environment, or else in a profile, or else local.
+
+    Args:
+        url: The service's.
+        api_key: The key.
+        profile: The name of a profile; by default that in `PREFECT_EXECUTIONS_PROFILE`, or
+            `default`.
+
+    Raises:
+        ValueError: there is no such profile, or the file is none.
+    """
+    named = profile or os.environ.get(PROFILE)
+    found = _read(named or "default", required=named is not None)
+    if profile is None:  # who names a profile means it
+        url, api_key = url or os.environ.get(URL), api_key or os.environ.get(KEY)
+    return Profile(url or found.get("url") or LOCAL, api_key or found.get("api_key"))
+
+
+def _read(name: str, *, required: bool) -> dict[str, str]:
+    path = file()
+    try:
+        profiles = tomllib.loads(path.read_text()).get("profiles", {})
+    except FileNotFoundError:
+        profiles = {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: is no TOML: {error}") from error
+    found = profiles.get(name)
+    if found is None and required:
+        known = ", ".join(sorted(profiles)) or "none"
+        raise ValueError(f"profile: there is no {name!r} in {path}; there are: {known}.")
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(f"{path}: profiles.{name} is no table with `url` and `api_key`.")
+    return found or {}

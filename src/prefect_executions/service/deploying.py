@@ -1,0 +1,26 @@
+"""Deploying the service, for whoever has the package and not its repository."""
+
+from prefect.deployments.runner import EntrypointType
+
+from prefect_executions.service.flows import executions_service
+
+
+def deploy_service(*, pool: str, name: str, host: str, port: int) -> str:
+    """Deploy the service to a work pool; what to do next.
+
+    Args:
+        pool: The work pool; where its workers run, this package has to be installed.
+        name: Of the deployment.
+        host: The address that a run listens on.
+        port: The port.
+    """
+    deployment = executions_service.to_deployment(
+        name,
+        parameters={"host": host, "port": port},
+        description="The REST service; start a run of it, and cancel that to stop it.",
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        work_pool_name=pool,
+    )
+    deployment.apply()  # type: ignore[union-attr]
+    full = f"{executions_service.name}/{name}"
+    return f"{full} is deployed to {pool}. Start it: prefect deployment run {full}"

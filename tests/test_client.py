@@ -1,0 +1,374 @@
+"""The clients, sync and async: what they send again and what not, and a life over real HTTP."""
+
+import asyncio
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from prefect.client.orchestration import get_client
+
+from prefect_executions import ExecutionError, Status
+from prefect_executions.client import (
+    AsyncClient,
+    Client,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    RateLimited,
+    ServiceError,
+    Superseded,
+    Unauthorized,
+    Unavailable,
+    sending,
+)
+from prefect_executions.client.profiles import LOCAL, find
+from prefect_executions.local import Stack, free_ports
+from prefect_executions.objects import MemoryObjects
+from rest import KEY
+from serving import served
+
+ID = "exec_0192f0c1a6b87c3d9e4f5a6b7c8d9e0f"
+STANDING = {"status": "running", "attempt": 1}
+
+Act = Callable[[Any], Any]
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the profiles and the environment of whoever runs the tests."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("URL", "API_KEY", "PROFILE"):
+        monkeypatch.delenv(f"PREFECT_EXECUTIONS_{name}", raising=False)
+
+
+# ---------------------------------------------------------------------- what is sent again
+
+
+class Script:
+    """A service that answers as it is told to, and remembers what it was asked."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+def away(status: int = 503, **headers: str) -> httpx.Response:
+    body = {"status": status, "code": "store_unavailable", "detail": "It is away."}
+    return httpx.Response(status, json=body, headers=headers)
+
+
+def refused(status: int, code: str, **more: Any) -> httpx.Response:
+    return httpx.Response(status, json={"status": status, "code": code, "detail": "No.", **more})
+
+
+def alive() -> httpx.Response:
+    return httpx.Response(200, json=STANDING)
+
+
+def in_sync(script: Script, act: Act, patience: float = 60) -> Any:
+    transport = httpx.MockTransport(script)
+    with Client("http://x", "key", transport=transport, patience=patience) as client:
+        return act(client)
+
+
+def in_a_loop(script: Script, act: Act, patience: float = 60) -> Any:
+    async def run() -> Any:
+        transport = httpx.MockTransport(script)
+        async with AsyncClient("http://x", "key", transport=transport, patience=patience) as client:
+            return await act(client)
+
+    return asyncio.run(run())
+
+
+both = pytest.mark.parametrize("run", [in_sync, in_a_loop], ids=["sync", "async"])
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "FIRST_PAUSE", 0.001)
+
+
+def beat(client: Any) -> Any:
+    return client.heartbeat(ID, 1)
+
+
+@both
+@pytest.mark.parametrize(
+    "first",
+    [away(), away(502), away(504), refused(429, "rate_limited"), httpx.ReadError("cut"),
+     httpx.ConnectError("refused")],
+    ids=str,
+)  # fmt: skip
+def test_what_may_be_repeated_is(run: Any, first: httpx.Response | Exception) -> None:
+    script = Script(first, first, alive())
+
+    assert run(script, beat).attempt == 1
+
+    assert len(script.asked) == 3
+    assert {request.headers["Authorization"] for request in script.asked} == {"Bearer key"}
+
+
+@both
+@pytest.mark.parametrize("first", [away(), httpx.ReadError("cut")], ids=str)
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda c: c.resume(ID),
+        lambda c: c.fail(ID, "no"),
+        lambda c: c.save(ID, {}),  # by hand
+        lambda c: c.bulk("resume", ids=[ID]),
+    ],
+)
+def test_what_would_do_harm_twice_is_sent_once(
+    run: Any, act: Act, first: httpx.Response | Exception
+) -> None:
+    script = Script(first, alive())
+
+    with pytest.raises(Unavailable):
+        run(script, act)
+
+    assert len(script.asked) == 1
+
+
+@both
+@pytest.mark.parametrize("first", [refused(429, "rate_limited"), httpx.ConnectError("refused")])
+def test_what_never_was_carried_out_is_sent_again_in_any_case(
+    run: Any, first: httpx.Response | Exception
+) -> None:
+    script = Script(first, refused(409, "status_conflict", execution_status="running"))
+
+    with pytest.raises(Conflict) as conflict:
+        run(script, lambda c: c.resume(ID))
+
+    assert conflict.value.execution_status == "running"
+    assert len(script.asked) == 2
+
+
+@both
+def test_a_creation_is_repeated_with_its_key(run: Any) -> None:
+    made = refused(422, "state_invalid", errors=[{"field": "state.a", "problem": "is NaN"}])
+    script = Script(httpx.ReadError("cut"), made)
+
+    with pytest.raises(Invalid) as wrong:
+        run(script, lambda c: c.create("a"))
+
+    assert wrong.value.errors == ({"field": "state.a", "problem": "is NaN"},)
+    keys = {request.headers["Idempotency-Key"] for request in script.asked}
+    assert len(script.asked) == 2
+    assert len(keys) == 1
+
+
+@both
+def test_it_waits_as_long_as_it_is_told_to(run: Any) -> None:
+    script = Script(away(**{"Retry-After": "30"}), alive())
+
+    with pytest.raises(Unavailable):  # which is longer than it would
+        run(script, beat, patience=10)
+
+    assert len(script.asked) == 1
+
+
+@both
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (401, "unauthorized", Unauthorized),
+        (403, "forbidden", Forbidden),
+        (404, "execution_not_found", NotFound),
+        (409, "status_conflict", Conflict),
+        (409, "superseded", Superseded),
+        (413, "body_too_large", Invalid),
+        (422, "request_invalid", Invalid),
+        (500, "internal", ServiceError),
+    ],
+)
+def test_a_refusal_is_an_exception_of_its_kind(
+    run: Any, status: int, code: str, kind: type[ServiceError]
+) -> None:
+    with pytest.raises(kind) as refusal:
+        run(Script(refused(status, code)), beat)
+
+    assert type(refusal.value) is kind
+    assert (refusal.value.status, refusal.value.code) == (status, code)
+    assert isinstance(refusal.value, ExecutionError)
+
+
+@both
+def test_what_is_not_the_service_s_word_is_shown(run: Any) -> None:
+    with pytest.raises(ServiceError, match="502: Bad gateway") as error:
+        run(Script(httpx.Response(502, text="Bad gateway")), beat, patience=0)
+
+    assert error.value.code == "unknown"
+
+
+@both
+def test_patience_ends(run: Any) -> None:
+    script = Script(*[refused(429, "rate_limited") for _ in range(9999)])
+
+    with pytest.raises(RateLimited):
+        run(script, beat, patience=0.2)
+
+    assert len(script.asked) > 2
+
+
+# ---------------------------------------------------------------------- where it is
+
+
+def test_what_is_given_comes_before_the_environment_and_that_before_profiles(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert (find().url, find().api_key) == (LOCAL, None)
+    file = tmp_path / "prefect-executions" / "config.toml"
+    file.parent.mkdir()
+    file.write_text(
+        '[profiles.default]\nurl = "http://a"\napi_key = "ka"\n[profiles.b]\nurl = "http://b"\n'
+    )
+    file.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    assert (find().url, find().api_key) == ("http://a", "ka")
+    monkeypatch.setenv("PREFECT_EXECUTIONS_URL", "http://env")
+    assert (find().url, find().api_key) == ("http://env", "ka")
+    assert find(profile="b").url == "http://b"
+    assert find("http://given", "kg").url == "http://given"
+    monkeypatch.setenv("PREFECT_EXECUTIONS_PROFILE", "c")
+    with pytest.raises(ValueError, match=r"there is no 'c' in .*; there are: b, default"):
+        find()
+
+
+def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "prefect-executions" / "config.toml"
+    file.parent.mkdir()
+    file.write_text("profiles = [")
+
+    with pytest.raises(ValueError, match=r"config.toml: is no TOML"):
+        find()
+
+
+# ---------------------------------------------------------------------- a life
+
+
+@pytest.fixture
+def url(stack: Stack) -> Iterator[str]:
+    with (
+        get_client(sync_client=True) as prefect,
+        served(prefect, MemoryObjects(), store=uuid4().hex) as url,
+    ):
+        yield url
+
+
+def test_a_life_in_sync(url: str) -> None:
+    with Client(url, KEY) as client:
+        execution = client.create("a", agent_id="me", state={"n": 0}, config={"max_retries": 1})
+        for n in range(1, 4):
+            saved = client.save(execution.id, {"n": n}, label=f"{n}", attempt=1)
+            assert saved.status is Status.RUNNING
+        paused = client.pause(
+            execution.id, reason="look", until=datetime.now(UTC) + timedelta(days=1)
+        )
+        assert paused.prefect.message == "look"
+        points = list(client.checkpoints(execution.id))
+        assert [point.label for point in points] == ["3", "2", "1"]
+        assert client.get_checkpoint(execution.id, points[2].id).state == {"n": 1}
+        diff = client.diff(execution.id, points[2].id, points[0].id)
+        assert diff.patch == [{"op": "replace", "path": "/n", "value": 3}]
+        client.resume(execution.id, checkpoint_id=points[2].id)
+        with pytest.raises(Superseded):
+            client.save(execution.id, {"n": 9}, attempt=1)
+        begun = client.begin_attempt(execution.id)
+        assert begun.state == {"n": 1}
+        assert client.heartbeat(execution.id, begun.prefect.attempt).attempt == 2
+        assert client.fail(execution.id, "no", attempt=2).prefect.state_name == "AwaitingRetry"
+        client.begin_attempt(execution.id)
+        fork = client.fork(execution.id, name="b")
+        assert [item.name for item in client.list(agent_id="me")] == ["b", "a"]
+        assert [item.id for item in client.list(name="b", status=["running"])] == [fork.id]
+        done = client.complete(execution.id, result=7, attempt=3, state={"n": 8})
+        assert (done.status, done.state, done.result) == (Status.COMPLETED, {"n": 8}, 7)
+        assert client.cost(execution.id).puts > 5
+        assert client.bulk("pause", filter={"agent_id": "me"}).items[0].ok
+        assert client.delete(execution.id)
+        with pytest.raises(NotFound):
+            client.get(execution.id)
+        with pytest.raises(TypeError, match="stat"):
+            client.complete(fork.id, stat=1)
+
+
+def test_a_life_in_a_loop(url: str) -> None:
+    async def live() -> None:
+        async with AsyncClient(url, KEY) as client:
+            made = [(await client.create(f"{n}")).id for n in range(3)]
+            assert [item.id async for item in client.list()] == made[::-1]
+            await client.save(made[0], 1, attempt=1)
+            assert [p.size async for p in client.checkpoints(made[0], states=True)] == [1]
+            waiting = asyncio.create_task(client.wait(made[0], timeout=30))
+            await client.complete(made[0], result=[1])
+            assert (await waiting).result == [1]
+            assert await client.delete(made[1])
+
+    asyncio.run(live())
+
+
+def test_it_waits_until_it_has_come_or_the_time_is_over(url: str) -> None:
+    with Client(url, KEY) as client:
+        execution = client.create("a")
+        with pytest.raises(TimeoutError, match="It is running; waited in vain for: completed"):
+            client.wait(execution.id, timeout=0.3)
+        assert client.wait(execution.id, until=["running"]).id == execution.id
+
+
+def test_a_stream_tells_what_happens_until_the_deletion(url: str) -> None:
+    with Client(url, KEY) as client:
+        execution = client.create("a")
+        told = []
+        with ThreadPoolExecutor(1) as pool:
+            stream = client.stream(execution.id)
+            first = next(stream)
+            assert (first.kind, first.data["status"]) == ("status", "running")
+            rest = pool.submit(list, stream)
+            client.save(execution.id, {"n": 1}, label="one", attempt=1)
+            client.pause(execution.id)
+            client.delete(execution.id)
+            told = rest.result(timeout=60)
+
+        assert told[-1].kind == "deleted"
+        assert "paused" in [event.data.get("status") for event in told]
+        with pytest.raises(NotFound):
+            next(client.stream(execution.id))
+
+
+def test_a_stream_goes_on_behind_an_event(url: str) -> None:
+    async def follow() -> list[Any]:
+        async with AsyncClient(url, KEY) as client:
+            execution = await client.create("a")
+            first = await anext(client.stream(execution.id))
+            await client.save(execution.id, 1, label="one", attempt=1)
+            await client.pause(execution.id)
+            more = client.stream(execution.id, last_event_id=first.id)
+            return [(await anext(more)).data for _ in range(2)]
+
+    saved, paused = asyncio.run(follow())
+
+    assert saved["label"] == "one"
+    assert paused["status"] == "paused"
+
+
+def test_a_service_that_is_away_is_named() -> None:
+    port = free_ports(1)
+    with (
+        Client(f"http://127.0.0.1:{port}", patience=0) as client,
+        pytest.raises(Unavailable, match=f"http://127.0.0.1:{port}/ does not answer"),
+    ):
+        client.get(ID)
