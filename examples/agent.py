@@ -90,7 +90,7 @@ def take_stock(service: Service, execution: Json, directory: Path) -> None:
     id_, attempt = execution["id"], execution["prefect"]["attempt"]
     state = {"digests": {}, **execution["state"]}
     saved_at = time.monotonic()
-    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+    for path in sorted(path for path in directory.rglob("*") if not path.is_dir()):
         name = str(path.relative_to(directory))
         if name in state["digests"]:  # by an earlier attempt
             continue

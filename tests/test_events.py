@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -31,8 +32,8 @@ from prefect_executions.events import (
     change_of,
     checkpoint_saved,
     deleted,
-    has_ended,
 )
+from prefect_executions.heartbeats import has_ended
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import (
@@ -205,6 +206,25 @@ def test_a_flow_tells_little_of_many_checkpoints_but_the_last_and_its_end(
     assert len(told) <= 2 + took / NEWS_SECONDS
     assert has_ended(prefect, run_id, began)
     assert not has_ended(prefect, run_id, datetime.now(UTC) + timedelta(minutes=1))
+
+
+def test_a_thread_that_knows_nothing_of_prefect_tells_it_all_the_same(
+    prefect: SyncPrefectClient, store: MemoryStore
+) -> None:
+    @flow
+    @execution(store=store)
+    def threaded() -> str:
+        run = execution.current()
+        run.state["n"] = 1
+        thread = Thread(target=run.checkpoint)  # without this thread's context
+        thread.start()
+        thread.join()
+        return run.id
+
+    run_id = flow_run_id(threaded())
+
+    told = eventually(lambda: events_of(prefect, run_id, CHECKPOINT_SAVED), "it is told")
+    assert len(told) == 1
 
 
 def test_each_attempt_tells_of_its_end(prefect: SyncPrefectClient) -> None:

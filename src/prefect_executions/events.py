@@ -6,6 +6,7 @@ neither waits nor fails.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
@@ -13,7 +14,6 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.events import Event, emit_event
 from pydantic import BaseModel, Field
@@ -22,7 +22,6 @@ from prefect_executions.entry import Entry
 from prefect_executions.errors import CheckpointNotFound
 from prefect_executions.flow_runs import STATUS_OF_TYPE
 from prefect_executions.models import Status, checkpoint_id, checkpoint_seq, execution_id
-from prefect_executions.prefect_errors import prefect_errors
 
 HEARTBEAT = "prefect-executions.heartbeat"
 CHECKPOINT_SAVED = "prefect-executions.checkpoint.saved"
@@ -84,7 +83,9 @@ class CheckpointNews:
     """Says that checkpoints were saved, once a second and execution at most, and always the newest.
 
     The first one is told at once, what comes within a second after it as that is over. Threads may
-    share it. What it keeps is bounded by what is saved within a second.
+    share it: all is told in the context in which this was made, as to a thread that a flow has
+    started Prefect's settings may be others. What it keeps is bounded by what is saved within a
+    second.
 
     Args:
         later: Calls a function after so many seconds: `Pacer.after`.
@@ -102,6 +103,7 @@ class CheckpointNews:
         self._later = later
         self._tell = tell
         self._clock = clock
+        self._context = copy_context()
         self._lock = Lock()
         self._told: OrderedDict[UUID, float] = OrderedDict()  # when, oldest first
         self._waiting: dict[UUID, tuple[str, Entry]] = {}
@@ -142,7 +144,7 @@ class CheckpointNews:
         self._waiting.pop(run_id, None)
         self._told[run_id] = now
         self._told.move_to_end(run_id)
-        self._tell(run_id, name, entry)
+        self._context.copy().run(self._tell, run_id, name, entry)
 
     def _time(self, now: float) -> None:
         self._is_timed = True
@@ -240,30 +242,6 @@ class Deleted:
     def of(cls, execution_id: str, at: datetime | None = None) -> "Deleted":
         """The end of an execution."""
         return cls(DeletedEvent(execution_id=execution_id, at=at or datetime.now(UTC)))
-
-
-def has_ended(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
-    """Whether the process of an attempt has said that it leaves.
-
-    Prefect keeps that some seconds after it was said; a process that is killed does not say it.
-
-    Args:
-        client: Prefect's.
-        run_id: The flow run.
-        since: When the attempt began.
-
-    Raises:
-        PrefectUnavailable: Prefect did not answer.
-    """
-    filter_ = {
-        "event": {"name": [ATTEMPT_ENDED]},
-        "resource": {"id": [f"{FLOW_RUN}{run_id}"]},
-        "occurred": {"since": since.isoformat()},
-    }
-    with prefect_errors():
-        answer = client.request("POST", "/events/filter", json={"filter": filter_, "limit": 1})
-        answer.raise_for_status()
-    return bool(answer.json()["events"])
 
 
 Change = StatusChanged | CheckpointSaved | Deleted

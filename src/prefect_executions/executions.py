@@ -13,6 +13,7 @@ from uuid import UUID
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import codec
+from prefect_executions.entry import Entry
 from prefect_executions.errors import (
     AnswerError,
     CheckpointNotFound,
@@ -20,7 +21,7 @@ from prefect_executions.errors import (
     ExecutionNotFound,
     Superseded,
 )
-from prefect_executions.events import attempt_ended, deleted
+from prefect_executions.events import attempt_ended, checkpoint_saved, deleted
 from prefect_executions.flow_runs import (
     DELETING,
     OUTSIDE,
@@ -83,6 +84,7 @@ class Executions:
         clock: The present time.
         wait: Sleeps for so many seconds.
         agents: Only the executions of these agents are seen; None: all are.
+        tell: Says that a checkpoint was saved.
 
     Every method raises `ExecutionNotFound` for an id that is none, is not seen, or has been
     deleted, `StoreUnavailable` when the store does not answer, and `PrefectUnavailable` when
@@ -94,6 +96,7 @@ class Executions:
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     wait: Callable[[float], None] = sleep
     agents: frozenset[str] | None = None
+    tell: Callable[[UUID, str, Entry], None] = checkpoint_saved
 
     def seen_by(self, agents: frozenset[str] | None) -> "Executions":
         """The executions of some agents; None: of all."""
@@ -246,6 +249,7 @@ class Executions:
                 head = log.living_head()  # this checkpoint comes after it
             else:
                 break
+        self.tell(run.id, run.name, entry)
         if OUTSIDE in run.tags:
             self.heard(run, entry.attempt)
         return Saved(

@@ -32,6 +32,15 @@ def _no_number(value: Any) -> Any:
     return value
 
 
+def _no_word(value: Any) -> Any:
+    """Refuse what pydantic would take for a number: true, and "1"."""
+    if isinstance(value, bool | str):
+        raise ValueError("give a number")
+    return value
+
+
+# After the limits of a number, so that these stand in the JSON schema.
+NoWord = BeforeValidator(_no_word)
 Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 
 
@@ -104,37 +113,26 @@ def require_resumable(execution_id: str, status: Status) -> None:
         raise ExecutionConflict(execution_id, "resume", status, hint)
 
 
+_OverZero = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False), NoWord]
+_FromZero = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False), NoWord]
+
+
 class ExecutionConfig(BaseModel):
     """How an execution is run. A field that is null is left to the flow's own setting."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_duration_seconds: float | None = Field(
-        None,
-        strict=True,
-        gt=0,
-        le=MAX_SECONDS,
-        allow_inf_nan=False,
-        description="Longest active time, in seconds.",
+    max_duration_seconds: _OverZero | None = Field(
+        None, description="Longest active time, in seconds."
     )
-    checkpoint_interval_seconds: float | None = Field(
-        None,
-        strict=True,
-        gt=0,
-        le=MAX_SECONDS,
-        allow_inf_nan=False,
-        description="Seconds between automatic checkpoints.",
+    checkpoint_interval_seconds: _OverZero | None = Field(
+        None, description="Seconds between automatic checkpoints."
     )
-    max_retries: int | None = Field(
-        None, strict=True, ge=0, le=1_000, description="How often a failed attempt is tried again."
+    max_retries: Annotated[int, Field(ge=0, le=1_000), NoWord] | None = Field(
+        None, description="How often a failed attempt is tried again."
     )
-    retry_delay_seconds: float | None = Field(
-        None,
-        strict=True,
-        ge=0,
-        le=MAX_SECONDS,
-        allow_inf_nan=False,
-        description="Seconds between a failure and the next try.",
+    retry_delay_seconds: _FromZero | None = Field(
+        None, description="Seconds between a failure and the next try."
     )
 
     def over(self, default: "ExecutionConfig") -> "ExecutionConfig":

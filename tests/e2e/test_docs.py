@@ -1,21 +1,26 @@
 """What the documents show is run: their Python and their bash."""
 
+import asyncio
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prefect import flow
+from standardwebhooks import Webhook
 from world import World
 
 import prefect_executions
 from prefect_executions import execution
 from prefect_executions.local import Stack
+from prefect_executions.webhooks import ExecutionWebhook
 from rest import KEY
 
 ROOT = Path(__file__).parent.parent.parent
@@ -106,6 +111,38 @@ def test_the_flows_of_the_steps_document_run(stack: Stack) -> None:
         assert steps.booked == []
         booking.resume(input={"approved": False, "comment": "too loud"})
         assert booking.result == "too loud"
+
+
+def test_the_clients_of_the_document_count_and_watch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_EXECUTIONS_URL", str(world.rest.base_url))
+    monkeypatch.setenv("PREFECT_EXECUTIONS_API_KEY", KEY)
+    document = run(ROOT / "docs" / "client.md")
+
+    assert document.count(3) == 3
+    [counted, *_] = document.client.list(name="counting")
+    assert counted.status == "completed"
+    assert asyncio.run(document.statuses(counted.id)) == ["completed"]
+
+
+def test_the_webhook_of_the_document_is_saved_and_its_signature_verified(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = run(ROOT / "docs" / "webhooks.md")
+    body = json.dumps({"type": "execution.status", "data": {"execution_id": "exec_1"}})
+    at = datetime.now(UTC)
+    headers = {
+        "webhook-id": "evt_1",
+        "webhook-timestamp": f"{int(at.timestamp())}",
+        "webhook-signature": Webhook(document.secret).sign("evt_1", at, body),
+    }
+
+    for _ in range(2):  # a repeat is known by its id
+        document.receive(body.encode(), headers)
+
+    assert capsys.readouterr().out == "execution.status exec_1\n"
+    ExecutionWebhook.delete("researcher-news")
 
 
 def test_the_contributors_backend_is_tested(tmp_path: Path) -> None:

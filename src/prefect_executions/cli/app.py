@@ -357,10 +357,14 @@ def demo(
     run(data, keep=keep)
 
 
-def main() -> None:
-    """Run the command of the command line, and exit with its code."""
+def main(command: list[str] | None = None) -> None:
+    """Run a command, and exit with its code.
+
+    Args:
+        command: Its name and arguments; by default those of the command line.
+    """
     try:
-        app()
+        app(sys.argv[1:] if command is None else command)
     except ServiceError as error:
         kind = next((code for kind, code in EXITS.items() if isinstance(error, kind)), REFUSED)
         _end(kind, f"{error}")

@@ -12,6 +12,7 @@ from prefect_executions.models import (
     ExecutionFilter,
     Label,
     Name,
+    NoWord,
     OnTimeout,
     Time,
 )
@@ -19,7 +20,7 @@ from prefect_executions.models import (
 MAX_LIMIT = 200  # items of a page
 MAX_ATTEMPT = 999_999_999  # what the log numbers up to
 
-Attempt = Annotated[int, Field(strict=True, ge=0, le=MAX_ATTEMPT)]  # true is no 1
+Attempt = Annotated[int, Field(ge=0, le=MAX_ATTEMPT), NoWord]
 
 
 def _empty() -> Any:
@@ -198,8 +199,8 @@ class Bulk(_Body):
         None, description="The executions; or give `filter`."
     )
     filter: ExecutionFilter | None = Field(None, description="Which; or give `ids`.")
-    limit: int = Field(
-        50, strict=True, ge=1, le=MAX_LIMIT, description="How many at once, of a filter."
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT), NoWord] = Field(
+        50, description="How many at once, of a filter."
     )
     cursor: str | None = Field(
         None, max_length=10_000, description="`next_cursor` of the same request before."

@@ -15,9 +15,11 @@ from prefect.logging import get_run_logger
 from prefect_executions.blocks import load_store
 from prefect_executions.cached import CachedObjects
 from prefect_executions.deliveries import deliver
+from prefect_executions.events import CheckpointNews
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.keys import Keyring
+from prefect_executions.pacer import Pacer
 from prefect_executions.service.app import Limits, Openness, create_app
 from prefect_executions.service.metrics import MeteredObjects, Metrics
 from prefect_executions.service.streams import EventHub
@@ -65,11 +67,15 @@ def serve(*, host: str, port: int) -> None:
                 "`prefect-executions keys create`, or listen on 127.0.0.1."
             )
         metrics, hub = Metrics(), EventHub()
+        pacer = Pacer("executions-news")
+        stack.callback(pacer.stop)
+        news = CheckpointNews(pacer.after)
+        stack.callback(news.close)
         objects = CachedObjects(
             MeteredObjects(store.objects(), metrics), max_bytes=settings.cache_bytes
         )
         app = create_app(
-            Executions(objects, FlowRuns(client, store=settings.store)),
+            Executions(objects, FlowRuns(client, store=settings.store), tell=news.saved),
             keyring,
             limits=Limits(
                 settings.max_body_bytes,

@@ -1,0 +1,221 @@
+"""The command line, against the real service over HTTP; keys against the real Prefect."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+
+from prefect_executions.cli import main
+from prefect_executions.local import Stack, free_ports
+from prefect_executions.objects import MemoryObjects
+from rest import KEY
+from serving import served
+
+Ran = tuple[int, str, str]
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Runs a command; its exit code, and what it printed."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("PREFECT_EXECUTIONS_API_KEY", KEY)
+
+    def run(*command: str) -> Ran:
+        code = 0
+        try:
+            main([*command])
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def url(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with (
+        get_client(sync_client=True) as prefect,
+        served(prefect, MemoryObjects(), store=uuid4().hex) as url,
+    ):
+        monkeypatch.setenv("PREFECT_EXECUTIONS_URL", url)
+        yield url
+
+
+def told(run: Run, *command: str) -> Any:
+    """What a command prints for programs."""
+    code, out, err = run(*command, "--json")
+    assert (code, err) == (0, ""), (out, err)
+    return json.loads(out)
+
+
+def words(run: Run, *command: str) -> str:
+    code, out, err = run(*command)
+    assert (code, err) == (0, ""), (out, err)
+    return out
+
+
+def test_a_life(run: Run, url: str, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    state.write_text('{"n": 2}')
+    made = told(run, "create", "a [task]", "--agent", "me", "--state", '{"n": 0}')
+    id_ = made["id"]
+    first = told(run, "checkpoint", id_, '{"n": 1}', "--label", "one", "--attempt", "1")
+    one = first["checkpoint"]["id"]
+    assert "saved; the execution is running" in words(run, "checkpoint", id_, f"@{state}")
+    assert told(run, "state", id_) == {"n": 2}
+    assert told(run, "state", id_, one) == {"n": 1}
+    assert '"n": 2' in words(run, "state", id_)
+    points = told(run, "checkpoints", id_)
+    assert [point["label"] for point in points] == [None, "one"]
+    assert "one" in words(run, "checkpoints", id_, "--limit", "2")
+    two = points[0]["id"]
+    assert told(run, "diff", id_, one, two)["patch"][0]["value"] == 2
+    assert '"op": "replace"' in words(run, "diff", id_, one, two)
+    assert words(run, "diff", id_, one, one) == "Nothing has changed.\n"
+    assert f"{id_} is paused." in words(run, "pause", id_, "--reason", "look", "--wait", "0")
+    shown = words(run, "get", id_)
+    assert "a [task]" in shown  # no markup
+    assert "look" in shown
+    assert f"{id_} is running." in words(run, "resume", id_, "--checkpoint", one)
+    assert told(run, "fork", id_, "--name", "b")["forked_from"]["execution_id"] == id_
+    assert [item["name"] for item in told(run, "list", "--agent", "me")] == ["b", "a [task]"]
+    assert [item["name"] for item in told(run, "list", "--limit", "1")] == ["b"]
+    assert told(run, "list", "--status", "failed") == []
+    assert words(run, "list", "--status", "failed") == "None.\n"
+    assert "a [task]" in words(run, "list")
+    assert "PUTs" in words(run, "cost", id_)
+    assert "2 are meant; give --yes to pause them." in words(run, "bulk", "pause")
+    done = told(run, "bulk", "pause", "--agent", "me", "--yes")
+    assert [item["status"] for item in done] == ["paused", "paused"]
+    assert told(run, "delete", id_) == {"id": id_, "gone": True}
+    assert run("get", id_)[0] == 3
+
+
+def test_what_is_refused_has_a_code_of_its_own(run: Run, url: str) -> None:
+    id_ = told(run, "create", "a")["id"]
+
+    def refused(*command: str) -> tuple[int, str]:
+        code, out, err = run(*command)
+        assert out == ""
+        return code, err
+
+    assert refused("resume", id_)[0] == 1
+    assert "it is running" in refused("resume", id_)[1]
+    assert refused("checkpoint", id_, "{")[0] == 2
+    assert "STATE: " in refused("checkpoint", id_, "@nowhere")[1]
+    assert refused("create", "a", "--deployment", "no/where")[0] == 2
+    assert refused("get", f"exec_{uuid4().hex}")[0] == 3
+    assert refused("get", id_, "--profile", "none")[0] == 2
+    assert refused("list", "--url", f"http://127.0.0.1:{free_ports(1)}")[0] == 5
+
+
+def test_a_wrong_key_has_its_code(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_EXECUTIONS_API_KEY", "wrong")
+
+    code, out, err = run("list")
+
+    assert (code, out) == (4, "")
+    assert "Send a key" in err
+
+
+def test_what_could_be_done_to_some_only_is_no_success(run: Run, url: str) -> None:
+    id_ = told(run, "create", "a")["id"]
+    told(run, "pause", id_)
+
+    code, out, _ = run("bulk", "resume", "--yes")
+    assert (code, "done" in out) == (0, True)
+    code, out, _ = run("bulk", "resume", "--yes")
+
+    assert code == 1
+    assert "it is running" in out
+
+
+def test_watch_follows_until_the_end(run: Run, url: str) -> None:
+    id_ = told(run, "create", "a")["id"]
+    told(run, "bulk", "delete", "--name", "nothing", "--yes")
+    code, _, _ = run("pause", id_)
+    assert code == 0
+    env = {"PREFECT_EXECUTIONS_URL": url, "PREFECT_EXECUTIONS_API_KEY": KEY}
+    with subprocess.Popen(
+        [sys.executable, "-m", "prefect_executions.cli", "watch", id_, "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=env,
+    ) as watching:
+        assert watching.stdout is not None
+        assert json.loads(watching.stdout.readline())["status"] == "paused"
+        told(run, "checkpoint", id_, "1", "--label", "one")
+        assert json.loads(watching.stdout.readline())["label"] == "one"
+        told(run, "bulk", "delete", "--yes")
+        rest = [json.loads(line) for line in watching.stdout]
+
+    assert watching.returncode == 0
+    assert rest[-1]["event"] in ("deleted", "status")
+
+
+def test_the_client_commands_load_no_prefect() -> None:
+    code = "import sys, prefect_executions.cli; print(*sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert {"prefect", "boto3", "fastapi"}.isdisjoint(done.stdout.split())
+
+
+def test_its_help_names_all_commands(run: Run) -> None:
+    code, out, _ = run("--help")
+
+    assert code == 0
+    for name in ("list", "get", "create", "checkpoint", "pause", "resume", "delete", "diff"):
+        assert f" {name} " in out
+    for name in ("watch", "keys", "serve", "deploy", "demo"):
+        assert f" {name} " in out
+
+
+# ---------------------------------------------------------------------- keys
+
+
+@pytest.fixture
+def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def test_a_key_is_made_shown_once_listed_and_revoked(run: Run, prefect: SyncPrefectClient) -> None:
+    name = f"key-{uuid4().hex}"
+    code, secret, hint = run("keys", "create", name, "--permission", "read", "--agent", "me")
+    assert code == 0
+    assert secret.startswith("pxk_")
+    assert "not shown again" in hint
+
+    code, out, _ = run("keys", "list", "--json")
+    [key] = [key for key in json.loads(out) if key["name"] == name]
+    assert (key["permissions"], key["agents"]) == (["read"], ["me"])
+    assert secret.strip() not in out
+    assert name in run("keys", "list")[1]
+
+    assert run("keys", "create", name, "--permission", "read")[0] == 2
+    assert run("keys", "create", "No Name", "--permission", "read")[0] == 2
+    assert run("keys", "revoke", name)[0] == 0
+    code, out, err = run("keys", "revoke", name)
+    assert (code, out) == (2, "")
+    assert "there is no key" in err
+
+
+def test_the_service_is_deployed_to_a_pool(run: Run, stack: Stack, prefect: Any) -> None:
+    code, out, _ = run("deploy", "--pool", stack.pool, "--name", "by-cli", "--port", "4311")
+
+    assert code == 0
+    assert "prefect deployment run executions-service/by-cli" in out
+    deployment = prefect.read_deployment_by_name("executions-service/by-cli")
+    assert deployment.work_pool_name == stack.pool
+    assert deployment.parameters == {"host": "127.0.0.1", "port": 4311}
+    assert deployment.entrypoint == "prefect_executions.service.flows.executions_service"
