@@ -4,6 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prefect.client.orchestration import get_client
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -83,3 +87,31 @@ def test_what_the_supervisor_does_is_counted(rest: TestClient, metrics: Metrics)
     metrics.acted("declared a crash")
 
     assert told(rest)["executions_supervisor_actions_total", "declared a crash"] == 1
+
+
+@pytest.fixture(scope="module")
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    yield exporter
+    provider.shutdown()
+
+
+def test_a_request_is_a_span_of_whoever_sent_it(
+    rest: TestClient, spans: InMemorySpanExporter
+) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    made = rest.post("/v1/execution", json={"name": "a"}, headers={"traceparent": parent})
+    spans.clear()
+
+    path = f"/v1/execution/{made.json()['id']}/checkpoint"
+    rest.put(path, json={"state": 1}, headers={"traceparent": parent})
+
+    told = {span.name: span for span in spans.get_finished_spans()}
+    request = told["PUT /v1/execution/{execution_id}/checkpoint"]
+    assert request.attributes is not None
+    assert request.attributes["http.response.status_code"] == 201
+    assert request.context.trace_id == 0x0AF7651916CD43DD8448EB211C80319C
+    assert told["store PUT"].context.trace_id == request.context.trace_id

@@ -32,7 +32,7 @@ from prefect_executions.flow_runs import (
     state_of,
     status_of,
 )
-from prefect_executions.heartbeats import beat_of_run, has_ended
+from prefect_executions.heartbeats import has_ended
 from prefect_executions.journal import Record
 from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.models import (
@@ -250,8 +250,8 @@ class Executions:
             else:
                 break
         self.tell(run.id, run.name, entry)
-        if OUTSIDE in run.tags:
-            self.heard(run, entry.attempt)
+        if OUTSIDE in run.tags:  # whose entry in the log is its sign of life
+            self.told(run, entry.attempt)
         return Saved(
             checkpoint=checkpoint_of(entry, state), status=status_of(run), attempt=entry.attempt
         )
@@ -404,9 +404,8 @@ class Executions:
             raise ExecutionNotFound(execution_id)
         return run
 
-    def heard(self, run: FlowRun, attempt: int) -> None:
-        """An agent outside Prefect has reported, and is told of a pause."""
-        beat_of_run(run.id, run.name)
+    def told(self, run: FlowRun, attempt: int) -> None:
+        """An agent outside Prefect is told where it stands: if it is paused, it leaves."""
         if state_of(run).is_paused():
             attempt_ended(run.id, run.name, attempt)
 

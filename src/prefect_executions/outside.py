@@ -81,7 +81,8 @@ class OutsideAgents:
         """
         run = self._run(execution_id, "keep alive")
         self.executions.head_for(run, self.executions.log(execution_id), attempt)
-        self.executions.heard(run, attempt)
+        beat_of_run(run.id, run.name)
+        self.executions.told(run, attempt)
         return Standing(status=status_of(run), attempt=attempt)
 
     def complete(
@@ -180,7 +181,9 @@ class OutsideAgents:
         head = self._repeated(run, log, attempt) or self.executions.head_for(run, log, attempt)
         if data is None or data == head.state:
             return head
-        return log.checkpoint(head, data)
+        saved = log.checkpoint(head, data)
+        self.executions.tell(run.id, run.name, saved.entry)
+        return saved
 
     def _repeated(self, run: FlowRun, log: ExecutionLog, attempt: int | None) -> Head | None:
         """The head, if this attempt has ended in the log, and Prefect does not know of it yet."""
