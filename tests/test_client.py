@@ -1,6 +1,7 @@
 """The clients, sync and async: what they send again and what not, and a life over real HTTP."""
 
 import asyncio
+import inspect
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -372,3 +373,14 @@ def test_a_service_that_is_away_is_named() -> None:
         pytest.raises(Unavailable, match=f"http://127.0.0.1:{port}/ does not answer"),
     ):
         client.get(ID)
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    def methods(client: type) -> dict[str, list[str]]:
+        return {
+            name: [*inspect.signature(method).parameters]
+            for name, method in inspect.getmembers(client, inspect.isfunction)
+            if not name.startswith("_") and name not in ("close", "aclose")
+        }
+
+    assert methods(Client) == methods(AsyncClient)
