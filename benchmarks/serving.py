@@ -9,7 +9,7 @@ from prefect_executions.blocks import load_store
 from prefect_executions.cached import CachedObjects
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
-from prefect_executions.keys import Keyring
+from prefect_executions.keyring import Keyring
 from prefect_executions.service import create_app
 from prefect_executions.service.app import Limits
 from prefect_executions.service.metrics import MeteredObjects, Metrics

@@ -10,7 +10,7 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
-from prefect_executions.keys import Keyring
+from prefect_executions.keyring import Keyring
 from prefect_executions.objects import Objects
 from prefect_executions.service import create_app
 

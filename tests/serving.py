@@ -11,7 +11,7 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
-from prefect_executions.keys import Keyring
+from prefect_executions.keyring import Keyring
 from prefect_executions.local import free_ports
 from prefect_executions.objects import Objects
 from prefect_executions.service import create_app

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from prefect_executions.errors import PrefectUnavailable
-from prefect_executions.keys import ANYBODY, Caller, Keyring, Permission
+from prefect_executions.keyring import Keyring
+from prefect_executions.keys import ANYBODY, Caller, Permission
 from prefect_executions.service import problems
 from prefect_executions.service.guards import BodyLimit, KeyGuard, Require
 from prefect_executions.service.headers import Audit, SecurityHeaders

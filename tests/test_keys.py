@@ -20,17 +20,17 @@ from prefect.client.schemas.actions import BlockDocumentCreate, BlockDocumentUpd
 from prefect.client.schemas.objects import BlockDocument
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 
-from prefect_executions import keys
+from prefect_executions import keyring as keyrings
 from prefect_executions.errors import PrefectUnavailable
+from prefect_executions.keyring import GRACE_SECONDS, Keyring
 from prefect_executions.keys import (
     ANYBODY,
-    GRACE_SECONDS,
     SETTINGS,
     Caller,
     ExecutionKey,
-    Keyring,
     Permission,
     create_key,
+    documents_of,
     list_keys,
     revoke_key,
 )
@@ -96,7 +96,7 @@ class Watched:
 
 
 def _remove_all(client: SyncPrefectClient) -> None:
-    documents = keys._documents(client)
+    documents = documents_of(client)
     if len(documents) > 20:  # one by one takes long; with their type they all go
         client.delete_block_type(documents[0].block_type_id)
         ExecutionKey.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
@@ -634,7 +634,7 @@ def test_while_prefect_does_not_answer_nobody_waits_long(
 ) -> None:
     secret = create_key(prefect, "a", permissions=READ)
     known = keyring.caller(secret)
-    monkeypatch.setattr(keys, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(keyrings, "PATIENCE_SECONDS", 0.05)
     watched.may_read.clear()
     hand.ahead += MAX_AGE
 
@@ -654,7 +654,7 @@ def test_an_odd_failure_does_not_end_the_reading(
 ) -> None:
     secret = create_key(prefect, "a", permissions=READ)
     with monkeypatch.context() as patch:
-        patch.setattr(keys, "_documents", lambda _: 1 / 0)
+        patch.setattr(keyrings, "documents_of", lambda _: 1 / 0)
         with pytest.raises(PrefectUnavailable, match="division"):
             keyring.caller(secret)
     hand.ahead += 1

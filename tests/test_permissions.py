@@ -12,7 +12,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect_executions.creations import Creations
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
-from prefect_executions.keys import Keyring, Permission, create_key, revoke_key
+from prefect_executions.keyring import Keyring
+from prefect_executions.keys import Permission, create_key, revoke_key
 from prefect_executions.local import Stack
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.service import create_app

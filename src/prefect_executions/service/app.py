@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 
 import prefect_executions
 from prefect_executions.executions import Executions
-from prefect_executions.keys import Keyring
+from prefect_executions.keyring import Keyring
 from prefect_executions.service import documents, problems
 from prefect_executions.service.guards import SECURITY, BodyLimit, KeyGuard
 from prefect_executions.service.headers import Audit, SecurityHeaders

@@ -12,13 +12,12 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prefect_executions.errors import PrefectUnavailable
+from prefect_executions.keyring import PATIENCE_SECONDS, Keyring
 from prefect_executions.keys import (
     ANYBODY,
     NOBODY,
-    PATIENCE_SECONDS,
     SETTINGS,
     Caller,
-    Keyring,
     Permission,
 )
 from prefect_executions.service.problems import PermissionMissing, away, problem

@@ -18,7 +18,7 @@ from prefect_executions.deliveries import deliver
 from prefect_executions.events import CheckpointNews
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
-from prefect_executions.keys import Keyring
+from prefect_executions.keyring import Keyring
 from prefect_executions.pacer import Pacer
 from prefect_executions.service.app import Limits, Openness, create_app
 from prefect_executions.service.metrics import MeteredObjects, Metrics
