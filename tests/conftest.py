@@ -26,10 +26,14 @@ hypothesis_settings.load_profile("default")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep all tests that need Prefect on one worker of pytest-xdist: they share one server."""
+    """Keep tests that need Prefect on one worker of pytest-xdist: they share one server.
+
+    Those with real processes have one of their own, so that both workers have enough to do.
+    """
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("prefect"))
+            group = "processes" if "e2e" in item.path.parts else "prefect"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 class Clock:

@@ -18,6 +18,7 @@ from chaos.cluster import Cluster, FlowProcess
 from chaos.evidence import Evidence
 from chaos.schedule import Action, Turn
 from e2e.world import is_alive
+from prefect_executions.creations import Creations
 from prefect_executions.errors import ExecutionError
 from prefect_executions.flow_runs import state_of
 from prefect_executions.local import Process
@@ -191,7 +192,7 @@ class Chaos:
             parameters = {"seed": self._seeds.randrange(1_000_000), "steps": self._steps}
             name = f"chaos {self._created}"
             with suppress(ExecutionError):  # if it is half-made, a supervisor finishes it
-                self._cluster.executions.create(
+                Creations(self._cluster.executions).create(
                     name=name, deployment=deployment, parameters=parameters
                 )
 
