@@ -1,6 +1,7 @@
 """The command line, against the real service over HTTP; keys against the real Prefect."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_executions.cli import main
 from prefect_executions.local import Stack, free_ports
@@ -160,6 +162,59 @@ def test_watch_follows_until_the_end(run: Run, url: str) -> None:
 
     assert watching.returncode == 0
     assert rest[-1]["event"] in ("deleted", "status")
+
+
+def test_what_users_have_said_is_printed_as_it_is(run: Run, url: str) -> None:
+    """It is no markup, and commands no terminal."""
+    said = "[error] see [/docs] :warning:"
+    state = json.dumps({"log": said})
+    id_ = told(run, "create", f"a {said} \x1b]0;b\x07", "--state", state)["id"]
+
+    assert f'"log": "{said}"' in words(run, "state", id_)
+    for command in ("get", "list"):
+        out = words(run, command, *([id_] if command == "get" else []))
+        assert said in out
+        assert "\x1b" not in out
+    env = {**os.environ, "PREFECT_EXECUTIONS_URL": url, "PREFECT_EXECUTIONS_API_KEY": KEY}
+    with subprocess.Popen(
+        [sys.executable, "-m", "prefect_executions.cli", "watch", id_],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=env,
+    ) as watching:
+        assert watching.stdout is not None
+        assert "running" in watching.stdout.readline()
+        told(run, "checkpoint", id_, state, "--label", f"{said} \x1b[2J")
+        saved = watching.stdout.readline()
+        told(run, "delete", id_)
+        rest = watching.stdout.read()
+
+    assert said in saved
+    assert "\x1b" not in saved
+    assert (watching.returncode, "Traceback" in rest) == (0, False)
+
+
+@pytest.mark.parametrize("value", ["NaN", '{"a": -Infinity}', "1e999", '"\\ud800"'])
+def test_what_is_no_json_is_wrong_usage(run: Run, value: str) -> None:
+    code, out, err = run("create", "a", "--state", value, "--url", "http://127.0.0.1:9")
+
+    assert (code, out) == (2, "")
+    assert err.startswith(("--state: ", "state"))
+
+
+def test_a_wrong_setting_is_wrong_usage(run: Run) -> None:
+    code, _, err = run("create", "a", "--max-retries=-1")
+
+    assert (code, err) == (2, "--max-retries: Input should be greater than or equal to 0\n")
+
+
+def test_deploying_without_prefect_says_so(run: Run) -> None:
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_ports(1)}/api"}):
+        code, out, err = run("deploy", "--pool", "any")
+
+    assert (code, out) == (5, "")
+    assert "Traceback" not in err
 
 
 def test_the_client_commands_load_no_prefect() -> None:

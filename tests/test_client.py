@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import stat
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,10 +28,14 @@ from prefect_executions.client import (
     Superseded,
     Unauthorized,
     Unavailable,
+    aio,
     sending,
+    sync,
 )
 from prefect_executions.client.profiles import LOCAL, find
+from prefect_executions.errors import StateError
 from prefect_executions.local import Stack, free_ports
+from prefect_executions.models import Execution
 from prefect_executions.objects import MemoryObjects
 from rest import KEY
 from serving import served
@@ -74,6 +79,27 @@ def away(status: int = 503, **headers: str) -> httpx.Response:
 
 def refused(status: int, code: str, **more: Any) -> httpx.Response:
     return httpx.Response(status, json={"status": status, "code": code, "detail": "No.", **more})
+
+
+def told(status: str, **more: Any) -> httpx.Response:
+    """An execution."""
+    run = {"flow_run_id": ID[5:], "state_name": "Any", "message": None, "deployment": None}
+    execution = dict.fromkeys(Execution.model_fields) | {
+        "id": ID,
+        "name": "a",
+        "status": status,
+        "checkpoints": [],
+        "config": {},
+        "elapsed_seconds": 0,
+        "updated_at": "2026-11-24T10:00:00Z",
+        "prefect": {**run, "attempt": 1, "url": None},
+    }
+    return httpx.Response(200, json={**execution, **more})
+
+
+def first_of_stream(client: Any) -> Any:
+    stream = client.stream(ID)
+    return next(stream) if isinstance(client, Client) else anext(stream)
 
 
 def alive() -> httpx.Response:
@@ -214,6 +240,7 @@ def test_what_is_not_the_service_s_word_is_shown(run: Any) -> None:
         run(Script(httpx.Response(502, text="Bad gateway")), beat, patience=0)
 
     assert error.value.code == "unknown"
+    assert type(error.value) is Unavailable
 
 
 @both
@@ -224,6 +251,167 @@ def test_patience_ends(run: Any) -> None:
         run(script, beat, patience=0.2)
 
     assert len(script.asked) > 2
+
+
+@both
+def test_a_date_is_waited_for_too(run: Any) -> None:
+    script = Script(away(**{"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}), alive())
+
+    with pytest.raises(Unavailable):
+        run(script, beat)
+
+    assert len(script.asked) == 1
+
+
+@both
+@pytest.mark.parametrize("asked", ["nan", "inf", "-1", "soon", "Fri, 01 Jan 2100 00:00:00"])
+def test_what_is_no_time_is_not_waited_for(run: Any, asked: str) -> None:
+    assert run(Script(away(**{"Retry-After": asked}), alive()), beat).attempt == 1
+
+
+@both
+@pytest.mark.parametrize(
+    "wrong", [httpx.LocalProtocolError("a header"), httpx.UnsupportedProtocol("x")]
+)
+def test_what_can_never_help_is_tried_once(run: Any, wrong: Exception) -> None:
+    script = Script(wrong, alive())
+
+    with pytest.raises(Unavailable):
+        run(script, beat)
+
+    assert len(script.asked) == 1
+
+
+@both
+def test_a_deletion_whose_answer_was_lost_has_happened(run: Any) -> None:
+    gone = refused(404, "execution_not_found")
+
+    assert run(Script(httpx.ReadError("cut"), gone), lambda c: c.delete(ID)) is True
+    for never_sent in (httpx.ConnectError("refused"), refused(429, "rate_limited")):
+        with pytest.raises(NotFound):
+            run(Script(never_sent, gone), lambda c: c.delete(ID))
+
+
+@both
+@pytest.mark.parametrize(
+    ("state", "path"),
+    [
+        ({"a": [float("nan")]}, r"state\.a\[0\]: is nan"),
+        ({"a": {1: 2}}, r"state\.a: has the key 1"),
+        ({"a": (1, 2)}, r"state\.a: is of type tuple"),
+        ("\ud800", "state: holds a lone surrogate"),
+    ],
+    ids=str,
+)
+def test_what_would_come_as_something_else_is_not_sent(run: Any, state: Any, path: str) -> None:
+    script = Script()
+    for act in (
+        lambda c: c.save(ID, state),
+        lambda c: c.create("a", state=state),
+        lambda c: c.complete(ID, state=state),
+    ):
+        with pytest.raises(StateError, match=path):
+            run(script, act)
+
+    assert script.asked == []
+
+
+@both
+@pytest.mark.parametrize("id_", ["../../health", "a/b", "a?b", "a#b", "%2e"])
+def test_what_is_no_id_stays_one_part_of_the_path(run: Any, id_: str) -> None:
+    script = Script(*[refused(404, "execution_not_found") for _ in range(3)])
+    for act in (
+        lambda c: c.get(id_),
+        lambda c: c.delete(id_),
+        lambda c: c.get_checkpoint(ID, id_),
+    ):
+        with pytest.raises(NotFound):
+            run(script, act)
+
+    paths = [request.url.raw_path.split(b"?")[0] for request in script.asked]
+    assert [path.count(b"/") for path in paths] == [3, 3, 5]
+    assert all(path.startswith(b"/v1/execution/") for path in paths)
+
+
+@both
+def test_one_status_is_one(run: Any) -> None:
+    script = Script(httpx.Response(200, json={"items": [], "next_cursor": None}))
+
+    run(script, lambda c: c.page(status="running"))
+
+    assert script.asked[0].url.params.get_list("status") == ["running"]
+
+
+@both
+def test_who_waits_for_what_does_not_come_is_told_of_the_end(run: Any) -> None:
+    script = Script(told("running"), told("failed"))
+
+    assert run(script, lambda c: c.wait(ID, until="paused", timeout=60)).status is Status.FAILED
+
+
+@both
+def test_a_newer_service_may_tell_more(run: Any) -> None:
+    more = told("running", news=1, config={"max_retries": 1, "news": 2})
+
+    assert run(Script(more), lambda c: c.get(ID)).config.max_retries == 1
+
+
+@both
+def test_what_is_not_the_service_is_named(run: Any) -> None:
+    def page() -> httpx.Response:
+        return httpx.Response(200, html="<h1>Welcome</h1>")
+
+    for act in (lambda c: c.get(ID), first_of_stream):
+        with pytest.raises(ServiceError, match="answers something else, of the type text/html"):
+            run(Script(page()), act)
+
+
+class Quiet(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A stream with one event, that is quiet for longer than anyone's patience, and breaks."""
+
+    def __init__(self, n: int) -> None:
+        data = f'id: {n}\nevent: status\ndata: {{"n": {n}}}\n\n'
+        self._told = [data.encode(), b": alive\n\n"]
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._told
+        threading.Event().wait(0.3)
+        raise httpx.ReadError("it was restarted")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for told in self._told:
+            yield told
+        await asyncio.sleep(0.3)
+        raise httpx.ReadError("it was restarted")
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_stream_that_was_quiet_for_long_goes_on_when_it_breaks(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers.get("Last-Event-ID"))
+        kinds = {"Content-Type": "text/event-stream"}
+        return httpx.Response(200, headers=kinds, stream=Quiet(len(asked)))
+
+    for module in (sync, aio):
+        monkeypatch.setattr(module, "RETRY_SECONDS", 0)
+    transport = httpx.MockTransport(answer)
+
+    async def follow() -> list[Any]:
+        async with AsyncClient("http://x", transport=transport, patience=0.1) as client:
+            stream = client.stream(ID)
+            return [(await anext(stream)).data["n"] for _ in range(3)]
+
+    if kind == "async":
+        assert asyncio.run(follow()) == [1, 2, 3]
+    else:
+        with Client("http://x", transport=transport, patience=0.1) as client:
+            stream = client.stream(ID)
+            assert [next(stream).data["n"] for _ in range(3)] == [1, 2, 3]
+    assert asked == [None, "1", "2"]
 
 
 # ---------------------------------------------------------------------- where it is
@@ -241,12 +429,32 @@ def test_what_is_given_comes_before_the_environment_and_that_before_profiles(
     file.chmod(stat.S_IRUSR | stat.S_IWUSR)
     assert (find().url, find().api_key) == ("http://a", "ka")
     monkeypatch.setenv("PREFECT_EXECUTIONS_URL", "http://env")
-    assert (find().url, find().api_key) == ("http://env", "ka")
+    assert (find().url, find().api_key) == ("http://env", None)  # the key is for http://a
+    assert find("http://given").api_key is None
+    assert find("http://a/").api_key == "ka"
+    assert find("http://c", profile="default").api_key is None
     assert find(profile="b").url == "http://b"
     assert find("http://given", "kg").url == "http://given"
     monkeypatch.setenv("PREFECT_EXECUTIONS_PROFILE", "c")
     with pytest.raises(ValueError, match=r"there is no 'c' in .*; there are: b, default"):
         find()
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "problem"),
+    [
+        ("localhost:4300", None, "url: 'localhost:4300' does not begin with"),
+        ("http://a", "pxk_\n", "api_key: holds characters"),
+        ("http://a", "schlüssel", "api_key: holds characters"),
+    ],
+)
+def test_what_can_be_no_url_and_no_key_is_said_at_once(
+    url: str, key: str | None, problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem) as error:
+        Client(url, key)
+
+    assert key is None or key not in str(error.value)
 
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:

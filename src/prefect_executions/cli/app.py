@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, Group, Parameter
+from pydantic import ValidationError
 
 from prefect_executions import __version__
 from prefect_executions.cli import keys as keys_commands
-from prefect_executions.cli.output import Output, status, summary
+from prefect_executions.cli.output import Output, harmless, status, summary
 from prefect_executions.client import (
     Client,
     Conflict,
@@ -21,16 +22,19 @@ from prefect_executions.client import (
     Invalid,
     NotFound,
     RateLimited,
-    ServiceError,
     Unauthorized,
     Unavailable,
 )
+from prefect_executions.errors import ExecutionError, PrefectUnavailable, StateError
 from prefect_executions.models import ExecutionConfig, OnTimeout, Status
 
-PATIENCE = 5.0  # seconds
+PATIENCE = 10.0  # seconds: longer than the service asks to wait for
+WATCHING = 300.0  # seconds that a service may be away from who watches
 REFUSED, USAGE, MISSING, FORBIDDEN, AWAY = 1, 2, 3, 4, 5
 
-EXITS: dict[type[ServiceError], int] = {
+EXITS: dict[type[ExecutionError], int] = {
+    StateError: USAGE,
+    PrefectUnavailable: AWAY,
     NotFound: MISSING,
     Unauthorized: FORBIDDEN,
     Forbidden: FORBIDDEN,
@@ -77,9 +81,9 @@ State = Annotated[
 
 
 @contextmanager
-def _service(common: Common) -> Iterator[tuple[Client, Output]]:
+def _service(common: Common, patience: float = PATIENCE) -> Iterator[tuple[Client, Output]]:
     try:
-        client = Client(common.url, profile=common.profile, patience=PATIENCE)
+        client = Client(common.url, profile=common.profile, patience=patience)
     except ValueError as error:
         _end(USAGE, f"{error}")
     with client:
@@ -134,12 +138,16 @@ def create(
     common: Common = NONE,
 ) -> None:
     """Create an execution."""
-    config = ExecutionConfig(
-        max_retries=max_retries,
-        checkpoint_interval_seconds=checkpoint_interval_seconds,
-        max_duration_seconds=max_duration_seconds,
-        retry_delay_seconds=retry_delay_seconds,
-    )
+    try:
+        config = ExecutionConfig(
+            max_retries=max_retries,
+            checkpoint_interval_seconds=checkpoint_interval_seconds,
+            max_duration_seconds=max_duration_seconds,
+            retry_delay_seconds=retry_delay_seconds,
+        )
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        _end(USAGE, f"--{wrong['loc'][0]}: {wrong['msg']}".replace("_", "-"))
     new: dict[str, Any] = {
         "deployment": deployment,
         "parameters": None if parameters is None else _json_of(parameters, "--parameters"),
@@ -312,13 +320,13 @@ def watch(
     common: Common = NONE,
 ) -> None:
     """Follow an execution: status changes and checkpoints, a line each, as they happen."""
-    with _service(common) as (client, output):
+    with _service(common, WATCHING) as (client, output):
         for event in client.stream(execution_id):
             data = event.data
             if event.kind == "status":
                 text = status(Status(data["status"]))
                 text.append(f" ({data['state_name']})", style="default")
-                text.append(f" {data['message'] or ''}", style="default")
+                text.append(harmless(f" {data['message'] or ''}"), style="default")
             elif event.kind == "checkpoint":
                 text = f"{data['checkpoint_id']} {data['label'] or ''} ({data['size']:,} B)"  # type: ignore[assignment]
             else:
@@ -365,9 +373,9 @@ def main(command: list[str] | None = None) -> None:
     """
     try:
         app(sys.argv[1:] if command is None else command)
-    except ServiceError as error:
+    except ExecutionError as error:
         kind = next((code for kind, code in EXITS.items() if isinstance(error, kind)), REFUSED)
-        _end(kind, f"{error}")
+        _end(kind, harmless(f"{error}"))
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # as with `| head`
@@ -385,11 +393,14 @@ def _state(text: str | None) -> dict[str, Any]:
 
 
 def _json_of(text: str, what: str) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is no JSON")
+
     try:
         if text == "-":
-            return json.load(sys.stdin)
-        if text.startswith("@"):
-            return json.loads(Path(text[1:]).read_text())
-        return json.loads(text)
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text()
+        return json.loads(text, parse_constant=refuse)
     except (OSError, ValueError) as error:
         _end(USAGE, f"{what}: {error}; give JSON, or @FILE, or - for standard input.")

@@ -1,6 +1,7 @@
 """What commands print: tables and words for people, JSON for programs."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -22,6 +23,10 @@ COLOURS = {
 }
 
 
+# What would command the terminal of who looks at it, as ESC does.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
 class Output:
     """Where a command prints.
 
@@ -31,12 +36,15 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+        # No markup and no emoji codes: what users have named and saved is printed as it is.
+        self.console = Console(
+            highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty()
+        )
 
     def say(self, text: str | Text) -> None:
         """Words for people."""
         if not self.as_json:
-            self.console.print(text)
+            self._print(text)
 
     def show(self, value: Any, text: str | Text | Table) -> None:
         """Something, for programs or for people."""
@@ -44,7 +52,12 @@ class Output:
             json.dump(_plain(value), sys.stdout, ensure_ascii=False)
             sys.stdout.write("\n")
         else:
-            self.console.print(text)
+            self._print(text)
+
+    def _print(self, text: str | Text | Table, *, end: str = "\n") -> None:
+        if isinstance(text, str):
+            text = harmless(text)
+        self.console.print(text, end=end, soft_wrap=True if isinstance(text, str) else None)
 
     def rows(self, items: Sequence[Any], columns: str, rows: Iterable[Sequence[Any]]) -> None:
         """A list of something."""
@@ -81,6 +94,11 @@ class Output:
         self.show(execution, table)
 
 
+def harmless(text: str) -> str:
+    """A text without what would command a terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def status(value: Status) -> Text:
     """A status in its colour."""
     return Text(value.value, style=COLOURS[value])
@@ -101,7 +119,7 @@ def _cell(value: Any) -> Text:
         return Text("")
     if isinstance(value, datetime):
         return Text(f"{value:%Y-%m-%d %H:%M:%S}")
-    return Text(f"{value}")  # no markup: what users have named is printed as it is
+    return Text(harmless(f"{value}"))
 
 
 def _plain(value: Any) -> Any:

@@ -10,8 +10,9 @@ import httpx_sse
 
 from prefect_executions.client import calls
 from prefect_executions.client.calls import Call, T
+from prefect_executions.client.problems import not_understood
 from prefect_executions.client.profiles import find
-from prefect_executions.client.sending import Patience, headers, read
+from prefect_executions.client.sending import JSON, Patience, headers, read, timeouts
 from prefect_executions.client.watching import ENDED, RETRY_SECONDS, Event, Looks, event_of
 from prefect_executions.models import (
     Begun,
@@ -62,7 +63,7 @@ class AsyncClient:
         self._http = httpx.AsyncClient(
             base_url=found.url,
             headers=headers(found.api_key),
-            timeout=timeout,
+            timeout=timeouts(timeout),
             transport=transport,
         )
 
@@ -80,18 +81,18 @@ class AsyncClient:
 
     async def send(self, call: Call[T]) -> T:
         """Carry out a call, and try it again where that is safe."""
-        patience = Patience(self._patience)
+        patience, content = Patience(self._patience), call.content
         while True:
             outcome: httpx.Response | httpx.TransportError
             try:
                 outcome = await self._http.request(
                     call.method,
                     call.path,
-                    json=call.json,
+                    content=content,
                     params=call.params,
-                    headers=call.headers,
+                    headers={**call.headers, **JSON} if content else call.headers,
                 )
-                if outcome.is_success:
+                if patience.has_succeeded(call, outcome):
                     return read(call, outcome)
             except httpx.TransportError as error:
                 outcome = error
@@ -274,14 +275,14 @@ class AsyncClient:
         self,
         execution_id: str,
         *,
-        until: Collection[Status | str] = ENDED,
+        until: Status | str | Collection[Status | str] = ENDED,
         timeout: float | None = None,
     ) -> Execution:
-        """Wait until an execution has one of these statuses, by default until it has ended.
+        """Wait until an execution has one of these statuses, or has ended.
 
         Args:
             execution_id: The execution.
-            until: The statuses.
+            until: The statuses, or the one; by default only the end.
             timeout: For how long, in seconds; by default for ever.
 
         Raises:
@@ -312,7 +313,7 @@ class AsyncClient:
         call = Call("GET", calls.events(execution_id), bool, repeatable=True)
         last, patience = last_event_id, Patience(self._patience)
         while True:
-            headers = {"Last-Event-ID": last} if last else {}
+            headers, opened = {"Last-Event-ID": last} if last else {}, False
             try:
                 async with httpx_sse.aconnect_sse(
                     self._http, "GET", call.path, headers=headers
@@ -321,8 +322,8 @@ class AsyncClient:
                         await source.response.aread()
                         await asyncio.sleep(patience.pause_after(call, source.response))
                         continue
+                    opened = True
                     async for told in source.aiter_sse():
-                        patience = Patience(self._patience)
                         event = event_of(told)
                         if event is None:
                             continue
@@ -330,10 +331,14 @@ class AsyncClient:
                         yield event
                         if event.kind == "deleted":
                             return
+            except httpx_sse.SSEError as error:
+                raise not_understood(source.response) from error
             except httpx.TransportError as error:
-                await asyncio.sleep(patience.pause_after(call, error))
-            else:
-                await asyncio.sleep(RETRY_SECONDS)
+                if not opened:
+                    await asyncio.sleep(patience.pause_after(call, error))
+                    continue
+            patience = Patience(self._patience)  # one that was open may have been so for hours
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 def _last(state: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypedDict, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 from pydantic import BaseModel
 
+from prefect_executions import codec
 from prefect_executions.models import (
     Begun,
     BulkResult,
@@ -44,7 +46,7 @@ class Call(Generic[T]):
         path: Below the service's URL.
         answer: What the answer is read as; bool: whether all of it has happened (204, not 202).
         repeatable: Whether a second time does no harm.
-        json: The body.
+        body: The fields of the body; None: there is none.
         params: The query.
         headers: Further headers.
     """
@@ -53,9 +55,24 @@ class Call(Generic[T]):
     path: str
     answer: type[T]
     repeatable: bool
-    json: Any = None
+    body: Mapping[str, Any] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def content(self) -> bytes | None:
+        """The body as JSON: what the service would get as something else is refused here.
+
+        Raises:
+            StateError: with the path of what JSON can't keep.
+        """
+        if self.body is None:
+            return None
+        fields = (
+            codec.dump(name) + b":" + codec.dump(value, at=name)
+            for name, value in self.body.items()
+        )
+        return b"{" + b",".join(fields) + b"}"
 
 
 class New(TypedDict, total=False):
@@ -74,7 +91,7 @@ class New(TypedDict, total=False):
 class Filter(TypedDict, total=False):
     """Which executions are meant; see the HTTP API."""
 
-    status: Sequence[Status | str]
+    status: Status | str | Sequence[Status | str]
     agent_id: str
     task_type: str
     name: str
@@ -100,28 +117,28 @@ def page(cursor: str | None, limit: int, order: Order | str, filter_: Filter) ->
 def get(id_: str, checkpoints: int | str, states: bool) -> Call[Execution]:
     """Read an execution."""
     query = {"checkpoints": checkpoints, "states": states}
-    return Call("GET", f"{PATH}/{id_}", Execution, True, params=query)
+    return Call("GET", _path(id_), Execution, True, params=query)
 
 
 def checkpoints(id_: str, cursor: str | None, limit: int, states: bool) -> Call[CheckpointPage]:
     """A page of checkpoints."""
     query = _given({"limit": limit, "states": states, "cursor": cursor})
-    return Call("GET", f"{PATH}/{id_}/checkpoints", CheckpointPage, True, params=query)
+    return Call("GET", _path(id_, "checkpoints"), CheckpointPage, True, params=query)
 
 
 def get_checkpoint(id_: str, checkpoint_id: str) -> Call[Checkpoint]:
     """Read one checkpoint."""
-    return Call("GET", f"{PATH}/{id_}/checkpoints/{checkpoint_id}", Checkpoint, True)
+    return Call("GET", _path(id_, "checkpoints", checkpoint_id), Checkpoint, True)
 
 
 def diff(id_: str, one: str, other: str) -> Call[Diff]:
     """What has changed between two checkpoints."""
-    return Call("GET", f"{PATH}/{id_}/checkpoints/{one}/diff/{other}", Diff, True)
+    return Call("GET", _path(id_, "checkpoints", one, "diff", other), Diff, True)
 
 
 def cost(id_: str) -> Call[Cost]:
     """What an execution has cost in the store."""
-    return Call("GET", f"{PATH}/{id_}/cost", Cost, True)
+    return Call("GET", _path(id_, "cost"), Cost, True)
 
 
 def save(id_: str, state: Any, label: str | None, attempt: int | None) -> Call[Saved]:
@@ -131,7 +148,7 @@ def save(id_: str, state: Any, label: str | None, attempt: int | None) -> Call[S
     attempt it is: nobody else may have saved, and the same state twice is one state.
     """
     body = {"state": state, **_given({"label": label, "attempt": attempt})}
-    return Call("PUT", f"{PATH}/{id_}/checkpoint", Saved, attempt is not None, body)
+    return Call("PUT", _path(id_, "checkpoint"), Saved, attempt is not None, body)
 
 
 def pause(
@@ -140,7 +157,7 @@ def pause(
     """Pause an execution; a second time finds it paused."""
     ends = until.isoformat() if until else None
     body = _given({"reason": reason, "until": ends, "on_timeout": f"{on_timeout}"})
-    return Call("POST", f"{PATH}/{id_}/pause", Execution, True, body, headers=_prefer(wait))
+    return Call("POST", _path(id_, "pause"), Execution, True, body, headers=_prefer(wait))
 
 
 def resume(
@@ -148,29 +165,29 @@ def resume(
 ) -> Call[Resumed]:
     """Resume an execution; not repeated, since the second time it runs."""
     body = _given({"checkpoint_id": checkpoint_id, "input": input_})
-    return Call("POST", f"{PATH}/{id_}/resume", Resumed, False, body, headers=_prefer(wait))
+    return Call("POST", _path(id_, "resume"), Resumed, False, body, headers=_prefer(wait))
 
 
 def delete(id_: str, wait: float) -> Call[bool]:
-    """Delete an execution; a second time continues what was left."""
-    return Call("DELETE", f"{PATH}/{id_}", bool, True, headers=_prefer(wait))
+    """Delete an execution; a second time continues what was left, or finds it gone."""
+    return Call("DELETE", _path(id_), bool, True, headers=_prefer(wait))
 
 
 def fork(id_: str, checkpoint_id: str | None, name: str | None, key: str | None) -> Call[Execution]:
     """Fork an execution; with a key of its own, so that it may be repeated."""
     headers = {"Idempotency-Key": key or uuid4().hex}
     body = _given({"checkpoint_id": checkpoint_id, "name": name})
-    return Call("POST", f"{PATH}/{id_}/fork", Execution, True, body, headers=headers)
+    return Call("POST", _path(id_, "fork"), Execution, True, body, headers=headers)
 
 
 def begin_attempt(id_: str) -> Call[Begun]:
     """Begin an attempt; a second time begins another one, and the first is nobody's."""
-    return Call("POST", f"{PATH}/{id_}/attempt", Begun, True)
+    return Call("POST", _path(id_, "attempt"), Begun, True)
 
 
 def heartbeat(id_: str, attempt: int) -> Call[Standing]:
     """Say that an attempt is alive."""
-    return Call("POST", f"{PATH}/{id_}/heartbeat", Standing, True, {"attempt": attempt})
+    return Call("POST", _path(id_, "heartbeat"), Standing, True, {"attempt": attempt})
 
 
 def complete(
@@ -178,13 +195,13 @@ def complete(
 ) -> Call[Execution]:
     """Say that an execution is done; a second time finds it completed."""
     body = {"result": result, **_given({"attempt": attempt}), **state}
-    return Call("POST", f"{PATH}/{id_}/complete", Execution, True, body)
+    return Call("POST", _path(id_, "complete"), Execution, True, body)
 
 
 def fail(id_: str, error: str, attempt: int | None, state: Mapping[str, Any]) -> Call[Execution]:
     """Say that an attempt has failed; not repeated, since the second time it has ended."""
     body = {"error": error, **_given({"attempt": attempt}), **state}
-    return Call("POST", f"{PATH}/{id_}/fail", Execution, False, body)
+    return Call("POST", _path(id_, "fail"), Execution, False, body)
 
 
 def bulk(
@@ -195,16 +212,26 @@ def bulk(
     limit: int,
     reason: str | None,
 ) -> Call[BulkResult]:
-    """Act on many; pausing and deleting may be repeated."""
+    """Act on many.
+
+    Pausing may be repeated, and deleting by a filter: what is gone is not meant any more. Of ids
+    that are gone a second time would say that they are not there.
+    """
+    repeatable = action == "pause" or (action == "delete" and ids is None)
     meant = None if filter_ is None else _plain(filter_)
     many = {"ids": ids and list(ids), "filter": meant, "cursor": cursor, "reason": reason}
     body = {"action": action, "limit": limit, **_given(many)}
-    return Call("POST", f"{PATH}/bulk", BulkResult, action in ("pause", "delete"), body)
+    return Call("POST", f"{PATH}/bulk", BulkResult, repeatable, body)
 
 
 def events(id_: str) -> str:
     """The path of the stream of events."""
-    return f"{PATH}/{id_}/events"
+    return _path(id_, "events")
+
+
+def _path(*parts: str) -> str:
+    """A path below all executions: what is no id stays one part of it."""
+    return "/".join([PATH, *(quote(part, safe="") for part in parts)])
 
 
 def _prefer(wait: float) -> dict[str, str]:
@@ -223,7 +250,7 @@ def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(value, datetime):
             plain[name] = value.isoformat()
         elif name == "status":
-            plain[name] = [f"{status}" for status in value]
+            plain[name] = [f"{each}" for each in ([value] if isinstance(value, str) else value)]
         else:
             plain[name] = value
     return plain

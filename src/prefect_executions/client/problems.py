@@ -8,7 +8,7 @@ ServiceError
 │   └── Superseded       another attempt has begun, or is to begin: stop
 ├── Invalid              the request is wrong: `errors` names the fields
 ├── RateLimited          too many requests, for longer than the client would wait
-└── Unavailable          no answer, or 503, for longer than the client would wait
+└── Unavailable          no answer, 502, 503 or 504, for longer than the client would wait
 """
 
 from typing import Any
@@ -78,7 +78,7 @@ class RateLimited(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """There was no answer, or 503, for longer than the client would wait.
+    """There was no answer, 502, 503 or 504, for longer than the client would wait.
 
     Whether a request that changes something was carried out is not known.
     """
@@ -92,7 +92,9 @@ _BY_STATUS: dict[int, type[ServiceError]] = {
     413: Invalid,
     422: Invalid,
     429: RateLimited,
+    502: Unavailable,
     503: Unavailable,
+    504: Unavailable,
 }
 
 
@@ -114,6 +116,14 @@ def error_of(answer: httpx.Response) -> ServiceError:
         tuple(told.get("errors", ())),
         told.get("execution_status"),
     )
+
+
+def not_understood(answer: httpx.Response) -> ServiceError:
+    """The exception for an answer that is none of the service's, though it says success."""
+    where = answer.request.url.copy_with(query=None, fragment=None)
+    kind = answer.headers.get("content-type", "unknown")
+    detail = f"{where} answers something else, of the type {kind}: is that the service?"
+    return ServiceError(answer.status_code, "unknown", detail)
 
 
 def no_answer(error: httpx.TransportError) -> Unavailable:

@@ -42,6 +42,8 @@ def find(
 ) -> Profile:
     """What is given, or else in the environment, or else in a profile, or else local.
 
+    The key of a profile is for the URL of that profile, and is sent to no other.
+
     Args:
         url: The service's.
         api_key: The key.
@@ -49,13 +51,20 @@ def find(
             `default`.
 
     Raises:
-        ValueError: there is no such profile, or the file is none.
+        ValueError: there is no such profile, the file is none, or URL or key can't be one.
     """
     named = profile or os.environ.get(PROFILE)
     found = _read(named or "default", required=named is not None)
     if profile is None:  # who names a profile means it
-        url, api_key = url or os.environ.get(URL), api_key or os.environ.get(KEY)
-    return Profile(url or found.get("url") or LOCAL, api_key or found.get("api_key"))
+        url, api_key = url or os.environ.get(URL), api_key or os.environ.get(KEY) or None
+    url, theirs = url or found.get("url") or LOCAL, found.get("url") or LOCAL
+    if api_key is None and url.rstrip("/") == theirs.rstrip("/"):
+        api_key = found.get("api_key")
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"url: {url!r} does not begin with `http://` or `https://`.")
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+        raise ValueError("api_key: holds characters that no key has, such as a line's end.")
+    return Profile(url, api_key)
 
 
 def _read(name: str, *, required: bool) -> dict[str, str]:

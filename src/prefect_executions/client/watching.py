@@ -38,19 +38,19 @@ class Looks:
     """When who waits for an execution looks at it.
 
     Args:
-        until: The statuses that are waited for.
+        until: The statuses that are waited for, or the one; the end is waited for in any case.
         timeout: For how long, in seconds; None: for ever.
         clock: Seconds that go on.
     """
 
     def __init__(
         self,
-        until: Collection[Status | str],
+        until: Status | str | Collection[Status | str],
         timeout: float | None,
         *,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._until = {Status(status) for status in until}
+        self._until = {Status(each) for each in ([until] if isinstance(until, str) else until)}
         self._clock = clock
         self._ends = None if timeout is None else clock() + timeout
         self._pause = FIRST_LOOK
@@ -61,7 +61,7 @@ class Looks:
         Raises:
             TimeoutError: it has not, and the time is over.
         """
-        if status in self._until:
+        if status in self._until or status.ended:
             return None
         pause = self._pause
         self._pause = min(1.5 * self._pause, LONGEST_LOOK)

@@ -1,7 +1,9 @@
 """Deploying the service, for whoever has the package and not its repository."""
 
-from prefect.deployments.runner import EntrypointType
+from prefect.deployments.runner import DeploymentApplyError, EntrypointType
 
+from prefect_executions.errors import PrefectUnavailable
+from prefect_executions.prefect_errors import prefect_errors
 from prefect_executions.service.flows import executions_service
 
 
@@ -13,6 +15,9 @@ def deploy_service(*, pool: str, name: str, host: str, port: int) -> str:
         name: Of the deployment.
         host: The address that a run listens on.
         port: The port.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer, or refuses: it has no such pool, perhaps.
     """
     deployment = executions_service.to_deployment(
         name,
@@ -21,6 +26,10 @@ def deploy_service(*, pool: str, name: str, host: str, port: int) -> str:
         entrypoint_type=EntrypointType.MODULE_PATH,
         work_pool_name=pool,
     )
-    deployment.apply()  # type: ignore[union-attr]
+    try:
+        with prefect_errors():
+            deployment.apply()  # type: ignore[union-attr]
+    except DeploymentApplyError as error:
+        raise PrefectUnavailable(f"{error}") from error
     full = f"{executions_service.name}/{name}"
     return f"{full} is deployed to {pool}. Start it: prefect deployment run {full}"
