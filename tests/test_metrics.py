@@ -90,13 +90,12 @@ def test_what_the_supervisor_does_is_counted(rest: TestClient, metrics: Metrics)
 
 
 @pytest.fixture(scope="module")
-def spans() -> Iterator[InMemorySpanExporter]:
+def spans() -> InMemorySpanExporter:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    yield exporter
-    provider.shutdown()
+    return exporter
 
 
 def test_a_request_is_a_span_of_whoever_sent_it(

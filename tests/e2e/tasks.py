@@ -179,14 +179,14 @@ def effect(name: str) -> str:
 
 
 @step
-def undo_effect(result: str) -> None:
+def reverse_effect(result: str) -> None:
     """Leave another line."""
     with (DATA / f"{execution.current().id}.effects").open("a") as file:
         file.write(f"undo {result}\n")
 
 
-@step(undo=lambda result: undo_effect(result))
-def undoable(name: str) -> str:
+@step(undo=lambda result: reverse_effect(result))
+def reversible(name: str) -> str:
     """An effect that can be undone."""
     return effect.fn(name)
 
@@ -242,7 +242,7 @@ def undoing() -> list[str]:
     run = execution.current(Count)
     done = []
     for name in ("one", "two", "three"):
-        done.append(effect(name) if name == "two" else undoable(name))
+        done.append(effect(name) if name == "two" else reversible(name))
         run.state.n += 1
         run.checkpoint(label=name)
     run.pause("All done")

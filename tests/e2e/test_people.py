@@ -183,7 +183,7 @@ def test_the_resume_form_rolls_back(world: World) -> None:
     choices = schema["properties"]["checkpoint"]["enum"]
     chosen = next(choice for choice in choices if " one " in choice)
     assert choices[0] == "latest"
-    assert "three (will be undone), two" in text.replace("undoable", "three").replace(
+    assert "three (will be undone), two" in text.replace("reversible", "three").replace(
         "effect", "two"
     )
 
@@ -208,9 +208,9 @@ def test_a_roll_back_says_what_lies_behind_and_undoes_it_newest_first(world: Wor
     until_paused(world, execution)
 
     assert [(s["step"], s["undo"]) for s in started_over["steps_behind"]] == [
-        ("undoable", True),
+        ("reversible", True),
         ("effect", False),
-        ("undoable", True),
+        ("reversible", True),
     ]
     assert effects(world, execution) == [
         *("one", "two", "three"),
