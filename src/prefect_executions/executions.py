@@ -264,15 +264,25 @@ class Executions:
             Superseded: the attempt is not the newest, or another one is to begin.
         """
         head = log.living_head()
+        self.require_reportable(run, log, head, attempt)
+        return head
+
+    def require_reportable(
+        self, run: FlowRun, log: ExecutionLog, head: Head, attempt: int | None
+    ) -> None:
+        """Check that there may be written after a head, by an attempt if one is given.
+
+        Raises:
+            ExecutionConflict, Superseded: see `head_for`.
+        """
         # An agent outside Prefect learns of it here, and so its process is told.
         require_open(log.execution_id, status_of(self.flow_runs.end_cancelling(run)))
         if attempt is None:
-            return head
+            return
         if attempt != head.entry.attempt:
             raise Superseded(log.execution_id, attempt, f"attempt {head.entry.attempt}")
         if head.entry.fenced or not (state_of(run).is_running() or state_of(run).is_paused()):
             raise Superseded(log.execution_id, attempt, "one that is to begin")
-        return head
 
     def pause(
         self,

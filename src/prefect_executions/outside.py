@@ -178,21 +178,22 @@ class OutsideAgents:
     def _last_state(self, run: FlowRun, log: ExecutionLog, state: Any, attempt: int | None) -> Head:
         """The head, after the last state was saved; a repeat finds it saved already."""
         data = None if state is EMPTY else codec.dump(state)
-        head = self._repeated(run, log, attempt) or self.executions.head_for(run, log, attempt)
+        head = log.living_head()
+        if not self._is_repeated(run, head, attempt):
+            self.executions.require_reportable(run, log, head, attempt)
         if data is None or data == head.state:
             return head
         saved = log.checkpoint(head, data)
         self.executions.tell(run.id, run.name, saved.entry)
         return saved
 
-    def _repeated(self, run: FlowRun, log: ExecutionLog, attempt: int | None) -> Head | None:
-        """The head, if this attempt has ended in the log, and Prefect does not know of it yet."""
-        head = log.living_head()
+    def _is_repeated(self, run: FlowRun, head: Head, attempt: int | None) -> bool:
+        """Whether this attempt has ended in the log, and Prefect does not know of it yet."""
         mine = attempt is None or attempt == head.entry.attempt
         ended = head.entry.kind is Kind.RESULT or (
             head.entry.kind is Kind.RETRY and head.entry.answers == state_of(run).id.hex
         )
-        return head if mine and ended and state_of(run).is_running() else None
+        return mine and ended and state_of(run).is_running()
 
     def _execution(self, run: FlowRun, log: ExecutionLog) -> Execution:
         now = self.executions.clock()
