@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import orjson
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Running
 
 from benchmarks.measure import Result, alternating
@@ -45,7 +47,9 @@ def service(data: Path) -> Iterator[Result]:
             yield put_vs_in_process(rest, here, ids[1])
         with serving(stack) as rest:
             yield get_vs_prefect_read(rest, stack, ids[0], "warm", goal=1.2)
+            yield get_vs_its_parts(rest, here, ids[0])
             yield list_vs_prefect_filter(rest, stack)
+            yield list_vs_prefect_client(rest, prefect)
             for clients in CLIENTS:
                 yield from under_load(rest, ids, clients)
         with serving(stack) as rest:
@@ -120,6 +124,39 @@ def get_vs_prefect_read(
         baseline="GET /flow_runs/{id}",
         ratio=ours / theirs,
         goal=goal,
+    )
+
+
+def get_vs_its_parts(rest: httpx.Client, here: Executions, id_: str) -> Result:
+    """A warm read against what it can't do without, one after the other in this process.
+
+    That is Prefect's client for the flow run, and boto3's LIST for the newest entry.
+    """
+    log = here.log(id_)
+    ours, theirs = alternating(
+        lambda _: ok(rest.get(f"{PATH}/{id_}")),
+        lambda _: (here.run(id_), log.newest()),
+        ROUNDS,
+    )
+    baseline = "Prefect's client + LIST"
+    return Result("get_vs_its_parts warm", ours, "s", baseline=baseline, ratio=ours / theirs)
+
+
+def list_vs_prefect_client(rest: httpx.Client, prefect: SyncPrefectClient) -> Result:
+    """A page of 50 executions against 50 flow runs by Prefect's client, which parses them."""
+    filter_ = FlowRunFilter(tags=FlowRunFilterTags(all_=["execution"]))
+    sort = FlowRunSort.EXPECTED_START_TIME_DESC
+    ours, theirs = alternating(
+        lambda _: ok(rest.get(PATH, params={"limit": LISTED})),
+        lambda _: prefect.read_flow_runs(flow_run_filter=filter_, sort=sort, limit=LISTED),
+        ROUNDS,
+    )
+    return Result(
+        f"list{LISTED}_vs_prefect_client",
+        ours,
+        "s",
+        baseline="read_flow_runs",
+        ratio=ours / theirs,
     )
 
 

@@ -10,7 +10,9 @@ _SHARE = 16  # an object that would take more than this part of all room is not 
 
 
 class CachedObjects:
-    """A store of which what was read is kept, the least recently used let go; safe in many threads.
+    """A store of which what went through here is kept, and the least recently used let go.
+
+    Safe in many threads.
 
     That objects are there no more is seen by listing, which is never kept: so does `ExecutionLog`
     find the head. An object that somebody else has deleted may still be read here.
@@ -30,6 +32,8 @@ class CachedObjects:
     def create(self, key: str, data: bytes) -> None:
         """See `Objects.create`."""
         self._inner.create(key, data)
+        with self._lock:
+            self._keep(key, data, whole=True)
 
     def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
         """See `Objects.get`."""

@@ -46,7 +46,7 @@ class Require:
     def __init__(self, permission: Permission) -> None:
         self._permission = permission
 
-    def __call__(self, request: Request) -> Caller:
+    async def __call__(self, request: Request) -> Caller:
         """The caller.
 
         Raises:

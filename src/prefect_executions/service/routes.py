@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from prefect_executions.bulk import to_each
 from prefect_executions.creations import Creations
@@ -157,11 +157,13 @@ def routes(
         creations = Creations(seen_by(caller))
         return created(creations.create(**fields, key=own(idempotency_key, caller)), response)
 
-    @router.get("", tags=["executions"], responses=answers("cursor_invalid", one=False))
-    def list_executions(
-        caller: _Reader,
-        filter_: Annotated[_Query, Query()],
-    ) -> Page:
+    @router.get(
+        "",
+        tags=["executions"],
+        response_model=Page,
+        responses=answers("cursor_invalid", one=False),
+    )
+    def list_executions(caller: _Reader, filter_: Annotated[_Query, Query()]) -> Response:
         """List executions, by what Prefect knows of them: without states and checkpoints.
 
         What one page has told no later page tells again, and nothing is left out that was there all
@@ -169,8 +171,10 @@ def routes(
         """
         paging = {"limit", "cursor", "order"}
         wanted = ExecutionFilter(**filter_.model_dump(exclude=paging))
-        return seen_by(caller).search(
-            wanted, limit=filter_.limit, cursor=filter_.cursor, order=filter_.order
+        return _ready(
+            seen_by(caller).search(
+                wanted, limit=filter_.limit, cursor=filter_.cursor, order=filter_.order
+            )
         )
 
     @router.post(
@@ -200,13 +204,12 @@ def routes(
     def get_execution(
         id_: _Id,
         caller: _Reader,
-        response: Response,
         checkpoints: _Checkpoints = DEFAULT_CHECKPOINTS,
         states: _States = True,
         if_none_match: Annotated[
             str | None, Header(description="The `ETag` of an earlier answer.")
         ] = None,
-    ) -> Any:
+    ) -> Response:
         """Read an execution, with its newest checkpoints.
 
         The `ETag` changes with status, state and checkpoints, and not with the time that passes: of
@@ -222,8 +225,7 @@ def routes(
         execution, version = executions.get_with_version(
             id_, checkpoints=count if count is None else int(count), states=states
         )
-        response.headers["ETag"] = _etag(version, wanted)
-        return execution
+        return _ready(execution, ETag=_etag(version, wanted))
 
     @router.delete(
         "/{execution_id}",
@@ -469,6 +471,11 @@ def _acts(
             None if executions.delete(id_, patience=0) else Status.TERMINATED
         ),
     }
+
+
+def _ready(answer: BaseModel, **headers: str) -> Response:
+    """An answer that FastAPI does not check against its model once more: it is one."""
+    return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
 
 
 def _etag(version: str, wanted: str) -> str:

@@ -39,7 +39,7 @@ class Patience:
         return True
 
 
-def _preferred(
+async def _preferred(
     response: Response,
     prefer: Annotated[
         str | None,
