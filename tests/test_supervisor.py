@@ -1,5 +1,6 @@
 """The supervisor's duties, on a real Prefect server; the store is in memory, time is the test's."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -34,7 +35,13 @@ from prefect_executions.heartbeats import Heartbeats, beat_of_run, beat_of_super
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
 from prefect_executions.objects import MemoryObjects
-from prefect_executions.pauses import pause_key, paused, question_key
+from prefect_executions.pauses import (
+    asks_for_checkpoint,
+    lacks_form,
+    pause_key,
+    paused,
+    question_key,
+)
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.supervisor import COLLEAGUE_ACTS, Supervisor, supervise
 
@@ -389,10 +396,12 @@ def test_a_cancellation_without_a_worker_is_ended(here: World, monkeypatch: Any)
     assert here.name_of(run) == "Cancelled"
 
 
-def test_a_pause_in_the_prefect_ui_loses_its_time_out(here: World) -> None:
+def test_a_pause_in_the_prefect_ui_loses_its_time_out_and_gets_a_form(here: World) -> None:
     run = here.create()
     expires = datetime.now(UTC) + timedelta(seconds=300)
-    here.set(run, Running(), Suspended(message="why", pause_expiration_time=expires))
+    here.set(run, Running())
+    here.executions.checkpoint(execution_id(run.id), state={"n": 1}, label="first")
+    here.set(run, Suspended(message="why", pause_expiration_time=expires))
 
     here.supervisor().look()
 
@@ -401,6 +410,24 @@ def test_a_pause_in_the_prefect_ui_loses_its_time_out(here: World) -> None:
     assert (state.name, state.message) == ("Suspended", "why")
     assert state.state_details.pause_timeout is None
     assert state.state_details.pause_reschedule
+    assert asks_for_checkpoint(state)
+    keys = state.state_details.run_input_keyset or {}
+    schema = json.loads(here.prefect.read_flow_run_input(run.id, keys["schema"]))
+    offered = schema["properties"]["checkpoint"]["enum"]
+    assert [choice.split(" · ")[0:2] for choice in offered[1:]] == [["ckpt_000001", "first"]]
+
+
+def test_a_pause_that_was_restored_without_its_form_gets_one(here: World) -> None:
+    """As of a process that started, found itself suspended, and knows no log yet."""
+    run = here.create()
+    here.set(run, Running(), Suspended(message="why"))
+
+    here.supervisor().look()
+
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert asks_for_checkpoint(state)
+    assert not lacks_form(here.prefect, run.id, state)
 
 
 @pytest.mark.parametrize("crashes", [False, True], ids=["suspended", "and crashed"])

@@ -53,6 +53,7 @@ from prefect_executions.pauses import (
     asks_for_checkpoint,
     described,
     lacks_form,
+    pause_key,
     paused,
     save_form,
 )
@@ -145,16 +146,15 @@ def is_created(run: FlowRun) -> bool:
     return not (state_of(run).is_pending() and state_of(run).name == CREATING)
 
 
-def has_timeout(state: State[Any]) -> bool:
-    """Whether the run was paused in the Prefect UI, and will fail when it is not resumed in time.
+def is_bare_pause(state: State[Any]) -> bool:
+    """Whether the run was paused in the Prefect UI: nothing is asked when it is resumed.
 
-    A flow that suspends itself with a time-out means it: it has a key, or asks for an input.
+    It also fails when it is not resumed in five minutes. A flow that suspends itself with a
+    time-out means it: it has a key, or asks for an input.
     """
     details = state.state_details
     own = details.pause_key or details.run_input_keyset
-    return (
-        state.is_paused() and bool(details.pause_reschedule and details.pause_timeout) and not own
-    )
+    return state.is_paused() and bool(details.pause_reschedule) and not own
 
 
 def active_time(run: FlowRun, now: datetime) -> timedelta:
@@ -365,7 +365,7 @@ class FlowRuns:
         return run
 
     def complete_pause(self, run: FlowRun, form: Callable[[], Form]) -> None:
-        """Save the form of a pause, whose maker has died before it could.
+        """Give a pause its form: one made in the Prefect UI, or whose maker has died before that.
 
         What a flow asks only the flow knows: it is resumed without an answer, and asks anew.
 
@@ -374,7 +374,11 @@ class FlowRuns:
             form: The form of a pause in which nothing is asked but where to continue from.
         """
         state = state_of(run)
-        if lacks_form(self.client, run.id, state):
+        if is_bare_pause(state):
+            asked = form()
+            if self.is_still(run):
+                hold(self.client, run, asked)
+        elif lacks_form(self.client, run.id, state):
             lost = Form({"type": "object", "properties": {}}, "The flow will ask once more.")
             save_form(self.client, run.id, state, form() if asks_for_checkpoint(state) else lost)
 
@@ -456,7 +460,7 @@ class FlowRuns:
         wanted: State[Any] | None = None
         if last is not None and last.is_paused() and last.state_details.pause_reschedule:
             wanted = Suspended(message=last.message)
-            if not has_timeout(last):
+            if not is_bare_pause(last):
                 wanted.state_details = last.state_details
         elif last is not None and last.is_cancelling():
             wanted = Cancelled(message=last.message)
@@ -491,14 +495,6 @@ class FlowRuns:
         """Cancel a paused run, if it is still as it was read."""
         if self.is_still(run):
             self._set(run.id, Cancelled(message=message), "terminate", force=True)
-
-    def defuse(self, run: FlowRun) -> None:
-        """Take the time-out away that a pause in the Prefect UI has, if it is still so.
-
-        After five minutes Prefect would fail the run.
-        """
-        if has_timeout(state_of(run)) and self.is_still(run):
-            self._set(run.id, Suspended(message=state_of(run).message), "pause", force=True)
 
     def is_still(self, run: FlowRun) -> bool:
         """Whether a run is in the very state in which it was read."""
@@ -548,6 +544,19 @@ def read_states(client: SyncPrefectClient, run_id: UUID) -> list[State[Any]]:
     with prefect_errors(run_id):
         states = client.read_flow_run_states(run_id)
     return sorted(states, key=lambda state: state.timestamp)
+
+
+def hold(client: SyncPrefectClient, run: FlowRun, form: Form) -> None:
+    """Let a pause last that was made in the Prefect UI, and ask where to continue from.
+
+    Args:
+        client: Prefect's.
+        run: The run, as it is paused.
+        form: What the Resume form asks.
+    """
+    held = paused(pause_key(), state_of(run).message)
+    run = set_state(client, run.id, held, "pause", force=True)
+    save_form(client, run.id, state_of(run), form)
 
 
 def set_state(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import sleep
 from typing import Any, NoReturn
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
@@ -21,7 +22,8 @@ from prefect_executions.errors import (
 from prefect_executions.flow_runs import (
     DELETING,
     active_time,
-    has_timeout,
+    hold,
+    is_bare_pause,
     read_states,
     set_state,
     state_of,
@@ -29,8 +31,10 @@ from prefect_executions.flow_runs import (
 )
 from prefect_executions.pauses import (
     Form,
+    asks_for_checkpoint,
     paused,
     read_answer,
+    renew_form,
     save_form,
     take_choice,
 )
@@ -56,6 +60,7 @@ class Ownership:
         self._context = context
         self._client = client
         self._state_id = run.state.id
+        self._paused_id: UUID | None = None  # of the pause that this process has made
         self._states: list[State[Any]] = []  # those of the run, when it was last checked
 
     @classmethod
@@ -112,7 +117,7 @@ class Ownership:
             return
         if last.is_paused() and last.state_details.pause_reschedule:
             again: State[Any] = Suspended(message=last.message)
-            if not has_timeout(last):
+            if not is_bare_pause(last):
                 again.state_details = last.state_details
             self._require_own()
             self._put(again, "pause", force=True)  # Prefect refuses a key that it has seen
@@ -147,9 +152,27 @@ class Ownership:
         keeps_process = not self.can_be_rescheduled
         put = self._put(paused(key, reason, keeps_process=keeps_process), "pause")
         save_form(self._client, self.run.id, put, form)
+        self._paused_id = put.id
         if not keeps_process:
             raise Pause(state=put)
         self._wait_while_paused(put)
+
+    def complete_pause(self, form: Callable[[], Form]) -> None:
+        """As this process leaves: let the Resume form of a pause offer what is saved by now.
+
+        A pause in the Prefect UI has no form, and one over REST was made before the process has
+        saved its last. What the flow has asked itself is left as it is.
+
+        Args:
+            form: What is asked.
+        """
+        run = self._read()
+        if run is None or state_of(run).id == self._paused_id:
+            return
+        if is_bare_pause(state_of(run)):
+            hold(self._client, run, form())
+        elif asks_for_checkpoint(state_of(run)):
+            renew_form(self._client, run.id, state_of(run), form())
 
     def _wait_while_paused(self, state: State[Any]) -> None:
         while True:
@@ -201,8 +224,6 @@ class Ownership:
         if state.id == self._state_id or self._woke_up(state):
             self.run = run
             return
-        if has_timeout(state):  # as a pause in the Prefect UI, which would fail in five minutes
-            state = self._put(Suspended(message=state.message), "pause", force=True)
         raise Pause(state=state)
 
     def leave(self) -> NoReturn:

@@ -102,6 +102,20 @@ def save_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form: 
         client.create_flow_run_input(run_id, keys["schema"], json.dumps(form.schema))
 
 
+def renew_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form: Form) -> None:
+    """Replace what is asked in a pause, if that has changed.
+
+    Who resumes at that very moment is refused, and tries again.
+    """
+    keys = state.state_details.run_input_keyset or {}
+    if _read(client, run_id, keys["schema"]) == form.schema:
+        return
+    for key in (keys["schema"], keys["description"]):
+        with prefect_errors(run_id), suppress(ObjectNotFound):
+            client.delete_flow_run_input(run_id, key)
+    save_form(client, run_id, state, form)
+
+
 def lacks_form(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> bool:
     """Whether a pause of ours has a form that was never saved: it could not be resumed."""
     keys = state.state_details.run_input_keyset

@@ -136,13 +136,14 @@ class Run(Generic[S]):
         self._published = head.state
         self._continues_from = head.entry.continues_from
         self._ownership = ownership
+        self._resume_form = lambda: resume_form(writer.log.read(checkpoints=CHOICES))
         self._waits = Waits(
             self.replay,
             ownership,
             save=self._save_with,
             record=self._record,
             pause=self._pause,
-            resume_form=lambda: resume_form(writer.log.read(checkpoints=CHOICES)),
+            resume_form=self._resume_form,
         )
         self._resources = ExitStack()
         self._lock = threading.RLock()
@@ -521,6 +522,7 @@ class Run(Generic[S]):
         """
         self._save_aside(patient=isinstance(failure, Pause))
         if isinstance(failure, Pause):
+            self._complete_pause()
             raise failure
         if self._overdue and not isinstance(failure, DurationExceeded):
             self.disown()
@@ -540,6 +542,13 @@ class Run(Generic[S]):
                 )
             )
             self._retry(f"Retry {retries + 1} of {most} after {reason}")
+
+    def _complete_pause(self) -> None:
+        """Let the Resume form offer what was just saved; where that fails, a supervisor does it."""
+        try:
+            self._ownership.complete_pause(self._resume_form)
+        except ExecutionError as failure:
+            self._logger.info("The Resume form is left to the supervisor: %s", failure)
 
     def _retry(self, message: str) -> None:
         delay = timedelta(seconds=self.config.retry_delay_seconds or 0)

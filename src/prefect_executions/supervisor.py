@@ -289,7 +289,6 @@ class Supervisor:
         self._flow_runs.complete_pause(run, lambda: resume_form(log.read(checkpoints=CHOICES)))
         ends = deadline(state_of(run))
         if ends is None:
-            self._flow_runs.defuse(run)
             return
         at, on_timeout = ends
         if at > now:

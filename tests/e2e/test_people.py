@@ -7,7 +7,7 @@ import httpx
 import pytest
 from world import Answer, World, eventually, kill
 
-from prefect_executions.pauses import deadline
+from prefect_executions.pauses import deadline, lacks_form
 
 
 def effects(world: World, execution: Answer) -> list[str]:
@@ -19,7 +19,13 @@ def until_paused(world: World, execution: Answer) -> Answer:
     paused = world.until(execution, "it pauses", lambda e: e["status"] in ("paused", "failed"))
     assert paused["status"] == "paused", world.run(execution).state
     world.until_process_ends(world.pid(execution))
+    eventually(lambda: asks(world, execution), "its form is there")
     return paused
+
+
+def asks(world: World, execution: Answer) -> bool:
+    run = world.run(execution)
+    return run.state is not None and not lacks_form(world.prefect, run.id, run.state)
 
 
 def answer(world: World, execution: Answer, status: int = 202, **given: Any) -> Answer:

@@ -212,8 +212,11 @@ def test_a_retried_execution_can_be_paused_and_resumed(world: World) -> None:
 
 
 def test_a_pause_in_the_prefect_ui_does_not_become_a_failure(world: World) -> None:
-    """Prefect fails it when its time-out has passed: the process takes that away as it leaves."""
-    execution = world.create("gated", to=2)
+    """Prefect fails it when its time-out has passed: the process takes that away as it leaves.
+
+    And it leaves the Resume form, which offers the checkpoint that it has saved on its way.
+    """
+    execution = world.create("gated", to=3)
     world.open_gates(execution, 1, 1)
     world.until_saved(execution, 1)
     pid = world.pid(execution)
@@ -226,6 +229,27 @@ def test_a_pause_in_the_prefect_ui_does_not_become_a_failure(world: World) -> No
     assert paused.name == "Suspended"
     assert paused.state_details.pause_timeout is None
     assert paused.state_details.pause_reschedule
+    assert world.offered(execution)[1].startswith("ckpt_000003")
+    world.resume_in_the_ui(execution, world.offered(execution)[2])
+    world.open_gates(execution, 2, 2, 3)
+    ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
+    assert ended["state"] == {"n": 3, "attempts": [1, 2, 2]}
+
+
+def test_a_pause_over_rest_offers_what_was_saved_after_it(world: World) -> None:
+    execution = world.create("gated", to=2)
+    world.open_gates(execution, 1, 1)
+    world.until_saved(execution, 1)
+    pid = world.pid(execution)
+
+    world.pause(execution)
+    before = world.offered(execution)
+    world.open_gates(execution, 1, 2)
+    world.until_process_ends(pid)
+
+    after = world.offered(execution)
+    assert [choice[:11] for choice in after] == ["latest", "ckpt_000003", "ckpt_000002"]
+    assert after[2:] == before[1:]
 
 
 def test_a_pause_in_the_prefect_ui_survives_the_death_of_its_process(world: World) -> None:

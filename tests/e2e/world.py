@@ -1,5 +1,6 @@
 """Executions on a real server, worker and S3 server, started over the REST service."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,6 +75,18 @@ class World:
         expires = datetime.now(UTC) + timedelta(seconds=300)
         state = Suspended(pause_expiration_time=expires)
         self.prefect.set_flow_run_state(self.run(execution).id, state, force=True)
+
+    def offered(self, execution: Answer) -> list[str]:
+        """What the Resume form offers to continue from."""
+        run = self.run(execution)
+        keys = run.state.state_details.run_input_keyset
+        schema = json.loads(self.prefect.read_flow_run_input(run.id, keys["schema"]))
+        offered: list[str] = schema["properties"]["checkpoint"]["enum"]
+        return offered
+
+    def resume_in_the_ui(self, execution: Answer, checkpoint: str) -> None:
+        """Choose a checkpoint in the Resume form, and press Resume."""
+        self.prefect.resume_flow_run(self.run(execution).id, run_input={"checkpoint": checkpoint})
 
     def cancel_in_the_ui(self, execution: Answer) -> None:
         """What the Cancel button does."""
