@@ -55,6 +55,7 @@ from prefect_executions.pauses import (
     lacks_form,
     pause_key,
     paused,
+    read_form,
     save_form,
 )
 from prefect_executions.prefect_errors import detail_of, prefect_errors
@@ -323,16 +324,10 @@ class FlowRuns:
         states = self.states(running)
         own = [state.id for state in states].index(state_of(running).id)
         before = states[own - 1]
-        if before.id == state_of(run).id:
+        wanted = None if before.id == state_of(run).id else uncovered(before)
+        if wanted is None:
             return running
-        if before.is_paused():
-            again: State[Any] = Suspended(message=before.message)
-            again.state_details = before.state_details
-        elif before.is_cancelling() or before.is_cancelled():
-            again = Cancelled(message=before.message)
-        else:
-            return running
-        run = self._set(run.id, again, "begin an attempt of", force=True)
+        run = restore(self.client, run.id, wanted)
         raise ExecutionConflict(
             execution_id(run.id), "begin an attempt of", status_of(run), "That came just now."
         )
@@ -457,18 +452,12 @@ class FlowRuns:
             Whether it was so.
         """
         last = next((state for state in reversed(states) if not state.is_crashed()), None)
-        wanted: State[Any] | None = None
-        if last is not None and last.is_paused() and last.state_details.pause_reschedule:
-            wanted = Suspended(message=last.message)
-            if not is_bare_pause(last):
-                wanted.state_details = last.state_details
-        elif last is not None and last.is_cancelling():
-            wanted = Cancelled(message=last.message)
-        elif last is not None and last.is_scheduled() and run.deployment_id is not None:
+        wanted = None if last is None else uncovered(last)
+        if last is not None and last.is_scheduled() and run.deployment_id is not None:
             at = last.state_details.scheduled_time
             wanted = AwaitingRetry(scheduled_time=at, message=last.message)
         if wanted is not None and self.is_still(run):
-            self._set(run.id, wanted, "restore", force=True)
+            restore(self.client, run.id, wanted)
         return wanted is not None
 
     def retry(self, run: FlowRun, *, at: datetime, message: str) -> None:
@@ -544,6 +533,32 @@ def read_states(client: SyncPrefectClient, run_id: UUID) -> list[State[Any]]:
     with prefect_errors(run_id):
         states = client.read_flow_run_states(run_id)
     return sorted(states, key=lambda state: state.timestamp)
+
+
+def uncovered(state: State[Any]) -> State[Any] | None:
+    """What a run is to be again that another state has covered; None: nothing that lasts.
+
+    A process that starts puts Running over whatever came too late to stop it, and a worker that
+    finds one dead says Crashed. If the run had been paused or cancelled, that is what somebody
+    wants of it.
+    """
+    if state.is_paused() and state.state_details.pause_reschedule:
+        again: State[Any] = Suspended(message=state.message)
+        if not is_bare_pause(state):
+            again.state_details = state.state_details
+        return again
+    if state.is_cancelled() or state.is_cancelling():
+        return Cancelled(message=state.message)
+    return None
+
+
+def restore(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> FlowRun:
+    """Set a state that was covered, with the form that its pause had."""
+    form = read_form(client, run_id, state)
+    run = set_state(client, run_id, state, "restore", force=True)
+    if form is not None:
+        save_form(client, run_id, state_of(run), form)
+    return run
 
 
 def hold(client: SyncPrefectClient, run: FlowRun, form: Form) -> None:

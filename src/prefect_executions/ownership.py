@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
-from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Running, Suspended
+from prefect.states import AwaitingRetry, Crashed, Failed, Running
 
 from prefect_executions.errors import (
     ExecutionConflict,
@@ -25,9 +25,11 @@ from prefect_executions.flow_runs import (
     hold,
     is_bare_pause,
     read_states,
+    restore,
     set_state,
     state_of,
     tags_of,
+    uncovered,
 )
 from prefect_executions.pauses import (
     Form,
@@ -113,17 +115,10 @@ class Ownership:
         self.check()
         self._states = read_states(self._client, self.run.id)
         last = next((state for state in reversed(self._states) if state.id != self._state_id), None)
-        if last is None:
-            return
-        if last.is_paused() and last.state_details.pause_reschedule:
-            again: State[Any] = Suspended(message=last.message)
-            if not is_bare_pause(last):
-                again.state_details = last.state_details
+        wanted = None if last is None else uncovered(last)
+        if wanted is not None:
             self._require_own()
-            self._put(again, "pause", force=True)  # Prefect refuses a key that it has seen
-            self.leave()
-        if last.is_cancelled() or last.is_cancelling():
-            self._put(Cancelled(message=last.message), "terminate", force=True)
+            restore(self._client, self.run.id, wanted)
             self.leave()
 
     def leave_by(self, pause: Pause) -> None:

@@ -98,8 +98,20 @@ def save_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form: 
     """Save what is asked in a pause, once it has begun: its beginning removes what was saved."""
     keys = state.state_details.run_input_keyset or {}
     with prefect_errors(run_id), suppress(ObjectAlreadyExists):
-        client.create_flow_run_input(run_id, keys["description"], json.dumps(form.description))
+        if "description" in keys:
+            client.create_flow_run_input(run_id, keys["description"], json.dumps(form.description))
         client.create_flow_run_input(run_id, keys["schema"], json.dumps(form.schema))
+
+
+def read_form(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> Form | None:
+    """What is asked in a pause; None: nothing."""
+    keys = state.state_details.run_input_keyset
+    if not state.is_paused() or not keys:
+        return None
+    schema = _read(client, run_id, keys["schema"])
+    # Prefect's own forms may come without a description.
+    description = _read(client, run_id, keys["description"]) if "description" in keys else ""
+    return None if schema is None else Form(schema, description or "")
 
 
 def renew_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form: Form) -> None:
@@ -108,7 +120,7 @@ def renew_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form:
     Who resumes at that very moment is refused, and tries again.
     """
     keys = state.state_details.run_input_keyset or {}
-    if _read(client, run_id, keys["schema"]) == form.schema:
+    if read_form(client, run_id, state) == form:
         return
     for key in (keys["schema"], keys["description"]):
         with prefect_errors(run_id), suppress(ObjectNotFound):
