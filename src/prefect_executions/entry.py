@@ -155,6 +155,12 @@ class Entry:
         return self.state.size if self.state else 0
 
     @property
+    def stored(self) -> int:
+        """Bytes that its payloads take in the store."""
+        parts = [len(part.payload) for part in (self.state, self.journal) if part]
+        return sum(parts) + sum(len(frame) for frame in self.large)
+
+    @property
     def continues_from(self) -> int:
         """The number of the checkpoint (0: of `created`) whose state is in force after this one."""
         return self.seq if self.source is None else self.source

@@ -50,12 +50,14 @@ from prefect_executions.models import (
     Status,
     StepBehind,
     checkpoint_seq,
+    execution_id,
     flow_run_id,
     require_open,
     require_pausable,
     require_resumable,
 )
 from prefect_executions.objects import Objects
+from prefect_executions.pages import NEWEST, RunPage
 from prefect_executions.pauses import pause_key
 from prefect_executions.resume_form import resume_form, warning
 from prefect_executions.search import Search, created_at
@@ -63,6 +65,7 @@ from prefect_executions.views import (
     checkpoint_of,
     checkpoints_of,
     execution_of,
+    page_of,
     patch_of,
     summary_of,
 )
@@ -125,6 +128,10 @@ class Executions:
         history = reading.result()
         execution = execution_of(run, history, self.clock(), states=states)
         return execution, _version(run, history.head.entry.seq)
+
+    def page(self, run: FlowRun) -> RunPage:
+        """What the page of a flow run in the Prefect UI tells."""
+        return page_of(run, self.log(execution_id(run.id)).read(checkpoints=NEWEST), self.clock())
 
     def version(self, execution_id: str) -> str:
         """What changes whenever the execution does, but for the time that passes."""

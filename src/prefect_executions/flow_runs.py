@@ -204,16 +204,16 @@ class FlowRuns:
         """The runs in this store that somebody has asked to delete."""
         return self._list(FlowRunFilter(tags=FlowRunFilterTags(all_=[*self.tags, DELETING])))
 
-    def in_state(self, type_: StateType, *, ended_after: datetime | None = None) -> list[FlowRun]:
+    def in_state(self, *types: StateType, ended_after: datetime | None = None) -> list[FlowRun]:
         """The runs in this store whose state is of a type, but for those that are being deleted.
 
         Args:
-            type_: The type.
+            types: One of these types.
             ended_after: Only those that ended after this time.
         """
         filter_ = FlowRunFilter(
             tags=FlowRunFilterTags(all_=self.tags),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[type_])),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))),
             end_time=FlowRunFilterEndTime(after_=ended_after) if ended_after else None,
         )
         return [run for run in self._list(filter_) if DELETING not in run.tags]

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from rich.filesize import decimal
+
 from prefect_executions.errors import AnswerError
 from prefect_executions.journal import Record, decode, forgotten
 from prefect_executions.log import ExecutionLog, History
@@ -26,7 +28,7 @@ def resume_form(history: History) -> Form:
     for entry in history.checkpoints()[:CHOICES]:
         name = checkpoint_id(entry.seq)
         label = f" · {entry.label}" if entry.label else ""
-        choices.append(f"{name}{label} · {entry.at:%Y-%m-%d %H:%M:%S} UTC · {entry.size:,} B")
+        choices.append(f"{name}{label} · {entry.at:%Y-%m-%d %H:%M:%S} UTC · {decimal(entry.size)}")
         if lost := forgotten(now, decode(history.journal(entry.seq))):
             lines.append(f"* {warning(f'`{name}`', lost)}")
     schema = {

@@ -32,6 +32,7 @@ from prefect_executions.errors import (
     Superseded,
     UnsuitableStore,
 )
+from prefect_executions.flow_runs import STATUS_OF_TYPE
 from prefect_executions.interrupts import Interrupt
 from prefect_executions.journal import Outcome, Record
 from prefect_executions.json_type import JsonType
@@ -39,6 +40,7 @@ from prefect_executions.looks import Looks
 from prefect_executions.models import (
     ExecutionConfig,
     OnTimeout,
+    Status,
     checkpoint_id,
     require_label,
 )
@@ -123,6 +125,7 @@ class Run(Generic[S]):
         ownership: Ownership,
         config: ExecutionConfig,
         *,
+        ended: Callable[[Status, str | None], None] = lambda _, __: None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         head = writer.head
@@ -137,6 +140,7 @@ class Run(Generic[S]):
         self._continues_from = head.entry.continues_from
         self._ownership = ownership
         self._resume_form = lambda: resume_form(writer.log.read(checkpoints=CHOICES))
+        self._ended = ended
         self._waits = Waits(
             self.replay,
             ownership,
@@ -506,6 +510,7 @@ class Run(Generic[S]):
         with self._leaving(), self._yielding():
             patiently(self._writer.flush)
         self.disown()
+        self._ended(Status.COMPLETED, None)
 
     def disown(self) -> None:
         """Leave if the run is no longer this process's: its result or failure counts no more."""
@@ -520,6 +525,17 @@ class Run(Generic[S]):
         Args:
             failure: What it raised: an error, or what ends a process.
         """
+        try:
+            self._fail(failure)
+        except Pause as pause:
+            if pause.state is not None:
+                self._ended(STATUS_OF_TYPE[pause.state.type], pause.state.message)
+            raise
+        except Exception as error:
+            self._ended(Status.FAILED, f"{type(error).__name__}: {error}")
+            raise
+
+    def _fail(self, failure: BaseException) -> None:
         self._save_aside(patient=isinstance(failure, Pause))
         if isinstance(failure, Pause):
             self._complete_pause()

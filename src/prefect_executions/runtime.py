@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, TypeVar
 
 from prefect.client.orchestration import get_client
 from prefect.futures import resolve_futures_to_states
 from prefect.logging import get_run_logger
+from rich.filesize import decimal
 
+from prefect_executions.artifacts import AttemptPage, PageArtifact
 from prefect_executions.blocks import ExecutionStore
+from prefect_executions.entry import Entry
 from prefect_executions.errors import (
     AlreadyExists,
     ExecutionDeleted,
@@ -23,7 +25,7 @@ from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
 from prefect_executions.json_type import JsonType
 from prefect_executions.log import ExecutionLog, Head
-from prefect_executions.models import ExecutionConfig, execution_id
+from prefect_executions.models import ExecutionConfig, checkpoint_id, execution_id
 from prefect_executions.ownership import Ownership
 from prefect_executions.pacer import Pacer
 from prefect_executions.resume_form import go_back
@@ -88,9 +90,17 @@ def open_run(
         news = CheckpointNews(heart.after)
         stack.callback(news.close)
         own = ExecutionConfig.model_validate((head.created.meta or {})["config"])
-        tell = partial(news.saved, run_id, name)
+        page = AttemptPage(PageArtifact(client, run_id), log, head, ownership.active_seconds())
+        stack.callback(page.close)
+        logger = get_run_logger()
+
+        def tell(head: Head, seconds: float) -> None:
+            news.saved(run_id, name, head.entry)
+            page.saved(head)
+            logger.info("%s", _saved(head.entry, seconds))
+
         writer = Writer(log, head, durability, patiently=patiently, tell=tell)
-        run = Run(writer, state_type, ownership, own.over(settings))
+        run = Run(writer, state_type, ownership, own.over(settings), ended=page.ended)
         run.start(pacer, interrupt)
         run.on_close(stack.pop_all().close)
     get_run_logger().info(
@@ -149,6 +159,14 @@ async def run_async(
             await asyncio.to_thread(run.fail, failure)
         finally:
             run.close()
+
+
+def _saved(entry: Entry, seconds: float) -> str:
+    label = f' "{entry.label}"' if entry.label else ""
+    return (
+        f"Checkpoint {checkpoint_id(entry.seq)}{label} saved: {decimal(entry.stored)} in "
+        f"{seconds * 1000:.0f} ms (state {decimal(entry.size)})"
+    )
 
 
 def _roll_back(log: ExecutionLog, choice: Any) -> None:

@@ -74,6 +74,14 @@ class ExecutionsSettings(PrefectBaseSettings):
             "if its execution has no checkpoint_interval_seconds: three of these otherwise."
         ),
     )
+    service_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description=(
+            "Where people reach the REST service, for the links on the pages of flow runs, as in "
+            "https://executions.example.com."
+        ),
+    )
     deployments: dict[str, str] = Field(
         default={},
         description=(

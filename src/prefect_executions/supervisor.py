@@ -18,6 +18,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 
+from prefect_executions.artifacts import PageArtifact
 from prefect_executions.blocks import load_store
 from prefect_executions.creations import Creations
 from prefect_executions.entry import Kind
@@ -36,6 +37,7 @@ from prefect_executions.flow_runs import (
     FlowRuns,
     is_created,
     state_of,
+    status_of,
 )
 from prefect_executions.heartbeats import Heartbeats, beat_of_supervisor
 from prefect_executions.log import ExecutionLog, Head
@@ -88,6 +90,7 @@ class Supervisor:
         self._heard_since: datetime | None = None  # since when Prefect has kept all heartbeats
         self._looked_at_all = _NEVER
         self._due: dict[UUID, datetime] = {}  # until when a silent run is taken for alive
+        self._shown: dict[UUID, UUID] = {}  # ended runs whose pages are right, with their states
         self._settled: dict[UUID, UUID] = {}  # crashed runs to leave alone, each with its state
 
     def watch(self, stop: Callable[[float], bool]) -> None:
@@ -117,6 +120,7 @@ class Supervisor:
             lambda: self._flow_runs.in_state(StateType.PENDING),
             lambda run: self._end_pending(run, now),
         )
+        self._each(lambda: self._ended(now), self._show_end)
         if rarely:
             self._each(
                 lambda: self._flow_runs.in_state(StateType.PAUSED),
@@ -302,6 +306,27 @@ class Supervisor:
             self._flow_runs.resume(run.id)
         self._note("ended a pause")
         logger.info("%s: %s It is to %s.", execution_id(run.id), message, on_timeout)
+
+    # ------------------------------------------------------------------ pages
+
+    def _ended(self, now: datetime) -> Iterable[FlowRun]:
+        """The runs that have ended just now, in another way than by completing."""
+        runs = self._flow_runs.in_state(
+            StateType.FAILED,
+            StateType.CRASHED,
+            StateType.CANCELLED,
+            ended_after=now - 2 * self._rarely,
+        )
+        known = {run.id for run in runs}
+        self._shown = {id_: state for id_, state in self._shown.items() if id_ in known}
+        return [run for run in runs if self._shown.get(run.id) != state_of(run).id]
+
+    def _show_end(self, run: FlowRun) -> None:
+        """Let the page of a run tell that it has ended, where its process could not."""
+        page = PageArtifact(self._client, run.id)
+        if page.status() != status_of(run).value:
+            page.show(self._executions.page(run))
+        self._shown[run.id] = state_of(run).id
 
     # ------------------------------------------------------------------ half-done starts
 

@@ -23,6 +23,7 @@ from prefect_executions.models import (
     checkpoint_id,
     execution_id,
 )
+from prefect_executions.pages import Row, RunPage
 
 
 def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool) -> Execution:
@@ -37,7 +38,6 @@ def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool)
     head = history.head
     meta = history.created.meta or {}
     status = status_of(run)
-    active = active_time(run, now).total_seconds()
     return Execution(
         id=execution_id(run.id),
         name=meta["name"],
@@ -48,7 +48,7 @@ def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool)
         state=codec.load(head.state),
         checkpoints=checkpoints_of(history, states=states),
         config=ExecutionConfig.model_validate(meta["config"]),
-        elapsed_seconds=round(max(active - head.entry.dead_seconds, 0.0), 3),
+        elapsed_seconds=round(_active_seconds(run, head, now), 3),
         started_at=run.start_time,
         completed_at=run.end_time if status.ended else None,
         updated_at=max(state_of(run).timestamp, head.entry.at),
@@ -99,6 +99,24 @@ def summary_of(run: FlowRun, created_at: datetime) -> Summary:
         updated_at=state_of(run).timestamp,
         prefect=_facts_of(run),
     )
+
+
+def page_of(run: FlowRun, history: History, now: datetime) -> RunPage:
+    """What the page of a flow run in the Prefect UI tells."""
+    head, status = history.head, status_of(run)
+    return RunPage(
+        execution_id=execution_id(run.id),
+        status=status,
+        message=state_of(run).message,
+        attempt=head.entry.attempt,
+        active_seconds=_active_seconds(run, head, now),
+        state=head.state,
+        checkpoints=[Row.of(entry) for entry in history.checkpoints()],
+    )
+
+
+def _active_seconds(run: FlowRun, head: Head, now: datetime) -> float:
+    return max(active_time(run, now).total_seconds() - head.entry.dead_seconds, 0.0)
 
 
 def _facts_of(run: FlowRun) -> FlowRunFacts:

@@ -7,8 +7,8 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from enum import StrEnum
 from threading import Condition, RLock, Thread
+from time import monotonic
 
-from prefect_executions.entry import Entry
 from prefect_executions.errors import ExecutionNotFound, Superseded
 from prefect_executions.journal import Outcome, Record
 from prefect_executions.log import ExecutionLog, Head
@@ -45,7 +45,8 @@ class Writer:
         head: Its head, with the attempt.
         durability: When it is written.
         patiently: Carries out a write beside the flow, and tries again where that helps.
-        tell: Called with the entry of each checkpoint, once it is written.
+        tell: Called with the head of the log and the seconds that it took, once a checkpoint is
+            written.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Writer:
         durability: Durability = Durability.SYNC,
         *,
         patiently: Callable[[Callable[[], None]], None] = lambda act: act(),
-        tell: Callable[[Entry], None] = lambda _: None,
+        tell: Callable[[Head, float], None] = lambda _, __: None,
     ) -> None:
         self.log = log
         self.durability = durability
@@ -246,12 +247,13 @@ class Writer:
         with tracer.start_as_current_span("checkpoint") as span:
             span.set_attribute("executions.id", self.log.execution_id)
             span.set_attribute("executions.state_bytes", len(last.state))
+            began = monotonic()
             self._head = self.log.checkpoint(
                 self._head, last.state, label=last.label, records=records
             )
         self._label = last.label
         last.seq = self._head.entry.seq
-        self._tell(self._head.entry)
+        self._tell(self._head, monotonic() - began)
 
     def _raise_failure(self) -> None:
         """Raise what has failed beside the flow; from then on it is tried again."""

@@ -1,7 +1,9 @@
 """The REST service as an ASGI application: the routes, and what a request passes before them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
+from uuid import UUID
 
 from fastapi import Depends, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
@@ -11,6 +13,7 @@ import prefect_executions
 from prefect_executions.executions import Executions
 from prefect_executions.keyring import Keyring
 from prefect_executions.service import documents, problems
+from prefect_executions.service.changes import Changing
 from prefect_executions.service.guards import SECURITY, BodyLimit, KeyGuard
 from prefect_executions.service.headers import Audit, SecurityHeaders
 from prefect_executions.service.metrics import Measured, Metrics
@@ -80,6 +83,7 @@ def create_app(
     deployments: dict[str, str] | None = None,
     hub: EventHub | None = None,
     metrics: Metrics | None = None,
+    changed: Callable[[UUID], None] = lambda _: None,
 ) -> FastAPI:
     """The ASGI application.
 
@@ -91,6 +95,7 @@ def create_app(
         deployments: What runs a task type that is created without a deployment.
         hub: Where it hears of events in Prefect.
         metrics: What it counts.
+        changed: Told of the flow run of each execution that a request has changed.
     """
     limits = limits or Limits()
     openness = openness or Openness()
@@ -104,7 +109,8 @@ def create_app(
     )
     problems.install(app)
     router = routes(executions, deployments or {}, hub or EventHub(), metrics)
-    app.include_router(router, dependencies=[*SECURITY, Depends(require_known_query)])
+    passed = [*SECURITY, Depends(require_known_query), Depends(Changing(changed))]
+    app.include_router(router, dependencies=passed)
     _add_service_routes(app, metrics)
     documents.install(app)
     # The last one added comes first.

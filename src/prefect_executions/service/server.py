@@ -12,6 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
+from prefect_executions.artifacts import Pages
 from prefect_executions.blocks import load_store
 from prefect_executions.cached import CachedObjects
 from prefect_executions.deliveries import deliver
@@ -74,8 +75,17 @@ def serve(*, host: str, port: int) -> None:
         objects = CachedObjects(
             MeteredObjects(store.objects(), metrics), max_bytes=settings.cache_bytes
         )
+        executions = Executions(objects, FlowRuns(client, store=settings.store), tell=news.saved)
+        page_pacer = Pacer("executions-pages")
+        stack.callback(page_pacer.stop)
+        pages = Pages(
+            page_pacer.after,
+            lambda run_id: executions.page(executions.flow_runs.read(run_id)),
+            client,
+        )
+        stack.callback(pages.close)
         app = create_app(
-            Executions(objects, FlowRuns(client, store=settings.store), tell=news.saved),
+            executions,
             keyring,
             limits=Limits(
                 settings.max_body_bytes,
@@ -87,6 +97,7 @@ def serve(*, host: str, port: int) -> None:
             deployments=settings.deployments,
             hub=hub,
             metrics=metrics,
+            changed=pages.changed,
         )
         server = _Server(
             uvicorn.Config(

@@ -1,0 +1,192 @@
+"""What the page of a flow run in the Prefect UI tells of its execution, as Markdown."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rich.filesize import decimal
+
+from prefect_executions import codec
+from prefect_executions.entry import Entry
+from prefect_executions.models import Status, checkpoint_id
+from prefect_executions.settings import ExecutionsSettings
+
+NEWEST = 50  # how many checkpoints it shows
+_BAR = 20  # characters of a full one
+_READ = 4 << 20  # bytes; in a larger state no progress is looked for
+_MESSAGE = 500
+_NEXT = {
+    Status.PAUSED: "**Resume** asks where to continue from, and starts a worker.",
+    Status.FAILED: "**Retry** continues from the newest checkpoint.",
+    Status.TERMINATED: "**Retry** continues from the newest checkpoint.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A checkpoint in the table.
+
+    Args:
+        id: Its id.
+        label: Its label.
+        at: When it was saved.
+        attempt: By which attempt.
+        size: Bytes of its state as JSON.
+        written: Bytes that its entry takes in the store.
+    """
+
+    id: str
+    label: str | None
+    at: datetime
+    attempt: int
+    size: int
+    written: int
+
+    @classmethod
+    def of(cls, entry: Entry) -> "Row":
+        """The row of a checkpoint's entry."""
+        return cls(
+            checkpoint_id(entry.seq), entry.label, entry.at, entry.attempt, entry.size, entry.stored
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """What is told of an execution.
+
+    Args:
+        execution_id: Its id.
+        status: Where it stands.
+        message: What its state in Prefect says, if anything.
+        attempt: The attempt.
+        active_seconds: How long it has been active.
+        state: Its state, as JSON.
+        checkpoints: Its newest checkpoints, newest first.
+    """
+
+    execution_id: str
+    status: Status
+    message: str | None = None
+    attempt: int
+    active_seconds: float
+    state: bytes
+    checkpoints: Sequence[Row]
+
+    def summary(self) -> str:
+        """The page in one line, without Markdown."""
+        facts = [
+            f"{self.status}",
+            f"attempt {self.attempt}" if self.attempt else "not begun",
+            f"{duration(self.active_seconds)} active",
+            f"state {decimal(len(self.state))}",
+        ]
+        return " · ".join(facts)
+
+    def text(self) -> str:
+        """The page."""
+        status, facts = self.summary().split(" ", 1)
+        parts = [f"**{status}** {facts}"]
+        if self.message and self.status.ended:
+            parts.append(f"> {_plain(self.message[:_MESSAGE])}")
+        if bar := _bar(self.state):
+            parts.append(bar)
+        if hint := _NEXT.get(self.status):
+            parts.append(f"{hint} {self._way_back()}")
+        parts.append(self._links())
+        parts.append(self._table())
+        return "\n\n".join(part for part in parts if part)
+
+    def _way_back(self) -> str:
+        if self.status is Status.PAUSED:
+            return ""
+        return (
+            "To go back further: `prefect-executions resume "
+            f"{self.execution_id} --checkpoint ckpt_…`, or the inspector."
+        )
+
+    def _links(self) -> str:
+        url = _service_url()
+        if url is None:
+            return f"`{self.execution_id}`"
+        inspector, rest = f"{url}/ui/{self.execution_id}", f"{url}/v1/execution/{self.execution_id}"
+        return f"`{self.execution_id}` · [Inspector]({inspector}) · [REST]({rest})"
+
+    def _table(self) -> str:
+        if not self.checkpoints:
+            return "No checkpoint yet."
+        url = _service_url()
+        lines = [
+            "| Checkpoint | Label | Saved (UTC) | Attempt | State | Written |",
+            "| --- | --- | --- | ---: | ---: | ---: |",
+        ]
+        for row in self.checkpoints[:NEWEST]:
+            name = row.id.replace("_", r"\_")
+            if url is not None:
+                name = f"[{name}]({url}/ui/{self.execution_id}/{row.id})"
+            cells = [
+                name,
+                _plain(row.label or ""),
+                f"{row.at:%Y-%m-%d %H:%M:%S}",
+                f"{row.attempt}",
+                decimal(row.size),
+                decimal(row.written),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """A time span, for people."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def progress(state: Any) -> tuple[float, str] | None:
+    """How far a state says that it is: a fraction, and how it says so; None: it does not.
+
+    A state says so by `progress`, as a fraction or in per cent, or by `done` and `total`, each a
+    number or a list of what is done or to be done.
+    """
+    if not isinstance(state, dict):
+        return None
+    share = _number(state.get("progress"))
+    if share is not None and 0 <= share <= 100:
+        fraction = share if share <= 1 else share / 100
+        return fraction, f"{fraction:.0%}"
+    done, total = _count(state.get("done")), _count(state.get("total"))
+    if done is None or not total or not 0 <= done <= total:
+        return None
+    return done / total, f"{done / total:.0%} ({done:g} of {total:g})"
+
+
+def _bar(state: bytes) -> str:
+    known = progress(codec.load(state)) if len(state) <= _READ else None
+    if known is None:
+        return ""
+    full = int(known[0] * _BAR)
+    return f"{'▰' * full}{'▱' * (_BAR - full)} {known[1]}"
+
+
+def _count(value: Any) -> float | None:
+    if isinstance(value, list | dict):
+        return len(value)
+    return _number(value)
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$-])", r"\\\1", " ".join(text.split()))
+
+
+def _service_url() -> str | None:
+    url = ExecutionsSettings().service_url
+    return url.rstrip("/") if url else None
