@@ -181,6 +181,19 @@ class ExecutionLog:
             raise CheckpointNotFound(self.execution_id, checkpoint_id(seq))
         return self._head_at(seq, entries)
 
+    def newest_entries(self, count: int) -> list[Entry]:
+        """The newest entries of whatever kind, oldest first: one LIST and a round of GETs.
+
+        Raises:
+            ExecutionNotFound: there is no log.
+            CorruptEntry: an entry is damaged.
+        """
+        newest = self.newest()
+        if newest is None:
+            raise ExecutionNotFound(self.execution_id)
+        entries = self._read(range(max(newest - count + 1, 0), newest + 1))
+        return [entries[seq] for seq in sorted(entries)]
+
     def large_result(self, where: Large) -> bytes:
         """A step's result that is too large for the journal, as JSON: one GET.
 

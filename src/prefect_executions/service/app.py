@@ -12,10 +12,12 @@ from starlette.responses import PlainTextResponse, Response
 import prefect_executions
 from prefect_executions.executions import Executions
 from prefect_executions.keyring import Keyring
+from prefect_executions.models import flow_run_id
 from prefect_executions.service import documents, problems
 from prefect_executions.service.changes import Changing
 from prefect_executions.service.guards import SECURITY, BodyLimit, KeyGuard
 from prefect_executions.service.headers import Audit, SecurityHeaders
+from prefect_executions.service.inspector import OPEN_PATHS, PATH, Session, inspector
 from prefect_executions.service.metrics import Measured, Metrics
 from prefect_executions.service.queries import require_known_query
 from prefect_executions.service.rates import Rates
@@ -113,15 +115,17 @@ def create_app(
     app.include_router(router, dependencies=passed)
     _add_service_routes(app, metrics)
     documents.install(app)
+    app.mount(PATH, inspector(executions, lambda id_: changed(flow_run_id(id_))))
     # The last one added comes first.
     app.add_middleware(BodyLimit, max_bytes=limits.body_bytes)
-    open_paths = ["/health"]
+    open_paths = ["/health", *OPEN_PATHS]
     open_paths += ["/docs", "/openapi.json"] if openness.docs else []
     open_paths += ["/metrics"] if openness.metrics else []
     rates = Rates(limits.rate, limits.rate_storage)
     app.add_middleware(
         KeyGuard, keyring=keyring, rates=rates, open_paths=open_paths, failures=limits.failures
     )
+    app.add_middleware(Session)
     app.add_middleware(Audit)
     if openness.origins:
         app.add_middleware(

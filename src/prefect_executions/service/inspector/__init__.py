@@ -1,0 +1,6 @@
+"""The inspector: pages at `/ui` that show executions and act on them, made on the server."""
+
+from prefect_executions.service.inspector.pages import OPEN_PATHS, PATH, inspector
+from prefect_executions.service.inspector.session import Session
+
+__all__ = ["OPEN_PATHS", "PATH", "Session", "inspector"]

@@ -1,0 +1,122 @@
+"""The life of an execution as a drawing: attempts as lanes over the time, checkpoints as ticks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from prefect.client.schemas.objects import State
+
+from prefect_executions.entry import Entry, Kind
+from prefect_executions.models import checkpoint_id
+
+WIDTH = 1000.0
+LANES = 20  # of the newest attempts
+_SKEW = timedelta(seconds=2)  # between the clocks of Prefect and of whoever writes the log
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time: where it begins, how wide it is, and what people read of it."""
+
+    x: float
+    width: float
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A checkpoint."""
+
+    x: float
+    id: str
+    title: str
+
+
+@dataclass(slots=True)
+class Lane:
+    """One attempt.
+
+    Args:
+        attempt: Its number.
+        active: When it ran.
+        dead: When Prefect took it for running, and its process had died.
+        ticks: Its checkpoints.
+    """
+
+    attempt: int
+    active: list[Span] = field(default_factory=list)
+    dead: list[Span] = field(default_factory=list)
+    ticks: list[Tick] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The drawing.
+
+    Args:
+        start: The time at its left edge.
+        end: The time at its right edge.
+        lanes: The attempts, oldest first.
+        paused: When nothing ran, since somebody had paused it.
+    """
+
+    start: datetime
+    end: datetime
+    lanes: list[Lane]
+    paused: list[Span]
+
+
+def timeline(states: Sequence[State[Any]], entries: Sequence[Entry], now: datetime) -> Timeline:
+    """Draw an execution.
+
+    Args:
+        states: Those of its flow run, oldest first.
+        entries: The newest of its log, oldest first.
+        now: The present time.
+    """
+    begins = [entry for entry in entries if entry.kind is Kind.ATTEMPT][-LANES:]
+    times = [*(entry.at for entry in begins[:1] or entries[:1])]
+    start = min(times or [now])
+    is_over = bool(states) and states[-1].is_final()
+    last = [states[-1].timestamp] if is_over else [now]
+    end = max([*last, *(entry.at for entry in entries), start + timedelta(seconds=1)])
+    scale = WIDTH / (end - start).total_seconds()
+
+    def span(since: datetime, until: datetime, title: str) -> Span | None:
+        since, until = max(since, start), min(until, end)
+        if until <= since:
+            return None
+        x = (since - start).total_seconds() * scale
+        return Span(round(x, 1), round(max((until - since).total_seconds() * scale, 1), 1), title)
+
+    periods = [
+        (state, after.timestamp if after else end)
+        for state, after in zip(states, [*states[1:], None], strict=True)
+    ]
+    lanes = {entry.attempt: Lane(entry.attempt) for entry in begins}
+    for at, entry in enumerate(begins):
+        following = begins[at + 1].at if at + 1 < len(begins) else end + _SKEW
+        for state, until in periods:
+            is_its = entry.at - _SKEW <= until and state.timestamp < following - _SKEW
+            if state.is_running() and is_its:
+                since = max(state.timestamp, entry.at - _SKEW)
+                drawn = span(since, min(until, following), f"attempt {entry.attempt} runs")
+                lanes[entry.attempt].active += [drawn] if drawn else []
+    dead = 0.0
+    for entry in entries:
+        lane = lanes.get(entry.attempt)
+        if lane is not None and entry.kind is Kind.CHECKPOINT:
+            x = round((min(entry.at, end) - start).total_seconds() * scale, 1)
+            label = f" {entry.label}" if entry.label else ""
+            title = f"{checkpoint_id(entry.seq)}{label}, {entry.at:%H:%M:%S} UTC"
+            lane.ticks.append(Tick(x, checkpoint_id(entry.seq), title))
+        if lane is not None and entry.kind is Kind.CRASH and entry.dead_seconds > dead:
+            since = entry.at - timedelta(seconds=entry.dead_seconds - dead)
+            drawn = span(since, entry.at, "dead, and not yet noticed")
+            lane.dead += [drawn] if drawn else []
+        dead = entry.dead_seconds
+    paused = [
+        span(state.timestamp, until, "paused") for state, until in periods if state.is_paused()
+    ]
+    return Timeline(start, end, [*lanes.values()], [each for each in paused if each])
