@@ -124,7 +124,8 @@ class _Pages:
         asked = {name: value for name, value in request.query_params.items() if value}
         cursor = asked.pop("cursor", None)
         try:
-            filter_ = ExecutionFilter.model_validate(asked)
+            wanted = {**asked, **({"status": [asked["status"]]} if "status" in asked else {})}
+            filter_ = ExecutionFilter.model_validate(wanted)
         except ValidationError as error:
             detail = "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())
             return page("error.html", HTTPStatus.UNPROCESSABLE_ENTITY, detail=detail)
