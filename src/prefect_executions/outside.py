@@ -201,5 +201,5 @@ class OutsideAgents:
 
 
 def _go_back(log: ExecutionLog, choice: Any) -> None:
-    if warned := go_back(log, choice):
-        logger.warning("%s goes back. %s", log.execution_id, warned)
+    for told in go_back(log, choice):
+        logger.warning("%s: %s", log.execution_id, told)

@@ -13,6 +13,7 @@ from prefect_executions.pauses import Form
 
 LATEST = "latest"
 CHOICES = 25  # how many of the newest checkpoints it offers
+NOTE_LENGTH = 500
 _STEPS_NAMED = 10
 
 
@@ -40,7 +41,13 @@ def resume_form(history: History) -> Form:
                 "type": "string",
                 "enum": choices,
                 "default": LATEST,
-            }
+            },
+            "note": {
+                "title": "Note",
+                "description": "Why; it stands in the log of the run.",
+                "type": "string",
+                "maxLength": NOTE_LENGTH,
+            },
         },
     }
     return Form(schema, "\n\n".join(lines))
@@ -58,22 +65,24 @@ def chosen_checkpoint(answer: Any) -> str | None:
     return None if choice == LATEST else choice.split()[0]
 
 
-def go_back(log: ExecutionLog, answer: Any) -> str | None:
+def go_back(log: ExecutionLog, answer: Any) -> list[str]:
     """Go back to the checkpoint that was chosen in the form.
 
     Returns:
-        What people have to be told about the steps that lie behind it, if any do.
+        What people are to be told: where it goes back to, the steps that lie behind, the note.
 
     Raises:
         AnswerError: the answer is none to this form.
         CheckpointNotFound: there is no such checkpoint.
     """
     chosen = chosen_checkpoint(answer)
+    note = answer.get("note")
+    told = [f"Resumed with the note: {note}"] if isinstance(note, str) and note.strip() else []
     if chosen is None:
-        return None
+        return told
     lost: list[Record] = []
     log.rollback(checkpoint_seq(log.execution_id, chosen), tell=lost.extend)
-    return warning(chosen, lost) if lost else None
+    return [*told, f"Going back to {chosen}.", *([warning(chosen, lost)] if lost else [])]
 
 
 def warning(checkpoint: str, lost: Iterable[Record]) -> str:

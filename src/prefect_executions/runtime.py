@@ -171,8 +171,8 @@ def _saved(entry: Entry, seconds: float) -> str:
 
 def _roll_back(log: ExecutionLog, choice: Any) -> None:
     """Go back to the checkpoint that was chosen in the Resume form."""
-    if warned := go_back(log, choice):
-        get_run_logger().warning("Going back. %s", warned)
+    for told in go_back(log, choice):
+        get_run_logger().warning("%s", told)
 
 
 def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -> Head:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from random import Random
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from time import monotonic, sleep
@@ -35,6 +36,7 @@ LAWS = {
     "refetched": evidence.refetched,
 }
 TARGET_PATIENCE = 60.0  # how long a round waits for something that it may be done to
+GIVEN_UP = timedelta(seconds=90)  # a crash that nobody has answered for so long
 END_PATIENCE = 300.0  # how long executions may take to end by themselves
 FROZEN = 20.0  # longer than the 10 s of silence after which a run counts as crashed
 FROZEN_PATIENCE = 60.0  # how long another process may take to begin, before this one goes on
@@ -200,7 +202,7 @@ class Chaos:
         deadline = monotonic() + END_PATIENCE
         while ((runs := self._tend(1, create=False)) or self._later) and monotonic() < deadline:
             for run in runs:
-                if state_of(run).is_paused():
+                if state_of(run).is_paused() or _is_given_up(run):
                     self._resume(execution_id(run.id))
 
     # ------------------------------------------------------------------ actions
@@ -406,6 +408,12 @@ class Chaos:
             outcome.counts["attempts"] += len(found.begun)
             outcome.counts["acknowledged"] += len(found.lines("ack"))
         return outcome
+
+
+def _is_given_up(run: FlowRun) -> bool:
+    """Whether a run was killed so often before its first attempt began that it is not retried."""
+    state = state_of(run)
+    return state.is_crashed() and datetime.now(UTC) - state.timestamp > GIVEN_UP
 
 
 def _choose(among: list[T], where: float) -> T | None:
