@@ -12,11 +12,14 @@ from uuid import uuid4
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import (
     AwaitingRetry,
+    Cancelled,
     Cancelling,
     Crashed,
     Pending,
@@ -26,9 +29,10 @@ from prefect.states import (
 )
 from world import eventually
 
+from prefect_executions.artifacts import PageArtifact
 from prefect_executions.creations import Creations
 from prefect_executions.entry import Kind
-from prefect_executions.errors import CorruptEntry
+from prefect_executions.errors import CorruptEntry, StoreUnavailable
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import CREATING, DELETING, FlowRuns
 from prefect_executions.heartbeats import Heartbeats, beat_of_run, beat_of_supervisor
@@ -659,3 +663,62 @@ def test_an_agent_that_crashed_is_tried_again_while_there_are_retries(here: Worl
 
     assert here.name_of(run) == "AwaitingRetry"
     assert here.kinds(run)[-2:] == [Kind.CRASH, Kind.RETRY]
+
+
+# ------------------------------------------------------------------ deleted in Prefect
+
+
+def test_what_was_deleted_in_prefect_is_removed_from_the_store(here: World) -> None:
+    supervisor = here.supervisor()
+    kept, removed = here.create(), here.create()
+    artifact = ArtifactCreate(key="a", type="markdown", data="x", flow_run_id=removed.id)
+    here.prefect.create_artifact(artifact)
+    supervisor.look()
+
+    here.prefect.delete_flow_run(removed.id)
+    supervisor.look()
+
+    assert {key.split("/")[1] for key in here.store.scan("")} == {f"exec_{kept.id.hex}"}
+    filter_ = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[removed.id]))
+    assert here.prefect.read_artifacts(artifact_filter=filter_) == []
+
+
+def test_one_that_comes_while_another_goes_hides_it_for_a_minute_at_most(here: World) -> None:
+    supervisor = here.supervisor()
+    removed = here.create()
+    supervisor.look()
+
+    here.prefect.delete_flow_run(removed.id)
+    kept = here.create()
+    supervisor.look()
+    here.later = timedelta(seconds=60)
+    supervisor.look()
+
+    assert {key.split("/")[1] for key in here.store.scan("")} == {f"exec_{kept.id.hex}"}
+
+
+def test_what_could_not_be_removed_is_removed_later(here: World, monkeypatch: Any) -> None:
+    supervisor = here.supervisor()
+    removed = here.create()
+    supervisor.look()
+    here.prefect.delete_flow_run(removed.id)
+
+    def refuse(_: Any) -> None:
+        raise StoreUnavailable("delete", "it is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here.store, "delete", refuse)
+        supervisor.look()
+    assert list(here.store.scan(""))
+    supervisor.look()
+
+    assert list(here.store.scan("")) == []
+
+
+def test_the_page_of_a_run_that_was_killed_tells_that_it_has_ended(here: World) -> None:
+    run = here.create()
+    here.set(run, Running(), Cancelled())
+
+    here.supervisor().look()
+
+    assert PageArtifact(here.prefect, run.id).status() == "terminated"

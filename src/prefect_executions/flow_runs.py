@@ -513,14 +513,19 @@ class FlowRuns:
 
     def delete(self, run_id: UUID) -> None:
         """Remove a run and its artifacts; it stops no process."""
+        self.read(run_id)
+        self.delete_artifacts(run_id)
         with prefect_errors(run_id):
-            self.client.read_flow_run(run_id)
+            self.client.delete_flow_run(run_id)
+
+    def delete_artifacts(self, run_id: UUID) -> None:
+        """Remove the artifacts of a run, which Prefect keeps when the run is gone."""
+        with prefect_errors(run_id):
             filter_ = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
             while artifacts := self.client.read_artifacts(artifact_filter=filter_, limit=200):
                 for artifact in artifacts:
                     with suppress(ObjectNotFound):  # somebody else deletes the run, too
                         self.client.delete_artifact(artifact.id)
-            self.client.delete_flow_run(run_id)
 
     def _set(
         self, run_id: UUID, state: State[Any], operation: str, *, force: bool = False

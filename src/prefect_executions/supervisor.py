@@ -7,10 +7,11 @@ next if it was done in part.
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from opentelemetry.trace import get_current_span
@@ -20,6 +21,7 @@ from prefect.context import FlowRunContext
 
 from prefect_executions.artifacts import PageArtifact
 from prefect_executions.blocks import load_store
+from prefect_executions.census import Census
 from prefect_executions.creations import Creations
 from prefect_executions.entry import Kind
 from prefect_executions.errors import (
@@ -30,6 +32,7 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
+from prefect_executions.events import deleted
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import (
     CRASH_SETTLES,
@@ -48,6 +51,8 @@ from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.telemetry import tracer
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R", FlowRun, UUID)
 
 RARELY = 12  # every how many looks it looks at what is not urgent, or is much
 CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer was left half-made
@@ -90,6 +95,8 @@ class Supervisor:
         self._heard_since: datetime | None = None  # since when Prefect has kept all heartbeats
         self._looked_at_all = _NEVER
         self._due: dict[UUID, datetime] = {}  # until when a silent run is taken for alive
+        self._census = Census(client, executions.flow_runs.tags)
+        self._gone: set[UUID] = set()  # runs that were deleted in Prefect itself
         self._shown: dict[UUID, UUID] = {}  # ended runs whose pages are right, with their states
         self._settled: dict[UUID, UUID] = {}  # crashed runs to leave alone, each with its state
 
@@ -121,36 +128,37 @@ class Supervisor:
             lambda run: self._end_pending(run, now),
         )
         self._each(lambda: self._ended(now), self._show_end)
+        self._each(lambda: self._removed(thoroughly=rarely), self._clear)
         if rarely:
             self._each(
                 lambda: self._flow_runs.in_state(StateType.PAUSED),
                 lambda run: self._look_at_pause(run, now),
             )
 
-    def _each(
-        self, find: Callable[[], Iterable[FlowRun]], act: Callable[[FlowRun], object]
-    ) -> None:
+    def _each(self, find: Callable[[], Iterable[R]], act: Callable[[R], object]) -> None:
         """Act on each run that is found; one that makes trouble is not in the others' way."""
         try:
             for run in find():
+                run_id = run if isinstance(run, UUID) else run.id
                 try:
                     self._unless_deleted(act, run)
                 except (Superseded, ExecutionNotFound, ExecutionConflict) as changed:
-                    logger.info("%s: somebody was quicker: %s", run.name, changed)
+                    logger.info("%s: somebody was quicker: %s", execution_id(run_id), changed)
                 except (PrefectUnavailable, StoreUnavailable):
                     raise
                 except Exception:
-                    logger.exception("%s could not be looked after", execution_id(run.id))
+                    logger.exception("%s could not be looked after", execution_id(run_id))
         except (PrefectUnavailable, StoreUnavailable) as away:
             logger.warning("Trying again soon: %s", away)
         except Exception:
             logger.exception("Could not look after executions")
 
-    def _unless_deleted(self, act: Callable[[FlowRun], object], run: FlowRun) -> None:
+    def _unless_deleted(self, act: Callable[[R], object], run: R) -> None:
         try:
             act(run)
         except ExecutionDeleted:  # whoever deleted it died before it could finish
-            self._flow_runs.mark_deleting(run)
+            if isinstance(run, FlowRun):
+                self._flow_runs.mark_deleting(run)
 
     def _note(self, action: str) -> None:
         get_current_span().add_event(action)
@@ -178,6 +186,23 @@ class Supervisor:
         if self._executions.delete(execution_id(run.id), patience=0):
             self._note("finished a deletion")
             logger.info("Finished the deletion of %s", execution_id(run.id))
+
+    def _removed(self, *, thoroughly: bool) -> list[UUID]:
+        """The runs that were deleted in Prefect itself, and are yet to be cleared away."""
+        self._gone |= self._census.missing(thoroughly=thoroughly)
+        return list(self._gone)
+
+    def _clear(self, run_id: UUID) -> None:
+        """Remove what is left of an execution whose run was deleted in Prefect."""
+        if self._flow_runs.find(run_id) is None:
+            id_ = execution_id(run_id)
+            with suppress(ExecutionNotFound):  # it was deleted here
+                self._executions.delete(id_)
+                deleted(run_id, id_)
+                self._note("cleared what was deleted in Prefect")
+                logger.info("%s was deleted in Prefect; its checkpoints are removed", id_)
+            self._flow_runs.delete_artifacts(run_id)
+        self._gone.discard(run_id)
 
     # ------------------------------------------------------------------ silence
 
