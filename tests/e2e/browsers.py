@@ -1,0 +1,139 @@
+"""Prefect's two UIs in a real browser: what people click, and what they then see."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+from uuid import UUID
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+PATIENCE = 30_000  # milliseconds
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium; where there is none, the test is skipped."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("there is no Chromium here: `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class RunPage(Protocol):
+    """The page of a flow run, with the buttons that people press."""
+
+    page: Page
+
+    def pause(self) -> None: ...
+    def resume(self, checkpoint: str, note: str) -> None: ...
+    def cancel(self) -> None: ...
+    def retry(self) -> None: ...
+    def delete(self) -> None: ...
+    def show_artifact(self) -> None: ...
+
+
+class V1:
+    """The UI that Prefect's log links to: its actions are buttons."""
+
+    def __init__(self, page: Page, url: str, run_id: UUID) -> None:
+        self.page = page
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{url}/runs/flow-run/{run_id}")
+
+    def _press(self, name: str) -> Locator:
+        self.page.get_by_role("button", name=name, exact=True).first.click()
+        return self._dialog()
+
+    def _dialog(self) -> Locator:
+        dialog = self.page.get_by_role("dialog")
+        dialog.wait_for()
+        return dialog
+
+    def pause(self) -> None:
+        self._press("Suspend").get_by_role("button", name="Submit").click()
+
+    def resume(self, checkpoint: str, note: str) -> None:
+        dialog = self._press("Resume")
+        choice = dialog.get_by_role("button", name="latest")
+        expect(choice).to_be_visible()
+        choice.press("ArrowDown")
+        self.page.locator(".p-select-option__text", has_text=checkpoint).click()
+        field = dialog.locator("input[type=text], textarea").last
+        field.fill(note)
+        expect(field).to_have_value(note)
+        dialog.get_by_role("button", name="Submit").click()
+        dialog.wait_for(state="hidden")
+
+    def cancel(self) -> None:
+        self._press("Cancel").get_by_role("button", name="Confirm").click()
+
+    def retry(self) -> None:
+        self._press("Retry").get_by_role("button", name=re.compile("Retry|Confirm")).click()
+
+    def delete(self) -> None:
+        self.page.locator(".p-icon-button-menu").first.click()
+        self.page.get_by_text("Delete", exact=True).last.click()
+        self._dialog().get_by_role("button", name="Delete").click()
+
+    def show_artifact(self) -> None:
+        self.page.get_by_text("Artifacts", exact=True).click()
+        self.page.locator("a[href*='/artifacts/artifact/']").first.click()
+
+
+class V2:
+    """The UI at `/`: its actions are in a menu."""
+
+    def __init__(self, page: Page, url: str, run_id: UUID) -> None:
+        self.page = page
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{url}/v2/runs/flow-run/{run_id}")
+
+    def _choose(self, item: str) -> Locator:
+        menu = self.page.locator("button[aria-haspopup=menu]").first
+        entry = self.page.get_by_role("menuitem", name=item, exact=True)
+        for _ in range(10):  # what it offers follows the state
+            menu.click()
+            if entry.count():
+                entry.click()
+                break
+            self.page.keyboard.press("Escape")
+            self.page.reload()
+            menu.wait_for()
+        dialog = self.page.get_by_role("dialog").or_(self.page.get_by_role("alertdialog"))
+        dialog.wait_for()
+        return dialog
+
+    def pause(self) -> None:
+        self._choose("Pause").get_by_role("button", name="Pause Flow Run").click()
+
+    def resume(self, checkpoint: str, note: str) -> None:
+        dialog = self._choose("Resume")
+        dialog.get_by_role("combobox").or_(
+            dialog.locator("button", has_text="latest")
+        ).first.click()
+        self.page.get_by_role("option", name=re.compile(checkpoint)).click()
+        expect(dialog.locator("button", has_text=checkpoint)).to_be_visible()
+        field = dialog.locator("textarea")
+        field.fill(note)
+        expect(field).to_have_value(note)
+        dialog.get_by_role("button", name="Resume").click()
+        dialog.wait_for(state="hidden")
+
+    def cancel(self) -> None:
+        self._choose("Cancel").get_by_role("button", name="Cancel Flow Run").click()
+
+    def retry(self) -> None:
+        self._choose("Retry").get_by_role("button", name="Retry").click()
+
+    def delete(self) -> None:
+        self._choose("Delete").get_by_role("button", name="Delete").click()
+
+    def show_artifact(self) -> None:
+        self.page.get_by_role("tab", name="Artifacts").click()
+        self.page.locator("a[href*='/artifacts/artifact/']").first.click()
