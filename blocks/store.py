@@ -31,7 +31,6 @@ def main() -> None:
     if fixed:
         options |= {field: os.environ[field.upper()] for field in CREDENTIALS}
     store = ExecutionStore.model_validate(options)
-    store.check()
     store.save(name, overwrite=True)
     print(f"execution-store/{name} is saved: {store.bucket} keeps conditional writes.")
 

@@ -1,5 +1,6 @@
 """The block types, as Prefect sees them."""
 
+import asyncio
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -48,15 +49,35 @@ def test_the_collection_imports_without_a_word() -> None:
 
 
 def test_a_store_is_saved_and_loaded_with_its_secret(stack: Stack) -> None:
-    store = ExecutionStore.model_validate(
-        {"bucket": "a-bucket", "aws_access_key_id": "id", "aws_secret_access_key": SECRET}
-    )
+    store = stack.s3.store()
 
     store.save("kept", overwrite=True)
     loaded = load_store("kept")
 
+    assert loaded.aws_secret_access_key == store.aws_secret_access_key
     assert loaded.aws_secret_access_key is not None
-    assert loaded.aws_secret_access_key.get_secret_value() == SECRET
+
+
+def test_saving_a_store_checks_it(stack: Stack) -> None:
+    store = stack.s3.store()
+    store.endpoint_url = f"http://127.0.0.1:{free_ports(1)}"
+
+    with pytest.raises(StoreUnavailable, match="Could not connect"):
+        store.save("never")
+
+    with pytest.raises(StoreNotFound):
+        load_store("never")
+
+
+def test_saving_a_store_checks_it_in_async_code_too(stack: Stack) -> None:
+    store = stack.s3.store()
+    store.endpoint_url = f"http://127.0.0.1:{free_ports(1)}"
+
+    with pytest.raises(StoreUnavailable):
+        asyncio.run(store.asave("never"))
+
+    with pytest.raises(StoreNotFound):
+        load_store("never")
 
 
 def test_the_catalogue_shows_the_store(stack: Stack) -> None:

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, cast
+from uuid import UUID
 
+from anyio import to_thread
 from prefect.blocks.core import Block
+from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field, SecretStr, model_validator
 
@@ -31,12 +34,11 @@ class ExecutionStore(Block):
         path_style: Name the bucket in the path and not in the host.
 
     Example:
-        Save a store, checked first, and load it:
+        Save a store, which checks it first, and load it:
         ```python
         from prefect_executions.blocks import ExecutionStore
 
         store = ExecutionStore(bucket="my-executions", region_name="eu-central-1")
-        store.check()
         store.save("default")
 
         store = ExecutionStore.load("BLOCK_NAME")
@@ -139,6 +141,33 @@ class ExecutionStore(Block):
     def name(self) -> str | None:
         """The name that the block is saved under; None if it is not."""
         return self._block_document_name
+
+    def save(
+        self,
+        name: str | None = None,
+        overwrite: bool = False,
+        client: PrefectClient | None = None,
+        **dispatch: bool,
+    ) -> UUID:
+        """`check`, and save the block document; see `Block.save`.
+
+        One that is saved in the Prefect UI is checked when the service starts.
+
+        Raises:
+            UnsuitableStore, StoreUnavailable: see `check`; nothing was saved.
+        """
+        self.check()
+        return cast("UUID", super().save(name, overwrite, client, **dispatch))
+
+    async def asave(
+        self,
+        name: str | None = None,
+        overwrite: bool = False,
+        client: PrefectClient | None = None,
+    ) -> UUID:
+        """`save`, in async code."""
+        await to_thread.run_sync(self.check)
+        return await super().asave(name=name, overwrite=overwrite, client=client)
 
     def check(self) -> None:
         """Make sure that the bucket is there and keeps the law that durability rests on.

@@ -63,6 +63,7 @@ from prefect_executions.prefect_errors import detail_of, prefect_errors
 CREATING = "Creating"
 
 # Flow runs that are executions are found by tags: labels can't be searched.
+EXECUTION = "execution"  # all of them have it
 DELETING = "execution-deleting"  # somebody has asked for it to be deleted
 OUTSIDE_DEPLOYMENT = "agent/outside-prefect"
 OUTSIDE = "execution-outside"  # an agent outside Prefect runs it
@@ -91,7 +92,7 @@ STATUS_OF_TYPE = {
 
 def tags_of(store: str | None) -> list[str]:
     """The tags that executions have, which are kept in the store of this name."""
-    return ["execution", *([] if store is None else [f"execution-store:{store}"])]
+    return [EXECUTION, *([] if store is None else [f"execution-store:{store}"])]
 
 
 def agent_tag(agent_id: str) -> str:

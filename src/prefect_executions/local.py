@@ -305,10 +305,8 @@ class Stack:
 
     def save_store(self) -> None:
         """Check the store and save it as the block `execution-store/default`."""
-        store = self.s3.store()
-        store.check()
         with self.settings():
-            store.save("default", overwrite=True, _sync=True)  # type: ignore[call-arg]
+            self.s3.store().save("default", overwrite=True, _sync=True)
 
     @contextmanager
     def settings(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from cyclopts import App, Group, Parameter
 from pydantic import ValidationError
 
 from prefect_executions import __version__
+from prefect_executions.cli import automations as automations_commands
 from prefect_executions.cli import keys as keys_commands
 from prefect_executions.cli.output import Output, harmless, status, summary
 from prefect_executions.client import (
@@ -51,6 +52,7 @@ app = App(
     version=__version__,
 )
 app.command(keys_commands.app)
+app.command(automations_commands.app)
 app.register_install_completion_command()
 
 _SERVICE = Group("Service", sort_key=9)

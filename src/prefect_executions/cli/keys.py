@@ -19,7 +19,7 @@ _Json = Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")
 
 
 @contextmanager
-def _clearly() -> Iterator[None]:
+def clearly() -> Iterator[None]:
     """End with what is wrong, and not with where."""
     try:
         yield
@@ -61,7 +61,7 @@ def create(
 
     from prefect_executions.keys import Permission, create_key  # noqa: PLC0415
 
-    with get_client(sync_client=True) as client, _clearly():
+    with get_client(sync_client=True) as client, clearly():
         secret = create_key(
             client,
             name,
@@ -82,7 +82,7 @@ def list_(*, json: _Json = False) -> None:
 
     from prefect_executions.keys import list_keys  # noqa: PLC0415
 
-    with get_client(sync_client=True) as client, _clearly():
+    with get_client(sync_client=True) as client, clearly():
         found = list_keys(client)
     output = Output(as_json=json)
     if json:
@@ -109,6 +109,6 @@ def revoke(name: str) -> None:
 
     from prefect_executions.keys import revoke_key  # noqa: PLC0415
 
-    with get_client(sync_client=True) as client, _clearly():
+    with get_client(sync_client=True) as client, clearly():
         revoke_key(client, name)
     print(f"{name} is revoked.")

@@ -1,0 +1,121 @@
+"""Ready automations for Prefect, over the events of executions."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.events.actions import ResumeFlowRun, SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+
+from prefect_executions.flow_runs import EXECUTION
+from prefect_executions.prefect_errors import prefect_errors
+
+NOTIFY = "Tell of executions that have failed"
+NOTIFY_CRASH = "Tell of executions that have crashed for good"
+RESUME = "Resume executions that nobody has resumed"
+SHORTEST = timedelta(seconds=10)  # what Prefect waits for at least
+ANSWERED = timedelta(seconds=60)  # until then a supervisor has tried a crashed one again
+
+_OF_EXECUTIONS = {
+    "prefect.resource.id": f"prefect.tag.{EXECUTION}",
+    "prefect.resource.role": "tag",
+}
+_ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
+_BODY = """{{ flow_run.name }} has failed: {{ flow_run.state.message }}
+
+{{ flow_run|ui_url }}
+
+Retry continues from its newest checkpoint.
+"""
+
+
+def notify_of_failures(client: SyncPrefectClient, block: str) -> list[UUID]:
+    """Send a notification when an execution has failed or crashed for good.
+
+    Args:
+        client: Prefect's.
+        block: The notification block, as `slack-webhook/alerts`.
+
+    Raises:
+        ValueError: there is no such block.
+        PrefectUnavailable: Prefect does not answer.
+    """
+    kind, _, name = block.partition("/")
+    with prefect_errors():
+        try:
+            document = client.read_block_document_by_name(name, kind)
+        except ObjectNotFound:
+            raise ValueError(
+                f"there is no block {block!r}; give its type and name, as slack-webhook/alerts."
+            ) from None
+    action = SendNotification(
+        block_document_id=document.id, subject="{{ flow_run.name }} has failed", body=_BODY
+    )
+    failed = AutomationCore(
+        name=NOTIFY,
+        description="An execution has failed, and no retries are left.",
+        trigger=EventTrigger(
+            match=_ANY_RUN,
+            match_related=_OF_EXECUTIONS,
+            expect={"prefect.flow-run.Failed"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[action],
+    )
+    crashed = AutomationCore(
+        name=NOTIFY_CRASH,
+        description="An execution has crashed, and was not tried again.",
+        trigger=_unanswered("Crashed", ANSWERED),
+        actions=[action],
+    )
+    return [_save(client, automation) for automation in (failed, crashed)]
+
+
+def resume_after(client: SyncPrefectClient, after: timedelta) -> UUID:
+    """Resume each execution that has been paused for so long, from its latest state.
+
+    Args:
+        client: Prefect's.
+        after: How long.
+
+    Raises:
+        ValueError: that is shorter than Prefect waits.
+        PrefectUnavailable: Prefect does not answer.
+    """
+    if after < SHORTEST:
+        raise ValueError(f"after: give {SHORTEST.total_seconds():.0f} seconds or more.")
+    automation = AutomationCore(
+        name=RESUME,
+        description=f"Nobody has resumed an execution for {after}. A question stays asked.",
+        trigger=_unanswered("Suspended", after),
+        actions=[ResumeFlowRun()],
+    )
+    return _save(client, automation)
+
+
+def _unanswered(state: str, within: timedelta) -> EventTrigger:
+    """An execution has got into a state, and into no other for so long."""
+    names = {"Scheduled", "AwaitingRetry", "Resuming", "Pending", "Running", "Completed"}
+    names |= {"Failed", "Crashed", "Cancelling", "Cancelled", "Suspended"}
+    return EventTrigger(
+        match=_ANY_RUN,
+        match_related=_OF_EXECUTIONS,
+        after={f"prefect.flow-run.{state}"},
+        expect={f"prefect.flow-run.{name}" for name in names - {state}},
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=within,
+    )
+
+
+def _save(client: SyncPrefectClient, automation: AutomationCore) -> UUID:
+    """Create an automation, or replace the one of its name."""
+    with prefect_errors():
+        for known in client.read_automations_by_name(automation.name):
+            client.update_automation(known.id, automation)
+            return known.id
+        return client.create_automation(automation)
