@@ -43,6 +43,10 @@ lint: $(INSTALLED) ## Check format, style, types and the line of modules
 	$(RUN)mypy
 	$(RUN)lint-imports
 
+.PHONY: screenshots
+screenshots: $(INSTALLED) ## Take docs/images anew, in a real Chromium
+	$(RUN)python -m pytest tests/e2e/test_screenshots.py --screenshots docs/images
+
 .PHONY: docs
 docs: $(INSTALLED) ## Write docs/openapi.json and docs/http-api.md from the code
 	PREFECT_API_URL=http://127.0.0.1:9/api $(RUN)python docs/generate.py

@@ -44,7 +44,7 @@ def test_a_failure_is_told(world: World, receiver: tuple[str, list[Any]]) -> Non
 
     ids = notify_of_failures(world.prefect, "custom-webhook/alerts")
     assert notify_of_failures(world.prefect, "custom-webhook/alerts") == ids
-    execution = world.create("failing")
+    execution = world.create("failing", message="no luck")
     world.until_ended(execution)
 
     eventually(lambda: came, "the failure is told")

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 from browsers import V1, V2, RunPage, chromium
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from world import Answer, World, eventually
 
 from prefect_executions.entry import Kind
+from rest import KEY
 
 pytestmark = pytest.mark.browser
 
@@ -132,3 +133,64 @@ def test_the_page_of_an_execution(world: World, page: Page, ui: type[V1] | type[
     expect(page.get_by_text("attempt 1").first).to_be_visible()
     expect(page.get_by_role("cell", name="n = 1", exact=True)).to_be_visible()
     world.rest.delete(world.path(execution))
+
+
+# ------------------------------------------------------------------ the inspector
+
+
+def test_the_inspector_is_walked_by_keyboard_and_on_a_phone(world: World, browser: Browser) -> None:
+    execution = counting(world, 3)
+    pid = world.pid(execution)
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text) if is_fault(message) else None)
+    page.on("pageerror", lambda error: faults.append(f"{error}"))
+
+    page.goto(f"{world.rest.base_url}/ui/{execution['id']}")
+    page.keyboard.type(KEY)  # the field has the focus
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="test")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it fits"
+
+    focus(page, "Pause")
+    page.keyboard.press("Enter")
+    until(world, execution, "paused")
+    world.until_process_ends(pid)
+    expect(page.get_by_role("button", name="Resume from the latest state")).to_be_visible()
+
+    page.reload()
+    page.get_by_role("button", name="Compare the chosen two").click()
+    expect(page.locator(".diff .new").first).to_be_visible()
+    page.go_back()
+    chosen = world.get(execution)["checkpoints"][1]
+    page.get_by_role("link", name=chosen["id"], exact=True).last.click()
+    page.get_by_role("button", name="Roll back to here, and resume").click()
+    expect(page.locator(".status.running")).to_be_visible()
+    world.until_attempt(execution, 2)
+    rolled = [entry for entry in world.log(execution) if entry.kind is Kind.ROLLBACK]
+    assert [f"ckpt_{entry.source:06d}" for entry in rolled] == [chosen["id"]]
+    expect(page.locator(".timeline .lane")).to_have_count(2)  # the page keeps itself up to date
+
+    page.get_by_role("link", name="Delete…").click()
+    page.get_by_role("button", name="Delete it for good").click()
+    expect(page.get_by_role("heading", name="Executions")).to_be_visible(timeout=30_000)
+    eventually(lambda: not world.keys(execution), "its checkpoints are gone")
+    page.get_by_role("button", name="Forget my key").click()
+    expect(page.get_by_role("heading", name="A key, please")).to_be_visible()
+    assert faults == []
+    context.close()
+
+
+def focus(page: Page, name: str) -> None:
+    """Go to a button by the Tab key."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.innerText") == name:
+            return
+    raise AssertionError(f"{name} is not reached by the keyboard")
+
+
+def is_fault(message: ConsoleMessage) -> bool:
+    """Whether a message of the console tells of a fault; being asked for a key is none."""
+    return message.type == "error" and "401" not in message.text

@@ -4,8 +4,9 @@ import os
 import signal
 
 import pytest
-from prefect.states import Cancelling, Pending
-from world import World, kill
+from prefect import flow
+from prefect.states import Cancelling, Pending, Running
+from world import World, eventually, kill
 
 from prefect_executions.entry import Kind
 
@@ -234,6 +235,33 @@ def test_a_pause_in_the_prefect_ui_does_not_become_a_failure(world: World) -> No
     world.open_gates(execution, 2, 2, 3)
     ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
     assert ended["state"] == {"n": 3, "attempts": [1, 2, 2]}
+
+
+def test_a_pause_in_the_prefect_ui_is_not_over_when_its_time_is(world: World) -> None:
+    """Another run, paused in the same way, shows that Prefect has failed what was due by then."""
+    execution = world.create("gated", to=2)
+    world.open_gates(execution, 1, 1)
+    world.until_saved(execution, 1)
+    pid = world.pid(execution)
+    plain = world.prefect.create_flow_run(idle, state=Running())
+
+    world.pause_in_the_ui(execution, seconds=5)
+    world.open_gates(execution, 1, 2)
+    world.until_process_ends(pid)
+    world.suspend(plain.id, seconds=5)
+    eventually(
+        lambda: world.prefect.read_flow_run(plain.id).state.is_failed(), "Prefect fails the other"
+    )
+
+    assert world.get(execution)["status"] == "paused"
+    world.resume(execution)
+    ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
+    assert ended["state"]["n"] == 2
+
+
+@flow
+def idle() -> None:
+    """A run without an execution."""
 
 
 def test_a_pause_over_rest_offers_what_was_saved_after_it(world: World) -> None:

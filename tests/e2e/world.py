@@ -70,11 +70,15 @@ class World:
     def pause(self, execution: Answer) -> Answer:
         return self.ok(self.rest.post(self.path(execution, "/pause")), 202)
 
-    def pause_in_the_ui(self, execution: Answer) -> None:
+    def pause_in_the_ui(self, execution: Answer, seconds: float = 300) -> None:
         """What the Pause button does: Suspended by force, with a time-out of five minutes."""
-        expires = datetime.now(UTC) + timedelta(seconds=300)
+        self.suspend(self.run(execution).id, seconds)
+
+    def suspend(self, run_id: UUID, seconds: float) -> None:
+        """Suspend any run as the Pause button does."""
+        expires = datetime.now(UTC) + timedelta(seconds=seconds)
         state = Suspended(pause_expiration_time=expires)
-        self.prefect.set_flow_run_state(self.run(execution).id, state, force=True)
+        self.prefect.set_flow_run_state(run_id, state, force=True)
 
     def offered(self, execution: Answer) -> list[str]:
         """What the Resume form offers to continue from."""
