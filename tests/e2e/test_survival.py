@@ -5,7 +5,16 @@ import signal
 
 import pytest
 from prefect import flow
-from prefect.states import Cancelling, Pending, Running
+from prefect.client.schemas.objects import State
+from prefect.states import (
+    AwaitingRetry,
+    Cancelled,
+    Cancelling,
+    Completed,
+    Failed,
+    Pending,
+    Running,
+)
 from world import World, eventually, kill
 
 from prefect_executions.entry import Kind
@@ -313,3 +322,60 @@ def test_a_suspended_process_that_is_cancelled_writes_no_more(world: World) -> N
 
     ended = world.get(execution)
     assert ended["status"] == "terminated"
+
+
+@pytest.mark.parametrize(
+    "state", [Failed(message="by hand"), Completed(), Cancelled()], ids=lambda state: state.name
+)
+def test_a_state_changed_by_hand_does_not_harm_the_history(world: World, state: State) -> None:
+    """The process that has lost its run leaves; what runs next continues from what was saved."""
+    execution = world.create("gated", to=3)
+    world.open_gates(execution, 1, 1)
+    world.until_saved(execution, 1)
+    pid = world.pid(execution)
+
+    world.prefect.set_flow_run_state(world.run(execution).id, state, force=True)
+    world.open_gates(execution, 1, 2, 3)
+    world.until_process_ends(pid)
+    left = world.log(execution)[-1]
+    assert left.attempt == 1
+    world.prefect.set_flow_run_state(world.run(execution).id, AwaitingRetry(), force=True)
+    world.open_gates(execution, 2, 2, 3)
+    ended = world.until(
+        execution,
+        "it completes",
+        lambda e: e["status"] == "completed" and e["prefect"]["attempt"] == 2,
+    )
+
+    assert ended["state"]["n"] == 3
+    numbers = [n for _, n, _ in world.effects(execution)]
+    assert sorted(set(numbers)) == [1, 2, 3]
+
+
+def test_a_retry_does_not_roll_back_once_more(world: World) -> None:
+    """The answer that was given in the Resume form counts for the attempt that came of it."""
+    execution = world.create("gated", to=4)
+    world.open_gates(execution, 1, 1, 2)
+    world.until_saved(execution, 2)
+    pid = world.pid(execution)
+    world.pause_in_the_ui(execution)
+    world.open_gates(execution, 1, 3)
+    world.until_process_ends(pid)
+    world.resume_in_the_ui(execution, world.offered(execution)[3])  # n = 1
+    world.until_attempt(execution, 2)
+    world.open_gates(execution, 2, 2, 3)
+    world.until(
+        execution, "it has gone on", lambda e: e["state"] == {"n": 3, "attempts": [1, 2, 2]}
+    )
+    pid = world.pid(execution)
+
+    world.cancel_in_the_ui(execution)
+    world.until_process_ends(pid)
+    world.until(execution, "it is cancelled", lambda e: e["status"] == "terminated")
+    world.prefect.set_flow_run_state(world.run(execution).id, AwaitingRetry(), force=True)
+    world.open_gates(execution, 3, 4)
+    ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
+
+    assert ended["state"] == {"n": 4, "attempts": [1, 2, 2, 3]}
+    rolled = [entry for entry in world.log(execution) if entry.kind is Kind.ROLLBACK]
+    assert len(rolled) == 1
