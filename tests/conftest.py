@@ -1,9 +1,13 @@
 """What the tests stand on: real servers, started when the first test asks for them."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
+
+# What talks to Prefect without the settings of a test would start a server, and leave it behind.
+os.environ["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "false"
 
 import pytest
 from hypothesis import settings as hypothesis_settings

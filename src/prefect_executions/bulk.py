@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 from prefect_executions.errors import ExecutionConflict, ExecutionError
 from prefect_executions.models import BulkItem, Refusal, Status
@@ -29,4 +30,6 @@ def to_each(ids: Iterable[str], act: Act, told: Told) -> list[BulkItem]:
             return BulkItem(id=id_, ok=False, status=status, problem=told(error))
 
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="executions-bulk") as pool:
-        return list(pool.map(one, dict.fromkeys(ids)))
+        # Each in this context: it says which Prefect server is meant.
+        acting = [pool.submit(copy_context().run, one, id_) for id_ in dict.fromkeys(ids)]
+        return [item.result() for item in acting]
