@@ -51,9 +51,8 @@ class Timeline:
 
 
 @contextmanager
-def service(stack: Stack, timeline: Timeline) -> Iterator[str]:
+def service(stack: Stack, timeline: Timeline, port: int) -> Iterator[str]:
     """Deploy the flows, run the REST service, and cancel it at the end."""
-    port = free_ports(1)
     with stack.settings():
         deploy_service(pool=stack.pool, name="default", host="127.0.0.1", port=port)
         for name in DEPLOYED:
@@ -200,11 +199,18 @@ def run(data: Path, *, keep: bool = False) -> None:
     timeline = Timeline()
     api_key = secrets.token_urlsafe(24)
     timeline.say("starting Prefect's server, an S3 server and a worker …")
-    env = {"PREFECT_INTEGRATIONS_EXECUTIONS_API_KEY": api_key}
+    port = free_ports(1)
+    env = {
+        "PREFECT_INTEGRATIONS_EXECUTIONS_API_KEY": api_key,
+        "PREFECT_INTEGRATIONS_EXECUTIONS_SERVICE_URL": f"http://127.0.0.1:{port}",
+    }
     with Stack(data, env=env) as stack:
         timeline.say(f"Prefect UI  {stack.ui_url} (PREFECT_API_URL={stack.api_url})")
         timeline.say(f"S3 server   {stack.s3.endpoint} (data in {data})")
-        with service(stack, timeline) as url, Client(url, api_key, patience=PATIENCE) as client:
+        with (
+            service(stack, timeline, port) as url,
+            Client(url, api_key, patience=PATIENCE) as client,
+        ):
             timeline.say(f"REST        {url}/v1/execution (it is a run of executions-service)")
             play(stack, client, timeline)
             if keep:
@@ -215,7 +221,8 @@ def run(data: Path, *, keep: bool = False) -> None:
 def keep_up(url: str, api_key: str) -> None:
     """Wait for Ctrl-C."""
     print(f"\nEverything stays up. Try:\n  curl -H 'Authorization: Bearer {api_key}' \\")
-    print(f"    {url}/v1/execution/…\nCtrl-C stops it.", flush=True)
+    print(f"    {url}/v1/execution/…")
+    print(f"  {url}/ui  (the inspector; its key is {api_key})\nCtrl-C stops it.", flush=True)
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
