@@ -2,8 +2,10 @@
 
 import json
 import random
+from dataclasses import replace
 from hashlib import sha256
 from math import log2
+from secrets import token_hex
 from zlib import crc32
 
 import pytest
@@ -645,3 +647,41 @@ def test_an_entry_knows_which_of_the_newest_entries_are_checkpoints() -> None:
         newest = [seq for seq, kind in enumerate(kinds) if kind is Kind.CHECKPOINT][::-1]
         assert known == newest[: len(known)]
         assert len(known) >= min(len(newest), RUNS // 2 - 1)
+
+
+# ------------------------------------------------------------------ outlines
+
+
+def test_outlines_tell_what_was_recorded_without_reading_the_texts(
+    log: ExecutionLog, store: Counting
+) -> None:
+    log.create({"name": "x" * 20_000}, b"{}")
+    head = log.attempt()
+    for number in range(3):
+        state = json.dumps({"n": number, "noise": token_hex(200_000)}).encode()
+        head = log.checkpoint(head, state, label=f"number {number}")
+    whole = log.read(checkpoints=None).entries
+
+    outlines = log.outlines(100)
+
+    assert [entry.seq for entry in outlines] == [0, 1, 2, 3, 4]
+    assert outlines[0].meta == {"name": "x" * 20_000}
+    checkpoints = {entry.seq: entry for entry in outlines if entry.kind is Kind.CHECKPOINT}
+    assert checkpoints == {seq: replace(whole[seq], state=None, journal=None) for seq in (2, 3, 4)}
+    assert [entry.seq for entry in log.outlines(2)] == [3, 4]
+
+
+def test_a_damaged_outline_says_where(log: ExecutionLog, store: Counting) -> None:
+    log.create({}, b"{}")
+    (key,) = store.scan("")
+    for data in (b"", b"{", b"x" * 10_000, b"{}\n", b'{"v": 99}\n'):
+        store.delete([key])
+        store.create(key, data)
+
+        with pytest.raises(CorruptEntry, match=key):
+            log.outlines(1)
+
+
+def test_no_log_has_no_outlines(log: ExecutionLog) -> None:
+    with pytest.raises(ExecutionNotFound):
+        log.outlines(1)

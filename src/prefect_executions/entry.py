@@ -5,7 +5,7 @@ large results of steps.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -255,16 +255,9 @@ class Entry:
             CorruptEntry: it is something else, or of a newer format.
             Truncated: `data` ends before the large results begin.
         """
-        line, newline, rest = data.partition(b"\n")
-        if not newline:
-            raise Truncated(2 * len(data) + 1)
+        line, rest = _split(data)
         try:
-            header = codec.load(line)
-            version, method = header["v"], header.get("codec", "zstd")
-            if version != FORMAT or method != "zstd":
-                raise CorruptEntry(
-                    key, f"format {version}, codec {method!r}; this version reads format {FORMAT}."
-                )
+            header = _read_header(line, key)
             state, journal = header.get("state"), header.get("journal")
             middle = state["bytes"] if state else 0
             end = middle + (journal["bytes"] if journal else 0)
@@ -274,27 +267,67 @@ class Entry:
                 raise ValueError("the checksum is another")
             if header["seq"] != seq or len(rest) > end + sum(header.get("large", ())):
                 raise ValueError(f"it is entry {header['seq']}, of {len(data)} bytes")
-            return cls(
-                seq=seq,
-                kind=Kind(header["kind"]),
-                at=datetime.fromisoformat(header["at"]),
-                attempt=header["attempt"],
-                nonce=header["nonce"],
-                label=header.get("label"),
-                source=header.get("from"),
-                meta=header.get("meta"),
-                reason=header.get("reason"),
-                answers=header.get("answers"),
-                begun=header.get("begun"),
-                retries=header.get("retries", 0),
-                dead_seconds=header.get("dead", 0.0),
-                fenced=header.get("fenced", False),
-                runs=tuple(header.get("runs", ())),
+            return replace(
+                cls._of_header(header, seq),
                 state=Part.from_header(state, rest[:middle], seq) if state else None,
                 journal=Part.from_header(journal, rest[middle:end], seq) if journal else None,
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise CorruptEntry(key, f"its header is damaged ({error!r}).") from error
+
+    @classmethod
+    def outline_from_bytes(cls, data: bytes, *, key: str, seq: int) -> "Entry":
+        """What an entry records, without its texts, from its beginning alone.
+
+        The checksum, which is of the texts too, is not looked at.
+
+        Raises:
+            CorruptEntry: it is something else, or of a newer format.
+            Truncated: `data` ends within the header.
+        """
+        line, _ = _split(data)
+        try:
+            return cls._of_header(_read_header(line, key), seq)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise CorruptEntry(key, f"its header is damaged ({error!r}).") from error
+
+    @classmethod
+    def _of_header(cls, header: dict[str, Any], seq: int) -> "Entry":
+        return cls(
+            seq=seq,
+            kind=Kind(header["kind"]),
+            at=datetime.fromisoformat(header["at"]),
+            attempt=header["attempt"],
+            nonce=header["nonce"],
+            label=header.get("label"),
+            source=header.get("from"),
+            meta=header.get("meta"),
+            reason=header.get("reason"),
+            answers=header.get("answers"),
+            begun=header.get("begun"),
+            retries=header.get("retries", 0),
+            dead_seconds=header.get("dead", 0.0),
+            fenced=header.get("fenced", False),
+            runs=tuple(header.get("runs", ())),
+        )
+
+
+def _split(data: bytes) -> tuple[bytes, bytes]:
+    """The header of an entry, and what comes after it."""
+    line, newline, rest = data.partition(b"\n")
+    if not newline:
+        raise Truncated(2 * len(data) + 1)
+    return line, rest
+
+
+def _read_header(line: bytes, key: str) -> dict[str, Any]:
+    header: dict[str, Any] = codec.load(line)
+    version, method = header["v"], header.get("codec", "zstd")
+    if version != FORMAT or method != "zstd":
+        raise CorruptEntry(
+            key, f"format {version}, codec {method!r}; this version reads format {FORMAT}."
+        )
+    return header
 
 
 def _checked(line: bytes, payload: bytes) -> bytes:

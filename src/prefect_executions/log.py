@@ -46,6 +46,7 @@ from prefect_executions.objects import Objects
 
 MAX_SEQ = 999_999_999
 _READ = 2 << 20  # bytes of an entry that are read at once; what comes then is mostly large results
+_OUTLINE = 4 << 10  # bytes that most headers are shorter than
 _TRIES = 200  # how often a writer makes room for others before it gives up
 
 
@@ -181,18 +182,32 @@ class ExecutionLog:
             raise CheckpointNotFound(self.execution_id, checkpoint_id(seq))
         return self._head_at(seq, entries)
 
-    def newest_entries(self, count: int) -> list[Entry]:
-        """The newest entries of whatever kind, oldest first: one LIST and a round of GETs.
+    def outlines(self, count: int) -> list[Entry]:
+        """The newest entries of whatever kind, without their texts, oldest first.
+
+        One LIST and a round of GETs of a few kilobytes each.
 
         Raises:
             ExecutionNotFound: there is no log.
-            CorruptEntry: an entry is damaged.
+            CorruptEntry: a header is damaged.
         """
         newest = self.newest()
         if newest is None:
             raise ExecutionNotFound(self.execution_id)
-        entries = self._read(range(max(newest - count + 1, 0), newest + 1))
-        return [entries[seq] for seq in sorted(entries)]
+        keys = {self._key(seq): seq for seq in range(max(newest - count + 1, 0), newest + 1)}
+        entries: list[Entry] = []
+        found = self.objects.get(keys, first=(first := _OUTLINE))
+        while found:
+            needed: list[str] = []
+            for key, data in found.items():
+                try:
+                    entries.append(Entry.outline_from_bytes(data, key=key, seq=keys[key]))
+                except Truncated:
+                    if len(data) < first:
+                        raise CorruptEntry(key, "its end is missing.") from None
+                    needed.append(key)
+            found = self.objects.get(needed, first=(first := 8 * first)) if needed else {}
+        return sorted(entries, key=lambda entry: entry.seq)
 
     def large_result(self, where: Large) -> bytes:
         """A step's result that is too large for the journal, as JSON: one GET.

@@ -138,7 +138,7 @@ class _Pages:
         id_ = request.path_params["execution_id"]
         execution = seen.get(id_, checkpoints=CHECKPOINTS, states=False)
         run = seen.run(id_)
-        entries = seen.log(id_).newest_entries(ENTRIES)
+        entries = seen.log(id_).outlines(ENTRIES)
         states = seen.flow_runs.states(run)
         known = progress(execution.state)
         return page(
