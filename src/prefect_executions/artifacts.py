@@ -113,6 +113,7 @@ class AttemptPage:
         self._rows: deque[Row] = deque(maxlen=NEWEST)
         self._logger = get_run_logger()
         self._writing = Lock()
+        self._closed = False
         self._pacer = Pacer("execution-page")
         self._throttle: Throttle[None] = Throttle(
             self._pacer.after, lambda _: self._write(), every=EVERY_SECONDS, first=FIRST_SECONDS
@@ -134,13 +135,17 @@ class AttemptPage:
         self._pacer.stop()
         if self._ending is not None:
             self._write()
+        with self._writing:  # what is being written just now has come to its end
+            self._closed = True
 
     def _write(self) -> None:
-        try:
-            with self._writing:
+        with self._writing:
+            if self._closed:
+                return
+            try:
                 self._artifact.show(self._page())
-        except ExecutionError as failure:
-            self._logger.debug("The page of the execution could not be written: %s", failure)
+            except ExecutionError as failure:
+                self._logger.debug("The page of the execution could not be written: %s", failure)
 
     def _page(self) -> RunPage:
         if self._earlier is None:
