@@ -39,6 +39,7 @@ from prefect.states import (
 
 from killing import CalledObjects, CalledTransport, Caller, Killed
 from prefect_executions import execution
+from prefect_executions.artifacts import KEY as PAGE
 from prefect_executions.bulk import to_each
 from prefect_executions.creations import Creations
 from prefect_executions.entry import Entry, Kind
@@ -172,9 +173,11 @@ class Scene:
         return f"{state.type.value}/{state.name}{delayed}{deleting}: {log}{self._artifacts()}"
 
     def _artifacts(self) -> str:
+        """Those of the run, but for its page while it lives: that tells of times."""
         filter_ = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self._run_id]))
         found = self.prefect.read_artifacts(artifact_filter=filter_)
-        return "".join(f", artifact {artifact.data!r}" for artifact in found)
+        kept = [artifact for artifact in found if artifact.key != PAGE or self.run is None]
+        return "".join(f", artifact {artifact.data!r}" for artifact in kept)
 
     # ------------------------------------------------------------------ setting it
 

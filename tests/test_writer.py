@@ -86,6 +86,28 @@ def recorded(memory: Faulty) -> list[int]:
     return list(decode(ExecutionLog(memory, ID).head().journal))
 
 
+# ---------------------------------------------------------------------- fenced
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+def test_who_has_counted_a_retry_writes_no_more(
+    make: Make, memory: Faulty, durability: str
+) -> None:
+    """As a timed checkpoint would, while the process still tells Prefect that it leaves."""
+    writer = make(durability)
+    writer.append(lambda head: writer.log.retry(head, answers="state", reason="it failed"))
+
+    def save() -> None:
+        writer.checkpoint(b"2")
+        writer.flush()
+
+    with pytest.raises(Superseded):
+        save()
+
+    assert writer.lost
+    assert written(memory) == [("retry", None)]
+
+
 # ---------------------------------------------------------------------- sync
 
 

@@ -68,7 +68,6 @@ def open_run(
         # Two, so that a slow store does not keep the heart from beating.
         heart, pacer = Pacer("execution-heart"), Pacer("execution-pacer")
         stack.callback(heart.stop)
-        stack.callback(pacer.stop)
         heart.every(
             ExecutionsSettings().heartbeat_seconds,
             lambda: beat_of_run(ownership.run.id, ownership.run.name),
@@ -92,6 +91,7 @@ def open_run(
         own = ExecutionConfig.model_validate((head.created.meta or {})["config"])
         page = AttemptPage(PageArtifact(client, run_id), log, head, ownership.active_seconds())
         stack.callback(page.close)
+        stack.callback(pacer.stop)  # before the last page, which may take a while
         logger = get_run_logger()
 
         def tell(head: Head, seconds: float) -> None:

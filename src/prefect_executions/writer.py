@@ -239,6 +239,9 @@ class Writer:
             return work
 
     def _write(self, work: list[Record | _Checkpoint]) -> None:
+        entry = self._head.entry
+        if entry.fenced:  # by this process: it has counted a retry, and leaves
+            raise Superseded(self.log.execution_id, entry.attempt, "one that is to begin")
         records = [item for item in work if isinstance(item, Record)]
         last = work[-1]
         if not isinstance(last, _Checkpoint):
