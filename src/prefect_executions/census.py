@@ -6,9 +6,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.sorting import FlowRunSort
 
+from prefect_executions.flow_runs import pages_of
 from prefect_executions.prefect_errors import prefect_errors
-
-_PAGE = 200  # what Prefect lists at once
 
 
 class Census:
@@ -55,17 +54,10 @@ class Census:
     def _list(self, *, unless: set[UUID] | None = None) -> set[UUID]:
         """All runs, newest first; only up to a page without news, if some are known."""
         found: set[UUID] = set()
-        offset = 0
-        while True:
-            with prefect_errors():
-                runs = self._client.read_flow_runs(
-                    flow_run_filter=self._filter,
-                    sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-                    limit=_PAGE,
-                    offset=offset,
-                )
-            ids = {run.id for run in runs}
+        newest_first = FlowRunSort.EXPECTED_START_TIME_DESC
+        for page in pages_of(self._client, self._filter, newest_first):
+            ids = {run.id for run in page}
             found |= ids
-            if len(runs) < _PAGE or (unless is not None and ids <= unless):
-                return found
-            offset += _PAGE
+            if unless is not None and ids <= unless:
+                break
+        return found

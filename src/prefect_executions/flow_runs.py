@@ -4,7 +4,7 @@ One execution is one flow run, so nothing maps one to the other but their ids, a
 only truth about status.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from time import sleep
@@ -25,6 +25,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import (
     AwaitingRetry,
@@ -221,15 +222,7 @@ class FlowRuns:
 
     def _list(self, filter_: FlowRunFilter) -> list[FlowRun]:
         """All runs that a filter finds; one that changes meanwhile may be left out."""
-        found: list[FlowRun] = []
-        with prefect_errors():
-            while page := self.client.read_flow_runs(
-                flow_run_filter=filter_, limit=_PAGE, offset=len(found)
-            ):
-                found += page
-                if len(page) < _PAGE:
-                    break
-        return found
+        return [run for page in pages_of(self.client, filter_) for run in page]
 
     def create(
         self,
@@ -539,6 +532,26 @@ def read_states(client: SyncPrefectClient, run_id: UUID) -> list[State[Any]]:
     with prefect_errors(run_id):
         states = client.read_flow_run_states(run_id)
     return sorted(states, key=lambda state: state.timestamp)
+
+
+def pages_of(
+    client: SyncPrefectClient, filter_: FlowRunFilter, sort: FlowRunSort | None = None
+) -> Iterator[list[FlowRun]]:
+    """All runs that a filter finds, as many at once as Prefect lists.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+    """
+    offset = 0
+    while True:
+        with prefect_errors():
+            page = client.read_flow_runs(
+                flow_run_filter=filter_, sort=sort, limit=_PAGE, offset=offset
+            )
+        yield page
+        if len(page) < _PAGE:
+            return
+        offset += len(page)
 
 
 def uncovered(state: State[Any]) -> State[Any] | None:

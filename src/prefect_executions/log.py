@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 from prefect_executions import codec
@@ -48,6 +48,12 @@ MAX_SEQ = 999_999_999
 _READ = 2 << 20  # bytes of an entry that are read at once; what comes then is mostly large results
 _OUTLINE = 4 << 10  # bytes that most headers are shorter than
 _TRIES = 200  # how often a writer makes room for others before it gives up
+
+
+class _Parse(Protocol):
+    """Makes an entry of its bytes, or of their beginning."""
+
+    def __call__(self, data: bytes, *, key: str, seq: int) -> Entry: ...
 
 
 @dataclass(frozen=True)
@@ -101,9 +107,7 @@ class ExecutionLog:
             ExecutionNotFound: there is no log.
             CorruptEntry: an entry is damaged.
         """
-        newest = self.newest()
-        if newest is None:
-            raise ExecutionNotFound(self.execution_id)
+        newest = self._newest()
         return self._head_at(newest, self._read(bases(newest)))
 
     def living_head(self) -> Head:
@@ -127,9 +131,7 @@ class ExecutionLog:
         Raises:
             ExecutionNotFound: there is no log, or it ends with the tombstone.
         """
-        newest = self.newest()
-        if newest is None:
-            raise ExecutionNotFound(self.execution_id)
+        newest = self._newest()
         guess = newest if checkpoints is None else min(checkpoints, newest)
         entries = self._with_bases(range(newest - guess, newest + 1), {})
         head = self._head_at(newest, entries)
@@ -191,23 +193,10 @@ class ExecutionLog:
             ExecutionNotFound: there is no log.
             CorruptEntry: a header is damaged.
         """
-        newest = self.newest()
-        if newest is None:
-            raise ExecutionNotFound(self.execution_id)
-        keys = {self._key(seq): seq for seq in range(max(newest - count + 1, 0), newest + 1)}
-        entries: list[Entry] = []
-        found = self.objects.get(keys, first=(first := _OUTLINE))
-        while found:
-            needed: list[str] = []
-            for key, data in found.items():
-                try:
-                    entries.append(Entry.outline_from_bytes(data, key=key, seq=keys[key]))
-                except Truncated:
-                    if len(data) < first:
-                        raise CorruptEntry(key, "its end is missing.") from None
-                    needed.append(key)
-            found = self.objects.get(needed, first=(first := 8 * first)) if needed else {}
-        return sorted(entries, key=lambda entry: entry.seq)
+        newest = self._newest()
+        seqs = range(max(newest - count + 1, 0), newest + 1)
+        entries = self._read(seqs, parse=Entry.outline_from_bytes, first=_OUTLINE)
+        return [entries[seq] for seq in sorted(entries)]
 
     def large_result(self, where: Large) -> bytes:
         """A step's result that is too large for the journal, as JSON: one GET.
@@ -267,20 +256,34 @@ class ExecutionLog:
             return MAX_SEQ - int(key.rpartition("/")[2])
         return None
 
-    def _read(self, seqs: Iterable[int]) -> dict[int, Entry]:
+    def _newest(self) -> int:
+        """`newest` of a log that has to be there."""
+        newest = self.newest()
+        if newest is None:
+            raise ExecutionNotFound(self.execution_id)
+        return newest
+
+    def _read(
+        self, seqs: Iterable[int], *, parse: _Parse = Entry.from_bytes, first: int = _READ
+    ) -> dict[int, Entry]:
         """Entries by their numbers; those that are not there are left out.
 
-        One parallel round of GETs, and another for those that `_READ` bytes are too few of.
+        One parallel round of GETs, and another for those that `first` bytes are too few of.
+
+        Args:
+            seqs: The numbers.
+            parse: Makes an entry of its bytes.
+            first: How many of them are read at first.
         """
         keys = {self._key(seq): seq for seq in seqs}
         entries: dict[int, Entry] = {}
-        found = self.objects.get(keys, first=(first := _READ))
+        found = self.objects.get(keys, first=first)
         while found:
             needed: dict[str, int] = {}
             while found:
                 key, data = found.popitem()
                 try:
-                    entries[keys[key]] = Entry.from_bytes(data, key=key, seq=keys[key])
+                    entries[keys[key]] = parse(data, key=key, seq=keys[key])
                 except Truncated as cut:
                     if len(data) < first:
                         raise CorruptEntry(key, "its end is missing.") from None

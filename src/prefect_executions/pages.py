@@ -76,8 +76,10 @@ class RunPage:
 
     def summary(self) -> str:
         """The page in one line, without Markdown."""
+        return f"{self.status} · {self._facts()}"
+
+    def _facts(self) -> str:
         facts = [
-            f"{self.status}",
             f"attempt {self.attempt}" if self.attempt else "not begun",
             f"{duration(self.active_seconds)} active",
             f"state {decimal(len(self.state))}",
@@ -86,16 +88,16 @@ class RunPage:
 
     def text(self) -> str:
         """The page."""
-        status, facts = self.summary().split(" ", 1)
-        parts = [f"**{status}** {facts}"]
+        url = _service_url()
+        parts = [f"**{self.status}** · {self._facts()}"]
         if self.message and self.status.ended:
             parts.append(f"> {_plain(self.message[:_MESSAGE])}")
         if bar := _bar(self.state):
             parts.append(bar)
         if hint := _NEXT.get(self.status):
             parts.append(f"{hint} {self._way_back()}")
-        parts.append(self._links())
-        parts.append(self._table())
+        parts.append(self._links(url))
+        parts.append(self._table(url))
         return "\n\n".join(part for part in parts if part)
 
     def _way_back(self) -> str:
@@ -106,17 +108,15 @@ class RunPage:
             f"{self.execution_id} --checkpoint ckpt_…`, or the inspector."
         )
 
-    def _links(self) -> str:
-        url = _service_url()
+    def _links(self, url: str | None) -> str:
         if url is None:
             return f"`{self.execution_id}`"
         inspector, rest = f"{url}/ui/{self.execution_id}", f"{url}/v1/execution/{self.execution_id}"
         return f"`{self.execution_id}` · [Inspector]({inspector}) · [REST]({rest})"
 
-    def _table(self) -> str:
+    def _table(self, url: str | None) -> str:
         if not self.checkpoints:
             return "No checkpoint yet."
-        url = _service_url()
         lines = [
             "| Checkpoint | Label | Saved (UTC) | Attempt | State | Written |",
             "| --- | --- | --- | ---: | ---: | ---: |",

@@ -103,7 +103,7 @@ def open_run(
         run = Run(writer, state_type, ownership, own.over(settings), ended=page.ended)
         run.start(pacer, interrupt)
         run.on_close(stack.pop_all().close)
-    get_run_logger().info(
+    logger.info(
         "Execution %s: attempt %d continues from %s",
         run.id,
         run.attempt,

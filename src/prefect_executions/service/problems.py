@@ -122,9 +122,19 @@ def install(app: FastAPI) -> None:
     app.exception_handler(Exception)(_on_unexpected)
 
 
+def _known(error: ExecutionError) -> type[ExecutionError] | None:
+    return next((kind for kind in PROBLEMS if isinstance(error, kind)), None)
+
+
+def status_of(error: ExecutionError) -> HTTPStatus:
+    """The HTTP status of an error."""
+    known = _known(error)
+    return HTTPStatus.INTERNAL_SERVER_ERROR if known is None else PROBLEMS[known][0]
+
+
 def told_of(error: ExecutionError) -> Refusal:
     """What is told of an error among others."""
-    known = next((kind for kind in PROBLEMS if isinstance(error, kind)), None)
+    known = _known(error)
     if known is None:
         return Refusal(code="internal", detail=_INTERNAL)
     if known in UNTOLD:
@@ -143,7 +153,7 @@ def away(scope: Scope, error: ExecutionError) -> JSONResponse:
 
 
 def _on_execution_error(request: Request, error: ExecutionError) -> JSONResponse:
-    known = next((kind for kind in PROBLEMS if isinstance(error, kind)), None)
+    known = _known(error)
     if known is None:
         return _on_unexpected(request, error)
     status, code = PROBLEMS[known]

@@ -21,12 +21,13 @@ from starlette.staticfiles import StaticFiles
 
 from prefect_executions.errors import ExecutionError
 from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import read_states
 from prefect_executions.keys import Caller, Permission
 from prefect_executions.models import ExecutionFilter, Status
 from prefect_executions.pages import duration, progress
 from prefect_executions.service.guards import caller_of
 from prefect_executions.service.inspector.timeline import LANES, WIDTH, timeline
-from prefect_executions.service.problems import PROBLEMS, told_of
+from prefect_executions.service.problems import status_of, told_of
 
 PATH = "/ui"
 OPEN_PATHS = [f"{PATH}/static/{name}" for name in ("style.css", "live.js", "icon.svg")]
@@ -137,9 +138,8 @@ class _Pages:
         seen = self._seen(request)
         id_ = request.path_params["execution_id"]
         execution = seen.get(id_, checkpoints=CHECKPOINTS, states=False)
-        run = seen.run(id_)
         entries = seen.log(id_).outlines(ENTRIES)
-        states = seen.flow_runs.states(run)
+        states = read_states(seen.flow_runs.client, execution.prefect.flow_run_id)
         known = progress(execution.state)
         return page(
             "execution.html",
@@ -233,9 +233,7 @@ def _changes(before: str, after: str) -> list[tuple[str, str]] | None:
 
 def _on_execution_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ExecutionError)
-    known = next((kind for kind in PROBLEMS if isinstance(error, kind)), None)
-    status = HTTPStatus.INTERNAL_SERVER_ERROR if known is None else PROBLEMS[known][0]
-    return page("error.html", status, detail=told_of(error).detail)
+    return page("error.html", status_of(error), detail=told_of(error).detail)
 
 
 def _on_forbidden(_: Request, error: Exception) -> Response:

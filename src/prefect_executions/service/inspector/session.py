@@ -15,7 +15,6 @@ COOKIE = "executions_key"
 LOGIN = f"{PATH}/login"
 LOGOUT = f"{PATH}/logout"
 _FORM_BYTES = 4_096
-_CHANGES = ("POST",)
 
 
 class Session:
@@ -38,13 +37,14 @@ class Session:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if scope["method"] in _CHANGES and not _is_own(headers):
+        is_post = scope["method"] == "POST"
+        if is_post and not _is_own(headers):
             answer: Response = page(
                 "error.html", HTTPStatus.FORBIDDEN, detail="Another site has sent you here."
             )
             await answer(scope, receive, send)
             return
-        if scope["method"] == "POST" and scope["path"] in (LOGIN, LOGOUT):
+        if is_post and scope["path"] in (LOGIN, LOGOUT):
             answer = await _log_in(scope, receive) if scope["path"] == LOGIN else _log_out()
             await answer(scope, receive, send)
             return
