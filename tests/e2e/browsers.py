@@ -4,7 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from http import HTTPStatus
 from uuid import UUID
 
 import pytest
@@ -25,26 +25,40 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-class RunPage(Protocol):
-    """The page of a flow run, with the buttons that people press."""
+class _Ui:
+    """The page of a flow run.
 
-    page: Page
+    Args:
+        page: Where it is shown.
+        url: Of Prefect.
+        run_id: The run.
+    """
 
-    def pause(self) -> None: ...
-    def resume(self, checkpoint: str, note: str) -> None: ...
-    def cancel(self) -> None: ...
-    def retry(self) -> None: ...
-    def delete(self) -> None: ...
-    def show_artifact(self) -> None: ...
-
-
-class V1:
-    """The UI that Prefect's log links to: its actions are buttons."""
+    path: str  # of the pages of runs
 
     def __init__(self, page: Page, url: str, run_id: UUID) -> None:
         self.page = page
         page.set_default_timeout(PATIENCE)
-        page.goto(f"{url}/runs/flow-run/{run_id}")
+        page.goto(f"{url}{self.path}/{run_id}")
+
+    def delete(self) -> None:
+        """Delete the run; where Prefect's database is busy (503), once more, as people would."""
+        for _ in range(5):
+            with self.page.expect_response(lambda one: one.request.method == "DELETE") as answer:
+                self._press_delete()
+            if answer.value.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                break
+            self.page.reload()
+        assert answer.value.ok, answer.value.status
+
+    def _press_delete(self) -> None:
+        raise NotImplementedError
+
+
+class V1(_Ui):
+    """The UI that Prefect's log links to: its actions are buttons."""
+
+    path = "/runs/flow-run"
 
     def _press(self, name: str) -> Locator:
         self.page.get_by_role("button", name=name, exact=True).first.click()
@@ -76,7 +90,7 @@ class V1:
     def retry(self) -> None:
         self._press("Retry").get_by_role("button", name=re.compile("Retry|Confirm")).click()
 
-    def delete(self) -> None:
+    def _press_delete(self) -> None:
         self.page.locator(".p-icon-button-menu").first.click()
         self.page.get_by_text("Delete", exact=True).last.click()
         self._dialog().get_by_role("button", name="Delete").click()
@@ -86,13 +100,10 @@ class V1:
         self.page.locator("a[href*='/artifacts/artifact/']").first.click()
 
 
-class V2:
+class V2(_Ui):
     """The UI at `/`: its actions are in a menu."""
 
-    def __init__(self, page: Page, url: str, run_id: UUID) -> None:
-        self.page = page
-        page.set_default_timeout(PATIENCE)
-        page.goto(f"{url}/v2/runs/flow-run/{run_id}")
+    path = "/v2/runs/flow-run"
 
     def _choose(self, item: str) -> Locator:
         menu = self.page.locator("button[aria-haspopup=menu]").first
@@ -131,7 +142,7 @@ class V2:
     def retry(self) -> None:
         self._choose("Retry").get_by_role("button", name="Retry").click()
 
-    def delete(self) -> None:
+    def _press_delete(self) -> None:
         self._choose("Delete").get_by_role("button", name="Delete").click()
 
     def show_artifact(self) -> None:

@@ -55,12 +55,8 @@ def test_a_failure_is_told(world: World, receiver: tuple[str, list[Any]]) -> Non
 
 def test_what_is_paused_for_long_is_resumed(world: World) -> None:
     id_ = resume_after(world.prefect, timedelta(seconds=10))
-    execution = world.create("gated", to=2)
-    world.open_gates(execution, 1, 1)
-    world.until_saved(execution, 1)
-    world.pause_in_the_ui(execution)
-    world.open_gates(execution, 1, 2)
-    world.until_process_ends(world.pid(execution))
+    execution = world.gated(to=2)
+    world.pause_and_leave(execution, 2)
 
     ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
 

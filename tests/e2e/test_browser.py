@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from browsers import V1, V2, RunPage, chromium
+from browsers import V1, V2, chromium
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from world import Answer, World, eventually
@@ -13,6 +13,7 @@ from rest import KEY
 
 pytestmark = pytest.mark.browser
 
+Ui = type[V1] | type[V2]
 UIS = [V1, V2]
 
 
@@ -36,7 +37,7 @@ def counting(world: World, n: int) -> Answer:
     return execution
 
 
-def opened(ui: type[V1] | type[V2], page: Page, world: World, execution: Answer) -> RunPage:
+def opened(ui: Ui, page: Page, world: World, execution: Answer) -> V1 | V2:
     return ui(page, world.stack.ui_url, world.run(execution).id)
 
 
@@ -45,9 +46,7 @@ def until(world: World, execution: Answer, status: str) -> Answer:
 
 
 @pytest.mark.parametrize("ui", UIS)
-def test_pause_and_resume_from_a_chosen_checkpoint(
-    world: World, page: Page, ui: type[V1] | type[V2]
-) -> None:
+def test_pause_and_resume_from_a_chosen_checkpoint(world: World, page: Page, ui: Ui) -> None:
     execution = counting(world, 3)
     pid = world.pid(execution)
     run_page = opened(ui, page, world, execution)
@@ -87,7 +86,7 @@ def chosen_n(checkpoint: Answer) -> int:
 
 
 @pytest.mark.parametrize("ui", UIS)
-def test_cancel_and_retry(world: World, page: Page, ui: type[V1] | type[V2]) -> None:
+def test_cancel_and_retry(world: World, page: Page, ui: Ui) -> None:
     execution = counting(world, 2)
     pid = world.pid(execution)
     run_page = opened(ui, page, world, execution)
@@ -107,7 +106,7 @@ def test_cancel_and_retry(world: World, page: Page, ui: type[V1] | type[V2]) -> 
 
 
 @pytest.mark.parametrize("ui", UIS)
-def test_delete(world: World, page: Page, ui: type[V1] | type[V2]) -> None:
+def test_delete(world: World, page: Page, ui: Ui) -> None:
     execution = counting(world, 2)
     pid = world.pid(execution)
     run_page = opened(ui, page, world, execution)
@@ -122,7 +121,7 @@ def test_delete(world: World, page: Page, ui: type[V1] | type[V2]) -> None:
 
 
 @pytest.mark.parametrize("ui", UIS)
-def test_the_page_of_an_execution(world: World, page: Page, ui: type[V1] | type[V2]) -> None:
+def test_the_page_of_an_execution(world: World, page: Page, ui: Ui) -> None:
     execution = counting(world, 2)
     run_page = opened(ui, page, world, execution)
     page.wait_for_timeout(2_000)  # the first page is written a second after the first attempt

@@ -36,12 +36,8 @@ def test_a_page_is_kept_from_the_first_checkpoint_to_the_end(world: World) -> No
 
 
 def test_a_page_tells_of_a_pause_and_of_the_attempt_after_it(world: World) -> None:
-    execution = world.create("gated", to=2)
-    world.open_gates(execution, 1, 1)
-    world.until_saved(execution, 1)
-    world.pause_in_the_ui(execution)
-    world.open_gates(execution, 1, 2)
-    world.until_process_ends(world.pid(execution))
+    execution = world.gated(to=2)
+    world.pause_and_leave(execution, 2)
     until_told(world, execution, "**paused**", "**Resume**", "n = 2")
 
     world.resume(execution)
@@ -53,9 +49,7 @@ def test_a_page_tells_of_a_pause_and_of_the_attempt_after_it(world: World) -> No
 def test_the_page_of_a_killed_process_tells_that_it_has_failed_and_what_to_do(
     world: World,
 ) -> None:
-    execution = world.create("gated", to=2)
-    world.open_gates(execution, 1, 1)
-    world.until_saved(execution, 1)
+    execution = world.gated(to=2)
 
     kill(world.pid(execution))
 

@@ -226,14 +226,9 @@ def test_a_pause_in_the_prefect_ui_does_not_become_a_failure(world: World) -> No
 
     And it leaves the Resume form, which offers the checkpoint that it has saved on its way.
     """
-    execution = world.create("gated", to=3)
-    world.open_gates(execution, 1, 1)
-    world.until_saved(execution, 1)
-    pid = world.pid(execution)
+    execution = world.gated(to=3)
 
-    world.pause_in_the_ui(execution)
-    world.open_gates(execution, 1, 2)
-    world.until_process_ends(pid)
+    world.pause_and_leave(execution, 2)
 
     paused = world.run(execution).state
     assert paused.name == "Suspended"
@@ -248,15 +243,10 @@ def test_a_pause_in_the_prefect_ui_does_not_become_a_failure(world: World) -> No
 
 def test_a_pause_in_the_prefect_ui_is_not_over_when_its_time_is(world: World) -> None:
     """Another run, paused in the same way, shows that Prefect has failed what was due by then."""
-    execution = world.create("gated", to=2)
-    world.open_gates(execution, 1, 1)
-    world.until_saved(execution, 1)
-    pid = world.pid(execution)
+    execution = world.gated(to=2)
     plain = world.prefect.create_flow_run(idle, state=Running())
 
-    world.pause_in_the_ui(execution, seconds=5)
-    world.open_gates(execution, 1, 2)
-    world.until_process_ends(pid)
+    world.pause_and_leave(execution, 2, seconds=5)
     world.suspend(plain.id, seconds=5)
     eventually(
         lambda: world.prefect.read_flow_run(plain.id).state.is_failed(), "Prefect fails the other"
@@ -357,10 +347,7 @@ def test_a_retry_does_not_roll_back_once_more(world: World) -> None:
     execution = world.create("gated", to=4)
     world.open_gates(execution, 1, 1, 2)
     world.until_saved(execution, 2)
-    pid = world.pid(execution)
-    world.pause_in_the_ui(execution)
-    world.open_gates(execution, 1, 3)
-    world.until_process_ends(pid)
+    world.pause_and_leave(execution, 3)
     world.resume_in_the_ui(execution, world.offered(execution)[3])  # n = 1
     world.until_attempt(execution, 2)
     world.open_gates(execution, 2, 2, 3)

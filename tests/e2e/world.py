@@ -64,6 +64,13 @@ class World:
         body["config"] = config or {}
         return self.ok(self.rest.post("/v1/execution", json=body), 201)
 
+    def gated(self, to: int) -> Answer:
+        """One that has saved n = 1, and waits for a gate."""
+        execution = self.create("gated", to=to)
+        self.open_gates(execution, 1, 1)
+        self.until_saved(execution, 1)
+        return execution
+
     def get(self, execution: Answer) -> Answer:
         return self.ok(self.rest.get(self.path(execution)), 200)
 
@@ -73,6 +80,13 @@ class World:
     def pause_in_the_ui(self, execution: Answer, seconds: float = 300) -> None:
         """What the Pause button does: Suspended by force, with a time-out of five minutes."""
         self.suspend(self.run(execution).id, seconds)
+
+    def pause_and_leave(self, execution: Answer, n: int, seconds: float = 300) -> None:
+        """`pause_in_the_ui`, and let its process take step `n`, save it, and end."""
+        pid = self.pid(execution)
+        self.pause_in_the_ui(execution, seconds)
+        self.open_gates(execution, 1, n)
+        self.until_process_ends(pid)
 
     def suspend(self, run_id: UUID, seconds: float) -> None:
         """Suspend any run as the Pause button does."""
