@@ -34,12 +34,13 @@ from prefect_executions.creations import Creations
 from prefect_executions.entry import Kind
 from prefect_executions.errors import CorruptEntry, StoreUnavailable
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import CREATING, DELETING, FlowRuns
+from prefect_executions.flow_runs import CREATING, DELETING, FlowRuns, hold
 from prefect_executions.heartbeats import Heartbeats, beat_of_run, beat_of_supervisor
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.pauses import (
+    Form,
     asks_for_checkpoint,
     lacks_form,
     pause_key,
@@ -419,6 +420,32 @@ def test_a_pause_in_the_prefect_ui_loses_its_time_out_and_gets_a_form(here: Worl
     schema = json.loads(here.prefect.read_flow_run_input(run.id, keys["schema"]))
     offered = schema["properties"]["checkpoint"]["enum"]
     assert [choice.split(" · ")[0:2] for choice in offered[1:]] == [["ckpt_000001", "first"]]
+
+
+@pytest.mark.parametrize(
+    ("between", "is_then"),
+    [
+        ([Scheduled(name="Resuming")], "AwaitingRetry"),
+        ([Scheduled(name="Resuming"), Pending()], "AwaitingRetry"),
+        ([Cancelled()], "Cancelled"),
+        ([Suspended(pause_key="another")], "Suspended"),
+        ([Crashed()], "Suspended"),
+        ([], "Suspended"),
+    ],
+    ids=["resumed", "taken", "cancelled", "held", "crashed", "nothing"],
+)
+def test_what_comes_between_a_pause_and_its_form_lasts(
+    here: World, between: list[State[Any]], is_then: str
+) -> None:
+    """Prefect replaces any state by force; a Resume among them would be lost."""
+    run = here.create()
+    here.set(run, Running(), Suspended(message="why"))
+    as_it_was_read = here.prefect.read_flow_run(run.id)
+    here.set(run, *between)
+
+    hold(here.prefect, as_it_was_read, Form({"type": "object", "properties": {}}, ""))
+
+    assert here.name_of(run) == is_then
 
 
 def test_a_pause_that_was_restored_without_its_form_gets_one(here: World) -> None:

@@ -315,9 +315,7 @@ class FlowRuns:
             ExecutionConflict: the run was paused or ended meanwhile.
         """
         running = self._set(run.id, Running(), "begin an attempt of")
-        states = self.states(running)
-        own = [state.id for state in states].index(state_of(running).id)
-        before = states[own - 1]
+        before = _covered_by(self.client, running)
         wanted = None if before.id == state_of(run).id else uncovered(before)
         if wanted is None:
             return running
@@ -448,8 +446,7 @@ class FlowRuns:
         last = next((state for state in reversed(states) if not state.is_crashed()), None)
         wanted = None if last is None else uncovered(last)
         if last is not None and last.is_scheduled() and run.deployment_id is not None:
-            at = last.state_details.scheduled_time
-            wanted = AwaitingRetry(scheduled_time=at, message=last.message)
+            wanted = _scheduled_again(last)
         if wanted is not None and self.is_still(run):
             restore(self.client, run.id, wanted)
         return wanted is not None
@@ -583,14 +580,36 @@ def restore(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> FlowR
 def hold(client: SyncPrefectClient, run: FlowRun, form: Form) -> None:
     """Let a pause last that was made in the Prefect UI, and ask where to continue from.
 
+    Prefect has no way to replace a state only if it is still the one that was read. What has
+    come between, such as somebody's Resume, is given back.
+
     Args:
         client: Prefect's.
         run: The run, as it is paused.
         form: What the Resume form asks.
     """
-    held = paused(pause_key(), state_of(run).message)
-    run = set_state(client, run.id, held, "pause", force=True)
-    save_form(client, run.id, state_of(run), form)
+    held = set_state(
+        client, run.id, paused(pause_key(), state_of(run).message), "pause", force=True
+    )
+    before = _covered_by(client, held)
+    if before.id != state_of(run).id:
+        goes_on = before.is_scheduled() or before.is_pending() or before.is_running()
+        wanted = _scheduled_again(before) if goes_on else uncovered(before)
+        if wanted is not None:
+            restore(client, run.id, wanted)
+            return
+    save_form(client, run.id, state_of(held), form)
+
+
+def _covered_by(client: SyncPrefectClient, run: FlowRun) -> State[Any]:
+    """The state that a run was in just before the one that was set."""
+    states = read_states(client, run.id)
+    return states[[state.id for state in states].index(state_of(run).id) - 1]
+
+
+def _scheduled_again(state: State[Any]) -> State[Any]:
+    """Prefect lets a run go on at the time that a covered state said, or now."""
+    return AwaitingRetry(scheduled_time=state.state_details.scheduled_time, message=state.message)
 
 
 def set_state(
@@ -601,7 +620,7 @@ def set_state(
     *,
     force: bool = False,
 ) -> FlowRun:
-    """Set a run's state, and return the run.
+    """Set a run's state, and return the run in it, whatever has been set since.
 
     Raises:
         ExecutionConflict: Prefect refuses to.
@@ -611,6 +630,7 @@ def set_state(
         run = client.read_flow_run(run_id)
     if answer.status is not SetStateStatus.ACCEPT:
         raise _refusal(run_id, operation, run, answer.details)
+    run.state = answer.state
     return run
 
 

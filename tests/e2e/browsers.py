@@ -2,13 +2,13 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 
 PATIENCE = 30_000  # milliseconds
 
@@ -26,7 +26,10 @@ def chromium() -> Iterator[Browser]:
 
 
 class _Ui:
-    """The page of a flow run.
+    """The page of a flow run, and what people do on it.
+
+    Each action is pressed once more where Prefect's database was busy (503), as people would,
+    and fails with Prefect's answer where it was refused.
 
     Args:
         page: Where it is shown.
@@ -38,18 +41,54 @@ class _Ui:
 
     def __init__(self, page: Page, url: str, run_id: UUID) -> None:
         self.page = page
+        self._run_id = run_id
         page.set_default_timeout(PATIENCE)
         page.goto(f"{url}{self.path}/{run_id}")
 
+    def pause(self) -> None:
+        self._act(self._press_pause)
+
+    def resume(self, checkpoint: str, note: str) -> None:
+        self._act(lambda: self._press_resume(checkpoint, note))
+
+    def cancel(self) -> None:
+        self._act(self._press_cancel)
+
+    def retry(self) -> None:
+        self._act(self._press_retry)
+
     def delete(self) -> None:
-        """Delete the run; where Prefect's database is busy (503), once more, as people would."""
+        self._act(self._press_delete)
+
+    def _act(self, press: Callable[[], None]) -> None:
         for _ in range(5):
-            with self.page.expect_response(lambda one: one.request.method == "DELETE") as answer:
-                self._press_delete()
-            if answer.value.status != HTTPStatus.SERVICE_UNAVAILABLE:
+            with self.page.expect_response(lambda answer: self._is_action(answer.request)) as sent:
+                press()
+            answer = sent.value
+            if answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
                 break
             self.page.reload()
-        assert answer.value.ok, answer.value.status
+        assert answer.ok, answer.text()
+        if answer.status != HTTPStatus.NO_CONTENT:
+            assert answer.json()["status"] == "ACCEPT", answer.text()
+
+    def _is_action(self, request: Request) -> bool:
+        run = f"/flow_runs/{self._run_id}"
+        return request.method == "DELETE" or (
+            request.method == "POST" and request.url.endswith((f"{run}/set_state", f"{run}/resume"))
+        )
+
+    def _press_pause(self) -> None:
+        raise NotImplementedError
+
+    def _press_resume(self, checkpoint: str, note: str) -> None:
+        raise NotImplementedError
+
+    def _press_cancel(self) -> None:
+        raise NotImplementedError
+
+    def _press_retry(self) -> None:
+        raise NotImplementedError
 
     def _press_delete(self) -> None:
         raise NotImplementedError
@@ -69,10 +108,10 @@ class V1(_Ui):
         dialog.wait_for()
         return dialog
 
-    def pause(self) -> None:
+    def _press_pause(self) -> None:
         self._press("Suspend").get_by_role("button", name="Submit").click()
 
-    def resume(self, checkpoint: str, note: str) -> None:
+    def _press_resume(self, checkpoint: str, note: str) -> None:
         dialog = self._press("Resume")
         choice = dialog.get_by_role("button", name="latest")
         expect(choice).to_be_visible()
@@ -82,12 +121,11 @@ class V1(_Ui):
         field.fill(note)
         expect(field).to_have_value(note)
         dialog.get_by_role("button", name="Submit").click()
-        dialog.wait_for(state="hidden")
 
-    def cancel(self) -> None:
+    def _press_cancel(self) -> None:
         self._press("Cancel").get_by_role("button", name="Confirm").click()
 
-    def retry(self) -> None:
+    def _press_retry(self) -> None:
         self._press("Retry").get_by_role("button", name=re.compile("Retry|Confirm")).click()
 
     def _press_delete(self) -> None:
@@ -120,10 +158,10 @@ class V2(_Ui):
         dialog.wait_for()
         return dialog
 
-    def pause(self) -> None:
+    def _press_pause(self) -> None:
         self._choose("Pause").get_by_role("button", name="Pause Flow Run").click()
 
-    def resume(self, checkpoint: str, note: str) -> None:
+    def _press_resume(self, checkpoint: str, note: str) -> None:
         dialog = self._choose("Resume")
         dialog.get_by_role("combobox").or_(
             dialog.locator("button", has_text="latest")
@@ -134,12 +172,11 @@ class V2(_Ui):
         field.fill(note)
         expect(field).to_have_value(note)
         dialog.get_by_role("button", name="Resume").click()
-        dialog.wait_for(state="hidden")
 
-    def cancel(self) -> None:
+    def _press_cancel(self) -> None:
         self._choose("Cancel").get_by_role("button", name="Cancel Flow Run").click()
 
-    def retry(self) -> None:
+    def _press_retry(self) -> None:
         self._choose("Retry").get_by_role("button", name="Retry").click()
 
     def _press_delete(self) -> None:

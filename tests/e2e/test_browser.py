@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 from browsers import V1, V2, chromium
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from world import Answer, World, eventually
 
 from prefect_executions.entry import Kind
@@ -71,14 +70,8 @@ def test_pause_and_resume_from_a_chosen_checkpoint(world: World, page: Page, ui:
     attempts = world.get(execution)["state"]["attempts"]
     assert attempts.index(2) == chosen_n(chosen)
     told = "Resumed with the note: the last step was wrong"
-    eventually(lambda: told in logged(world, execution), "the note stands in the log")
+    eventually(lambda: told in world.logged(execution), "the note stands in the log")
     world.rest.delete(world.path(execution))
-
-
-def logged(world: World, execution: Answer) -> list[str]:
-    run_id = world.run(execution).id
-    filter_ = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
-    return [log.message for log in world.prefect.read_logs(filter_, limit=200)]
 
 
 def chosen_n(checkpoint: Answer) -> int:
@@ -94,6 +87,7 @@ def test_cancel_and_retry(world: World, page: Page, ui: Ui) -> None:
     run_page.cancel()
     until(world, execution, "terminated")
     world.until_process_ends(pid)
+    world.until(execution, "it is over", lambda e: e["prefect"]["state_name"] == "Cancelled")
     left = world.get(execution)["state"]["n"]
 
     page.reload()

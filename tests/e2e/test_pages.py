@@ -1,5 +1,6 @@
 """The page of a flow run in the Prefect UI: its artifact, with real processes."""
 
+import re
 from uuid import UUID
 
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
@@ -33,6 +34,18 @@ def test_a_page_is_kept_from_the_first_checkpoint_to_the_end(world: World) -> No
     page = until_told(world, execution, "**completed**")
 
     assert [f"n = {n} " in page for n in (1, 2, 3, 4)] == [True, True, True, False]
+
+
+def test_each_checkpoint_is_a_line_in_the_log_of_its_run(world: World) -> None:
+    execution = world.gated(to=2)
+    line = r'Checkpoint ckpt_000002 "n = 1" saved: \d+ bytes in \d+ ms \(state 22 bytes\)'
+
+    eventually(
+        lambda: any(re.fullmatch(line, told) for told in world.logged(execution)),
+        "the checkpoint is logged",
+    )
+
+    world.rest.delete(world.path(execution))
 
 
 def test_a_page_tells_of_a_pause_and_of_the_attempt_after_it(world: World) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelling, Suspended
 
@@ -151,6 +152,11 @@ class World:
 
     def run(self, execution: Answer) -> FlowRun:
         return self.prefect.read_flow_run(UUID(execution["prefect"]["flow_run_id"]))
+
+    def logged(self, execution: Answer) -> list[str]:
+        """The first lines of the flow run's log in Prefect, where they arrive after a while."""
+        filter_ = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[self.run(execution).id]))
+        return [log.message for log in self.prefect.read_logs(filter_, limit=200)]
 
     def pid(self, execution: Answer) -> int:
         pid = self.run(execution).infrastructure_pid
