@@ -29,12 +29,15 @@ def test_the_execution_has_the_documented_fields_and_three_more() -> None:
     assert list(Execution.model_fields) == [*DOCUMENTED.split(), "prefect", "result", "forked_from"]
 
 
-def test_the_config_has_the_documented_fields() -> None:
+def test_the_config_has_the_documented_fields_and_three_more() -> None:
     assert list(ExecutionConfig.model_fields) == [
         "max_duration_seconds",
         "checkpoint_interval_seconds",
         "max_retries",
         "retry_delay_seconds",
+        "keep_checkpoints",
+        "keep_labelled",
+        "delete_after_seconds",
     ]
 
 

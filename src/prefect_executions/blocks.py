@@ -13,6 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import Field, SecretStr, model_validator
 
 from prefect_executions.errors import StoreNotFound
+from prefect_executions.models import ExecutionConfig
 from prefect_executions.objects import Objects, probe
 from prefect_executions.prefect_errors import prefect_errors
 from prefect_executions.settings import ExecutionsSettings
@@ -32,6 +33,9 @@ class ExecutionStore(Block):
         encryption: Server-side encryption of every object.
         kms_key_id: The KMS key to encrypt with.
         path_style: Name the bucket in the path and not in the host.
+        keep_checkpoints: How many of the newest checkpoints stay of an execution; None: all.
+        keep_labelled: Whether those with a label stay, too.
+        delete_after_seconds: How long after its end an execution is deleted; None: never.
 
     Example:
         Save a store, which checks it first, and load it:
@@ -110,6 +114,29 @@ class ExecutionStore(Block):
         title="Path Style",
         description="Name the bucket in the path, as most S3-compatible servers want.",
     )
+    keep_checkpoints: int | None = Field(
+        default=None,
+        ge=1,
+        title="Keep Checkpoints",
+        description=(
+            "How many of the newest checkpoints stay of an execution that does not say so itself. "
+            "By default all."
+        ),
+    )
+    keep_labelled: bool = Field(
+        default=False,
+        title="Keep Labelled",
+        description="Whether checkpoints with a label stay, however old they are.",
+    )
+    delete_after_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        title="Delete After",
+        description=(
+            "How many seconds after its end an execution is deleted that does not say so itself. "
+            "By default never."
+        ),
+    )
 
     @model_validator(mode="after")
     def _check_pairs(self) -> "ExecutionStore":
@@ -135,6 +162,15 @@ class ExecutionStore(Block):
             encryption=self.encryption,
             kms_key_id=self.kms_key_id,
             path_style=self.path_style,
+        )
+
+    @property
+    def retention(self) -> ExecutionConfig:
+        """What is removed of executions that do not say so themselves, and when."""
+        return ExecutionConfig(
+            keep_checkpoints=self.keep_checkpoints,
+            keep_labelled=self.keep_labelled,
+            delete_after_seconds=self.delete_after_seconds,
         )
 
     @property

@@ -37,6 +37,9 @@ class _Execution:
         checkpoint_interval_seconds: float | None = ...,
         max_retries: int | None = ...,
         retry_delay_seconds: float | None = ...,
+        keep_checkpoints: int | None = ...,
+        keep_labelled: bool | None = ...,
+        delete_after_seconds: float | None = ...,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def __call__(
@@ -69,6 +72,8 @@ class _Execution:
                 has published; none by default.
                 `max_retries`: how often a failed or crashed attempt is tried again; 0 by default.
                 `retry_delay_seconds` between a failure and the next try; 0 by default.
+                `keep_checkpoints`, `keep_labelled`, `delete_after_seconds`: what is removed of
+                it, and when; nothing by default, or what the store says. See `retention`.
 
         Raises:
             ValueError: a setting is out of its limits.

@@ -13,6 +13,7 @@ from zlib import crc32
 
 from prefect_executions import codec
 from prefect_executions.errors import CorruptEntry
+from prefect_executions.models import ExecutionConfig
 
 FORMAT = 1
 
@@ -128,6 +129,7 @@ class Entry:
         journal: What steps have recorded up to it, `Record`s; None: nothing.
         large: The results of steps that are too large for the journal, a zstd frame each. They come
             last, and are not read with the rest.
+        large_bytes: Bytes of these, whether they were read or not.
     """
 
     seq: int
@@ -148,6 +150,12 @@ class Entry:
     state: Part | None = None
     journal: Part | None = None
     large: tuple[bytes, ...] = ()
+    large_bytes: int = 0
+
+    @property
+    def config(self) -> ExecutionConfig:
+        """The settings that `created` or an attempt carries."""
+        return ExecutionConfig.model_validate((self.meta or {}).get("config", {}))
 
     @property
     def size(self) -> int:
@@ -158,7 +166,7 @@ class Entry:
     def stored(self) -> int:
         """Bytes that its payloads take in the store."""
         parts = [len(part.payload) for part in (self.state, self.journal) if part]
-        return sum(parts) + sum(len(frame) for frame in self.large)
+        return sum(parts) + self.large_bytes
 
     @property
     def continues_from(self) -> int:
@@ -309,6 +317,7 @@ class Entry:
             dead_seconds=header.get("dead", 0.0),
             fenced=header.get("fenced", False),
             runs=tuple(header.get("runs", ())),
+            large_bytes=sum(header.get("large", ())),
         )
 
 

@@ -106,6 +106,11 @@ def task_type_tag(task_type: str) -> str:
     return f"task-type:{task_type}"
 
 
+def fork_tag(origin: str) -> str:
+    """The tag of the executions that were forked from the one of this id."""
+    return f"forked-from:{origin}"
+
+
 def agent_of(run: FlowRun) -> str | None:
     """The agent that a run belongs to, by its tags."""
     return next((tag[6:] for tag in run.tags if tag.startswith("agent:")), None)

@@ -21,7 +21,7 @@ A result of a step that is too large for the journal stands at the end of the en
 where nothing but its own replay reads it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -41,7 +41,7 @@ from prefect_executions.errors import (
     Superseded,
 )
 from prefect_executions.journal import LARGE, Large, Record, behind, encode, rolled_back
-from prefect_executions.models import checkpoint_id
+from prefect_executions.models import ExecutionConfig, checkpoint_id
 from prefect_executions.objects import Objects
 
 MAX_SEQ = 999_999_999
@@ -132,8 +132,11 @@ class ExecutionLog:
             ExecutionNotFound: there is no log, or it ends with the tombstone.
         """
         newest = self._newest()
-        guess = newest if checkpoints is None else min(checkpoints, newest)
-        entries = self._with_bases(range(newest - guess, newest + 1), {})
+        if checkpoints is None:
+            guess: Iterable[int] = (seq for seq in self.numbers() if seq <= newest)
+        else:
+            guess = range(max(newest - checkpoints, 0), newest + 1)
+        entries = self._with_bases(guess, {})
         head = self._head_at(newest, entries)
         if head.deleted:
             raise ExecutionDeleted(self.execution_id)
@@ -154,16 +157,35 @@ class ExecutionLog:
     def _back_from(
         self, known: Entry, count: int | None, entries: dict[int, Entry]
     ) -> tuple[dict[int, Entry], list[int]]:
-        """The newest `count` checkpoints from an entry backwards, with all that they need."""
+        """The newest `count` checkpoints from an entry backwards, with all that they need.
+
+        Where one is missing the log has been pruned: a listing tells what is there.
+        """
         found: list[int] = []
+        there: set[int] | None = None
         while known.seq and (count is None or len(found) < count):
-            more = [seq for seq in known.checkpoints_before() if not found or seq < found[-1]]
-            found += more if count is None else more[: count - len(found)]
-            entries = self._with_bases(found, entries)
-            if not more or more[-1] not in entries:  # or it is being deleted
+            more = [
+                seq
+                for seq in known.checkpoints_before()
+                if (not found or seq < found[-1]) and (there is None or seq in there)
+            ][: None if count is None else count - len(found)]
+            entries = self._with_bases(more, entries)
+            if there is None and not entries.keys() >= set(more):
+                there = set(self.numbers())
+                continue
+            found += [seq for seq in more if seq in entries]
+            if there is None:
+                if not more:
+                    break
+                known = entries[more[-1]]
+                continue
+            horizon = known.seq - sum(known.runs)
+            older = max((seq for seq in there if seq <= horizon), default=0)
+            entries = self._with_bases([older], entries)
+            if older not in entries:  # it is being deleted
                 break
-            known = entries[more[-1]]
-        return entries, [seq for seq in found if seq in entries]
+            known = entries[older]
+        return entries, found
 
     def _with_bases(self, seqs: Iterable[int], entries: dict[int, Entry]) -> dict[int, Entry]:
         """More entries, with entry 0, and all that their texts are made from."""
@@ -194,7 +216,14 @@ class ExecutionLog:
             CorruptEntry: a header is damaged.
         """
         newest = self._newest()
-        seqs = range(max(newest - count + 1, 0), newest + 1)
+        return self.outlines_of(range(max(newest - count + 1, 0), newest + 1))
+
+    def outlines_of(self, seqs: Iterable[int]) -> list[Entry]:
+        """Entries without their texts, oldest first: a round of GETs of a few kilobytes each.
+
+        Raises:
+            CorruptEntry: a header is damaged.
+        """
         entries = self._read(seqs, parse=Entry.outline_from_bytes, first=_OUTLINE)
         return [entries[seq] for seq in sorted(entries)]
 
@@ -208,7 +237,9 @@ class ExecutionLog:
         key = self._key(where.seq)
         data = self.objects.get([key]).get(key)
         if data is None:
-            raise self._gone(key, "it is missing, and with it a large result")
+            if self._is_there(0):
+                raise CorruptEntry(key, "it is missing, and with it a large result.")
+            raise ExecutionDeleted(self.execution_id)
         try:
             frame = Entry.large_from_bytes(data, where.index)
             result = codec.decompress(frame, where.size)
@@ -250,11 +281,25 @@ class ExecutionLog:
         except KeyError:
             raise ExecutionDeleted(self.execution_id) from None
 
+    def config(self, head: Head) -> ExecutionConfig:
+        """What the newest attempt runs with: the execution's own settings, and then the flow's.
+
+        Raises:
+            ExecutionDeleted: it is gone.
+        """
+        begun = self.begun(head)
+        flows = ExecutionConfig() if begun is None else begun.config
+        return head.created.config.over(flows)
+
+    def numbers(self) -> Iterator[int]:
+        """The numbers of all entries, newest first: a LIST per 1,000 of them."""
+        for key in self.objects.scan(self._key(None)):
+            yield _seq_of(key)
+
     def newest(self) -> int | None:
         """The number of the newest entry, by one LIST; None: there is no log."""
-        for key in self.objects.scan(self._key(None), limit=1):
-            return MAX_SEQ - int(key.rpartition("/")[2])
-        return None
+        key = next(self.objects.scan(self._key(None), limit=1), None)
+        return None if key is None else _seq_of(key)
 
     def _newest(self) -> int:
         """`newest` of a log that has to be there."""
@@ -310,7 +355,7 @@ class ExecutionLog:
         try:
             text = text_of(chain, name, entry.seq)
         except KeyError as missing:
-            raise self._gone(key, f"its base, entry {missing}, is missing") from missing
+            raise self._gone(entry.seq, f"its base, entry {missing}, is missing") from missing
         except ValueError as error:
             raise CorruptEntry(key, f"its payload is damaged ({error}).") from error
         part: Part | None = getattr(entry, name)
@@ -318,11 +363,17 @@ class ExecutionLog:
             raise CorruptEntry(key, f"its {name} has another SHA-256 than was written.")
         return text
 
-    def _gone(self, key: str, problem: str) -> CorruptEntry | ExecutionDeleted:
-        """What it means that an entry is not there."""
-        if self.objects.get([self._key(0)], first=1):
-            return CorruptEntry(key, f"{problem}.")
-        return ExecutionDeleted(self.execution_id)
+    def _gone(self, seq: int, problem: str) -> CorruptEntry | CheckpointNotFound | ExecutionDeleted:
+        """What it means that something which an entry needs is not there."""
+        if not self._is_there(0):
+            return ExecutionDeleted(self.execution_id)
+        if not self._is_there(seq):  # pruned just now
+            return CheckpointNotFound(self.execution_id, checkpoint_id(seq))
+        return CorruptEntry(self._key(seq), f"{problem}.")
+
+    def _is_there(self, seq: int) -> bool:
+        """Whether an entry exists, whatever has been read of it before."""
+        return any(True for _ in self.objects.scan(self._key(seq), limit=1))
 
     # ------------------------------------------------------------------ writing
 
@@ -537,6 +588,18 @@ class ExecutionLog:
         self.objects.delete(keys[1:])
         self.objects.delete(keys[:1])
 
+    def remove(self, seqs: Iterable[int]) -> None:
+        """Remove entries that nothing else in the log needs.
+
+        What is made from another goes before it, so that who reads meanwhile finds an entry whole
+        or not at all.
+        """
+        by_length: dict[int, list[int]] = {}
+        for seq in seqs:
+            by_length.setdefault(seq.bit_count(), []).append(seq)
+        for length in sorted(by_length, reverse=True):
+            self.objects.delete(self._key(seq) for seq in by_length[length])
+
     def sweep(self) -> None:
         """Remove what a process has written after the log was purged; a living log is left alone.
 
@@ -640,7 +703,8 @@ class ExecutionLog:
         texts = {"state": state, "journal": journal + encode(placed)}
         made = {name: encode_text(name, data, seq, chain) for name, data in texts.items()}
         parts = {name: text.part for name, text in made.items()}
-        entry = Entry(**{"attempt": 0, **counted, **own, **parts, **fields}, large=large)
+        sizes = {"large_bytes": sum(len(frame) for frame in large)}
+        entry = Entry(**{"attempt": 0, **counted, **own, **parts, **sizes, **fields}, large=large)
         self._create(entry)
         kept = {number: chain[number] for number in bases(seq)[1:] if number in chain}
         link = Link(replace(entry, large=()), made)
@@ -712,6 +776,10 @@ class History:
     @cached_property
     def _links(self) -> dict[int, Link]:
         return {seq: Link.of(entry) for seq, entry in self.entries.items()}
+
+
+def _seq_of(key: str) -> int:
+    return MAX_SEQ - int(key.rpartition("/")[2])
 
 
 def _place(records: Sequence[Record], seq: int) -> tuple[list[Record], tuple[bytes, ...]]:

@@ -134,6 +134,15 @@ class ExecutionConfig(BaseModel):
     retry_delay_seconds: _FromZero | None = Field(
         None, description="Seconds between a failure and the next try."
     )
+    keep_checkpoints: Annotated[int, Field(ge=1, le=1_000_000), NoWord] | None = Field(
+        None, description="How many of the newest checkpoints stay; older ones are removed."
+    )
+    keep_labelled: bool | None = Field(
+        None, description="Whether checkpoints with a label stay, however old they are."
+    )
+    delete_after_seconds: _FromZero | None = Field(
+        None, description="Seconds after its end when the execution is deleted."
+    )
 
     def over(self, default: "ExecutionConfig") -> "ExecutionConfig":
         """These settings, and where a field is null, those of `default`."""
@@ -229,6 +238,9 @@ _EXAMPLE: Any = {
         "checkpoint_interval_seconds": 60.0,
         "max_retries": 3,
         "retry_delay_seconds": None,
+        "keep_checkpoints": 100,
+        "keep_labelled": None,
+        "delete_after_seconds": None,
     },
     "elapsed_seconds": 8.125,
     "started_at": "2026-11-24T10:00:01.5Z",

@@ -21,7 +21,6 @@ from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.models import (
     Begun,
     Execution,
-    ExecutionConfig,
     Standing,
     Status,
     execution_id,
@@ -144,7 +143,7 @@ class OutsideAgents:
         run = self._run(execution_id, "fail")
         log = self.executions.log(execution_id)
         head = self._last_state(run, log, state, attempt)
-        config = ExecutionConfig.model_validate((head.created.meta or {})["config"])
+        config = head.created.config
         answers = state_of(run).id.hex
         granted = head.entry.kind is Kind.RETRY and head.entry.answers == answers
         if not granted and head.entry.retries < (config.max_retries or 0):

@@ -88,7 +88,6 @@ def open_run(
         stack.callback(attempt_ended, run_id, name, head.entry.attempt)
         news = CheckpointNews(heart.after)
         stack.callback(news.close)
-        own = ExecutionConfig.model_validate((head.created.meta or {})["config"])
         page = AttemptPage(PageArtifact(client, run_id), log, head, ownership.active_seconds())
         stack.callback(page.close)
         stack.callback(pacer.stop)  # before the last page, which may take a while
@@ -100,7 +99,9 @@ def open_run(
             logger.info("%s", _saved(head.entry, seconds))
 
         writer = Writer(log, head, durability, patiently=patiently, tell=tell)
-        run = Run(writer, state_type, ownership, own.over(settings), ended=page.ended)
+        run = Run(
+            writer, state_type, ownership, head.created.config.over(settings), ended=page.ended
+        )
         run.start(pacer, interrupt)
         run.on_close(stack.pop_all().close)
     logger.info(

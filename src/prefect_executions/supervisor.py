@@ -47,6 +47,7 @@ from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
 from prefect_executions.pauses import deadline
 from prefect_executions.resume_form import CHOICES, resume_form
+from prefect_executions.retention import Retention
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.telemetry import tracer
 
@@ -57,6 +58,7 @@ R = TypeVar("R", FlowRun, UUID)
 RARELY = 12  # every how many looks it looks at what is not urgent, or is much
 CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer was left half-made
 COLLEAGUE_ACTS = timedelta(seconds=15)  # how long another supervisor may take for what it began
+TIDIES = timedelta(hours=1)  # how often what need not be kept is removed
 STARTS = 3  # how often a run that died before its first attempt began is started again
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -68,6 +70,7 @@ class Supervisor:
         executions: The executions.
         client: Prefect's.
         settings: How soon silence is a crash.
+        retention: How much stays of an execution that does not say so itself.
         clock: The present time.
         note: Called with the name of each thing that it does.
     """
@@ -78,6 +81,7 @@ class Supervisor:
         client: SyncPrefectClient,
         settings: ExecutionsSettings,
         *,
+        retention: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - it can't be changed
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -99,6 +103,8 @@ class Supervisor:
         self._gone: set[UUID] = set()  # runs that were deleted in Prefect itself
         self._shown: dict[UUID, UUID] = {}  # ended runs whose pages are right, with their states
         self._settled: dict[UUID, UUID] = {}  # crashed runs to leave alone, each with its state
+        self._retention = Retention(executions, retention, clock=clock)
+        self._tidied = _NEVER
 
     def watch(self, stop: Callable[[float], bool]) -> None:
         """Look after executions until `stop`, which waits for so many seconds, says true."""
@@ -134,6 +140,9 @@ class Supervisor:
                 lambda: self._flow_runs.in_state(StateType.PAUSED),
                 lambda run: self._look_at_pause(run, now),
             )
+        if now - self._tidied >= TIDIES:
+            self._tidied = now
+            self._each(self._retention.due, self._tidy)
 
     def _each(self, find: Callable[[], Iterable[R]], act: Callable[[R], object]) -> None:
         """Act on each run that is found; one that makes trouble is not in the others' way."""
@@ -263,8 +272,7 @@ class Supervisor:
 
     def _silence_of_agent(self, head: Head) -> timedelta:
         """How long an agent outside Prefect may say nothing: three of its checkpoint intervals."""
-        config = ExecutionConfig.model_validate((head.created.meta or {})["config"])
-        seconds = config.checkpoint_interval_seconds
+        seconds = head.created.config.checkpoint_interval_seconds
         return self._agent_silence if seconds is None else timedelta(seconds=3 * seconds)
 
     # ------------------------------------------------------------------ crashes
@@ -293,7 +301,9 @@ class Supervisor:
         if head is None:
             self._settled[run.id] = state.id
             return
-        config = _config(log, head)
+        # Of one that has not begun nobody knows what `@execution` says.
+        default = ExecutionConfig(max_retries=STARTS if head.entry.begun is None else None)
+        config = log.config(head).over(default)
         granted = _is_granted(head, states)
         if granted and now - head.entry.at < COLLEAGUE_ACTS:
             return
@@ -353,6 +363,14 @@ class Supervisor:
             page.show(self._executions.page(run))
         self._shown[run.id] = state_of(run).id
 
+    # ------------------------------------------------------------------ retention
+
+    def _tidy(self, run: FlowRun) -> None:
+        """Remove what need not be kept of an execution any longer."""
+        if (done := self._retention.apply(run)) is not None:
+            self._note("removed what need not be kept")
+            logger.info("%s: %s", execution_id(run.id), done)
+
     # ------------------------------------------------------------------ half-done starts
 
     def _end_pending(self, run: FlowRun, now: datetime) -> None:
@@ -374,15 +392,6 @@ def _is_granted(head: Head, states: list[State[Any]]) -> bool:
         return False
     since = takewhile(lambda state: not state.is_pending(), reversed(states))
     return any(state.id.hex == head.entry.answers for state in since)
-
-
-def _config(log: ExecutionLog, head: Head) -> ExecutionConfig:
-    """What the newest attempt ran with."""
-    own = ExecutionConfig.model_validate((head.created.meta or {})["config"])
-    begun = log.begun(head)
-    if begun is None:  # and so nobody knows what `@execution` says
-        return own.over(ExecutionConfig(max_retries=STARTS))
-    return own.over(ExecutionConfig.model_validate((begun.meta or {"config": {}})["config"]))
 
 
 def supervise(stop: Event | None = None, *, note: Callable[[str], None] = lambda _: None) -> None:
@@ -414,4 +423,5 @@ def supervise(stop: Event | None = None, *, note: Callable[[str], None] = lambda
                 if stopped(settings.heartbeat_seconds):
                     return
         executions = Executions(store.objects(), FlowRuns(client, store=settings.store))
-        Supervisor(executions, client, settings, note=note).watch(stopped)
+        supervisor = Supervisor(executions, client, settings, retention=store.retention, note=note)
+        supervisor.watch(stopped)

@@ -14,7 +14,6 @@ from prefect_executions.log import Head, History
 from prefect_executions.models import (
     Checkpoint,
     Execution,
-    ExecutionConfig,
     FlowRunFacts,
     ForkOrigin,
     PrefectRun,
@@ -47,7 +46,7 @@ def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool)
         status=status,
         state=codec.load(head.state),
         checkpoints=checkpoints_of(history, states=states),
-        config=ExecutionConfig.model_validate(meta["config"]),
+        config=history.created.config,
         elapsed_seconds=round(_active_seconds(run, head, now), 3),
         started_at=run.start_time,
         completed_at=run.end_time if status.ended else None,

@@ -358,6 +358,52 @@ def deploy(*, pool: str, name: str = "default", host: str = "127.0.0.1", port: i
 
 
 @app.command(group=_SERVICE)
+def gc(
+    *,
+    store: Annotated[str | None, Parameter(help="The block; by default the settings'.")] = None,
+    dry_run: Annotated[bool, Parameter(negative="", help="Only list them.")] = False,
+    force: Annotated[
+        bool, Parameter(negative="", help="Even if Prefect knows none of the executions there.")
+    ] = False,
+    json: Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Remove what the store has of executions whose flow runs are gone from Prefect."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+
+    from prefect_executions.blocks import load_store  # noqa: PLC0415
+    from prefect_executions.executions import Executions  # noqa: PLC0415
+    from prefect_executions.flow_runs import FlowRuns  # noqa: PLC0415
+    from prefect_executions.orphans import Orphans  # noqa: PLC0415
+
+    output = Output(as_json=json)
+    with get_client(sync_client=True) as client:
+        block = load_store(store)
+        orphans = Orphans(Executions(block.objects(), FlowRuns(client, store=f"{block.name}")))
+        survey = orphans.survey()
+        found = survey.orphans
+        output.rows(
+            found,
+            "id entries bytes written",
+            (
+                (o.execution_id, f"{o.entries:,}", f"{o.bytes_stored:,}", f"{o.written_at:%F %T}")
+                for o in found
+            ),
+        )
+        output.say(f"{survey.known} of {survey.logs} executions there have a flow run in Prefect.")
+        if dry_run or not found:
+            output.say(f"{len(found)} have none, and can be removed.")
+            return
+        if not survey.known and not force:
+            _end(
+                REFUSED,
+                f"This Prefect, {client.api_url}, knows none of the {survey.logs} executions: it "
+                "may not be theirs. Nothing was removed; give --force to remove them all the same.",
+            )
+        removed = sum(orphans.remove(orphan) for orphan in found)
+        output.say(f"{removed} were removed.")
+
+
+@app.command(group=_SERVICE)
 def demo(
     *, data: Path = Path(".data/demo"), keep: Annotated[bool, Parameter(negative="")] = False
 ) -> None:
