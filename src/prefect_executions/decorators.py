@@ -33,6 +33,7 @@ class _Execution:
         state: Any = ...,
         store: str | ExecutionStore | None = ...,
         durability: Literal["sync", "async", "exit"] = ...,
+        migrate: Callable[[Any], Any] | None = ...,
         max_duration_seconds: float | None = ...,
         checkpoint_interval_seconds: float | None = ...,
         max_retries: int | None = ...,
@@ -49,6 +50,7 @@ class _Execution:
         state: Any = dict[str, Any],
         store: str | ExecutionStore | None = None,
         durability: Literal["sync", "async", "exit"] = "sync",
+        migrate: Callable[[Any], Any] | None = None,
         **config: Any,
     ) -> Any:
         """Make every run of a flow a durable execution; stands below `@flow`.
@@ -66,6 +68,8 @@ class _Execution:
             durability: When a checkpoint, and what a step has come to, is durable: `sync`, when the
                 call returns; `async`, soon after, written beside the flow in the same order, and
                 before it pauses or ends; `exit`, when it pauses or ends, and at timed checkpoints.
+            migrate: Called with a state, as JSON, that does not fit the type `state` any more,
+                since other code has saved it; returns JSON that does.
             config: The flow's own settings, which hold where an execution's `config` has none:
                 `max_duration_seconds` of active time, over all attempts; none by default.
                 `checkpoint_interval_seconds` between automatic checkpoints of what `run.publish`
@@ -85,7 +89,9 @@ class _Execution:
         kind = Durability(durability)
 
         def begin(interrupt: Interrupt) -> Run[Any]:
-            return open_run(lambda: open_store(store), state_type, settings, kind, interrupt)
+            return open_run(
+                lambda: open_store(store), state_type, settings, kind, migrate, interrupt
+            )
 
         def decorate(fn: Callable[P, R]) -> Callable[P, R]:
             return _decorate(fn, begin)

@@ -116,7 +116,7 @@ class Entry:
         label: A checkpoint's label.
         source: Of whatever is no checkpoint: the number of the entry that it continues from.
         meta: For `created`: name, description, agent_id, task_type, config. For an attempt: the
-            config that it runs with. For a result: the result.
+            config that it runs with, and the version of the flow. For a result: the result.
         reason: For a crash or a retry: what happened.
         answers: For a crash or a retry: the id of the state in Prefect that it is the answer to.
         begun: The number of the entry in which the attempt in force began; None before the first.
@@ -151,6 +151,12 @@ class Entry:
     journal: Part | None = None
     large: tuple[bytes, ...] = ()
     large_bytes: int = 0
+
+    @property
+    def version(self) -> str | None:
+        """Of an attempt: the version of the flow that runs it, if that is known."""
+        version: str | None = (self.meta or {}).get("version")
+        return version
 
     @property
     def config(self) -> ExecutionConfig:

@@ -1,5 +1,6 @@
 """The type of a flow's state or of a step's result, and its way to JSON and back."""
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -67,6 +68,35 @@ class JsonType(Generic[T]):
             first = error.errors(include_url=False)[0]
             path = ".".join([self._what, *map(str, first["loc"])])
             raise StateError(path, f"does not fit {self.name}: {first['msg']}.") from error
+
+
+def migrated(
+    state_type: JsonType[T], data: bytes, migrate: Callable[[Any], Any] | None, saved_by: str
+) -> T:
+    """A state that an older version of the code has saved, as the present one wants it.
+
+    Args:
+        state_type: What is wanted.
+        data: The state.
+        migrate: Makes JSON that fits of JSON that does not.
+        saved_by: What has saved it, for errors.
+
+    Raises:
+        StateError: it does not fit, before or after that.
+    """
+    try:
+        return state_type.load(data)
+    except StateError as misfit:
+        if migrate is None:
+            raise StateError(
+                misfit.path,
+                f"{misfit.problem} It was saved by {saved_by}. Let `@execution(migrate=…)` make "
+                "of the old state, as JSON, one that fits; or go back to a checkpoint that does.",
+            ) from misfit
+    try:
+        return state_type.load(codec.dump(migrate(codec.load(data))))
+    except StateError as misfit:
+        raise StateError(misfit.path, f"after `migrate`: {misfit.problem}") from misfit
 
 
 def _difference(one: Any, other: Any, path: str) -> str | None:

@@ -391,7 +391,11 @@ class ExecutionLog:
         return self._append(None, Kind.CREATED, state, meta=meta, records=records)
 
     def attempt(
-        self, admit: Callable[[], None] = lambda: None, *, config: dict[str, Any] | None = None
+        self,
+        admit: Callable[[], None] = lambda: None,
+        *,
+        config: dict[str, Any] | None = None,
+        version: str | None = None,
     ) -> Head:
         """Begin to run: append an attempt after whatever is there, which fences all before it.
 
@@ -400,6 +404,7 @@ class ExecutionLog:
                 process should not run after all. Because of this order the attempt with the highest
                 number is the one that was admitted last.
             config: What the attempt runs with, if it has settings of its own.
+            version: Of the code that runs it, if that is known.
 
         Raises:
             ExecutionNotFound: there is no log, or it has been deleted.
@@ -408,7 +413,8 @@ class ExecutionLog:
             head = self.living_head()
             admit()
             seq, attempt = head.entry.seq + 1, head.entry.attempt + 1
-            meta = None if config is None else {"config": config}
+            told = {"config": config, "version": version}
+            meta = {name: value for name, value in told.items() if value is not None} or None
             try:
                 return self._continue(head, Kind.ATTEMPT, attempt=attempt, begun=seq, meta=meta)
             except AlreadyExists:

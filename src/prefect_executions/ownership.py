@@ -83,6 +83,11 @@ class Ownership:
         return self._state_id.hex
 
     @property
+    def version(self) -> str | None:
+        """The version of the flow: as its author says, or a hash of its file."""
+        return self._context.flow.version if self._context.flow is not None else None
+
+    @property
     def can_be_rescheduled(self) -> bool:
         """Whether a worker can continue the run: it belongs to a deployment."""
         return self.run.deployment_id is not None

@@ -124,6 +124,7 @@ class Run(Generic[S]):
         state_type: JsonType[S],
         ownership: Ownership,
         config: ExecutionConfig,
+        state: S,
         *,
         ended: Callable[[Status, str | None], None] = lambda _, __: None,
         clock: Callable[[], float] = monotonic,
@@ -132,7 +133,7 @@ class Run(Generic[S]):
         self.id = writer.log.execution_id
         self.attempt = head.entry.attempt
         self.config = config
-        self.state: S = state_type.load(head.state)
+        self.state: S = state
         self.state_type = state_type
         self._writer = writer
         self.replay = Replay(head.journal, has_checkpoint=head.entry.continues_from > 0)

@@ -23,7 +23,7 @@ from prefect_executions.errors import (
 from prefect_executions.events import CheckpointNews, attempt_ended
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
-from prefect_executions.json_type import JsonType
+from prefect_executions.json_type import JsonType, migrated
 from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.models import ExecutionConfig, checkpoint_id, execution_id
 from prefect_executions.ownership import Ownership
@@ -43,6 +43,7 @@ def open_run(
     state_type: JsonType[S],
     settings: ExecutionConfig,
     durability: Durability,
+    migrate: Callable[[Any], Any] | None,
     interrupt: Interrupt,
 ) -> Run[S]:
     """Begin an attempt of the execution that this flow run is; `Run.close` ends it.
@@ -52,6 +53,7 @@ def open_run(
         state_type: The type of the state.
         settings: The flow's own settings.
         durability: When what it saves is durable.
+        migrate: Makes of an older state, as JSON, one that fits its type.
         interrupt: Ends the flow's function.
 
     Raises:
@@ -79,6 +81,7 @@ def open_run(
             log = ExecutionLog(kept_in.objects(), execution_id(ownership.run.id))
             patiently(lambda: ownership.mark(kept_in.name))
             patiently(lambda: ownership.take_choice(lambda choice: _roll_back(log, choice)))
+            before = patiently(lambda: _version_before(log))
             head = patiently(lambda: _begin(log, ownership, settings))
         except (StoreUnavailable, PrefectUnavailable) as away:
             if ownership.can_be_rescheduled:
@@ -99,9 +102,10 @@ def open_run(
             logger.info("%s", _saved(head.entry, seconds))
 
         writer = Writer(log, head, durability, patiently=patiently, tell=tell)
-        run = Run(
-            writer, state_type, ownership, head.created.config.over(settings), ended=page.ended
-        )
+        saved_by = f"version {before} of the flow" if before else "its creator, or older code"
+        state = migrated(state_type, head.state, migrate, saved_by)
+        config = head.created.config.over(settings)
+        run = Run(writer, state_type, ownership, config, state, ended=page.ended)
         run.start(pacer, interrupt)
         run.on_close(stack.pop_all().close)
     logger.info(
@@ -110,6 +114,12 @@ def open_run(
         run.attempt,
         run.resumed_from or "the beginning",
     )
+    if before not in (None, ownership.version):
+        logger.warning(
+            "The flow is of version %s; the attempt before was of version %s",
+            ownership.version,
+            before,
+        )
     return run
 
 
@@ -176,11 +186,20 @@ def _roll_back(log: ExecutionLog, choice: Any) -> None:
         get_run_logger().warning("%s", told)
 
 
+def _version_before(log: ExecutionLog) -> str | None:
+    """The version of the flow in the attempt before this one, if that is known."""
+    try:
+        begun = log.begun(log.living_head())
+    except ExecutionNotFound:
+        return None
+    return None if begun is None else begun.version
+
+
 def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -> Head:
     """Append the attempt; where nobody made a log for this flow run yet, that comes first."""
     own = settings.model_dump(mode="json") if settings != ExecutionConfig() else None
     try:
-        return log.attempt(ownership.check_start, config=own)
+        return log.attempt(ownership.check_start, config=own, version=ownership.version)
     except ExecutionDeleted:
         ownership.leave()
     except ExecutionNotFound:
@@ -196,4 +215,4 @@ def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -
         log.create(meta, b"{}")
     except AlreadyExists:
         get_run_logger().debug("Another process made the log of %s", log.execution_id)
-    return log.attempt(ownership.check_start, config=own)
+    return log.attempt(ownership.check_start, config=own, version=ownership.version)

@@ -113,6 +113,13 @@ def test_the_flows_of_the_steps_document_run(stack: Stack) -> None:
         assert booking.result == "too loud"
 
 
+def test_the_operations_document_makes_a_state_that_fits_of_an_old_one(stack: Stack) -> None:
+    operations = run(ROOT / "docs" / "operations.md")
+    with prefect_executions.testing() as kit:
+        old = kit.start(operations.survey, state={"done": ["one", "two"]})
+        assert old.state == {"done": {"one": 1, "two": 1}}
+
+
 def test_the_clients_of_the_document_count_and_watch(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

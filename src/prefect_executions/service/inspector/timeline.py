@@ -101,7 +101,9 @@ def timeline(states: Sequence[State[Any]], entries: Sequence[Entry], now: dateti
             is_its = entry.at - _SKEW <= until and state.timestamp < following - _SKEW
             if state.is_running() and is_its:
                 since = max(state.timestamp, entry.at - _SKEW)
-                drawn = span(since, min(until, following), f"attempt {entry.attempt} runs")
+                version = f" (version {entry.version})" if entry.version else ""
+                title = f"attempt {entry.attempt} runs{version}"
+                drawn = span(since, min(until, following), title)
                 lanes[entry.attempt].active += [drawn] if drawn else []
     dead = 0.0
     for entry in entries:
