@@ -36,6 +36,12 @@ ROUNDS ?= 100
 chaos: $(INSTALLED) ## Kill, freeze, pause and restart all there is; SEED=1 ROUNDS=100 choose the schedule
 	PYTHONPATH=tests $(RUN)python -m chaos --seed $(SEED) --rounds $(ROUNDS) $(ARGS)
 
+EXECUTIONS ?= 200
+
+.PHONY: scale
+scale: $(INSTALLED) ## Many executions on two API servers, PostgreSQL and Redis, some of which die; SEED=1 EXECUTIONS=200
+	SEED=$(SEED) EXECUTIONS=$(EXECUTIONS) $(RUN)python -m pytest tests/chaos/test_scale.py -s $(ARGS)
+
 .PHONY: lint
 lint: $(INSTALLED) ## Check format, style, types and the line of modules
 	$(RUN)ruff format --check .
@@ -57,9 +63,9 @@ format: $(INSTALLED) ## Format the code
 	$(RUN)ruff format .
 
 .PHONY: bench
-bench: $(INSTALLED) ## Measure against baselines, print a table, write benchmarks/results.json
+bench: $(INSTALLED) ## Measure against baselines, print a table, write benchmarks/results.json; ARGS=scaling: that alone
 	$(RUN)python -m pip install --quiet --group bench
-	$(RUN)python -m benchmarks
+	$(RUN)python -m benchmarks $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the demo left

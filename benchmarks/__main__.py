@@ -2,6 +2,7 @@
 
 import json
 import platform
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import Requests, Result, alternating, delay
+from benchmarks.scaling import scaling
 from benchmarks.service import service
 from benchmarks.steps import steps
 from benchmarks.workload import conversation, of_size, states
@@ -30,22 +32,37 @@ LOADS = 60
 
 
 def main() -> None:
-    """Run all benchmarks against a real S3 server on this machine."""
+    """Run the groups of benchmarks that are named, or all, on real servers on this machine."""
+    groups = {"log": log_, "steps": steps, "service": service, "scaling": scaling}
+    chosen = sys.argv[1:] or list(groups)
+    results = known() if sys.argv[1:] else {}
     with tempfile.TemporaryDirectory() as directory:
-        server = S3Server(Path(directory) / "s3")
-        server.start()
-        try:
-            results = list(run(server))
-        finally:
-            server.stop()
-        results += steps(Path(directory) / "steps")
-        results += service(Path(directory) / "service")
-    show(results)
-    write(results)
+        for name in chosen:
+            for result in groups[name](Path(directory) / name):
+                print(result.name, flush=True)
+                results[result.name, result.baseline] = result
+    show(list(results.values()))
+    write(list(results.values()))
+
+
+def known() -> dict[tuple[str, str], Result]:
+    """What was measured before."""
+    found = [Result.of(line) for line in json.loads(RESULTS.read_text())["results"]]
+    return {(result.name, result.baseline): result for result in found}
+
+
+def log_(data: Path) -> Iterator[Result]:
+    """All benchmarks of the log."""
+    server = S3Server(data)
+    server.start()
+    try:
+        yield from run(server)
+    finally:
+        server.stop()
 
 
 def run(server: S3Server) -> Iterator[Result]:
-    """All benchmarks, one after another."""
+    """All benchmarks of the log, one after another."""
     yield requests_per_checkpoint(server.objects(prefix="requests"))
     yield from stored_bytes()
     for size, goal in ((10_000, 1.15), (800_000, 1.5)):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter, sleep
+from typing import Any
 
 from prefect_executions.s3 import S3Objects
 
@@ -28,6 +29,11 @@ class Result:
     baseline: str = ""
     ratio: float | None = None
     goal: float | None = None
+
+    @classmethod
+    def of(cls, line: dict[str, Any]) -> "Result":
+        """One that was written before."""
+        return cls(**{name: value for name, value in line.items() if name != "met"})
 
     @property
     def met(self) -> bool | None:

@@ -19,7 +19,6 @@ from chaos.cluster import Cluster, FlowProcess
 from chaos.evidence import Evidence
 from chaos.schedule import Action, Turn
 from e2e.world import is_alive
-from prefect_executions.creations import Creations
 from prefect_executions.errors import ExecutionError
 from prefect_executions.flow_runs import state_of
 from prefect_executions.local import Process
@@ -67,7 +66,9 @@ class Outcome:
     """
 
     counts: Counter[str] = field(default_factory=Counter)
-    broken: dict[str, list[str]] = field(default_factory=lambda: {law: [] for law in LAWS})
+    broken: dict[str, list[str]] = field(
+        default_factory=lambda: {law: [] for law in (*LAWS, "undeleted")}
+    )
 
     @property
     def is_good(self) -> bool:
@@ -91,6 +92,7 @@ class Chaos:
         executions: How many there are at once.
         steps: How many steps each takes.
         report: Gets a line for whatever is done.
+        total: How many there are in all; by default as many as come and go while it is disturbed.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Chaos:
         executions: int,
         steps: int,
         report: Callable[[str], object],
+        total: int | None = None,
     ) -> None:
         self._cluster = cluster
         self._seeds = Random(f"{seed} executions")
@@ -109,6 +112,9 @@ class Chaos:
         self._report = report
         self._began = monotonic()
         self._created = 0
+        self._total = total
+        self._cancelled: set[str] = set()
+        self._deleted: set[str] = set()
         self._later: list[Later] = []
         self._frozen: set[int] = set()
         self.counts: Counter[str] = Counter()
@@ -123,6 +129,9 @@ class Chaos:
             Action.PAUSE_RESUME_FROZEN: self._pause_resume_frozen,
             Action.PAUSE_WAIT_RESUME: self._pause_wait_resume,
             Action.ROLL_BACK: self._roll_back,
+            Action.CANCEL: self._cancel,
+            Action.DELETE: self._delete,
+            Action.KILL_POOL: self._kill_pool,
             Action.KILL_SUPERVISOR: self._kill_supervisor,
             Action.RESTART_S3: lambda _: self._restart_s3(),
             Action.RESTART_PREFECT: lambda _: self._restart_prefect(),
@@ -162,9 +171,16 @@ class Chaos:
             it.act()
 
     def _living(self) -> list[FlowRun]:
-        """The flow runs of the executions that have not ended; a crashed one goes on."""
+        """The flow runs of the executions that have not ended; a crashed one goes on.
+
+        One that is being deleted has ended when it is gone.
+        """
         ended = (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED)
-        return [run for run in self._runs() if state_of(run).type not in ended]
+        return [
+            run
+            for run in self._runs()
+            if state_of(run).type not in ended or execution_id(run.id) in self._deleted
+        ]
 
     def _runs(self) -> list[FlowRun]:
         """All flow runs of executions, in the order of their ids."""
@@ -188,22 +204,27 @@ class Chaos:
         return found
 
     def _create(self, many: int) -> None:
-        for _ in range(many):
+        left = many if self._total is None else self._total - self._created
+        for _ in range(min(many, left)):
             self._created += 1
             deployment = DEPLOYMENTS[self._created % len(DEPLOYMENTS)]
             parameters = {"seed": self._seeds.randrange(1_000_000), "steps": self._steps}
             name = f"chaos {self._created}"
             with suppress(ExecutionError):  # if it is half-made, a supervisor finishes it
-                Creations(self._cluster.executions).create(
-                    name=name, deployment=deployment, parameters=parameters
-                )
+                self._cluster.create(name, deployment, parameters)
 
     def _let_end(self) -> None:
+        while self._total is not None and self._created < self._total:
+            self._resume_idle(self._tend(1, create=True))
         deadline = monotonic() + END_PATIENCE
         while ((runs := self._tend(1, create=False)) or self._later) and monotonic() < deadline:
-            for run in runs:
-                if state_of(run).is_paused() or _is_given_up(run):
-                    self._resume(execution_id(run.id))
+            self._resume_idle(runs)
+
+    def _resume_idle(self, runs: list[FlowRun]) -> None:
+        """Let go on what nobody else lets go on."""
+        for run in runs:
+            if state_of(run).is_paused() or _is_given_up(run):
+                self._resume(execution_id(run.id))
 
     # ------------------------------------------------------------------ actions
 
@@ -322,6 +343,48 @@ class Chaos:
         self.counts["rollbacks"] += 1
         return self._resume(execution, to=_choose(saved, turn.draw))
 
+    def _cancel(self, turn: Turn) -> str | None:
+        execution = self._running(turn)
+        if execution is not None:
+            self._cluster.cancel(execution)
+            self._cancelled.add(execution)
+            self.counts["cancelled"] += 1
+        return execution
+
+    def _delete(self, turn: Turn) -> str | None:
+        execution = self._running(turn)
+        if execution is not None:
+            self._deleted.add(execution)
+            self.counts["deleted"] += 1
+            self._delete_surely(execution)
+        return execution
+
+    def _delete_surely(self, execution: str) -> None:
+        """Delete, and once more in a while where that was refused."""
+        try:
+            self._cluster.delete(execution)
+        except ExecutionError as error:
+            if execution in {execution_id(run.id) for run in self._runs()}:
+                self._report(f"not deleted: {error}")
+                again = Later(
+                    monotonic() + 3, lambda: False, lambda: self._delete_surely(execution)
+                )
+                self._later.append(again)
+
+    def _kill_pool(self, turn: Turn) -> str | None:
+        worker = self._worker(turn)
+        if worker is None:
+            return None
+        pool = self._cluster.workers_beside(worker)
+        flows = [process for each in pool for process in self._flows_of(each)]
+        for each in pool:
+            each.kill()
+        self._count_killed([process for process in flows if process.send(SIGKILL)])
+        for each in pool:
+            each.start()
+        self.counts["pools"] += 1
+        return f"{len(pool)} workers, {len(flows)} flow processes"
+
     def _kill_supervisor(self, turn: Turn) -> str | None:
         supervisor = _choose(self._cluster.supervisors, turn.target)
         assert supervisor is not None
@@ -343,7 +406,7 @@ class Chaos:
     def _pause(self, execution: str) -> str | None:
         """Pause an execution, if it is not too late; returns it."""
         try:
-            self._cluster.executions.pause(execution)
+            self._cluster.pause(execution)
         except ExecutionError as error:
             self._report(f"not paused: {error}")
             return None
@@ -354,7 +417,7 @@ class Chaos:
         """Resume an execution; if that fails now, it is done at the end."""
         target = None if to is None else checkpoint_id(to)
         try:
-            self._cluster.executions.resume(execution, checkpoint_id=target)
+            self._cluster.resume(execution, target)
         except ExecutionError as error:
             return f"{execution} is not resumed: {error}"
         return execution if to is None else f"{execution} to {target}"
@@ -385,6 +448,9 @@ class Chaos:
     def _checkpoints(self, execution: str) -> list[evidence.Entry]:
         return self._cluster.executions.log(execution).read(checkpoints=None).checkpoints()
 
+    def _is_cancelled(self, run: FlowRun) -> bool:
+        return execution_id(run.id) in self._cancelled and state_of(run).is_cancelled()
+
     # ------------------------------------------------------------------ judging
 
     def _judge(self) -> Outcome:
@@ -392,10 +458,16 @@ class Chaos:
         runs = self._runs()
         known = {execution_id(run.id) for run in runs}
         for file in self._cluster.data.glob("*.ledger"):
-            if file.stem not in known:
+            if file.stem not in known and file.stem not in self._deleted:
                 outcome.broken["lost"].append(f"{file.stem}: Prefect does not know it any more")
+        for id_ in self._deleted:
+            left = list(self._cluster.executions.log(id_).numbers())
+            if left or id_ in known:
+                outcome.broken["undeleted"].append(f"{id_}: entries {left}; run: {id_ in known}")
         for run in runs:
             outcome.counts["executions"] += 1
+            if execution_id(run.id) in self._deleted:
+                continue
             try:
                 log = self._cluster.executions.log(execution_id(run.id))
                 found = Evidence.of(run, log, self._cluster.data)
@@ -403,6 +475,8 @@ class Chaos:
                 outcome.broken["lost"].append(f"{execution_id(run.id)}: {unreadable}")
                 continue
             for law, breaches in LAWS.items():
+                if law == "misled" and self._is_cancelled(run):
+                    continue  # it is not to have a result
                 outcome.broken[law] += [f"{found.execution}: {what}" for what in breaches(found)]
             outcome.counts["overlaps"] += evidence.overlaps(found)
             outcome.counts["attempts"] += len(found.begun)

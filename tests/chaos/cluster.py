@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +14,16 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.states import Cancelling
 
 from chaos.tasks import DATA
 from e2e.world import eventually, is_alive
+from prefect_executions.creations import Creations
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Process, Stack
-from prefect_executions.models import execution_id
+from prefect_executions.models import execution_id, flow_run_id
+from prefect_executions.prefect_errors import prefect_errors
 
 HERE = Path(__file__).parent
 ENV = {
@@ -60,14 +63,19 @@ class Cluster:
 
     Args:
         data: Where everything is kept.
-        workers: How many process workers there are.
+        more_workers: The pools of the process workers beside the stack's.
         supervisors: How many supervisors, each in a process of its own.
     """
 
-    def __init__(self, data: Path, *, workers: int = 2, supervisors: int = 2) -> None:
+    second_pool = "executions"  # in which every other execution runs
+
+    def __init__(
+        self, data: Path, *, more_workers: tuple[str, ...] = ("executions",), supervisors: int = 2
+    ) -> None:
         self.data = data.resolve()
         self.stack = Stack(self.data, env={DATA: str(self.data), **ENV})
-        self._workers = workers
+        self._more_workers = more_workers
+        self._pools: dict[Process, str] = {}
         self.supervisors = [
             Process(
                 "a supervisor",
@@ -85,14 +93,10 @@ class Cluster:
             resources.enter_context(self.stack)
             resources.enter_context(self.stack.settings())
             self.prefect: SyncPrefectClient = resources.enter_context(get_client(sync_client=True))
-            self._deploy()
-            for supervisor in self.supervisors:
-                resources.callback(supervisor.kill)
-                supervisor.start()
-            for _ in range(self._workers - 1):
-                self.stack.start_worker()
             objects = self.stack.s3.objects(prefix="executions")
             self.executions = Executions(objects, FlowRuns(self.prefect))
+            resources.enter_context(self._services())
+            self._deploy()
             self._resources = resources.pop_all()
         return self
 
@@ -104,10 +108,47 @@ class Cluster:
     ) -> None:
         self._resources.close()
 
+    @contextmanager
+    def _services(self) -> Iterator[None]:
+        """Start what is not of the stack."""
+        with ExitStack() as resources:
+            for supervisor in self.supervisors:
+                resources.callback(supervisor.kill)
+                supervisor.start()
+            for pool in self._more_workers:
+                self._pools[self.stack.start_worker(pool)] = pool
+            yield
+
+    def create(self, name: str, deployment: str, parameters: dict[str, int]) -> None:
+        """Create an execution."""
+        Creations(self.executions).create(name=name, deployment=deployment, parameters=parameters)
+
+    def pause(self, execution: str) -> None:
+        """Pause an execution."""
+        self.executions.pause(execution)
+
+    def resume(self, execution: str, checkpoint: str | None) -> None:
+        """Resume an execution, from a checkpoint."""
+        self.executions.resume(execution, checkpoint_id=checkpoint)
+
+    def delete(self, execution: str) -> None:
+        """Delete an execution; what takes longer a supervisor finishes."""
+        self.executions.delete(execution, patience=0)
+
+    def cancel(self, execution: str) -> None:
+        """What the Cancel button of the Prefect UI does."""
+        with prefect_errors(run_id := flow_run_id(execution)):
+            self.prefect.set_flow_run_state(run_id, Cancelling(), force=True)
+
     @property
     def workers(self) -> list[Process]:
         """The process workers."""
         return self.stack.workers
+
+    def workers_beside(self, worker: Process) -> list[Process]:
+        """The workers of a worker's pool, itself among them."""
+        pools = {it: self._pools.get(it, self.stack.pool) for it in self.workers}
+        return [it for it, pool in pools.items() if pool == pools[worker]]
 
     def flow_processes(self) -> list[FlowProcess]:
         """The living processes of executions, those included that have only begun to start."""
@@ -138,6 +179,8 @@ class Cluster:
         source.mkdir(parents=True, exist_ok=True)
         for name in ("tasks.py", "prefect.yaml"):
             shutil.copy(HERE / name, source)
+        yaml = (source / "prefect.yaml").read_text()
+        (source / "prefect.yaml").write_text(yaml.replace("SECOND_POOL", self.second_pool))
         self.stack.run("prefect", "--no-prompt", "deploy", "--all", cwd=source)
 
     def _prefect_answers(self) -> bool:

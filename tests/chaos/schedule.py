@@ -19,6 +19,9 @@ class Action(StrEnum):
     PAUSE_RESUME_FROZEN = "pause and resume, while the process is stopped"
     PAUSE_WAIT_RESUME = "pause, and resume later"
     ROLL_BACK = "pause, and roll back to an earlier checkpoint"
+    CANCEL = "cancel in the Prefect UI"
+    DELETE = "delete"
+    KILL_POOL = "SIGKILL to the workers of a pool and their flow processes"
     KILL_SUPERVISOR = "SIGKILL to a supervisor"
     RESTART_S3 = "SIGKILL to the S3 server, and start it"
     RESTART_PREFECT = "SIGKILL to Prefect's server, and start it"
@@ -35,6 +38,9 @@ WEIGHTS = {
     Action.PAUSE_RESUME_FROZEN: 6,
     Action.PAUSE_WAIT_RESUME: 4,
     Action.ROLL_BACK: 4,
+    Action.CANCEL: 2,
+    Action.DELETE: 2,
+    Action.KILL_POOL: 1,
     Action.KILL_SUPERVISOR: 3,
     Action.RESTART_S3: 2,
     Action.RESTART_PREFECT: 2,

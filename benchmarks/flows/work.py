@@ -1,0 +1,27 @@
+"""The same work twice: as a plain Prefect flow, and as an execution."""
+
+from prefect import flow
+
+from prefect_executions import execution
+
+
+@flow
+def plain(turns: int = 10) -> int:
+    """Count, and forget it."""
+    n = 0
+    for _ in range(turns):
+        n += 1
+    return n
+
+
+@flow
+@execution
+def durable(turns: int = 10) -> int:
+    """Count, and save each turn."""
+    run = execution.current(dict)
+    run.state.setdefault("n", 0)
+    while run.state["n"] < turns:
+        run.state["n"] += 1
+        run.checkpoint()
+    n: int = run.state["n"]
+    return n

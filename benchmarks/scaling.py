@@ -1,0 +1,185 @@
+"""Executions against plain flow runs, and how what they cost grows."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+from time import monotonic, perf_counter, sleep
+from typing import Any
+from uuid import uuid4
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+
+from benchmarks.measure import Result
+from benchmarks.steps import quiet
+from prefect_executions import codec
+from prefect_executions.creations import Creations
+from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import FlowRuns
+from prefect_executions.local import S3Server, Stack
+from prefect_executions.log import ExecutionLog
+from prefect_executions.objects import MemoryObjects
+from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.supervisor import Supervisor
+
+FLOWS = Path(__file__).parent / "flows"
+PAIRS = 12
+TURNS = (10, 1010)  # checkpoints of two runs, whose difference is what 1,000 cost
+MANY_CHECKPOINTS = (10, 100, 1_000, 10_000)
+MANY_EXECUTIONS = (10, 50, 200)
+TIMES = 30
+
+
+def scaling(data: Path) -> Iterator[Result]:
+    """All benchmarks of many checkpoints and many executions."""
+    with Stack(data) as stack, quiet(stack), get_client(sync_client=True) as prefect:
+        stack.run("prefect", "--no-prompt", "deploy", "--all", cwd=FLOWS)
+        yield execution_vs_flow_run(prefect)
+        yield from costs(stack)
+        yield from of_many_checkpoints(stack.s3)
+        yield from of_many_executions(stack, prefect)
+
+
+def execution_vs_flow_run(prefect: SyncPrefectClient) -> Result:
+    """From the creation of a run to its end, through a worker that starts a process for it."""
+    times: dict[str, list[float]] = {"plain": [], "durable": []}
+    for pair in range(PAIRS):
+        for name in ("plain", "durable") if pair % 2 else ("durable", "plain"):
+            deployment = prefect.read_deployment_by_name(f"{name}/bench")
+            run = ended(prefect, prefect.create_flow_run_from_deployment(deployment.id))
+            assert run.end_time is not None
+            assert run.created is not None
+            times[name].append((run.end_time - run.created).total_seconds())
+    durable, plain = median(times["durable"]), median(times["plain"])
+    return Result("execution_vs_flow_run", durable, "s", "plain flow run", durable / plain, 1.15)
+
+
+def ended(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
+    """The run, when it has ended."""
+    while not (run.state and run.state.is_final()):
+        sleep(0.1)
+        run = prefect.read_flow_run(run.id)
+    return run
+
+
+def costs(stack: Stack) -> Iterator[Result]:
+    """Requests, rows in Prefect's database and memory: of an execution, and of each checkpoint."""
+    plain, _ = counted(stack, "plain", 10)
+    few, few_rows = counted(stack, "durable", TURNS[0])
+    many, many_rows = counted(stack, "durable", TURNS[1])
+    apart = TURNS[1] - TURNS[0]
+    yield Result("prefect_requests of an execution", few["prefect"], "requests", "plain flow run")
+    yield Result("prefect_requests of a plain flow run", plain["prefect"], "requests")
+    each = (many["prefect"] - few["prefect"]) / apart
+    yield Result("prefect_requests of a checkpoint", each, "requests", goal=0.01)
+    for table, count in sorted((many_rows - few_rows).items()):
+        yield Result(f"rows of a checkpoint in `{table}`", count / apart, "rows")
+    requests = few["s3"] - TURNS[0]
+    yield Result("s3_requests of an execution beside its checkpoints", requests, "requests")
+    each = (many["s3"] - few["s3"]) / apart
+    yield Result("s3_requests of a checkpoint", each, "requests", goal=1)
+    memory, baseline = few["kilobytes"] / 1024, plain["kilobytes"] / 1024
+    yield Result("memory of an execution", memory, "MiB", "plain flow run", memory / baseline)
+    grown = (many["kilobytes"] - few["kilobytes"]) / apart
+    yield Result("memory of a checkpoint", grown, "kiB")
+
+
+def counted(stack: Stack, flow: str, turns: int) -> tuple[Counter[str], Counter[str]]:
+    """What a flow has asked for, and the rows that it has left in Prefect's database."""
+    before = rows(stack)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.counting", flow, f"{turns}"],
+        env={**os.environ, **stack.env, "PREFECT_LOGGING_TO_API_ENABLED": "true"},
+        cwd=FLOWS.parent.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return Counter(json.loads(done.stdout.splitlines()[-1])), settled(stack) - before
+
+
+def rows(stack: Stack) -> Counter[str]:
+    """How many rows each table of Prefect's database has."""
+    with closing(sqlite3.connect(stack.data / "prefect" / "prefect.db", timeout=60)) as database:
+        names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return Counter(
+            {
+                name: database.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]
+                for (name,) in names
+            }
+        )
+
+
+def settled(stack: Stack) -> Counter[str]:
+    """The rows, when no more come: events and logs are written by and by."""
+    last, since = rows(stack), monotonic()
+    while monotonic() - since < 12:
+        sleep(1)
+        if (now := rows(stack)) != last:
+            last, since = now, monotonic()
+    return last
+
+
+def of_many_checkpoints(s3: S3Server) -> Iterator[Result]:
+    """A checkpoint and a beginning behind so many others, and what all of them take."""
+    for count in MANY_CHECKPOINTS:
+        memory = MemoryObjects()
+        log = ExecutionLog(memory, f"exec_{uuid4().hex}")
+        log.create({"name": "benchmark"}, b"{}")
+        head = log.attempt()
+        for number in range(count):
+            head = log.checkpoint(head, state(number))
+        stored = log.cost()[1] / count
+        objects = s3.objects(prefix=uuid4().hex)
+        for key, data in memory.get(list(memory.scan(""))).items():
+            objects.create(key, data)
+        there = ExecutionLog(objects, log.execution_id)
+
+        def save(turn: int, there: ExecutionLog = there, count: int = count) -> None:
+            nonlocal head
+            head = there.checkpoint(head, state(count + turn))
+
+        yield Result(f"checkpoint behind {count:,}", typical(save), "s")
+        yield Result(f"load behind {count:,}", typical(lambda _, there=there: there.head()), "s")
+        yield Result(f"stored_bytes a checkpoint of {count:,}", stored, "bytes")
+
+
+def state(number: int) -> bytes:
+    return codec.dump({"n": number, "text": f"word {number} " * 200})
+
+
+def of_many_executions(stack: Stack, prefect: SyncPrefectClient) -> Iterator[Result]:
+    """A creation, a reading and a look of the supervisor, among so many that run."""
+    flow_runs = FlowRuns(prefect, store=uuid4().hex)
+    executions = Executions(stack.s3.store().objects(), flow_runs)
+    creations = Creations(executions)
+    supervisor = Supervisor(executions, prefect, ExecutionsSettings())
+    last = creations.create(name="first")[0]
+    there = 1
+    for count in MANY_EXECUTIONS:
+        while there < count:
+            last = creations.create(name="benchmark")[0]
+            there += 1
+        yield Result(
+            f"create among {count}", typical(lambda _: creations.create(name="more"), 5), "s"
+        )
+        yield Result(f"get among {count}", typical(lambda _, id_=last.id: executions.get(id_)), "s")
+        yield Result(f"supervisor look among {count}", typical(lambda _: supervisor.look(), 5), "s")
+        there += 5
+
+
+def typical(act: Callable[[int], Any], times: int = TIMES) -> float:
+    """The median seconds that something takes."""
+    taken = []
+    for turn in range(times):
+        start = perf_counter()
+        act(turn)
+        taken.append(perf_counter() - start)
+    return median(taken)

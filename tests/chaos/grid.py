@@ -1,0 +1,155 @@
+"""A Prefect as large installations run it, and executions that are acted on over REST."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from random import Random
+
+from chaos.cluster import Cluster
+from chaos.servers import Balancer, Postgres, Redis, answers, several
+from prefect_executions.client import Client
+from prefect_executions.local import Process, Stack, free_ports
+
+SECOND_POOL = "executions-2"
+_PREFECT = f"{Path(sys.executable).parent}/prefect"
+
+
+class _Prefect:
+    """Several API servers and the background services, behind one address.
+
+    It stands in the place of the one server of a `Stack`.
+
+    Args:
+        stack: Whose.
+        api_servers: How many.
+    """
+
+    def __init__(self, stack: Stack, *, api_servers: int = 2) -> None:
+        self._stack = stack
+        self.postgres, self.redis = Postgres(), Redis(stack.data)
+        self.env = {
+            **stack.env,
+            "PREFECT_API_DATABASE_CONNECTION_URL": self.postgres.url,
+            "PREFECT_API_DATABASE_MIGRATE_ON_START": "false",
+            "PREFECT_MESSAGING_BROKER": "prefect_redis.messaging",
+            "PREFECT_MESSAGING_CACHE": "prefect_redis.messaging",
+            "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
+            "PREFECT_REDIS_MESSAGING_HOST": "127.0.0.1",
+            "PREFECT_REDIS_MESSAGING_PORT": f"{self.redis.port}",
+            "PREFECT_SERVER_DOCKET_URL": f"{self.redis.url}/1",
+        }
+        first = free_ports(api_servers)
+        self.ports = list(range(first, first + api_servers))
+        self.api_servers = [self._api_server(port) for port in self.ports]
+        self.services = self._process("Prefect's services", "server", "services", "start")
+        port = int(stack.ui_url.rpartition(":")[2])
+        self.balancer = Balancer(
+            stack.data, "prefect", port=port, ports=self.ports, health="/api/health"
+        )
+        self._resources = ExitStack()
+
+    def start(self) -> None:
+        """Start all of it."""
+        with ExitStack() as resources:
+            resources.enter_context(several(self.postgres, self.redis, self.balancer))
+            migrate = [_PREFECT, "server", "database", "upgrade", "-y"]
+            subprocess.run(migrate, env={**os.environ, **self.env}, check=True, capture_output=True)
+            for process in (*self.api_servers, self.services):
+                resources.callback(process.stop)
+                process.start()
+            self._resources = resources.pop_all()
+        self.balancer.wait_until_answered()
+
+    def wait_until(self, ready: object) -> None:
+        """It is waited for as it starts."""
+
+    def stop(self) -> None:
+        """Stop all of it."""
+        self._resources.close()
+
+    def restart_one(self, which: int) -> None:
+        """Kill an API server, and start it; another one answers meanwhile."""
+        server, port = self.api_servers[which], self.ports[which]
+        server.kill()
+        server.start()
+        server.wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/health"))
+
+    def _api_server(self, port: int) -> Process:
+        command = ("server", "start", "--no-services", "--host", "127.0.0.1", "--port", f"{port}")
+        return self._process(f"API server {port}", *command)
+
+    def _process(self, name: str, *command: str) -> Process:
+        return Process(
+            name,
+            [_PREFECT, *command],
+            log=self._stack.data / f"{name.replace(' ', '-')}.log",
+            env=self.env,
+        )
+
+
+class Grid(Cluster):
+    """Two API servers on PostgreSQL and Redis, two replicas of the service, two work pools.
+
+    The replicas, each with a supervisor in it, stand where a `Cluster` has supervisors. Workers of
+    both pools share them, two each.
+
+    Args:
+        data: Where everything is kept.
+        seed: Decides which API server dies.
+    """
+
+    second_pool = SECOND_POOL
+
+    def __init__(self, data: Path, *, seed: int = 1) -> None:
+        pools = ("executions", SECOND_POOL, SECOND_POOL)
+        super().__init__(data, more_workers=pools, supervisors=0)
+        # Many that start at once take long; a run that was started twice only makes it longer.
+        self.stack.env["PREFECT_INTEGRATIONS_EXECUTIONS_PENDING_SECONDS"] = "120"
+        self._prefect = _Prefect(self.stack)
+        self.stack.server = self._prefect  # type: ignore[assignment]
+        self._random = Random(f"{seed} grid")
+        first = free_ports(3)
+        self._replica_ports = [first + 1, first + 2]
+        self.supervisors = [
+            Process(
+                "a replica",
+                [f"{Path(sys.executable).parent}/prefect-executions", "serve", "--port", f"{port}"],
+                log=self.data / f"replica-{port}.log",
+                env=self.stack.env,
+            )
+            for port in self._replica_ports
+        ]
+        self._rest = Balancer(
+            self.data, "replicas", port=first, ports=self._replica_ports, health="/health"
+        )
+
+    @contextmanager
+    def _services(self) -> Iterator[None]:
+        with super()._services(), several(self._rest), Client(self._rest.url, patience=30) as rest:
+            self._client = rest
+            self._rest.wait_until_answered()
+            yield
+
+    def restart_prefect(self) -> None:
+        """Kill one of the API servers, and start it."""
+        self._prefect.restart_one(self._random.randrange(len(self._prefect.api_servers)))
+
+    def create(self, name: str, deployment: str, parameters: dict[str, int]) -> None:
+        """Create an execution."""
+        self._client.create(name, deployment=deployment, parameters=parameters)
+
+    def pause(self, execution: str) -> None:
+        """Pause an execution."""
+        self._client.pause(execution)
+
+    def resume(self, execution: str, checkpoint: str | None) -> None:
+        """Resume an execution, from a checkpoint."""
+        self._client.resume(execution, checkpoint_id=checkpoint)
+
+    def delete(self, execution: str) -> None:
+        """Delete an execution; what takes longer a supervisor finishes."""
+        self._client.delete(execution, wait=0)
