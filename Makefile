@@ -29,6 +29,21 @@ demo: $(INSTALLED) ## Run the main job end to end; KEEP=1 leaves all up for a lo
 test: $(INSTALLED) ## Run the tests; ARGS='-k log' chooses some
 	$(RUN)python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
+VERSIONS ?= lowest-direct
+WHEEL := .wheel/$(VERSIONS)
+
+.PHONY: test-wheel
+test-wheel: $(INSTALLED) ## Run the tests against the built wheel, with the lowest versions it allows; VERSIONS=highest: the newest
+	$(RUN)python -m pip install --quiet uv
+	rm -rf $(WHEEL)
+	$(RUN)uv build --quiet --wheel --out-dir $(WHEEL)
+	$(RUN)uv venv --quiet --python $(RUN)python $(WHEEL)/venv
+	$(RUN)uv pip compile --quiet --resolution $(VERSIONS) --extra local --extra redis pyproject.toml --output-file $(WHEEL)/own.txt
+	$(RUN)uv pip compile --quiet --group dev --constraint $(WHEEL)/own.txt pyproject.toml --extra local --extra redis --output-file $(WHEEL)/all.txt
+	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --requirements $(WHEEL)/all.txt
+	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --no-deps $(WHEEL)/*.whl
+	$(WHEEL)/venv/bin/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+
 SEED ?= 1
 ROUNDS ?= 100
 

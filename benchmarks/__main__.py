@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import Requests, Result, alternating, delay
+from benchmarks.plots import draw
 from benchmarks.scaling import scaling
 from benchmarks.service import service
 from benchmarks.steps import steps
@@ -43,6 +44,7 @@ def main() -> None:
                 results[result.name, result.baseline] = result
     show(list(results.values()))
     write(list(results.values()))
+    draw(results.values())
 
 
 def known() -> dict[tuple[str, str], Result]:

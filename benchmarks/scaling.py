@@ -54,6 +54,8 @@ def execution_vs_flow_run(prefect: SyncPrefectClient) -> Result:
         for name in ("plain", "durable") if pair % 2 else ("durable", "plain"):
             deployment = prefect.read_deployment_by_name(f"{name}/bench")
             run = ended(prefect, prefect.create_flow_run_from_deployment(deployment.id))
+            assert run.state is not None
+            assert run.state.is_completed(), run.state.message
             assert run.end_time is not None
             assert run.created is not None
             times[name].append((run.end_time - run.created).total_seconds())
@@ -148,7 +150,7 @@ def of_many_checkpoints(s3: S3Server) -> Iterator[Result]:
 
         yield Result(f"checkpoint behind {count:,}", typical(save), "s")
         yield Result(f"load behind {count:,}", typical(lambda _, there=there: there.head()), "s")
-        yield Result(f"stored_bytes a checkpoint of {count:,}", stored, "bytes")
+        yield Result(f"stored_bytes behind {count:,}", stored, "bytes")
 
 
 def state(number: int) -> bytes:

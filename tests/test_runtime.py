@@ -431,6 +431,7 @@ def test_current_checks_the_type_of_the_state(stack: Stack, store: MemoryStore) 
     @flow
     @execution(store=store)
     def mistaken() -> None:
+        assert execution.current(dict) is execution.current()
         execution.current(Count)
 
     with pytest.raises(TypeError, match=r"the state of this execution is dict"):

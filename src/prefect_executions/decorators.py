@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from types import FunctionType
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, get_origin, overload
 
 from prefect.flows import Flow
 
@@ -107,14 +107,16 @@ class _Execution:
         """The execution that this code runs in.
 
         Args:
-            state: The type of its state, for type checkers; it must be the one of `@execution`.
+            state: The type of its state, for type checkers; it must be the one of `@execution`, or
+                what that is made of: `dict` for `dict[str, Any]`.
 
         Raises:
             NotAnExecution: it runs in none.
             TypeError: the state is of another type.
         """
         run = current_run()
-        if state is not None and state != run.state_type.type:
+        of = run.state_type.type
+        if state is not None and state not in (of, get_origin(of)):
             raise TypeError(
                 f"the state of this execution is {run.state_type.name}, by its `@execution`"
             )

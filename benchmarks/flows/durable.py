@@ -1,17 +1,8 @@
-"""The same work twice: as a plain Prefect flow, and as an execution."""
+"""The work of `plain`, as an execution."""
 
 from prefect import flow
 
 from prefect_executions import execution
-
-
-@flow
-def plain(turns: int = 10) -> int:
-    """Count, and forget it."""
-    n = 0
-    for _ in range(turns):
-        n += 1
-    return n
 
 
 @flow
