@@ -8,10 +8,10 @@ from importlib.metadata import entry_points
 import pytest
 from prefect.blocks.core import Block
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from prefect.utilities.dispatch import lookup_type
 from pydantic import ValidationError
 
+from block_suite import BlockSuite
 from prefect_executions.blocks import ExecutionStore, load_store
 from prefect_executions.errors import (
     PrefectUnavailable,
@@ -25,7 +25,7 @@ from prefect_executions.s3 import S3Objects
 SECRET = "do not show this"
 
 
-class TestExecutionStore(BlockStandardTestSuite):
+class TestExecutionStore(BlockSuite):
     @pytest.fixture
     def block(self) -> type[Block]:
         return ExecutionStore

@@ -14,6 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_executions.cli import main
+from prefect_executions.client import Client
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.objects import MemoryObjects
 from rest import KEY
@@ -160,7 +161,7 @@ def test_watch_follows_until_the_end(run: Run, url: str) -> None:
         told(run, "bulk", "delete", "--yes")
         rest = [json.loads(line) for line in watching.stdout]
 
-    assert watching.returncode == 0
+    assert watching.returncode == 1
     assert rest[-1]["event"] in ("deleted", "status")
 
 
@@ -192,7 +193,17 @@ def test_what_users_have_said_is_printed_as_it_is(run: Run, url: str) -> None:
 
     assert said in saved
     assert "\x1b" not in saved
-    assert (watching.returncode, "Traceback" in rest) == (0, False)
+    assert (watching.returncode, "Traceback" in rest) == (1, False)
+
+
+def test_watch_tells_by_its_exit_code_whether_it_has_completed(run: Run, url: str) -> None:
+    id_ = told(run, "create", "a")["id"]
+    with Client(url, api_key=KEY) as client:
+        client.complete(id_)
+
+    code, out, err = run("watch", id_)
+
+    assert (code, "completed" in out, err) == (0, True, "")
 
 
 @pytest.mark.parametrize("value", ["NaN", '{"a": -Infinity}', "1e999", '"\\ud800"'])
@@ -209,9 +220,10 @@ def test_a_wrong_setting_is_wrong_usage(run: Run) -> None:
     assert (code, err) == (2, "--max-retries: Input should be greater than or equal to 0\n")
 
 
-def test_deploying_without_prefect_says_so(run: Run) -> None:
+@pytest.mark.parametrize("command", [("deploy", "--pool", "any"), ("serve",)])
+def test_without_prefect_a_command_says_so(run: Run, command: tuple[str, ...]) -> None:
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_ports(1)}/api"}):
-        code, out, err = run("deploy", "--pool", "any")
+        code, out, err = run(*command)
 
     assert (code, out) == (5, "")
     assert "Traceback" not in err

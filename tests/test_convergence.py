@@ -45,7 +45,7 @@ from prefect_executions.creations import Creations
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import ExecutionConflict, ExecutionNotFound, Superseded
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import CREATING, DELETING, FlowRuns, state_of, tags_of
+from prefect_executions.flow_runs import DELETING, FlowRuns, tags_of
 from prefect_executions.local import Stack
 from prefect_executions.log import MAX_SEQ, ExecutionLog
 from prefect_executions.models import (
@@ -57,6 +57,7 @@ from prefect_executions.models import (
 )
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.outside import OutsideAgents
+from prefect_executions.run_states import CREATING, state_of
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.supervisor import CREATION_ENDS, Supervisor
 from prefect_executions.testkit import MemoryStore

@@ -18,8 +18,8 @@ from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import BlockDocumentCreate, BlockDocumentUpdate
 from prefect.client.schemas.objects import BlockDocument
-from prefect.testing.standard_test_suites import BlockStandardTestSuite
 
+from block_suite import BlockSuite
 from prefect_executions import keyring as keyrings
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.keyring import GRACE_SECONDS, Keyring
@@ -41,7 +41,7 @@ READ = [Permission.READ]
 UNKNOWN = "pxk_" + "x" * 43
 
 
-class TestExecutionKey(BlockStandardTestSuite):
+class TestExecutionKey(BlockSuite):
     @pytest.fixture
     def block(self) -> type[Block]:
         return ExecutionKey

@@ -34,7 +34,7 @@ from prefect_executions.creations import Creations
 from prefect_executions.entry import Kind
 from prefect_executions.errors import CorruptEntry, StoreUnavailable
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import CREATING, DELETING, FlowRuns, hold
+from prefect_executions.flow_runs import DELETING, FlowRuns
 from prefect_executions.heartbeats import Heartbeats, beat_of_run, beat_of_supervisor
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
@@ -47,6 +47,7 @@ from prefect_executions.pauses import (
     paused,
     question_key,
 )
+from prefect_executions.run_states import CREATING, hold
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.supervisor import COLLEAGUE_ACTS, Supervisor, supervise
 

@@ -28,18 +28,19 @@ from prefect.events import emit_event
 from prefect.events.filters import EventFilter, EventResourceFilter
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed, Pending, Running, Scheduled, Suspended
-from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from prefect.utilities.dispatch import lookup_type
 from pydantic import ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 from world import eventually
 
+from block_suite import BlockSuite
 from prefect_executions.deliveries import Deliverer, Pace, deliver, write
-from prefect_executions.flow_runs import CREATING, tags_of
+from prefect_executions.flow_runs import tags_of
 from prefect_executions.lease import Lease
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.models import execution_id
 from prefect_executions.outbound import Undelivered, is_public, post
+from prefect_executions.run_states import CREATING
 from prefect_executions.webhooks import ExecutionWebhook, new_secret
 
 PATIENCE = 30.0
@@ -142,7 +143,7 @@ def receiver() -> Iterator[Receiver]:
 # ---------------------------------------------------------------------- the block
 
 
-class TestExecutionWebhook(BlockStandardTestSuite):
+class TestExecutionWebhook(BlockSuite):
     @pytest.fixture
     def block(self) -> type[Block]:
         return ExecutionWebhook

@@ -18,14 +18,7 @@ from prefect_executions.errors import (
     StateError,
 )
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import (
-    DELETING,
-    OUTSIDE,
-    agent_tag,
-    fork_tag,
-    is_created,
-    task_type_tag,
-)
+from prefect_executions.flow_runs import DELETING, OUTSIDE, agent_tag, fork_tag, task_type_tag
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.journal import Outcome, Record, decode
 from prefect_executions.log import ExecutionLog, Head, History
@@ -37,6 +30,7 @@ from prefect_executions.models import (
     checkpoint_seq,
     execution_id,
 )
+from prefect_executions.run_states import is_created
 from prefect_executions.views import execution_of
 
 logger = logging.getLogger(__name__)

@@ -37,11 +37,12 @@ from prefect_executions.events import (
     StatusChanged,
     change_of,
 )
-from prefect_executions.flow_runs import CREATING, STATUS_OF_TYPE, agent_tag, tags_of
+from prefect_executions.flow_runs import agent_tag, tags_of
 from prefect_executions.lease import TERM, Lease
 from prefect_executions.models import Status
 from prefect_executions.outbound import Undelivered, is_public, post
 from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.run_states import CREATING, STATUS_OF_TYPE
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.webhooks import ExecutionWebhook, new_secret
 

@@ -214,6 +214,13 @@ class NotAnExecution(ExecutionError):
 class PrefectUnavailable(ExecutionError):
     """Prefect's server did not answer, or refused."""
 
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"Prefect does not answer, or refuses: {self.problem}"
+
 
 class StoreError(ExecutionError):
     """Something about the place where the log is kept."""

@@ -20,8 +20,8 @@ from pydantic import BaseModel, Field
 
 from prefect_executions.entry import Entry
 from prefect_executions.errors import CheckpointNotFound
-from prefect_executions.flow_runs import STATUS_OF_TYPE
 from prefect_executions.models import Status, checkpoint_id, checkpoint_seq, execution_id
+from prefect_executions.run_states import STATUS_OF_TYPE
 
 HEARTBEAT = "prefect-executions.heartbeat"
 CHECKPOINT_SAVED = "prefect-executions.checkpoint.saved"

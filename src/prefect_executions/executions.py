@@ -22,16 +22,7 @@ from prefect_executions.errors import (
     Superseded,
 )
 from prefect_executions.events import attempt_ended, checkpoint_saved, deleted
-from prefect_executions.flow_runs import (
-    DELETING,
-    OUTSIDE,
-    FlowRuns,
-    agent_tag,
-    is_created,
-    require_restartable,
-    state_of,
-    status_of,
-)
+from prefect_executions.flow_runs import DELETING, OUTSIDE, FlowRuns, agent_tag
 from prefect_executions.heartbeats import has_ended
 from prefect_executions.journal import Record
 from prefect_executions.log import ExecutionLog, Head
@@ -60,6 +51,7 @@ from prefect_executions.objects import Objects
 from prefect_executions.pages import NEWEST, RunPage
 from prefect_executions.pauses import pause_key
 from prefect_executions.resume_form import resume_form, warning
+from prefect_executions.run_states import is_created, require_restartable, state_of, status_of
 from prefect_executions.search import Search, created_at
 from prefect_executions.views import (
     checkpoint_of,

@@ -1,4 +1,4 @@
-"""Executions as Prefect's flow runs: the only module that knows Prefect's states and their traps.
+"""Executions as Prefect's flow runs: creating, suspending, resuming, ending and removing them.
 
 One execution is one flow run, so nothing maps one to the other but their ids, and Prefect is the
 only truth about status.
@@ -37,7 +37,6 @@ from prefect.states import (
     Pending,
     Running,
     Scheduled,
-    Suspended,
 )
 
 from prefect_executions import codec
@@ -48,20 +47,33 @@ from prefect_executions.errors import (
     ExecutionNotFound,
     ParametersError,
 )
-from prefect_executions.models import Status, execution_id
+from prefect_executions.models import execution_id
 from prefect_executions.pauses import (
     Form,
     asks_for_checkpoint,
     described,
     lacks_form,
-    pause_key,
     paused,
-    read_form,
     save_form,
 )
 from prefect_executions.prefect_errors import detail_of, prefect_errors
-
-CREATING = "Creating"
+from prefect_executions.run_states import (
+    CREATING,
+    covered_by,
+    hold,
+    is_bare_pause,
+    is_created,
+    lost_its_process,
+    read_states,
+    refusal,
+    require_restartable,
+    restore,
+    scheduled_again,
+    set_state,
+    state_of,
+    status_of,
+    uncovered,
+)
 
 # Flow runs that are executions are found by tags: labels can't be searched.
 EXECUTION = "execution"  # all of them have it
@@ -77,18 +89,6 @@ CRASH_SETTLES = timedelta(seconds=10)
 # Prefect kills a cancelled process after 30 s. A run that is Cancelling for longer has lost its
 # worker, and nobody will ever make it Cancelled.
 CANCEL_ENDS = timedelta(seconds=60)
-
-STATUS_OF_TYPE = {
-    StateType.SCHEDULED: Status.RUNNING,
-    StateType.PENDING: Status.RUNNING,
-    StateType.RUNNING: Status.RUNNING,
-    StateType.PAUSED: Status.PAUSED,
-    StateType.COMPLETED: Status.COMPLETED,
-    StateType.FAILED: Status.FAILED,
-    StateType.CRASHED: Status.FAILED,
-    StateType.CANCELLING: Status.TERMINATED,
-    StateType.CANCELLED: Status.TERMINATED,
-}
 
 
 def tags_of(store: str | None) -> list[str]:
@@ -119,57 +119,6 @@ def agent_of(run: FlowRun) -> str | None:
 def task_type_of(run: FlowRun) -> str | None:
     """The task type of a run, by its tags."""
     return next((tag[10:] for tag in run.tags if tag.startswith("task-type:")), None)
-
-
-def types_of(status: Status) -> list[StateType]:
-    """The types of Prefect's states that are this status."""
-    return [type_ for type_, known in STATUS_OF_TYPE.items() if known is status]
-
-
-def state_of(run: FlowRun) -> State[Any]:
-    """The state of a flow run; Prefect's type allows for none, its server does not."""
-    assert run.state is not None
-    return run.state
-
-
-def status_of(run: FlowRun) -> Status:
-    """The status of the execution that a flow run is."""
-    return STATUS_OF_TYPE[state_of(run).type]
-
-
-def require_restartable(run: FlowRun) -> None:
-    """Check that another process may be started for a run.
-
-    Raises:
-        ExecutionConflict: it runs, has completed, or its process is just being ended.
-    """
-    state = state_of(run)
-    if not (state.is_paused() or state.is_failed() or state.is_crashed() or state.is_cancelled()):
-        hint = "Try again when its process has ended." if state.is_cancelling() else ""
-        raise ExecutionConflict(execution_id(run.id), "resume", status_of(run), hint)
-
-
-def is_created(run: FlowRun) -> bool:
-    """Whether the run has left the state in which its log is written."""
-    return not (state_of(run).is_pending() and state_of(run).name == CREATING)
-
-
-def is_bare_pause(state: State[Any]) -> bool:
-    """Whether the run was paused in the Prefect UI: nothing is asked when it is resumed.
-
-    It also fails when it is not resumed in five minutes. A flow that suspends itself with a
-    time-out means it: it has a key, or asks for an input.
-    """
-    details = state.state_details
-    own = details.pause_key or details.run_input_keyset
-    return state.is_paused() and bool(details.pause_reschedule) and not own
-
-
-def active_time(run: FlowRun, now: datetime) -> timedelta:
-    """How long the run has been in a Running state, over all its attempts."""
-    state = state_of(run)
-    current = now - state.timestamp if state.is_running() else timedelta(0)
-    return run.total_run_time + max(current, timedelta(0))
 
 
 class FlowRuns:
@@ -320,7 +269,7 @@ class FlowRuns:
             ExecutionConflict: the run was paused or ended meanwhile.
         """
         running = self._set(run.id, Running(), "begin an attempt of")
-        before = _covered_by(self.client, running)
+        before = covered_by(self.client, running)
         wanted = None if before.id == state_of(run).id else uncovered(before)
         if wanted is None:
             return running
@@ -397,7 +346,7 @@ class FlowRuns:
             raise AnswerError("nothing is asked; leave it out.")
         if asks and asked_anew:
             return self._set(run_id, AwaitingRetry(message="Resumed"), "resume", force=True)
-        if state.is_paused() and not _lost_its_process(state):
+        if state.is_paused() and not lost_its_process(state):
             with prefect_errors(run_id):
                 given = self.client.resume_flow_run(run_id, run_input=answer)
             run = self.read(run_id)
@@ -411,7 +360,7 @@ class FlowRuns:
                 raise AnswerError(f"{reason} {described(self.client, run_id, state)}")
             # A pause whose time-out has passed is failed by Prefect only now, when it is resumed.
             if not state_of(run).is_failed():
-                raise _refusal(run_id, "resume", run, given.details)
+                raise refusal(run_id, "resume", run, given.details)
             state = state_of(run)
         if state.is_crashed() and OUTSIDE not in run.tags:
             settled = state.timestamp + CRASH_SETTLES
@@ -451,7 +400,7 @@ class FlowRuns:
         last = next((state for state in reversed(states) if not state.is_crashed()), None)
         wanted = None if last is None else uncovered(last)
         if last is not None and last.is_scheduled() and run.deployment_id is not None:
-            wanted = _scheduled_again(last)
+            wanted = scheduled_again(last)
         if wanted is not None and self.is_still(run):
             restore(self.client, run.id, wanted)
         return wanted is not None
@@ -529,13 +478,6 @@ class FlowRuns:
         return set_state(self.client, run_id, state, operation, force=force)
 
 
-def read_states(client: SyncPrefectClient, run_id: UUID) -> list[State[Any]]:
-    """The states that a run has had, oldest first: Prefect's own order may be another."""
-    with prefect_errors(run_id):
-        states = client.read_flow_run_states(run_id)
-    return sorted(states, key=lambda state: state.timestamp)
-
-
 def pages_of(
     client: SyncPrefectClient, filter_: FlowRunFilter, sort: FlowRunSort | None = None
 ) -> Iterator[list[FlowRun]]:
@@ -554,96 +496,3 @@ def pages_of(
         if len(page) < _PAGE:
             return
         offset += len(page)
-
-
-def uncovered(state: State[Any]) -> State[Any] | None:
-    """What a run is to be again that another state has covered; None: nothing that lasts.
-
-    A process that starts puts Running over whatever came too late to stop it, and a worker that
-    finds one dead says Crashed. If the run had been paused or cancelled, that is what somebody
-    wants of it.
-    """
-    if state.is_paused() and state.state_details.pause_reschedule:
-        again: State[Any] = Suspended(message=state.message)
-        if not is_bare_pause(state):
-            again.state_details = state.state_details
-        return again
-    if state.is_cancelled() or state.is_cancelling():
-        return Cancelled(message=state.message)
-    return None
-
-
-def restore(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> FlowRun:
-    """Set a state that was covered, with the form that its pause had."""
-    form = read_form(client, run_id, state)
-    run = set_state(client, run_id, state, "restore", force=True)
-    if form is not None:
-        save_form(client, run_id, state_of(run), form)
-    return run
-
-
-def hold(client: SyncPrefectClient, run: FlowRun, form: Form) -> None:
-    """Let a pause last that was made in the Prefect UI, and ask where to continue from.
-
-    Prefect has no way to replace a state only if it is still the one that was read. What has
-    come between, such as somebody's Resume, is given back.
-
-    Args:
-        client: Prefect's.
-        run: The run, as it is paused.
-        form: What the Resume form asks.
-    """
-    held = set_state(
-        client, run.id, paused(pause_key(), state_of(run).message), "pause", force=True
-    )
-    before = _covered_by(client, held)
-    if before.id != state_of(run).id:
-        goes_on = before.is_scheduled() or before.is_pending() or before.is_running()
-        wanted = _scheduled_again(before) if goes_on else uncovered(before)
-        if wanted is not None:
-            restore(client, run.id, wanted)
-            return
-    save_form(client, run.id, state_of(held), form)
-
-
-def _covered_by(client: SyncPrefectClient, run: FlowRun) -> State[Any]:
-    """The state that a run was in just before the one that was set."""
-    states = read_states(client, run.id)
-    return states[[state.id for state in states].index(state_of(run).id) - 1]
-
-
-def _scheduled_again(state: State[Any]) -> State[Any]:
-    """Prefect lets a run go on at the time that a covered state said, or now."""
-    return AwaitingRetry(scheduled_time=state.state_details.scheduled_time, message=state.message)
-
-
-def set_state(
-    client: SyncPrefectClient,
-    run_id: UUID,
-    state: State[Any],
-    operation: str,
-    *,
-    force: bool = False,
-) -> FlowRun:
-    """Set a run's state, and return the run in it, whatever has been set since.
-
-    Raises:
-        ExecutionConflict: Prefect refuses to.
-    """
-    with prefect_errors(run_id):
-        answer = client.set_flow_run_state(run_id, state, force=force)
-        run = client.read_flow_run(run_id)
-    if answer.status is not SetStateStatus.ACCEPT:
-        raise _refusal(run_id, operation, run, answer.details)
-    run.state = answer.state
-    return run
-
-
-def _lost_its_process(state: State[Any]) -> bool:
-    """Whether resuming would give a Running state that no process belongs to."""
-    return state.name == "Suspended" and not state.state_details.pause_reschedule
-
-
-def _refusal(run_id: UUID, operation: str, run: FlowRun, details: Any) -> ExecutionConflict:
-    reason = getattr(details, "reason", None) or "Prefect did not accept the new state."
-    return ExecutionConflict(execution_id(run_id), operation, status_of(run), reason)

@@ -235,7 +235,7 @@ class Keyring:
         with self._lock:
             if self._problem is None:
                 logger.warning("The keys can't be read from Prefect: %s", error)
-            self._problem = f"{error}"
+            self._problem = error.problem if isinstance(error, PrefectUnavailable) else f"{error}"
             self._failed_at = self._clock()
 
     def _opened(self, document: BlockDocument) -> _Held | None:

@@ -15,7 +15,7 @@ from prefect_executions.creations import EMPTY
 from prefect_executions.entry import Kind
 from prefect_executions.errors import ExecutionConflict, StateError
 from prefect_executions.executions import Executions, logger
-from prefect_executions.flow_runs import OUTSIDE, state_of, status_of
+from prefect_executions.flow_runs import OUTSIDE
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.log import ExecutionLog, Head
 from prefect_executions.models import (
@@ -27,6 +27,7 @@ from prefect_executions.models import (
 )
 from prefect_executions.pauses import take_choice
 from prefect_executions.resume_form import go_back
+from prefect_executions.run_states import state_of, status_of
 from prefect_executions.views import execution_of
 
 RESULT_BYTES = 256 << 10  # of a result as JSON; it is read with the head of the log

@@ -19,18 +19,7 @@ from prefect_executions.errors import (
     NotAnExecution,
     PrefectUnavailable,
 )
-from prefect_executions.flow_runs import (
-    DELETING,
-    active_time,
-    hold,
-    is_bare_pause,
-    read_states,
-    restore,
-    set_state,
-    state_of,
-    tags_of,
-    uncovered,
-)
+from prefect_executions.flow_runs import DELETING, tags_of
 from prefect_executions.pauses import (
     Form,
     asks_for_checkpoint,
@@ -41,6 +30,16 @@ from prefect_executions.pauses import (
     take_choice,
 )
 from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.run_states import (
+    active_time,
+    hold,
+    is_bare_pause,
+    read_states,
+    restore,
+    set_state,
+    state_of,
+    uncovered,
+)
 
 PAUSED_PAUSE = 1.0  # seconds between two looks of a process that waits for a pause to end
 

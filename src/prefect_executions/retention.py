@@ -12,10 +12,11 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import DELETING, fork_tag, pages_of, state_of, status_of
+from prefect_executions.flow_runs import DELETING, fork_tag, pages_of
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, checkpoint_seq, execution_id
 from prefect_executions.pruning import prune
+from prefect_executions.run_states import state_of, status_of
 
 # Nothing is removed that was written just now, nor of an execution whose state has just changed.
 SETTLES = timedelta(minutes=10)

@@ -32,7 +32,6 @@ from prefect_executions.errors import (
     Superseded,
     UnsuitableStore,
 )
-from prefect_executions.flow_runs import STATUS_OF_TYPE
 from prefect_executions.interrupts import Interrupt
 from prefect_executions.journal import Outcome, Record
 from prefect_executions.json_type import JsonType
@@ -49,6 +48,7 @@ from prefect_executions.pacer import Pacer
 from prefect_executions.pauses import Form
 from prefect_executions.replay import Call, Replay
 from prefect_executions.resume_form import CHOICES, resume_form
+from prefect_executions.run_states import STATUS_OF_TYPE
 from prefect_executions.waits import Waits
 from prefect_executions.writer import Durability, Writer
 

@@ -25,9 +25,10 @@ from prefect_executions.blocks import ExecutionStore, replaced_by
 from prefect_executions.creations import EMPTY, Creations
 from prefect_executions.entry import Kind
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns, state_of
+from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.models import Execution, ExecutionConfig, Resumed, flow_run_id
 from prefect_executions.objects import MemoryObjects, Objects
+from prefect_executions.run_states import state_of
 
 _STORE = "testing"
 

@@ -9,7 +9,7 @@ from prefect.utilities.urls import url_for
 
 from prefect_executions import codec
 from prefect_executions.entry import Entry, Kind
-from prefect_executions.flow_runs import active_time, agent_of, state_of, status_of, task_type_of
+from prefect_executions.flow_runs import agent_of, task_type_of
 from prefect_executions.log import Head, History
 from prefect_executions.models import (
     Checkpoint,
@@ -23,6 +23,7 @@ from prefect_executions.models import (
     execution_id,
 )
 from prefect_executions.pages import Row, RunPage
+from prefect_executions.run_states import active_time, state_of, status_of
 
 
 def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool) -> Execution:

@@ -12,9 +12,9 @@ from prefect.client.schemas.objects import FlowRun
 
 from chaos.tasks import Work, undisturbed
 from prefect_executions.entry import Entry, Kind
-from prefect_executions.flow_runs import state_of
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import checkpoint_id
+from prefect_executions.run_states import state_of
 
 Line = dict[str, Any]
 

@@ -1,6 +1,5 @@
 """A machine breaks down; another one, with nothing in common but the store, goes on."""
 
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -43,16 +42,13 @@ survey.to_deployment("machines", entrypoint_type=module, work_pool_name="{POOL}"
 def test_an_execution_goes_on_on_another_machine_from_the_store_alone(tmp_path: Path) -> None:
     if reason := missing() or obstacle():
         pytest.skip(reason)
-    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, ROOT]
-    subprocess.run(wheel, check=True, capture_output=True)
-    (package,) = tmp_path.glob("*.whl")
     with ExitStack() as up:
         stack = Stack(tmp_path / "site", env=ENV)
         wire = randbelow(200)
         one, two = (
             up.enter_context(Machine(wire + n, hidden=[ROOT, stack.data])) for n in range(2)
         )
-        one.install(package)
+        one.install(ROOT)
         two.install_as(one)
         up.enter_context(stack)
         up.enter_context(stack.settings())

@@ -321,7 +321,10 @@ def watch(
     until_ended: Annotated[bool, Parameter(help="Stop when it has ended.")] = True,
     common: Common = NONE,
 ) -> None:
-    """Follow an execution: status changes and checkpoints, a line each, as they happen."""
+    """Follow an execution: status changes and checkpoints, a line each, as they happen.
+
+    Exits with 1 if it has ended and not completed, or was deleted.
+    """
     with _service(common, WATCHING) as (client, output):
         for event in client.stream(execution_id):
             data = event.data
@@ -337,15 +340,22 @@ def watch(
                 output.console.print(f"{data['at'][:19]} ", end="")
             output.show({"event": event.kind, **data}, text)
             sys.stdout.flush()
+            if event.kind == "deleted":
+                sys.exit(REFUSED)
             if event.kind == "status" and until_ended and Status(data["status"]).ended:
-                return
+                sys.exit(0 if data["status"] == Status.COMPLETED else REFUSED)
 
 
 @app.command(group=_SERVICE)
 def serve(*, host: str = "127.0.0.1", port: int = 4300) -> None:
     """Run the REST service here, as a flow run in Prefect, until Ctrl-C."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+
+    from prefect_executions.prefect_errors import prefect_errors  # noqa: PLC0415
     from prefect_executions.service.flows import executions_service  # noqa: PLC0415
 
+    with prefect_errors(), get_client(sync_client=True) as client:
+        client.hello()  # who starts it should hear at once that Prefect is away
     executions_service(host=host, port=port)
 
 

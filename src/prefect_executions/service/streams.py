@@ -48,8 +48,8 @@ from prefect_executions.events import (
     stream_opened,
 )
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import state_of
 from prefect_executions.models import flow_run_id
+from prefect_executions.run_states import state_of
 
 logger = logging.getLogger(__name__)
 
