@@ -169,6 +169,21 @@ def test_a_supervisor_sees_to_it(here: World) -> None:
     assert len(here.checkpoints(run)) < 12
 
 
+def test_a_look_does_some_of_it_and_the_next_goes_on(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has died in the meantime is not to wait until all is tidy."""
+    monkeypatch.setattr("prefect_executions.supervisor.TIDYING_SECONDS", 0.0)
+    runs = [here.create(keep_checkpoints=5) for _ in range(3)]
+    here.later = HOUR
+    settings = ExecutionsSettings(heartbeat_seconds=1, silence_seconds=10)
+    supervisor = Supervisor(here.executions, here.prefect, settings, clock=here.clock)
+
+    for done in (1, 2, 3, 3):
+        supervisor.look()
+        assert sum(len(here.checkpoints(run)) < 12 for run in runs) == done
+
+
 # ---------------------------------------------------------------------- orphans
 
 

@@ -25,7 +25,7 @@ from memory import Count, entries_of, kinds
 from prefect_executions import Run, execution
 from prefect_executions.errors import NotAnExecution, StateError, StoreUnavailable
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
+from prefect_executions.flow_runs import RETENTION, FlowRuns
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
 from prefect_executions.looks import LOOK_BURST
@@ -436,6 +436,17 @@ def test_current_checks_the_type_of_the_state(stack: Stack, store: MemoryStore) 
 
     with pytest.raises(TypeError, match=r"the state of this execution is dict"):
         mistaken()
+
+
+def test_a_run_whose_flow_says_what_stays_is_tagged(
+    stack: Stack, prefect: SyncPrefectClient, store: MemoryStore
+) -> None:
+    @flow
+    @execution(store=store, keep_checkpoints=5)
+    def keeps() -> str:
+        return execution.current().id
+
+    assert RETENTION in prefect.read_flow_run(UUID(keeps()[5:])).tags
 
 
 def test_prefect_finds_the_flow_where_it_was_written() -> None:

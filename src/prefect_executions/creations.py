@@ -18,7 +18,14 @@ from prefect_executions.errors import (
     StateError,
 )
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import DELETING, OUTSIDE, agent_tag, fork_tag, task_type_tag
+from prefect_executions.flow_runs import (
+    DELETING,
+    OUTSIDE,
+    RETENTION,
+    agent_tag,
+    fork_tag,
+    task_type_tag,
+)
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.journal import Outcome, Record, decode
 from prefect_executions.log import ExecutionLog, Head, History
@@ -64,6 +71,7 @@ class _Plan:
         agent_id, task_type = self.meta["agent_id"], self.meta["task_type"]
         tags = [agent_tag(agent_id)] if agent_id else []
         tags += [task_type_tag(task_type)] if task_type else []
+        tags += [RETENTION] if ExecutionConfig(**self.meta["config"]).removes else []
         return tags + ([fork_tag(self.meta["fork"]["execution_id"])] if "fork" in self.meta else [])
 
 

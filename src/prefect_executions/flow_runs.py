@@ -78,6 +78,7 @@ from prefect_executions.run_states import (
 # Flow runs that are executions are found by tags: labels can't be searched.
 EXECUTION = "execution"  # all of them have it
 DELETING = "execution-deleting"  # somebody has asked for it to be deleted
+RETENTION = "execution-retention"  # something of it is to be removed by and by
 OUTSIDE_DEPLOYMENT = "agent/outside-prefect"
 OUTSIDE = "execution-outside"  # an agent outside Prefect runs it
 _PAGE = 200  # what Prefect lists at once

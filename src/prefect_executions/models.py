@@ -144,6 +144,11 @@ class ExecutionConfig(BaseModel):
         None, description="Seconds after its end when the execution is deleted."
     )
 
+    @property
+    def removes(self) -> bool:
+        """Whether anything of the execution is to be removed by and by."""
+        return self.keep_checkpoints is not None or self.delete_after_seconds is not None
+
     def over(self, default: "ExecutionConfig") -> "ExecutionConfig":
         """These settings, and where a field is null, those of `default`."""
         return default.model_copy(update=self.model_dump(exclude_none=True))

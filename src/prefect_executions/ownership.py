@@ -19,7 +19,7 @@ from prefect_executions.errors import (
     NotAnExecution,
     PrefectUnavailable,
 )
-from prefect_executions.flow_runs import DELETING, tags_of
+from prefect_executions.flow_runs import DELETING, RETENTION, tags_of
 from prefect_executions.pauses import (
     Form,
     asks_for_checkpoint,
@@ -91,9 +91,15 @@ class Ownership:
         """Whether a worker can continue the run: it belongs to a deployment."""
         return self.run.deployment_id is not None
 
-    def mark(self, store: str | None) -> None:
-        """Tag the run as an execution in the store of this name, unless it is already."""
-        if missing := [tag for tag in tags_of(store) if tag not in self.run.tags]:
+    def mark(self, store: str | None, *, removes: bool) -> None:
+        """Tag the run as an execution, unless it is already.
+
+        Args:
+            store: The name of the store that it is kept in.
+            removes: Whether something of it is to be removed by and by.
+        """
+        tags = [*tags_of(store), *([RETENTION] if removes else [])]
+        if missing := [tag for tag in tags if tag not in self.run.tags]:
             with prefect_errors(self.run.id):
                 self._client.update_flow_run(self.run.id, tags=[*self.run.tags, *missing])
 

@@ -12,7 +12,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import DELETING, fork_tag, pages_of
+from prefect_executions.flow_runs import DELETING, RETENTION, fork_tag, pages_of
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, checkpoint_seq, execution_id
 from prefect_executions.pruning import prune
@@ -54,7 +54,9 @@ class Retention:
             PrefectUnavailable: Prefect does not answer.
         """
         now, there = self._clock(), set[UUID]()
-        for run in self._tagged(*self._executions.flow_runs.tags):
+        # If the store says nothing, those that do are tagged.
+        marked = () if self._default.removes else (RETENTION,)
+        for run in self._tagged(*self._executions.flow_runs.tags, *marked):
             there.add(run.id)
             state = state_of(run)
             known, until = self._done.get(run.id, (None, _NEVER))

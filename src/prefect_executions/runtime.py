@@ -79,7 +79,7 @@ def open_run(
             patiently(ownership.check_start)  # a run held meanwhile must not wait for the store
             kept_in = patiently(store)
             log = ExecutionLog(kept_in.objects(), execution_id(ownership.run.id))
-            patiently(lambda: ownership.mark(kept_in.name))
+            patiently(lambda: ownership.mark(kept_in.name, removes=settings.removes))
             patiently(lambda: ownership.take_choice(lambda choice: _roll_back(log, choice)))
             before = patiently(lambda: _version_before(log))
             head = patiently(lambda: _begin(log, ownership, settings))

@@ -6,11 +6,12 @@ next if it was done in part.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from threading import Event
+from time import monotonic
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -53,6 +54,7 @@ RARELY = 12  # every how many looks it looks at what is not urgent, or is much
 CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer was left half-made
 COLLEAGUE_ACTS = timedelta(seconds=15)  # how long another supervisor may take for what it began
 TIDIES = timedelta(hours=1)  # how often what need not be kept is removed
+TIDYING_SECONDS = 1.0  # how long a look does so at most
 STARTS = 3  # how often a run that died before its first attempt began is started again
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -99,6 +101,7 @@ class Supervisor:
         self._settled: dict[UUID, UUID] = {}  # crashed runs to leave alone, each with its state
         self._retention = Retention(executions, retention, clock=clock)
         self._tidied = _NEVER
+        self._tidying: Iterator[FlowRun] = iter(())
 
     def watch(self, stop: Callable[[float], bool]) -> None:
         """Look after executions until `stop`, which waits for so many seconds, says true."""
@@ -134,9 +137,7 @@ class Supervisor:
                 lambda: self._flow_runs.in_state(StateType.PAUSED),
                 lambda run: self._look_at_pause(run, now),
             )
-        if now - self._tidied >= TIDIES:
-            self._tidied = now
-            self._each(self._retention.due, self._tidy)
+        self._each(lambda: self._untidy(now), self._tidy)
 
     def _each(self, find: Callable[[], Iterable[R]], act: Callable[[R], object]) -> None:
         """Act on each run that is found; one that makes trouble is not in the others' way."""
@@ -358,6 +359,20 @@ class Supervisor:
         self._shown[run.id] = state_of(run).id
 
     # ------------------------------------------------------------------ retention
+
+    def _untidy(self, now: datetime) -> Iterable[FlowRun]:
+        """Some of the runs of which something may have to be removed: others can't wait long."""
+        if now - self._tidied >= TIDIES:
+            self._tidied, self._tidying = now, self._retention.due()
+        began = monotonic()
+        try:
+            for run in self._tidying:
+                yield run
+                if monotonic() - began > TIDYING_SECONDS:
+                    break
+        except PrefectUnavailable:
+            self._tidied = _NEVER  # once more from the beginning
+            raise
 
     def _tidy(self, run: FlowRun) -> None:
         """Remove what need not be kept of an execution any longer."""
