@@ -50,6 +50,8 @@ class Retention:
     def due(self) -> Iterator[FlowRun]:
         """The runs of which something may have to be removed.
 
+        Where some are deleted on the way, others move up and are left for the next time.
+
         Raises:
             PrefectUnavailable: Prefect does not answer.
         """
