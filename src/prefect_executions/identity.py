@@ -306,7 +306,11 @@ def _model(value: pydantic.BaseModel, writer: _Writer) -> bytes:
     extra = dict(value.__pydantic_extra__ or {})
     if isinstance(value, Block):
         extra.pop("block_type_slug", None)  # is there after a way through JSON
-    return _node(b"object", _name(type(value)), _fields(writer, fields), _fields(writer, extra))
+    name = _name(type(value))
+    generic = type(value).__pydantic_generic_metadata__
+    if generic["origin"]:  # where `Box[int]` was written is no part of what it is
+        name = _alias(generic["origin"], generic["args"], writer)
+    return _node(b"object", name, _fields(writer, fields), _fields(writer, extra))
 
 
 def _exception(value: BaseException, writer: _Writer) -> bytes:
