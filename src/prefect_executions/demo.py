@@ -214,15 +214,17 @@ def run(data: Path, *, keep: bool = False) -> None:
             timeline.say(f"REST        {url}/v1/execution (it is a run of executions-service)")
             play(stack, client, timeline)
             if keep:
-                keep_up(url, api_key)
+                keep_up(url, api_key, stack.api_url)
     timeline.say("stopped everything; run it again: it goes on with the same data")
 
 
-def keep_up(url: str, api_key: str) -> None:
+def keep_up(url: str, api_key: str, api_url: str) -> None:
     """Wait for Ctrl-C."""
     print(f"\nEverything stays up. Try:\n  curl -H 'Authorization: Bearer {api_key}' \\")
     print(f"    {url}/v1/execution/…")
-    print(f"  {url}/ui  (the inspector; its key is {api_key})\nCtrl-C stops it.", flush=True)
+    print(f"  {url}/ui  (the inspector; its key is {api_key})")
+    print(f"  PREFECT_API_URL={api_url} .venv/bin/python your_flow.py  (as in the README)")
+    print("Ctrl-C stops it.", flush=True)
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
