@@ -26,8 +26,8 @@ demo: $(INSTALLED) ## Run the main job end to end; KEEP=1 leaves all up for a lo
 	$(RUN)prefect-executions demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: $(INSTALLED) ## Run the tests; ARGS='-k log' chooses some
-	$(RUN)python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+test: $(INSTALLED) ## Run the tests, but for those of `make scale`; ARGS='-k log' chooses some
+	$(RUN)python -m pytest --numprocesses 2 --dist loadgroup -m "not scale" $(ARGS)
 
 VERSIONS ?= lowest-direct
 WHEEL := .wheel/$(VERSIONS)
@@ -42,7 +42,7 @@ test-wheel: $(INSTALLED) ## Run the tests against the built wheel, with the lowe
 	$(RUN)uv pip compile --quiet --group dev --constraint $(WHEEL)/own.txt pyproject.toml --extra local --extra redis --output-file $(WHEEL)/all.txt
 	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --requirements $(WHEEL)/all.txt
 	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --no-deps $(WHEEL)/*.whl
-	$(WHEEL)/venv/bin/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(WHEEL)/venv/bin/python -m pytest --numprocesses 2 --dist loadgroup -m "not scale" $(ARGS)
 
 SEED ?= 1
 ROUNDS ?= 100
@@ -55,7 +55,7 @@ EXECUTIONS ?= 200
 
 .PHONY: scale
 scale: $(INSTALLED) ## Many executions on two API servers, PostgreSQL and Redis, some of which die; SEED=1 EXECUTIONS=200
-	SEED=$(SEED) EXECUTIONS=$(EXECUTIONS) $(RUN)python -m pytest tests/chaos/test_scale.py -s $(ARGS)
+	SEED=$(SEED) EXECUTIONS=$(EXECUTIONS) $(RUN)python -m pytest -m scale -s $(ARGS)
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check format, style, types and the line of modules

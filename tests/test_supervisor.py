@@ -449,6 +449,22 @@ def test_what_comes_between_a_pause_and_its_form_lasts(
     assert here.name_of(run) == is_then
 
 
+def test_a_pause_waits_while_a_worker_is_just_taking_the_run(here: World) -> None:
+    """Told that it is paused, the worker would end, and all of its flow processes with it."""
+    run = here.create()
+    here.set(run, Pending())
+    states = iter([Pending(name="Submitting")])
+
+    def goes_on(_: float) -> None:
+        here.set(run, *([state] if (state := next(states, None)) else []))
+
+    flow_runs = FlowRuns(here.prefect, wait=goes_on)
+    flow_runs.suspend(run.id, key=pause_key(), reason=None, form=Form({"type": "object"}, ""))
+
+    before, last = flow_runs.states(run)[-2:]
+    assert (before.name, last.name) == ("Submitting", "Suspended")
+
+
 def test_a_pause_that_was_restored_without_its_form_gets_one(here: World) -> None:
     """As of a process that started, found itself suspended, and knows no log yet."""
     run = here.create()

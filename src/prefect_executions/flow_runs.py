@@ -91,6 +91,9 @@ CRASH_SETTLES = timedelta(seconds=10)
 # worker, and nobody will ever make it Cancelled.
 CANCEL_ENDS = timedelta(seconds=60)
 
+TAKING_LOOKS = 50  # how often a run is looked at that a worker is just taking
+TAKING_PAUSE = 0.1  # seconds between two of these
+
 
 def tags_of(store: str | None) -> list[str]:
     """The tags that executions have, which are kept in the store of this name."""
@@ -295,7 +298,7 @@ class FlowRuns:
         Raises:
             ExecutionConflict: Prefect does not allow it: the run ended meanwhile.
         """
-        run = self.read(run_id)
+        run = self._begun_to_start(run_id)
         if state_of(run).is_paused():
             return run
         # Prefect lets only a Running run be suspended. One that no process has taken yet is
@@ -304,6 +307,20 @@ class FlowRuns:
         force = not state_of(run).is_running()
         run = self._set(run_id, paused(key, reason), "pause", force=force)
         save_form(self.client, run_id, state_of(run), form)
+        return run
+
+    def _begun_to_start(self, run_id: UUID) -> FlowRun:
+        """Read a run; one that a worker is just taking, when that is over.
+
+        Prefect's worker says Pending, and then Submitting. If it is told between these two that the
+        run is paused, it ends, and with it all of its flow processes.
+        """
+        run = self.read(run_id)
+        for _ in range(TAKING_LOOKS):
+            if not (state_of(run).is_pending() and state_of(run).name == "Pending"):
+                break
+            self._wait(TAKING_PAUSE)
+            run = self.read(run_id)
         return run
 
     def complete_pause(self, run: FlowRun, form: Callable[[], Form]) -> None:
