@@ -1,10 +1,10 @@
 """What is left in a store of executions whose flow runs are gone from Prefect."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from itertools import groupby, islice
 from uuid import UUID
 
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
@@ -73,7 +73,8 @@ class Orphans:
             StoreUnavailable, PrefectUnavailable: one of them does not answer.
         """
         logs, known, orphans = 0, 0, []
-        for ids in _in_groups(self._logs()):
+        rest = self._logs()
+        while ids := list(islice(rest, _AT_ONCE)):
             there = self._known(ids)
             logs, known = logs + len(ids), known + len(there)
             orphans += [found for id_ in ids if id_ not in there and (found := self._orphan(id_))]
@@ -87,10 +88,8 @@ class Orphans:
         """
         if self._known([orphan.execution_id]) or self._orphan(orphan.execution_id) != orphan:
             return False
-        log = self.executions.log(orphan.execution_id)
-        with suppress(ExecutionNotFound):
-            log.delete()
-        log.purge()
+        with suppress(ExecutionNotFound):  # somebody else has removed it just now
+            self.executions.delete(orphan.execution_id)
         self.executions.flow_runs.delete_artifacts(flow_run_id(orphan.execution_id))
         return True
 
@@ -120,14 +119,3 @@ class Orphans:
         return Orphan(
             execution_id=execution_id, entries=entries, bytes_stored=size, written_at=written_at
         )
-
-
-def _in_groups(ids: Iterable[str]) -> Iterator[list[str]]:
-    group: list[str] = []
-    for id_ in ids:
-        group.append(id_)
-        if len(group) == _AT_ONCE:
-            yield group
-            group = []
-    if group:
-        yield group

@@ -83,19 +83,19 @@ class Retention:
         deleted_at = _NEVER_MORE
         if config.delete_after_seconds is not None:
             deleted_at = state.timestamp + timedelta(seconds=config.delete_after_seconds)
-        if status_of(run).ended:
-            if now >= deleted_at:
-                return self._delete(run)
+        if status_of(run).ended and now >= deleted_at:
+            return self._delete(run)
+        removed = 0
+        if config.keep_checkpoints is not None:
+            removed = prune(
+                log,
+                newest=config.keep_checkpoints,
+                labelled=bool(config.keep_labelled),
+                also=self._forked(log),
+                before=now - SETTLES,
+            )
+        if status_of(run).ended:  # not before: a store that is away is asked once more
             self._done[run.id] = state.id, deleted_at
-        if config.keep_checkpoints is None:
-            return None
-        removed = prune(
-            log,
-            newest=config.keep_checkpoints,
-            labelled=bool(config.keep_labelled),
-            also=self._forked(log),
-            before=now - SETTLES,
-        )
         return f"removed {removed} old entries of its log" if removed else None
 
     def _delete(self, run: FlowRun) -> str | None:
