@@ -21,8 +21,9 @@ from benchmarks.service import service
 from benchmarks.steps import steps
 from benchmarks.workload import conversation, of_size, states
 from prefect_executions import codec
+from prefect_executions.history import Head
 from prefect_executions.local import BUCKET, S3Server
-from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.log import ExecutionLog
 from prefect_executions.objects import MemoryObjects, Objects
 from prefect_executions.s3 import S3Objects
 

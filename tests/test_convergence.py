@@ -46,8 +46,9 @@ from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import ExecutionConflict, ExecutionNotFound, Superseded
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import DELETING, FlowRuns, tags_of
+from prefect_executions.history import MAX_SEQ
 from prefect_executions.local import Stack
-from prefect_executions.log import MAX_SEQ, ExecutionLog
+from prefect_executions.log import ExecutionLog
 from prefect_executions.models import (
     ExecutionConfig,
     ExecutionFilter,

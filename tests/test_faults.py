@@ -12,8 +12,9 @@ import pytest
 from fault_proxy import Fault, FaultProxy
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import AlreadyExists, StoreUnavailable, Superseded
+from prefect_executions.history import Head, History
 from prefect_executions.local import S3Server
-from prefect_executions.log import ExecutionLog, Head, History
+from prefect_executions.log import ExecutionLog
 from prefect_executions.s3 import S3Objects
 
 SEED = 1

@@ -14,6 +14,7 @@ from conftest import Clock
 from prefect_executions import codec
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import CorruptEntry, ExecutionDeleted, ExecutionNotFound, Superseded
+from prefect_executions.history import Head
 from prefect_executions.journal import (
     LARGE,
     Large,
@@ -24,7 +25,7 @@ from prefect_executions.journal import (
     encode,
     rolled_back,
 )
-from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.log import ExecutionLog
 from prefect_executions.objects import MemoryObjects
 from stores import Counting
 from test_codec import JSON

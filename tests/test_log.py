@@ -22,8 +22,9 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
+from prefect_executions.history import Head
 from prefect_executions.journal import Outcome, Record
-from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.log import ExecutionLog
 from prefect_executions.objects import MemoryObjects
 from stores import Counting, Fault, Faulty
 

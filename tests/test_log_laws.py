@@ -21,8 +21,9 @@ from hypothesis.stateful import (
 
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
+from prefect_executions.history import Head
 from prefect_executions.journal import Outcome, Record, decode
-from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.log import ExecutionLog
 from prefect_executions.objects import MemoryObjects, Objects
 from prefect_executions.s3 import S3Objects
 from stores import Fault, Faulty

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from prefect_executions import codec
 from prefect_executions.errors import CheckpointNotFound
+from prefect_executions.history import Head
 from prefect_executions.journal import LARGE, Outcome, Record, decode
-from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.log import ExecutionLog
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.pruning import prune
 

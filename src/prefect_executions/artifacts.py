@@ -19,7 +19,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
 from prefect_executions.errors import ExecutionError, ExecutionNotFound
-from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.history import Head
+from prefect_executions.log import ExecutionLog
 from prefect_executions.models import Status
 from prefect_executions.pacer import Pacer
 from prefect_executions.pages import NEWEST, Row, RunPage

@@ -27,8 +27,9 @@ from prefect_executions.flow_runs import (
     task_type_tag,
 )
 from prefect_executions.heartbeats import beat_of_run
+from prefect_executions.history import Head, History
 from prefect_executions.journal import Outcome, Record, decode
-from prefect_executions.log import ExecutionLog, Head, History
+from prefect_executions.log import ExecutionLog
 from prefect_executions.models import (
     NAME_LENGTH,
     Execution,

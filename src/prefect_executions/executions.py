@@ -24,8 +24,9 @@ from prefect_executions.errors import (
 from prefect_executions.events import attempt_ended, checkpoint_saved, deleted
 from prefect_executions.flow_runs import DELETING, OUTSIDE, FlowRuns, agent_tag
 from prefect_executions.heartbeats import has_ended
+from prefect_executions.history import Head
 from prefect_executions.journal import Record
-from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.log import ExecutionLog
 from prefect_executions.models import (
     Checkpoint,
     CheckpointPage,

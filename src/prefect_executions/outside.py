@@ -17,7 +17,8 @@ from prefect_executions.errors import ExecutionConflict, StateError
 from prefect_executions.executions import Executions, logger
 from prefect_executions.flow_runs import OUTSIDE
 from prefect_executions.heartbeats import beat_of_run
-from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.history import Head
+from prefect_executions.log import ExecutionLog
 from prefect_executions.models import (
     Begun,
     Execution,

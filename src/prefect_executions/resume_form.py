@@ -6,8 +6,9 @@ from typing import Any
 from rich.filesize import decimal
 
 from prefect_executions.errors import AnswerError
+from prefect_executions.history import History
 from prefect_executions.journal import Record, decode, forgotten
-from prefect_executions.log import ExecutionLog, History
+from prefect_executions.log import ExecutionLog
 from prefect_executions.models import checkpoint_id, checkpoint_seq
 from prefect_executions.pauses import Form
 

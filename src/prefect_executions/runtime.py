@@ -22,9 +22,10 @@ from prefect_executions.errors import (
 )
 from prefect_executions.events import CheckpointNews, attempt_ended
 from prefect_executions.heartbeats import beat_of_run
+from prefect_executions.history import Head
 from prefect_executions.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
 from prefect_executions.json_type import JsonType, migrated
-from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, checkpoint_id, execution_id
 from prefect_executions.ownership import Ownership
 from prefect_executions.pacer import Pacer

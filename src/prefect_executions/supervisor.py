@@ -37,7 +37,8 @@ from prefect_executions.events import deleted
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import CRASH_SETTLES, OUTSIDE, FlowRuns
 from prefect_executions.heartbeats import Heartbeats, beat_of_supervisor
-from prefect_executions.log import ExecutionLog, Head
+from prefect_executions.history import Head
+from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
 from prefect_executions.pauses import deadline
 from prefect_executions.resume_form import CHOICES, resume_form

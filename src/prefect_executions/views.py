@@ -10,7 +10,7 @@ from prefect.utilities.urls import url_for
 from prefect_executions import codec
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.flow_runs import agent_of, task_type_of
-from prefect_executions.log import Head, History
+from prefect_executions.history import Head, History
 from prefect_executions.models import (
     Checkpoint,
     Execution,
