@@ -15,7 +15,7 @@ from prefect_executions.keyring import Keyring
 from prefect_executions.local import free_ports
 from prefect_executions.objects import Objects
 from prefect_executions.service import create_app
-from prefect_executions.service.streams import EventHub
+from prefect_executions.service.hub import EventHub
 from rest import KEY
 
 

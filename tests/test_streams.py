@@ -35,16 +35,11 @@ from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
 from prefect_executions.models import flow_run_id
 from prefect_executions.objects import MemoryObjects
-from prefect_executions.service import streams
+from prefect_executions.service import followers, hub, streams
+from prefect_executions.service.followers import Follower, Position
+from prefect_executions.service.hub import EventHub, Subscription
 from prefect_executions.service.problems import install
-from prefect_executions.service.streams import (
-    EventHub,
-    EventStream,
-    Follower,
-    Position,
-    Subscription,
-    follow,
-)
+from prefect_executions.service.streams import LIFETIME_SECONDS, EventStream, follow
 
 PATIENCE = 20.0
 
@@ -91,7 +86,7 @@ class Replica:
     def __init__(self, executions: Executions, **hub: Any) -> None:
         self.executions = executions
         self.hub = Looking(**hub)
-        self.lifetime = streams.LIFETIME_SECONDS
+        self.lifetime = LIFETIME_SECONDS
         app = FastAPI()
         install(app)
 
@@ -423,7 +418,7 @@ def test_what_happened_while_nobody_listened_is_told(executions: Executions, wor
 def test_of_many_missed_checkpoints_the_newest_are_told(
     replica: Replica, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "MISSED_CHECKPOINTS", 3)
+    monkeypatch.setattr(followers, "MISSED_CHECKPOINTS", 3)
     with replica.listen(world.id) as client:
         client.next()
 
@@ -670,7 +665,7 @@ def test_a_failure_that_was_not_foreseen_lets_clients_come_back(
         raise Exception("Unable to authenticate")
 
     with monkeypatch.context() as patched:
-        patched.setattr(streams, "get_events_subscriber", broken)
+        patched.setattr(hub, "get_events_subscriber", broken)
         with replica.listen(world.id) as client:
             assert client.rest() in ([("status", "Running")], [])
     with replica.listen(world.id, client.last) as client:

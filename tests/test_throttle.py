@@ -77,3 +77,16 @@ def test_what_waits_is_done_at_the_end_and_once() -> None:
     time.pass_until(60)
 
     assert time.acted == [(0, "a")]
+
+
+def test_nothing_waits_after_the_end() -> None:
+    time = Time()
+    throttle = time.throttle()
+    throttle.changed("a")
+    throttle.close()
+
+    throttle.changed("a")
+
+    assert time.acted == [(0, "a"), (0, "a")]
+    time.pass_until(60)
+    assert time.acted == [(0, "a"), (0, "a")]

@@ -4,7 +4,6 @@ Sending puts an event into a queue, which a thread of Prefect's empties: it take
 neither waits nor fails.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from prefect_executions.entry import Entry
 from prefect_executions.errors import CheckpointNotFound
 from prefect_executions.models import Status, checkpoint_id, checkpoint_seq, execution_id
 from prefect_executions.run_states import STATUS_OF_TYPE
+from prefect_executions.throttle import Throttle
 
 HEARTBEAT = "prefect-executions.heartbeat"
 CHECKPOINT_SAVED = "prefect-executions.checkpoint.saved"
@@ -82,10 +82,9 @@ def _send(event: str, run_id: UUID, name: str, payload: dict[str, Any], **fields
 class CheckpointNews:
     """Says that checkpoints were saved, once a second and execution at most, and always the newest.
 
-    The first one is told at once, what comes within a second after it as that is over. Threads may
-    share it: all is told in the context in which this was made, as to a thread that a flow has
-    started Prefect's settings may be others. What it keeps is bounded by what is saved within a
-    second.
+    Threads may share it: all is told in the context in which this was made, as to a thread that a
+    flow has started Prefect's settings may be others. What it keeps is bounded by what is saved
+    within a second.
 
     Args:
         later: Calls a function after so many seconds: `Pacer.after`.
@@ -100,63 +99,29 @@ class CheckpointNews:
         tell: Callable[[UUID, str, Entry], None] = checkpoint_saved,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._later = later
         self._tell = tell
-        self._clock = clock
         self._context = copy_context()
         self._lock = Lock()
-        self._told: OrderedDict[UUID, float] = OrderedDict()  # when, oldest first
-        self._waiting: dict[UUID, tuple[str, Entry]] = {}
-        self._is_timed = False
-        self._closed = False
+        self._newest: dict[UUID, tuple[str, Entry]] = {}  # that is yet to be told
+        self._throttle: Throttle[UUID] = Throttle(later, self._say, every=NEWS_SECONDS, clock=clock)
 
     def saved(self, run_id: UUID, name: str, entry: Entry) -> None:
         """A checkpoint was saved; see `checkpoint_saved`."""
         with self._lock:
-            now = self._forget()
-            known = self._waiting.get(run_id)
+            known = self._newest.get(run_id)
             if known is not None and known[1].seq > entry.seq:
                 return
-            if self._closed or run_id not in self._told:
-                self._say(run_id, name, entry, now)
-                return
-            self._waiting[run_id] = name, entry
-            if not self._is_timed:
-                self._time(now)
+            self._newest[run_id] = name, entry
+        self._throttle.changed(run_id)
 
     def close(self) -> None:
         """Say what waits; from now on nothing does."""
+        self._throttle.close()
+
+    def _say(self, run_id: UUID) -> None:
         with self._lock:
-            self._closed = True
-            for run_id in list(self._waiting):
-                self._say(run_id, *self._waiting[run_id], self._clock())
-
-    def _say_due(self) -> None:
-        with self._lock:
-            now = self._forget()
-            for run_id in self._waiting.keys() - self._told.keys():
-                self._say(run_id, *self._waiting[run_id], now)
-            self._is_timed = False
-            if self._waiting:
-                self._time(now)
-
-    def _say(self, run_id: UUID, name: str, entry: Entry, now: float) -> None:
-        self._waiting.pop(run_id, None)
-        self._told[run_id] = now
-        self._told.move_to_end(run_id)
-        self._context.copy().run(self._tell, run_id, name, entry)
-
-    def _time(self, now: float) -> None:
-        self._is_timed = True
-        due = min(self._told[run_id] for run_id in self._waiting) + NEWS_SECONDS
-        self._later(max(due - now, 0), self._say_due)
-
-    def _forget(self) -> float:
-        """Forget of what was told more than a second ago; the present time."""
-        now = self._clock()
-        while self._told and next(iter(self._told.values())) + NEWS_SECONDS <= now:
-            self._told.popitem(last=False)
-        return now
+            if (news := self._newest.pop(run_id, None)) is not None:
+                self._context.copy().run(self._tell, run_id, *news)
 
 
 # ------------------------------------------------------------------ reading

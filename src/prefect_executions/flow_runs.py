@@ -81,6 +81,7 @@ DELETING = "execution-deleting"  # somebody has asked for it to be deleted
 RETENTION = "execution-retention"  # something of it is to be removed by and by
 OUTSIDE_DEPLOYMENT = "agent/outside-prefect"
 OUTSIDE = "execution-outside"  # an agent outside Prefect runs it
+_AGENT, _TASK_TYPE = "agent:", "task-type:"
 _PAGE = 200  # what Prefect lists at once
 
 # The process worker reports a crash a second time, 3 to 6 s after the first; a run that was
@@ -102,12 +103,12 @@ def tags_of(store: str | None) -> list[str]:
 
 def agent_tag(agent_id: str) -> str:
     """The tag of the executions of an agent."""
-    return f"agent:{agent_id}"
+    return f"{_AGENT}{agent_id}"
 
 
 def task_type_tag(task_type: str) -> str:
     """The tag of the executions of a task type."""
-    return f"task-type:{task_type}"
+    return f"{_TASK_TYPE}{task_type}"
 
 
 def fork_tag(origin: str) -> str:
@@ -117,12 +118,16 @@ def fork_tag(origin: str) -> str:
 
 def agent_of(run: FlowRun) -> str | None:
     """The agent that a run belongs to, by its tags."""
-    return next((tag[6:] for tag in run.tags if tag.startswith("agent:")), None)
+    return _tagged(run, _AGENT)
 
 
 def task_type_of(run: FlowRun) -> str | None:
     """The task type of a run, by its tags."""
-    return next((tag[10:] for tag in run.tags if tag.startswith("task-type:")), None)
+    return _tagged(run, _TASK_TYPE)
+
+
+def _tagged(run: FlowRun, prefix: str) -> str | None:
+    return next((tag.removeprefix(prefix) for tag in run.tags if tag.startswith(prefix)), None)
 
 
 class FlowRuns:

@@ -37,9 +37,10 @@ class Throttle(Generic[K]):
         self._lock = Lock()
         self._waiting: set[K] = set()
         self._acted: dict[K, float] = {}  # when, oldest first
+        self._closed = False
 
     def changed(self, key: K) -> None:
-        """Act on a key, as soon as that may be."""
+        """Act on a key, as soon as that may be; at once when this was closed."""
         with self._lock:
             if key in self._waiting:
                 return
@@ -49,11 +50,16 @@ class Throttle(Generic[K]):
             self._waiting.add(key)
             delay = max(self._acted.get(key, now) + self._every - now, 0.0)
             delay = delay if key in self._acted else self._first
-        self._later(delay, partial(self._act_on, key))
+            closed = self._closed
+        if closed:
+            self._act_on(key)
+        else:
+            self._later(delay, partial(self._act_on, key))
 
     def close(self) -> None:
-        """Act on what waits, at once."""
+        """Act on what waits, at once; from now on nothing does."""
         with self._lock:
+            self._closed = True
             waiting = list(self._waiting)
         for key in waiting:
             self._act_on(key)

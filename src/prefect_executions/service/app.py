@@ -17,12 +17,12 @@ from prefect_executions.service import documents, problems
 from prefect_executions.service.changes import Changing
 from prefect_executions.service.guards import SECURITY, BodyLimit, KeyGuard
 from prefect_executions.service.headers import Audit, SecurityHeaders
+from prefect_executions.service.hub import EventHub
 from prefect_executions.service.inspector import OPEN_PATHS, PATH, Session, inspector
 from prefect_executions.service.metrics import Measured, Metrics
 from prefect_executions.service.queries import require_known_query
 from prefect_executions.service.rates import Rates
 from prefect_executions.service.routes import routes
-from prefect_executions.service.streams import EventHub
 
 _SENT_BY_PAGES = [
     "Authorization",

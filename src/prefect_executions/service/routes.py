@@ -46,9 +46,10 @@ from prefect_executions.service.bodies import (
     Resume,
 )
 from prefect_executions.service.guards import Require
+from prefect_executions.service.hub import EventHub
 from prefect_executions.service.metrics import Metrics
 from prefect_executions.service.problems import told_of
-from prefect_executions.service.streams import EventHub, EventStream
+from prefect_executions.service.streams import EventStream
 from prefect_executions.service.waiting import Wait
 
 DEFAULT_CHECKPOINTS = 100

@@ -22,8 +22,8 @@ from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.keyring import Keyring
 from prefect_executions.pacer import Pacer
 from prefect_executions.service.app import Limits, Openness, create_app
+from prefect_executions.service.hub import EventHub
 from prefect_executions.service.metrics import MeteredObjects, Metrics
-from prefect_executions.service.streams import EventHub
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.supervisor import supervise
 
