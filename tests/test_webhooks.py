@@ -34,7 +34,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from world import eventually
 
 from block_suite import BlockSuite
-from prefect_executions.deliveries import Deliverer, Pace, deliver, write
+from prefect_executions.courier import Pace, write
+from prefect_executions.deliveries import Deliverer, deliver
 from prefect_executions.flow_runs import tags_of
 from prefect_executions.lease import Lease
 from prefect_executions.local import Stack, free_ports
