@@ -16,6 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_executions.cli import main
 from prefect_executions.client import Client
 from prefect_executions.local import Stack, free_ports
+from prefect_executions.models import ExecutionConfig
 from prefect_executions.objects import MemoryObjects
 from rest import KEY
 from serving import served
@@ -218,6 +219,24 @@ def test_a_wrong_setting_is_wrong_usage(run: Run) -> None:
     code, _, err = run("create", "a", "--max-retries=-1")
 
     assert (code, err) == (2, "--max-retries: Input should be greater than or equal to 0\n")
+
+
+def test_every_setting_has_an_option(run: Run, url: str) -> None:
+    given = {
+        "max_duration_seconds": 3600.0,
+        "checkpoint_interval_seconds": 60.0,
+        "max_retries": 3,
+        "retry_delay_seconds": 1.5,
+        "keep_checkpoints": 100,
+        "keep_labelled": True,
+        "delete_after_seconds": 86400.0,
+    }
+    assert given.keys() == ExecutionConfig.model_fields.keys()
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+
+    made = told(run, "create", "configured", *options)
+
+    assert made["config"] == given
 
 
 @pytest.mark.parametrize("command", [("deploy", "--pool", "any"), ("serve",)])

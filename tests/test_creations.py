@@ -17,6 +17,7 @@ from prefect_executions.creations import Creations
 from prefect_executions.errors import (
     AgentForbidden,
     CheckpointNotFound,
+    ExecutionConflict,
     IdempotencyConflict,
     StateError,
     StoreUnavailable,
@@ -204,6 +205,19 @@ def test_a_fork_of_an_agent_s_execution_is_an_agent_s(here: Here) -> None:
     fork, _ = here.creations.fork(source.id, name="b")
 
     assert (fork.name, fork.prefect.attempt, fork.status) == ("b", 1, Status.RUNNING)
+
+
+def test_a_run_without_a_deployment_can_t_be_forked(stack: Stack) -> None:
+    @flow
+    @execution
+    def called() -> str:
+        return execution.current().id
+
+    with prefect_executions.testing() as kit:
+        id_ = called()
+
+        with pytest.raises(ExecutionConflict, match="no deployment"):
+            Creations(kit.executions).fork(id_)
 
 
 def test_a_fork_is_made_once_for_each_key_whatever_is_saved_meanwhile(here: Here) -> None:

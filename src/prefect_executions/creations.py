@@ -12,6 +12,7 @@ from prefect_executions import codec
 from prefect_executions.errors import (
     AgentForbidden,
     AlreadyExists,
+    ExecutionConflict,
     ExecutionError,
     ExecutionNotFound,
     IdempotencyConflict,
@@ -38,7 +39,7 @@ from prefect_executions.models import (
     checkpoint_seq,
     execution_id,
 )
-from prefect_executions.run_states import is_created
+from prefect_executions.run_states import is_created, status_of
 from prefect_executions.views import execution_of
 
 logger = logging.getLogger(__name__)
@@ -175,9 +176,14 @@ class Creations:
         Raises:
             CheckpointNotFound: there is no such checkpoint; nothing was created.
             DeploymentNotFound: the deployment of the other one is gone.
+            ExecutionConflict: the other one never had a deployment.
             IdempotencyConflict: the key was used for something else.
         """
         run = self.executions.run(execution_id)
+        outside = OUTSIDE in run.tags
+        if run.deployment_id is None:
+            hint = "It has no deployment, so that no worker could run the fork."
+            raise ExecutionConflict(execution_id, "fork", status_of(run), hint)
         log = self.executions.log(execution_id)
         head = log.living_head()
         if checkpoint_id is not None:
@@ -186,7 +192,6 @@ class Creations:
         origin = {"execution_id": execution_id, "checkpoint_id": _checkpoint_of(head)}
         kept = {key: created[key] for key in ("description", "agent_id", "task_type", "config")}
         meta = {"name": name or _fork_of(created["name"]), **kept, "fork": origin}
-        outside = OUTSIDE in run.tags
         plan = _Plan(
             meta,
             head.state,

@@ -223,7 +223,8 @@ def keep_up(url: str, api_key: str, api_url: str) -> None:
     print(f"\nEverything stays up. Try:\n  curl -H 'Authorization: Bearer {api_key}' \\")
     print(f"    {url}/v1/execution/…")
     print(f"  {url}/ui  (the inspector; its key is {api_key})")
-    print(f"  PREFECT_API_URL={api_url} .venv/bin/python your_flow.py  (as in the README)")
+    print(f"  PREFECT_API_URL={api_url} .venv/bin/python research.py")
+    print("  (a flow of your own, as in docs/first-steps.md)")
     print("Ctrl-C stops it.", flush=True)
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):

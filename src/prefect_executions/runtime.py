@@ -109,12 +109,8 @@ def open_run(
         run = Run(writer, state_type, ownership, config, state, ended=page.ended)
         run.start(pacer, interrupt)
         run.on_close(stack.pop_all().close)
-    logger.info(
-        "Execution %s: attempt %d continues from %s",
-        run.id,
-        run.attempt,
-        run.resumed_from or "the beginning",
-    )
+    place = f"continues from {run.resumed_from}" if run.resumed_from else "starts"
+    logger.info("Execution %s: attempt %d %s", run.id, run.attempt, place)
     if before not in (None, ownership.version):
         logger.warning(
             "The flow is of version %s; the attempt before was of version %s",

@@ -1,4 +1,4 @@
-"""What the documents show is run: their Python and their bash."""
+"""What the documents show is run: their Python, their shell, and what they configure."""
 
 import asyncio
 import json
@@ -13,17 +13,26 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from prefect import flow
+from prefect.blocks.notifications import SlackWebhook
+from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 from standardwebhooks import Webhook
-from world import World
+from world import World, eventually
 
 import prefect_executions
 from prefect_executions import execution
+from prefect_executions.cli.app import app, serve
+from prefect_executions.client.profiles import Profile, find
+from prefect_executions.courier import message_of
 from prefect_executions.local import Stack
+from prefect_executions.models import flow_run_id
+from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.webhooks import ExecutionWebhook
 from rest import KEY
 
 ROOT = Path(__file__).parent.parent.parent
+SETTINGS = [*ExecutionsSettings.model_fields]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -62,6 +71,21 @@ def test_the_readme_is_a_flow_that_runs(world: World) -> None:
     result = readme.research(["one", "two"])
 
     assert result.done == ["one", "two"]
+
+
+def test_the_first_flow_goes_on_from_where_it_was(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    research = run(ROOT / "docs" / "first-steps.md").research
+    with prefect_executions.testing() as kit:
+        with kit.pause_at("page 3"):
+            trial = kit.start(research, pages=5)
+        trial.resume(checkpoint_id="ckpt_000003")
+
+        assert trial.result == 5
+        labels = [point.label for point in trial.get().checkpoints][::-1]
+        assert labels == [f"page {n}" for n in (0, 1, 2, 3, 2, 3, 4)]
 
 
 def test_the_readme_s_steps_are_recorded_and_undone(stack: Stack) -> None:
@@ -180,6 +204,118 @@ def test_the_calls_of_the_api_document_work(world: World, tmp_path: Path) -> Non
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# What a document's shell is run with: `make` and `pip` only look whether they could, and the
+# service is the one that is there.
+SHELL = r"""
+make() { command make --dry-run --directory "$ROOT" "$@" > /dev/null; }
+pip() { test "$1 ${2%%[*}" = "install prefect-executions"; }
+prefect-executions() {
+  case "$1" in
+    keys | automations | deploy) command prefect-executions "$@" ;;
+    *) command prefect-executions "$@" --url "$URL" ;;
+  esac
+}
+"""
+
+
+def test_the_shell_of_the_documents_runs(world: World, tmp_path: Path) -> None:
+    world.stack.run("prefect", "work-pool", "create", "my-pool", "--type", "process", "--overwrite")
+    SlackWebhook(url="https://hooks.slack.com/services/a/b/c").save("alerts", overwrite=True)  # type: ignore[arg-type, unused-coroutine]
+    paused, ended = world.gated(to=3), world.create("counting", to=2)
+    world.pause_and_leave(paused, 2)
+    world.until_ended(ended)
+    env = {
+        **os.environ,
+        **world.stack.env,
+        "ROOT": str(ROOT),
+        "URL": str(world.rest.base_url).rstrip("/"),
+        "PREFECT_EXECUTIONS_API_KEY": KEY,
+        "XDG_CONFIG_HOME": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    known = {
+        "exec_0192f0c1a6b87c3d9e4f5a6b7c8d9e0f": ended["id"],
+        "exec_…": paused["id"],
+        "ckpt_000042": paused["checkpoints"][0]["id"],
+        "pxk_…": KEY,
+    }
+
+    for document in DOCUMENTS:
+        text = blocks(document, "sh")
+        for placeholder, meant in known.items():
+            text = text.replace(placeholder, meant)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", SHELL + text],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{document.name}: {done.stdout}{done.stderr}"
+
+    for automation in world.prefect.read_automations():
+        world.prefect.delete_automation(automation.id)
+    world.stack.run("prefect-executions", "keys", "revoke", "me")
+    world.rest.delete(world.path(paused))
+
+
+def test_the_manifest_of_the_operations_document_is_understood() -> None:
+    manifest = yaml.safe_load(blocks(ROOT / "docs" / "operations.md", "yaml"))
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+
+    program, *command = container["command"]
+    function, arguments, _ = app.parse_args(command)
+    settings = [f"PREFECT_INTEGRATIONS_EXECUTIONS_{name.upper()}" for name in SETTINGS]
+
+    assert (program, function) == ("prefect-executions", serve)
+    assert arguments.arguments == {"host": "0.0.0.0", "port": 4300}
+    assert {variable["name"] for variable in container["env"]} <= {"PREFECT_API_URL", *settings}
+
+
+def test_every_setting_is_in_the_operations_document() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+
+    assert [name for name in SETTINGS if f"`{name.upper()}`" not in text] == []
+
+
+def test_the_profile_of_the_client_document_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "prefect-executions" / "config.toml"
+    file.parent.mkdir()
+    file.write_text(blocks(ROOT / "docs" / "client.md", "toml").replace("…", "x"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+    assert find(profile="default") == Profile("https://executions.example.com", "pxk_x")
+
+
+def test_the_notification_of_the_document_is_what_is_posted(world: World) -> None:
+    paused = world.gated(to=3)
+    world.pause_and_leave(paused, 2)
+    resource = EventResourceFilter(id=[f"prefect.flow-run.{flow_run_id(paused['id'])}"])
+    filter_ = EventFilter(
+        event=EventNameFilter(name=["prefect.flow-run.Suspended"]), resource=resource
+    )
+    found = eventually(lambda: world.prefect.read_events(filter_).events, "Prefect has the event")
+
+    message = message_of(found[0])
+
+    assert message is not None
+    told, shown = json.loads(message.body), json.loads(blocks(ROOT / "docs/webhooks.md", "json"))
+    assert told.keys() == shown.keys()
+    assert told["data"].keys() == shown["data"].keys()
+    same = ("status", "previous_status", "state_name")
+    assert [told["data"][name] for name in same] == [shown["data"][name] for name in same]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_block_of_a_document_is_of_a_kind_that_is_run(document: Path) -> None:
+    kinds = set(re.findall(r"^```(\w+)$", document.read_text(), re.MULTILINE))
+
+    assert kinds <= {"python", "sh", "bash", "yaml", "toml", "json", "text"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -75,6 +75,29 @@ class Common:
 
 NONE = Common()
 
+
+def _told(field: str) -> Parameter:
+    return Parameter(help=ExecutionConfig.model_fields[field].description)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Config:
+    """The fields of `ExecutionConfig`, as options."""
+
+    max_duration_seconds: Annotated[float | None, _told("max_duration_seconds")] = None
+    checkpoint_interval_seconds: Annotated[float | None, _told("checkpoint_interval_seconds")] = (
+        None
+    )
+    max_retries: Annotated[int | None, _told("max_retries")] = None
+    retry_delay_seconds: Annotated[float | None, _told("retry_delay_seconds")] = None
+    keep_checkpoints: Annotated[int | None, _told("keep_checkpoints")] = None
+    keep_labelled: Annotated[bool | None, _told("keep_labelled")] = None
+    delete_after_seconds: Annotated[float | None, _told("delete_after_seconds")] = None
+
+
+UNSET = Config()
+
 Id = Annotated[str, Parameter(help="The execution.")]
 State = Annotated[
     str | None,
@@ -133,20 +156,12 @@ def create(
     task_type: str | None = None,
     state: State = None,
     from_checkpoint: str | None = None,
-    max_retries: int | None = None,
-    checkpoint_interval_seconds: float | None = None,
-    max_duration_seconds: float | None = None,
-    retry_delay_seconds: float | None = None,
+    config: Config = UNSET,
     common: Common = NONE,
 ) -> None:
     """Create an execution."""
     try:
-        config = ExecutionConfig(
-            max_retries=max_retries,
-            checkpoint_interval_seconds=checkpoint_interval_seconds,
-            max_duration_seconds=max_duration_seconds,
-            retry_delay_seconds=retry_delay_seconds,
-        )
+        settings = ExecutionConfig(**vars(config))
     except ValidationError as error:
         wrong = error.errors()[0]
         _end(USAGE, f"--{wrong['loc'][0]}: {wrong['msg']}".replace("_", "-"))
@@ -157,7 +172,7 @@ def create(
         "agent_id": agent,
         "task_type": task_type,
         "from_checkpoint": from_checkpoint,
-        "config": config,
+        "config": settings,
     }
     new = {field: value for field, value in new.items() if value is not None}
     with _service(common) as (client, output):

@@ -333,7 +333,11 @@ def routes(
         status_code=HTTPStatus.CREATED,
         tags=["control"],
         responses=answers(
-            *_CREATES, "checkpoint_not_found", body=True, ok="It was created before."
+            *_CREATES,
+            "checkpoint_not_found",
+            "status_conflict",
+            body=True,
+            ok="It was created before.",
         ),
     )
     def fork_execution(
