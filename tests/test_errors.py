@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+from dataclasses import fields, is_dataclass
 
 import pytest
 
@@ -15,9 +16,9 @@ PUBLIC = [
 
 
 def _example(kind: type[errors.ExecutionError]) -> errors.ExecutionError:
-    if "__init__" not in vars(kind):
+    if not is_dataclass(kind):
         return kind("what happened")
-    names = list(inspect.signature(kind).parameters)
+    names = [field.name for field in fields(kind)]
     numbers = {"attempt", "max_duration_seconds"}
     return kind(*(7 if name in numbers else f"some {name}" for name in names))
 

@@ -25,22 +25,27 @@
         ├── UnsuitableStore          the store breaks a law that durability rests on
         └── CorruptEntry             bytes in the store are not what was written
 
-Every error keeps its facts as attributes and passes them all to `Exception`, so that it survives
-pickling, which Prefect does with a flow run's exception. What leaves a flow on purpose (a pause, a
-cancellation) is not an error and is raised as Prefect's own `prefect.exceptions.Pause`.
+The facts of an error are its fields, and so its `args`: it survives pickling, which Prefect does
+with a flow run's exception. What leaves a flow on purpose (a pause, a cancellation) is not an error
+and is raised as Prefect's own `prefect.exceptions.Pause`.
 """
+
+from dataclasses import dataclass
 
 
 class ExecutionError(Exception):
     """The root: catch it to catch whatever this package raises."""
 
+    def __post_init__(self) -> None:
+        """Let the fields be what pickling makes it of, however they were given."""
+        self.args = tuple(vars(self).values())
 
+
+@dataclass(eq=False, repr=False)
 class ExecutionNotFound(ExecutionError):
     """No execution has this id, or it has been deleted."""
 
-    def __init__(self, execution_id: str) -> None:
-        super().__init__(execution_id)
-        self.execution_id = execution_id
+    execution_id: str
 
     def __str__(self) -> str:
         return f"There is no execution {self.execution_id!r}."
@@ -50,13 +55,12 @@ class ExecutionDeleted(ExecutionNotFound):
     """The execution has been deleted; of its log the tombstone may be left."""
 
 
+@dataclass(eq=False, repr=False)
 class CheckpointNotFound(ExecutionError):
     """The execution has no checkpoint with this id."""
 
-    def __init__(self, execution_id: str, checkpoint_id: str) -> None:
-        super().__init__(execution_id, checkpoint_id)
-        self.execution_id = execution_id
-        self.checkpoint_id = checkpoint_id
+    execution_id: str
+    checkpoint_id: str
 
     def __str__(self) -> str:
         return (
@@ -65,12 +69,11 @@ class CheckpointNotFound(ExecutionError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class DeploymentNotFound(ExecutionError):
     """Create named a deployment that Prefect does not know."""
 
-    def __init__(self, deployment: str) -> None:
-        super().__init__(deployment)
-        self.deployment = deployment
+    deployment: str
 
     def __str__(self) -> str:
         return (
@@ -83,12 +86,11 @@ class ParametersError(ExecutionError):
     """The flow of the deployment does not take these parameters."""
 
 
+@dataclass(eq=False, repr=False)
 class IdempotencyConflict(ExecutionError):
     """A key of create was used before, for something else; nothing was created."""
 
-    def __init__(self, execution_id: str) -> None:
-        super().__init__(execution_id)
-        self.execution_id = execution_id
+    execution_id: str
 
     def __str__(self) -> str:
         return (
@@ -97,12 +99,11 @@ class IdempotencyConflict(ExecutionError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class AgentForbidden(ExecutionError):
     """Create named an agent that its caller may not act for; nothing was created."""
 
-    def __init__(self, agent_id: str | None) -> None:
-        super().__init__(agent_id)
-        self.agent_id = agent_id
+    agent_id: str | None
 
     def __str__(self) -> str:
         return f"agent_id: {self.agent_id!r} is none of the agents that this key may act for."
@@ -115,28 +116,26 @@ class CursorError(ExecutionError):
         return "cursor: give `next_cursor` of the page before, with the same filter and order."
 
 
+@dataclass(eq=False, repr=False)
 class ExecutionConflict(ExecutionError):
     """What was asked is not possible in the execution's status; nothing was changed."""
 
-    def __init__(self, execution_id: str, operation: str, status: str, hint: str) -> None:
-        super().__init__(execution_id, operation, status, hint)
-        self.execution_id = execution_id
-        self.operation = operation
-        self.status = status
-        self.hint = hint
+    execution_id: str
+    operation: str
+    status: str
+    hint: str
 
     def __str__(self) -> str:
         return f"Can't {self.operation} {self.execution_id!r}: it is {self.status}. {self.hint}"
 
 
+@dataclass(eq=False, repr=False)
 class Superseded(ExecutionError):
     """Another attempt or a roll-back has taken the execution over; nothing was written."""
 
-    def __init__(self, execution_id: str, attempt: int, by: str) -> None:
-        super().__init__(execution_id, attempt, by)
-        self.execution_id = execution_id
-        self.attempt = attempt
-        self.by = by
+    execution_id: str
+    attempt: int
+    by: str
 
     def __str__(self) -> str:
         return (
@@ -145,13 +144,12 @@ class Superseded(ExecutionError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class DurationExceeded(ExecutionError):
     """The execution was active for longer than it may be; its state is saved."""
 
-    def __init__(self, execution_id: str, max_duration_seconds: float) -> None:
-        super().__init__(execution_id, max_duration_seconds)
-        self.execution_id = execution_id
-        self.max_duration_seconds = max_duration_seconds
+    execution_id: str
+    max_duration_seconds: float
 
     def __str__(self) -> str:
         return (
@@ -160,48 +158,44 @@ class DurationExceeded(ExecutionError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class StateError(ExecutionError):
     """A state that can't be kept as it is, or does not fit the model that the flow names."""
 
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(path, problem)
-        self.path = path
-        self.problem = problem
+    path: str
+    problem: str
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
 
 
+@dataclass(eq=False, repr=False)
 class InputError(ExecutionError):
     """An input of a step that no later attempt could recognise."""
 
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(path, problem)
-        self.path = path
-        self.problem = problem
+    path: str
+    problem: str
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
 
 
+@dataclass(eq=False, repr=False)
 class ReplayMismatch(ExecutionError):
     """What is recorded of a step does not fit its call: the code has changed since."""
 
-    def __init__(self, step: str, problem: str) -> None:
-        super().__init__(step, problem)
-        self.step = step
-        self.problem = problem
+    step: str
+    problem: str
 
     def __str__(self) -> str:
         return f"The step {self.step!r} can't be replayed: {self.problem}"
 
 
+@dataclass(eq=False, repr=False)
 class AnswerError(ExecutionError):
     """An answer that does not fit what was asked; nothing was changed."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
+    problem: str
 
     def __str__(self) -> str:
         return f"input: {self.problem}"
@@ -211,12 +205,11 @@ class NotAnExecution(ExecutionError):
     """`execution.current()` where no execution runs, or `@execution` without `@flow`."""
 
 
+@dataclass(eq=False, repr=False)
 class PrefectUnavailable(ExecutionError):
     """Prefect's server did not answer, or refused."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
+    problem: str
 
     def __str__(self) -> str:
         return f"Prefect does not answer, or refuses: {self.problem}"
@@ -226,12 +219,11 @@ class StoreError(ExecutionError):
     """Something about the place where the log is kept."""
 
 
+@dataclass(eq=False, repr=False)
 class StoreNotFound(StoreError):
     """Prefect has no Execution Store block of this name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
+    name: str
 
     def __str__(self) -> str:
         return (
@@ -240,24 +232,22 @@ class StoreNotFound(StoreError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class AlreadyExists(StoreError):
     """An object with this key is there already; nothing was written."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
+    key: str
 
     def __str__(self) -> str:
         return f"The object {self.key!r} exists already."
 
 
+@dataclass(eq=False, repr=False)
 class StoreUnavailable(StoreError):
     """The store did not answer or refused; whether a write took place is not known."""
 
-    def __init__(self, operation: str, problem: str) -> None:
-        super().__init__(operation, problem)
-        self.operation = operation
-        self.problem = problem
+    operation: str
+    problem: str
 
     def __str__(self) -> str:
         return f"The store could not {self.operation}: {self.problem}"
@@ -267,13 +257,12 @@ class UnsuitableStore(StoreError):
     """The store breaks a law that durability rests on, so it is refused."""
 
 
+@dataclass(eq=False, repr=False)
 class CorruptEntry(StoreError):
     """Bytes in the store are damaged, or of a format that this version can not read."""
 
-    def __init__(self, key: str, problem: str) -> None:
-        super().__init__(key, problem)
-        self.key = key
-        self.problem = problem
+    key: str
+    problem: str
 
     def __str__(self) -> str:
         return f"The log entry {self.key!r} can't be read: {self.problem}"
