@@ -21,6 +21,7 @@ from prefect.client.schemas.objects import BlockDocument
 
 from block_suite import BlockSuite
 from prefect_executions import keyring as keyrings
+from prefect_executions.block_documents import documents_of
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.keyring import GRACE_SECONDS, Keyring
 from prefect_executions.keys import (
@@ -30,7 +31,6 @@ from prefect_executions.keys import (
     ExecutionKey,
     Permission,
     create_key,
-    documents_of,
     list_keys,
     revoke_key,
 )
@@ -96,7 +96,7 @@ class Watched:
 
 
 def _remove_all(client: SyncPrefectClient) -> None:
-    documents = documents_of(client)
+    documents = documents_of(client, "execution-key")
     if len(documents) > 20:  # one by one takes long; with their type they all go
         client.delete_block_type(documents[0].block_type_id)
         ExecutionKey.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
@@ -654,7 +654,7 @@ def test_an_odd_failure_does_not_end_the_reading(
 ) -> None:
     secret = create_key(prefect, "a", permissions=READ)
     with monkeypatch.context() as patch:
-        patch.setattr(keyrings, "documents_of", lambda _: 1 / 0)
+        patch.setattr(keyrings, "documents_of", lambda *_: 1 / 0)
         with pytest.raises(PrefectUnavailable, match="division"):
             keyring.caller(secret)
     hand.ahead += 1

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import BlockDocumentCreate
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
 from prefect.events.filters import EventFilter, EventResourceFilter
@@ -34,7 +35,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from world import eventually
 
 from block_suite import BlockSuite
-from prefect_executions.courier import Pace, write
+from prefect_executions.block_documents import write
+from prefect_executions.courier import Pace
 from prefect_executions.deliveries import Deliverer, deliver
 from prefect_executions.flow_runs import tags_of
 from prefect_executions.lease import Lease
@@ -906,6 +908,42 @@ def test_a_webhook_that_is_not_valid_is_not_in_the_others_way(
     for field_ in ("url: ", "secret: ", "delivered.0: ", "delivered_until: "):
         assert field_ in caplog.text
     assert "verysecret" not in caplog.text
+
+
+def test_one_of_very_many_webhooks_is_served(here: World, receiver: Receiver) -> None:
+    here.webhook(receiver)
+    known = here.prefect.read_block_document_by_name(here.names[-1], "execution-webhook")
+    others = [
+        here.prefect.create_block_document(
+            BlockDocumentCreate(
+                name=f"many-{n}",
+                data={"url": receiver.url, "enabled": False},
+                block_type_id=known.block_type_id,
+                block_schema_id=known.block_schema_id,
+            )
+        ).id
+        for n in range(200)
+    ]
+    here.start()
+
+    here.set(here.create(), Running())
+
+    receiver.next()
+    here.stop()
+    for other in others:
+        here.prefect.delete_block_document(other)
+
+
+def test_a_prefect_that_has_never_seen_a_webhook_is_no_trouble(
+    here: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    block_type = here.prefect.read_block_type_by_slug("execution-webhook")
+    here.prefect.delete_block_type(block_type.id)
+
+    here.deliverer().look()
+
+    assert caplog.text == ""
+    ExecutionWebhook.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
 
 
 def test_forged_events_do_no_harm(here: World, receiver: Receiver) -> None:

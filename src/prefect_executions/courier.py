@@ -19,12 +19,12 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import BlockDocument, StateType
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventOrder
 from prefect.events.schemas.events import ReceivedEvent
 
+from prefect_executions.block_documents import write
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.events import (
     CHECKPOINT_SAVED,
@@ -388,18 +388,6 @@ class Courier:
         for id_ in [id_ for id_, occurred in self._done.items() if occurred < oldest]:
             del self._done[id_]
             self._delivered.discard(id_)
-
-
-def write(client: SyncPrefectClient, document_id: UUID, **fields: Any) -> None:
-    """Write fields of a block document and leave the others, which a person may be editing.
-
-    Raises:
-        PrefectUnavailable: Prefect did not answer, or the block is gone.
-    """
-    with prefect_errors():
-        client.update_block_document(
-            document_id, BlockDocumentUpdate(data=fields, merge_existing_data=True)
-        )
 
 
 def _run_id(event: ReceivedEvent) -> UUID | None:

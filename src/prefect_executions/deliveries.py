@@ -2,27 +2,23 @@
 
 import logging
 from collections.abc import Iterator
-from itertools import count
 from threading import Event
 from time import monotonic
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import BlockDocument
-from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
-from prefect_executions.courier import Courier, Pace, write
+from prefect_executions.block_documents import documents_of, problem_of, write
+from prefect_executions.courier import Courier, Pace
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.flow_runs import tags_of
 from prefect_executions.lease import Lease
-from prefect_executions.prefect_errors import prefect_errors
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.webhooks import ExecutionWebhook, new_secret
 
 logger = logging.getLogger(__name__)
-
-_BLOCKS = 200  # block documents that Prefect gives at once
 
 
 class Deliverer:
@@ -90,26 +86,14 @@ class Deliverer:
     def _webhooks(self) -> Iterator[tuple[UUID, tuple[BlockDocument, ExecutionWebhook]]]:
         """All webhooks for this store that are turned on."""
         slug = ExecutionWebhook.get_block_type_slug()
-        for page in count():
+        for document in documents_of(self._client, slug, include_secrets=True):
             try:
-                with prefect_errors():
-                    documents = self._client.read_block_documents_by_type(
-                        slug, offset=page * _BLOCKS, limit=_BLOCKS, include_secrets=True
-                    )
-            except PrefectUnavailable as error:
-                if isinstance(error.__cause__, ObjectNotFound):  # nobody has registered the type
-                    return
-                raise
-            for document in documents:
-                try:
-                    webhook = self._webhook(document)
-                except ValidationError as error:
-                    logger.error("Webhook %r is not valid: %s", document.name, _fields(error))
-                    continue
-                if webhook.enabled and webhook.store == self._store:
-                    yield document.id, (document, webhook)
-            if len(documents) < _BLOCKS:
-                return
+                webhook = self._webhook(document)
+            except ValidationError as error:
+                logger.error("Webhook %r is not valid: %s", document.name, problem_of(error))
+                continue
+            if webhook.enabled and webhook.store == self._store:
+                yield document.id, (document, webhook)
 
     def _webhook(self, document: BlockDocument) -> ExecutionWebhook:
         """The block in a document; one that was saved in the UI without a secret gets one."""
@@ -127,14 +111,6 @@ class Deliverer:
         for courier in self._couriers.values():
             courier.join(max(ends - monotonic(), 0))
         self._couriers.clear()
-
-
-def _fields(error: ValidationError) -> str:
-    """What is wrong, without the values, of which one is a secret."""
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-        for problem in error.errors(include_input=False, include_url=False)
-    )
 
 
 def deliver(stop: Event, *, pace: Pace | None = None) -> None:

@@ -13,9 +13,9 @@ from typing import TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.client.schemas.objects import BlockDocument
 
+from prefect_executions.block_documents import documents_of, write
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.keys import (
     ANYBODY,
@@ -25,11 +25,9 @@ from prefect_executions.keys import (
     ExecutionKey,
     caller_in,
     digest_of,
-    documents_of,
     key_in,
 )
 from prefect_executions.pacer import Pacer
-from prefect_executions.prefect_errors import prefect_errors
 
 logger = logging.getLogger(__name__)
 
@@ -211,8 +209,7 @@ class Keyring:
 
     def _load_keys(self) -> None:
         try:
-            with prefect_errors():
-                documents = documents_of(self._client)
+            documents = documents_of(self._client, ExecutionKey.get_block_type_slug())
             held = [held for document in documents if (held := self._opened(document))]
         except Exception as error:  # whatever it is: were this thread to end, nobody could get in
             self._not_loaded(error)
@@ -257,16 +254,9 @@ class Keyring:
             self._writer.after(0, partial(self._write_use, held, datetime.now(UTC)))
 
     def _write_use(self, held: _Held, at: datetime) -> None:
-        """Write when a key was used: that alone, and to the one document that it was read from.
-
-        By its id, so that a key revoked meanwhile does not come back, nor one of the same name
-        gets what is not its own.
-        """
-        update = BlockDocumentUpdate(
-            data={"last_used_at": at.isoformat()}, merge_existing_data=True
-        )
+        """Write when a key was used: that alone."""
         try:
-            self._client.update_block_document(held.document_id, update)
+            write(self._client, held.document_id, last_used_at=at.isoformat())
         except Exception as error:  # it is only a note, and the thread has more to write
             logger.debug("When %r was used could not be noted: %s", held.caller.name, error)
 

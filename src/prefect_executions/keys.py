@@ -1,6 +1,5 @@
 """API keys: one block document of type Execution Key each."""
 
-import logging
 import re
 import secrets
 from collections.abc import Collection
@@ -11,7 +10,6 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated
 
-import httpx
 from limits import parse_many
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
@@ -20,10 +18,9 @@ from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from pydantic import AfterValidator, Field, ValidationError
 
+from prefect_executions.block_documents import documents_of, problem_of
 from prefect_executions.models import Name
 from prefect_executions.prefect_errors import prefect_errors
-
-logger = logging.getLogger(__name__)
 
 MAX_NAME = 100
 
@@ -196,7 +193,7 @@ def create_key(
             created_at=datetime.now(UTC),
         )
     except ValidationError as error:
-        raise ValueError(_problem_of(error)) from None  # it would show the digest
+        raise ValueError(problem_of(error)) from None  # it would show the digest
     with prefect_errors():
         _save(client, name, key)
     return secret
@@ -208,8 +205,7 @@ def list_keys(client: SyncPrefectClient) -> list[Key]:
     Raises:
         PrefectUnavailable: Prefect's server does not answer, or refuses.
     """
-    with prefect_errors():
-        documents = documents_of(client)
+    documents = documents_of(client, ExecutionKey.get_block_type_slug())
     return sorted((_described(document) for document in documents), key=lambda key: key.name)
 
 
@@ -222,36 +218,20 @@ def revoke_key(client: SyncPrefectClient, name: str) -> None:
         ValueError: there is no key of this name.
         PrefectUnavailable: Prefect's server does not answer, or refuses.
     """
-    with prefect_errors():
-        for document in documents_of(client):
-            if document.name == name:
-                with suppress(ObjectNotFound):  # somebody else has revoked it just now
-                    client.delete_block_document(document.id)
-                return
+    for document in documents_of(client, ExecutionKey.get_block_type_slug()):
+        if document.name == name:
+            with (
+                prefect_errors(),
+                suppress(ObjectNotFound),
+            ):  # else somebody has revoked it just now
+                client.delete_block_document(document.id)
+            return
     raise ValueError(f"name: there is no key {name!r}; `list_keys` names those that there are.")
 
 
 def digest_of(secret: str) -> bytes:
     """What is kept of a key: its SHA-256."""
     return sha256(secret.encode("utf-8", "surrogateescape")).digest()
-
-
-def documents_of(client: SyncPrefectClient) -> list[BlockDocument]:
-    """The block documents of all keys.
-
-    Raises:
-        httpx.HTTPStatusError: Prefect refuses.
-    """
-    slug = ExecutionKey.get_block_type_slug()
-    try:
-        return client.read_block_documents_by_type(slug, include_secrets=False)
-    except httpx.HTTPStatusError as error:
-        # Without its type there is no key; but a 404 of something else must not look like that.
-        if error.response.status_code != httpx.codes.NOT_FOUND or slug in {
-            known.slug for known in client.read_block_types()
-        }:
-            raise
-        return []
 
 
 def _save(client: SyncPrefectClient, name: str, key: ExecutionKey) -> None:
@@ -284,7 +264,7 @@ def key_in(document: BlockDocument) -> ExecutionKey | str:
             {name: value for name, value in document.data.items() if name in fields}
         )
     except ValidationError as error:
-        return _problem_of(error)
+        return problem_of(error)
 
 
 def caller_in(document: BlockDocument, key: ExecutionKey) -> Caller:
@@ -299,11 +279,3 @@ def _described(document: BlockDocument) -> Key:
         return Key(f"{document.name}", problem=key)
     caller = caller_in(document, key)
     return Key(**vars(caller), created_at=key.created_at, last_used_at=key.last_used_at)
-
-
-def _problem_of(error: ValidationError) -> str:
-    """Say which fields are wrong, but not what stands in them: somebody may put a key there."""
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
-        for item in error.errors(include_input=False, include_url=False)
-    )
