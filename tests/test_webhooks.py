@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import BlockDocumentCreate
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
 from prefect.events.filters import EventFilter, EventResourceFilter
@@ -910,28 +909,16 @@ def test_a_webhook_that_is_not_valid_is_not_in_the_others_way(
     assert "verysecret" not in caplog.text
 
 
-def test_one_of_very_many_webhooks_is_served(here: World, receiver: Receiver) -> None:
+def test_prefect_gives_all_webhooks_at_once(here: World, receiver: Receiver) -> None:
+    """Whatever page is asked for; were it otherwise, `documents_of` would have to ask for more."""
     here.webhook(receiver)
-    known = here.prefect.read_block_document_by_name(here.names[-1], "execution-webhook")
-    others = [
-        here.prefect.create_block_document(
-            BlockDocumentCreate(
-                name=f"many-{n}",
-                data={"url": receiver.url, "enabled": False},
-                block_type_id=known.block_type_id,
-                block_schema_id=known.block_schema_id,
-            )
-        ).id
-        for n in range(200)
-    ]
-    here.start()
+    here.webhook(receiver)
 
-    here.set(here.create(), Running())
+    first = here.prefect.read_block_documents_by_type("execution-webhook", limit=1)
+    second = here.prefect.read_block_documents_by_type("execution-webhook", limit=1, offset=1)
 
-    receiver.next()
-    here.stop()
-    for other in others:
-        here.prefect.delete_block_document(other)
+    assert [document.id for document in first] == [document.id for document in second]
+    assert {document.name for document in first} >= set(here.names)
 
 
 def test_a_prefect_that_has_never_seen_a_webhook_is_no_trouble(
