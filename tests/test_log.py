@@ -370,6 +370,20 @@ def test_a_crash_fences_the_attempt_that_was_taken_for_dead(log: ExecutionLog) -
     assert later.entry.dead_seconds == 13.346
 
 
+def test_a_retry_whose_answer_was_lost_is_counted_once(memory: MemoryObjects) -> None:
+    faulty = Faulty(memory)
+    log = ExecutionLog(faulty, ID)
+    running = _filled(log, 2)
+    faulty.faults.append(Fault.ANSWER_LOST)
+    with pytest.raises(StoreUnavailable):
+        log.retry(running, answers="a", reason="RuntimeError: no luck")
+
+    again = log.retry(running, answers="a", reason="RuntimeError: no luck")
+
+    assert again.entry.retries == 1
+    assert log.head().entry == again.entry
+
+
 def test_retries_are_counted_from_entry_to_entry(log: ExecutionLog) -> None:
     known = _filled(log, 2)
     log.checkpoint(log.head(), _state(3))  # over REST, meanwhile
@@ -377,8 +391,9 @@ def test_retries_are_counted_from_entry_to_entry(log: ExecutionLog) -> None:
     assert (head.entry.answers, head.entry.reason) == ("a", "RuntimeError: no luck")
     assert head.state == _state(3)
 
+    assert log.retry(known, answers="a", reason="once more").entry == head.entry
     with pytest.raises(Superseded, match="retry"):
-        log.retry(known, answers="a", reason="another supervisor")
+        log.retry(known, answers="b", reason="after another crash")
 
     head = log.checkpoint(log.attempt(), _state(4))
     head = log.retry(head, answers="b", reason="again")

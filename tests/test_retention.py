@@ -89,6 +89,18 @@ def test_old_checkpoints_of_a_running_one_are_removed(here: World) -> None:
     assert len(here.checkpoints(other)) == 30
 
 
+def test_one_that_was_paused_meanwhile_is_left_alone(here: World) -> None:
+    run = here.create(keep_checkpoints=5)
+    here.later = HOUR
+    retention = here.retention()
+    (due,) = retention.due()
+    here.prefect.set_flow_run_state(run.id, Suspended(), force=True)
+
+    assert retention.apply(due) is None
+
+    assert len(here.checkpoints(run)) == 30
+
+
 @pytest.mark.parametrize("kept", [5, None])
 def test_the_store_says_it_for_those_that_do_not(here: World, kept: int | None) -> None:
     run = here.create(keep_checkpoints=kept, keep_labelled=True)

@@ -30,6 +30,8 @@ from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
 from prefect_executions.looks import LOOK_BURST
 from prefect_executions.models import ExecutionConfig, execution_id
+from prefect_executions.objects import MemoryObjects
+from prefect_executions.runtime import _begun
 from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
 
@@ -545,3 +547,46 @@ def test_a_run_held_while_its_process_starts_stays_so(
 
 
 _E2E = os.path.join(os.path.dirname(__file__), "e2e")
+
+
+def test_what_a_flow_has_left_is_saved_when_a_store_that_is_away_is_back(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefect_executions.run.STORE_PAUSE", 0.01)
+    faulty = Faulty(MemoryObjects())
+
+    @flow
+    @execution(state=Count, store=MemoryStore.of(faulty))
+    def leaving() -> str:
+        run = execution.current(Count)
+        run.state.n = 7
+        faulty.faults += [Fault.LOST] * 3
+        return run.id
+
+    id_ = leaving()
+
+    assert ExecutionLog(faulty, id_).head().state == b'{"n":7}'
+
+
+def test_who_is_cancelled_while_it_begins_leaves_no_run_behind() -> None:
+    closed, may_begin = threading.Event(), threading.Event()
+
+    class Begun:
+        def close(self) -> None:
+            closed.set()
+
+    def begin() -> Any:
+        assert may_begin.wait(20)
+        return Begun()
+
+    async def leave() -> None:
+        beginning = asyncio.create_task(_begun(begin))
+        await asyncio.sleep(0)
+        beginning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await beginning
+        may_begin.set()
+
+    asyncio.run(leave())
+
+    assert closed.wait(20)

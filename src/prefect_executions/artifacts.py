@@ -18,7 +18,7 @@ from prefect.client.schemas.filters import (
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
-from prefect_executions.errors import ExecutionError, ExecutionNotFound
+from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.history import Head
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import Status
@@ -50,10 +50,6 @@ class PageArtifact:
         self._run_id = run_id
         self._id: UUID | None = None
 
-    def status(self) -> str | None:
-        """The status that it tells; None: there is no such artifact."""
-        return self._find()
-
     def show(self, page: RunPage) -> None:
         """Let it tell what a page tells."""
         told = {
@@ -62,7 +58,7 @@ class PageArtifact:
             "metadata_": {_STATUS: page.status.value},
         }
         if self._id is None:
-            self._find()
+            self.status()
         with prefect_errors(self._run_id):
             if self._id is not None:
                 with suppress(ObjectNotFound):  # somebody has deleted it
@@ -73,8 +69,11 @@ class PageArtifact:
             )
             self._id = self._client.create_artifact(create).id
 
-    def _find(self) -> str | None:
-        """Find it, and let go of others that were made at the same time."""
+    def status(self) -> str | None:
+        """The status that it tells; None: there is no such artifact.
+
+        Others that were made at the same time are let go of.
+        """
         filter_ = ArtifactFilter(
             flow_run_id=ArtifactFilterFlowRunId(any_=[self._run_id]),
             key=ArtifactFilterKey(any_=[KEY]),
@@ -145,7 +144,7 @@ class AttemptPage:
                 return
             try:
                 self._artifact.show(self._page())
-            except ExecutionError as failure:
+            except Exception as failure:  # whatever it is, the flow goes on
                 self._logger.debug("The page of the execution could not be written: %s", failure)
 
     def _page(self) -> RunPage:

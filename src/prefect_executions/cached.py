@@ -14,7 +14,7 @@ class CachedObjects:
 
     Safe in many threads.
 
-    That objects are there no more is seen by listing, which is never kept: so does `ExecutionLog`
+    That objects are there no more is seen by listing, which is never kept: so does `LogReader`
     find the head. An object that somebody else has deleted may still be read here.
 
     Args:

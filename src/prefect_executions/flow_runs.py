@@ -389,6 +389,7 @@ class FlowRuns:
             settled = state.timestamp + CRASH_SETTLES
             left = settled - datetime.now(UTC)
             self._wait(min(max(left, timedelta(0)), CRASH_SETTLES).total_seconds())
+            run = self.read(run_id)  # a supervisor may have been quicker
         require_restartable(run)
         return self._set(run_id, AwaitingRetry(message="Resumed"), "resume")
 

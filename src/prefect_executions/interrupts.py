@@ -77,7 +77,7 @@ class ThreadInterrupt:
         except (Interrupted, TerminationSignal):
             if not self._sent:
                 raise
-        self._armed = False
+        self._armed = self._sent = False
 
 
 class TaskInterrupt:

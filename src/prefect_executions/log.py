@@ -164,7 +164,7 @@ class ExecutionLog(LogReader):
         )
 
     def retry(self, head: Head, *, answers: str, reason: str) -> Head:
-        """Count one more retry, after the attempt of `head`, which is thereby fenced.
+        """Count one more retry, after the attempt of `head`, which is thereby fenced. Idempotent.
 
         Args:
             head: The head, of the attempt.
@@ -176,12 +176,18 @@ class ExecutionLog(LogReader):
             ExecutionNotFound: the execution has been deleted.
         """
         retries = head.entry.retries + 1
-        return self._write(
-            head,
-            lambda head: self._continue(
-                head, Kind.RETRY, answers=answers, reason=reason, retries=retries
-            ),
-        )
+        try:
+            return self._write(
+                head,
+                lambda head: self._continue(
+                    head, Kind.RETRY, answers=answers, reason=reason, retries=retries
+                ),
+            )
+        except Superseded:
+            newest = self.living_head()
+            if newest.entry.kind is Kind.RETRY and newest.entry.answers == answers:
+                return newest  # its own, of a try whose answer was lost
+            raise
 
     def result(self, head: Head, result: Any) -> Head:
         """Note what the attempt of `head` has completed with; it is fenced thereby.

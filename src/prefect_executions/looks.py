@@ -15,14 +15,12 @@ class Looks:
 
     Args:
         check: What is carried out.
-        clock: Seconds that go on.
     """
 
-    def __init__(self, check: Callable[[], None], clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, check: Callable[[], None]) -> None:
         self._check = check
-        self._clock = clock
         self._left = float(LOOK_BURST)
-        self._counted_at = clock()
+        self._counted_at = monotonic()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="execution-look")
         self._look: Future[None] | None = None
         self._is_new = False
@@ -52,7 +50,7 @@ class Looks:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _allowed(self) -> bool:
-        now = self._clock()
+        now = monotonic()
         self._left = min(LOOK_BURST, self._left + (now - self._counted_at) / LOOK_SECONDS)
         self._counted_at = now
         if self._left < 1:

@@ -4,6 +4,7 @@ Such an execution is a flow run, too, of a deployment that has nothing a worker 
 Prefect UI shows it, and what is done there reaches the agent in the answer to its next report.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from prefect_executions import codec
 from prefect_executions.creations import EMPTY
 from prefect_executions.entry import Kind
 from prefect_executions.errors import ExecutionConflict, StateError
-from prefect_executions.executions import Executions, logger
+from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import OUTSIDE
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.history import Head
@@ -30,6 +31,8 @@ from prefect_executions.pauses import take_choice
 from prefect_executions.resume_form import go_back
 from prefect_executions.run_states import state_of, status_of
 from prefect_executions.views import execution_of
+
+logger = logging.getLogger(__name__)
 
 RESULT_BYTES = 256 << 10  # of a result as JSON; it is read with the head of the log
 

@@ -1,10 +1,13 @@
 """A thread that does things at their times, beside whatever else the process does."""
 
+import logging
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import monotonic
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -17,9 +20,9 @@ class _Chore:
 class Pacer(Thread):
     """Calls functions at their times in one daemon thread, until it is stopped.
 
-    The thread starts with the first function.
+    The thread starts with the first function; threads may share the pacer.
 
-    A function that takes long delays the others of the same pacer; one that raises ends the thread.
+    A function that takes long delays the others of the same pacer; what one raises is logged.
 
     Args:
         name: Of the thread.
@@ -29,6 +32,7 @@ class Pacer(Thread):
         super().__init__(target=copy_context().run, args=(self._pace,), name=name, daemon=True)
         self._chores: list[_Chore] = []
         self._changed = Event()
+        self._adding = Lock()
         self._ended = False
 
     def every(self, seconds: float, act: Callable[[], None], *, at_once: bool = False) -> None:
@@ -40,15 +44,16 @@ class Pacer(Thread):
         self._add(_Chore(monotonic() + seconds, act, None))
 
     def stop(self) -> None:
-        """Let nothing more be called; what is being called just now goes on to its end."""
+        """Call nothing more, also of what is added later; what is called just now goes on."""
         self._ended = True
         self._changed.set()
 
     def _add(self, chore: _Chore) -> None:
-        self._chores.append(chore)
-        self._changed.set()
-        if not self.is_alive():
-            self.start()
+        with self._adding:
+            self._chores.append(chore)
+            self._changed.set()
+            if self.ident is None and not self._ended:
+                self.start()
 
     def _pace(self) -> None:
         while True:
@@ -63,4 +68,7 @@ class Pacer(Thread):
                 self._chores.remove(chore)
             else:
                 chore.due = monotonic() + chore.every
-            chore.act()
+            try:
+                chore.act()
+            except Exception:
+                logger.exception("%s: what was due has failed", self.name)

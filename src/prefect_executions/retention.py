@@ -72,19 +72,24 @@ class Retention:
     def apply(self, run: FlowRun) -> str | None:
         """Remove what need not be kept of an execution: one LIST and a round of GETs to know that.
 
+        Nothing, if it is not any more as it was found: somebody may be choosing a checkpoint.
+
         Returns:
             What was done; None: nothing.
 
         Raises:
             ExecutionNotFound: it is gone meanwhile.
         """
+        if not self._executions.flow_runs.is_still(run):
+            return None
         log, state, now = self._executions.log(execution_id(run.id)), state_of(run), self._clock()
         config = log.config(log.living_head()).over(self._default)
         deleted_at = _NEVER_MORE
         if config.delete_after_seconds is not None:
             deleted_at = state.timestamp + timedelta(seconds=config.delete_after_seconds)
         if status_of(run).ended and now >= deleted_at:
-            return self._delete(run)
+            self._executions.delete(execution_id(run.id), patience=0)
+            return "deleted, since it had ended long ago"
         removed = 0
         if config.keep_checkpoints is not None:
             removed = prune(
@@ -97,12 +102,6 @@ class Retention:
         if status_of(run).ended:  # not before: a store that is away is asked once more
             self._done[run.id] = state.id, deleted_at
         return f"removed {removed} old entries of its log" if removed else None
-
-    def _delete(self, run: FlowRun) -> str | None:
-        if not self._executions.flow_runs.is_still(run):
-            return None
-        self._executions.delete(execution_id(run.id), patience=0)
-        return "deleted, since it had ended long ago"
 
     def _forked(self, log: ExecutionLog) -> set[int]:
         """The checkpoints that other executions were forked from."""

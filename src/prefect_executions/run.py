@@ -127,7 +127,6 @@ class Run(Generic[S]):
         state: S,
         *,
         ended: Callable[[Status, str | None], None] = lambda _, __: None,
-        clock: Callable[[], float] = monotonic,
     ) -> None:
         head = writer.head
         self.id = writer.log.execution_id
@@ -152,7 +151,7 @@ class Run(Generic[S]):
         )
         self._resources = ExitStack()
         self._lock = threading.RLock()
-        self._looks = Looks(ownership.check, clock)
+        self._looks = Looks(ownership.check)
         self._logger = get_run_logger()
         self._overdue = False
         self._closed = threading.Event()
@@ -507,7 +506,7 @@ class Run(Generic[S]):
 
     def finish(self) -> None:
         """The function has returned: save what it left, and leave if the run was taken away."""
-        self.checkpoint()
+        patiently(self.checkpoint)
         with self._leaving(), self._yielding():
             patiently(self._writer.flush)
         self.disown()

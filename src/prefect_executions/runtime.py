@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
+from threading import Lock
 from typing import Any, TypeVar
 
 from prefect.client.orchestration import get_client
@@ -152,7 +154,7 @@ async def run_async(
     """`run_sync` for an async function: what blocks is done in threads."""
     while True:
         interrupt = TaskInterrupt()
-        run = await asyncio.to_thread(begin, interrupt)
+        run = await _begun(partial(begin, interrupt))
         try:
             interrupt.arm()
             with entered(run):
@@ -166,7 +168,32 @@ async def run_async(
             interrupt.disarm(failure)
             await asyncio.to_thread(run.fail, failure)
         finally:
-            run.close()
+            await asyncio.to_thread(run.close)
+
+
+async def _begun(begin: Callable[[], Run[Any]]) -> Run[Any]:
+    """Begin in a thread; who is cancelled meanwhile leaves no run behind."""
+    lock, begun, is_cancelled = Lock(), list[Run[Any]](), False
+
+    def close_all() -> None:
+        while begun:
+            begun.pop().close()
+
+    def beginning() -> Run[Any]:
+        run = begin()
+        with lock:
+            begun.append(run)
+            if is_cancelled:
+                close_all()
+        return run
+
+    try:
+        return await asyncio.to_thread(beginning)
+    except asyncio.CancelledError:
+        with lock:
+            is_cancelled = True
+            close_all()
+        raise
 
 
 def _saved(entry: Entry, seconds: float) -> str:

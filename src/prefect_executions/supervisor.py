@@ -51,7 +51,8 @@ logger = logging.getLogger(__name__)
 
 R = TypeVar("R", FlowRun, UUID)
 
-RARELY = 12  # every how many looks it looks at what is not urgent, or is much
+RARELY = 12  # every how many looks it looks at what is not urgent, or is much,
+MINUTE = timedelta(seconds=60)  # and after this time in any case
 CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer was left half-made
 COLLEAGUE_ACTS = timedelta(seconds=15)  # how long another supervisor may take for what it began
 TIDIES = timedelta(hours=1)  # how often what need not be kept is removed
@@ -90,7 +91,7 @@ class Supervisor:
         self._pending = timedelta(seconds=settings.pending_seconds)
         self._agent_silence = timedelta(seconds=settings.agent_silence_seconds)
         self._pause = settings.heartbeat_seconds / 2
-        self._rarely = timedelta(seconds=RARELY * self._pause)
+        self._rarely = min(timedelta(seconds=RARELY * self._pause), MINUTE)
         self._clock = clock
         self._tell = note
         self._heard_since: datetime | None = None  # since when Prefect has kept all heartbeats
@@ -326,14 +327,14 @@ class Supervisor:
         if ends is None:
             return
         at, on_timeout = ends
-        if at > now:
+        if at > now or not self._flow_runs.is_still(run):
             return
         message = f"Nobody resumed it until {at:%Y-%m-%d %H:%M:%S} UTC."
         if on_timeout is OnTimeout.FAIL:
             self._flow_runs.fail(run, message)
         elif on_timeout is OnTimeout.TERMINATE:
             self._flow_runs.terminate(run, message)
-        elif self._flow_runs.is_still(run):
+        else:
             self._flow_runs.resume(run.id)
         self._note("ended a pause")
         logger.info("%s: %s It is to %s.", execution_id(run.id), message, on_timeout)

@@ -48,8 +48,8 @@ class Throttle(Generic[K]):
             while self._acted and next(iter(self._acted.values())) + self._every <= now:
                 del self._acted[next(iter(self._acted))]
             self._waiting.add(key)
-            delay = max(self._acted.get(key, now) + self._every - now, 0.0)
-            delay = delay if key in self._acted else self._first
+            acted = self._acted.get(key)
+            delay = self._first if acted is None else max(acted + self._every - now, 0.0)
             closed = self._closed
         if closed:
             self._act_on(key)
