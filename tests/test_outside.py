@@ -8,15 +8,15 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import AwaitingRetry, Cancelling, Running, Suspended
+from prefect.states import AwaitingRetry, Cancelling, Crashed, Running, Suspended
 
 from prefect_executions.creations import EMPTY, Creations
 from prefect_executions.entry import Kind
-from prefect_executions.errors import ExecutionConflict, StateError, Superseded
+from prefect_executions.errors import CheckpointNotFound, ExecutionConflict, StateError, Superseded
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
-from prefect_executions.models import Execution, ExecutionConfig, Status
+from prefect_executions.models import Execution, ExecutionConfig, Status, checkpoint_seq
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.outside import RESULT_BYTES, OutsideAgents
 from prefect_executions.resume_form import resume_form
@@ -58,6 +58,13 @@ class Agents:
     def resume_in_the_ui(self, execution: Execution, **answer: Any) -> None:
         answered = self.prefect.resume_flow_run(self.run(execution).id, run_input=answer or None)
         assert answered.status.value == "ACCEPT"
+
+    def choose_in_the_ui(self, execution: Execution, checkpoint_id: str) -> None:
+        form = resume_form(self.executions.log(execution.id).read(checkpoints=25))
+        choices = form.schema["properties"]["checkpoint"]["enum"]
+        (choice,) = (choice for choice in choices if checkpoint_id in choice)
+        self.executions.pause(execution.id)
+        self.resume_in_the_ui(execution, checkpoint=choice)
 
     def kinds(self, execution: Execution) -> list[Kind]:
         entries = self.executions.log(execution.id).read(checkpoints=None).entries
@@ -117,10 +124,7 @@ def test_a_roll_back_chosen_in_the_resume_form_is_what_it_continues_from(here: A
     here.save(execution, {"n": 1})
     good = here.executions.get(execution.id).checkpoints[0]
     here.save(execution, {"n": 2})
-    form = resume_form(here.executions.log(execution.id).read(checkpoints=25))
-    (choice,) = (c for c in form.schema["properties"]["checkpoint"]["enum"] if good.id in c)
-    here.executions.pause(execution.id)
-    here.resume_in_the_ui(execution, checkpoint=choice)
+    here.choose_in_the_ui(execution, good.id)
 
     begun = here.outside.begin(execution.id)
 
@@ -128,6 +132,49 @@ def test_a_roll_back_chosen_in_the_resume_form_is_what_it_continues_from(here: A
     assert here.outside.begin(execution.id).state == {"n": 1}  # the choice counts once
     here.save(execution, {"n": 5}, attempt=3)
     assert here.outside.begin(execution.id).state == {"n": 5}
+
+
+def test_a_choice_that_can_t_be_followed_is_said_once(here: Agents) -> None:
+    execution = here.create()
+    here.save(execution, {"n": 1})
+    chosen = here.executions.get(execution.id).checkpoints[0].id
+    here.choose_in_the_ui(execution, chosen)
+    here.executions.log(execution.id).remove([checkpoint_seq(execution.id, chosen)])
+
+    with pytest.raises(CheckpointNotFound):
+        here.outside.begin(execution.id)
+
+    assert here.outside.begin(execution.id).prefect.attempt == 2
+
+
+def test_a_roll_back_over_rest_comes_after_a_choice_that_nobody_has_followed(here: Agents) -> None:
+    execution = here.create()
+    for n in (1, 2, 3):
+        here.save(execution, {"n": n})
+    _, second, first = here.executions.get(execution.id).checkpoints
+    here.choose_in_the_ui(execution, second.id)
+    here.in_the_ui(execution, Crashed())  # before it has begun
+
+    here.executions.resume(execution.id, checkpoint_id=first.id)
+
+    assert here.outside.begin(execution.id).state == {"n": 1}
+
+
+def test_a_roll_back_of_one_that_somebody_else_lets_go_on_is_done(here: Agents) -> None:
+    execution = here.create()
+    here.save(execution, {"n": 1})
+    here.in_the_ui(execution, Crashed())
+    resume = here.flow_runs.resume
+
+    def second(*args: Any, **options: Any) -> FlowRun:
+        resume(*args, **options)
+        return resume(*args, **options)
+
+    here.flow_runs.resume = second  # type: ignore[method-assign]
+    resumed = here.executions.resume(execution.id, checkpoint_id="ckpt_000000")
+
+    assert resumed.status is Status.RUNNING
+    assert here.outside.begin(execution.id).state == {}
 
 
 def test_rest_and_ui_resume_alike(here: Agents) -> None:

@@ -316,6 +316,27 @@ def test_each_effect_happens_once_if_the_process_dies_between_record_and_effect(
     assert crashes >= len(effects)
 
 
+@pytest.mark.parametrize("pause_first", [True, False])
+def test_a_pause_and_a_crash_can_be_planned_together(kit: TestKit, pause_first: bool) -> None:
+    @flow
+    @execution
+    def labelled() -> None:
+        run = execution.current()
+        for n in range(run.state.get("n", -1) + 1, 3):
+            run.state["n"] = n
+            run.checkpoint(label=f"{n}")
+
+    pause, crash = kit.pause_at("0"), kit.crash_after(3)
+    with pause if pause_first else crash, crash if pause_first else pause:
+        trial = kit.start(labelled)
+        assert (trial.status, trial.state) == ("paused", {"n": 0})
+        trial.resume()  # the attempt is the third entry
+        assert isinstance(trial.error, Crash)
+        trial.resume()
+
+    assert (trial.status, trial.state) == ("completed", {"n": 2})
+
+
 @pytest.mark.parametrize("flow", [*SEQUENTIAL, *AT_ONCE], ids=name_of)
 def test_only_what_was_not_recorded_is_done_again(kit: TestKit, flow: Flow[..., Any]) -> None:
     """The process dies before a record, when the effect has happened; before each of them."""

@@ -16,6 +16,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import (
     AwaitingRetry,
@@ -33,6 +34,7 @@ from prefect_executions.artifacts import PageArtifact
 from prefect_executions.creations import Creations
 from prefect_executions.entry import Kind
 from prefect_executions.errors import CorruptEntry, StoreUnavailable
+from prefect_executions.events import HEARTBEAT
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import DELETING, FlowRuns
 from prefect_executions.heartbeats import Heartbeats, beat_of_run, beat_of_supervisor
@@ -290,6 +292,18 @@ def test_one_damaged_log_is_not_in_the_others_way(here: World) -> None:
 
 
 # ---------------------------------------------------------------------- silence
+
+
+def test_heartbeats_of_who_knows_what_do_no_harm(here: World) -> None:
+    run, began = here.create(), datetime.now(UTC)
+    for resource in ("prefect.flow-run.nonsense", "somebody.else", "prefect.flow-run."):
+        emit_event(HEARTBEAT, resource={"prefect.resource.id": resource})
+    beat_of_run(run.id, "alive")
+
+    def heard() -> bool:
+        return run.id in Heartbeats.since(here.prefect, began).runs
+
+    eventually(heard, "its heartbeat is kept")
 
 
 def test_silence_is_a_crash_and_heartbeats_are_life(here: World) -> None:

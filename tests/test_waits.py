@@ -17,7 +17,12 @@ from world import eventually
 
 from memory import kinds
 from prefect_executions import execution, step
+from prefect_executions.errors import ExecutionConflict
+from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
+from prefect_executions.pauses import read_form
+from prefect_executions.resume_form import GOES_ON
 from prefect_executions.testkit import MemoryStore
 from stores import Faulty
 
@@ -100,6 +105,33 @@ def test_a_question_is_waited_for(
     assert running.result.result(timeout=60) == ["yes", "no"]
     assert effects == ["before", "after"]
     assert kinds(objects, running.ids[0]).count("attempt") == 1
+
+
+def test_one_that_waits_in_its_process_offers_no_way_back_and_takes_none(
+    stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
+) -> None:
+    @flow(validate_parameters=False)
+    @execution(store=store)
+    def pausing(running: Running) -> str:
+        run = execution.current()
+        running.ids.append(run.id)
+        run.pause("A moment")
+        return run.id
+
+    running = Running(prefect, pausing)
+    run = running.until_paused("A moment")
+    assert run.state is not None
+    state = run.state
+    form = eventually(lambda: read_form(prefect, run.id, state), "its form is there")
+    assert form == GOES_ON
+    executions = Executions(objects, FlowRuns(prefect))
+
+    with pytest.raises(ExecutionConflict, match="no deployment"):
+        executions.resume(running.ids[0], checkpoint_id="ckpt_000000")
+
+    assert "rollback" not in kinds(objects, running.ids[0])
+    running.answer(run, None)
+    assert running.result.result(timeout=60) == running.ids[0]
 
 
 def test_an_async_flow_waits_too_and_its_loop_goes_on(

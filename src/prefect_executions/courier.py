@@ -29,9 +29,11 @@ from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.events import (
     CHECKPOINT_SAVED,
     FLOW_RUN,
+    PREFECT_HEARTBEAT,
     CheckpointSaved,
     StatusChanged,
     change_of,
+    run_id_of,
 )
 from prefect_executions.flow_runs import agent_tag
 from prefect_executions.lease import TERM, Lease
@@ -43,7 +45,6 @@ from prefect_executions.webhooks import ExecutionWebhook
 
 logger = logging.getLogger(__name__)
 
-_HEARTBEAT = "prefect.flow-run.heartbeat"
 _TAG = "prefect.tag."
 _PAGE = 50  # what Prefect gives at once
 _KEPT_IDS = 1_000
@@ -251,7 +252,8 @@ class Courier:
         return EventFilter(
             occurred=EventOccurredFilter(since=since, until=datetime.now(UTC)),
             event=EventNameFilter(
-                prefix=[names[each] for each in self._webhook.events], exclude_name=[_HEARTBEAT]
+                prefix=[names[each] for each in self._webhook.events],
+                exclude_name=[PREFECT_HEARTBEAT],
             ),
             order=EventOrder.ASC,
         )
@@ -391,12 +393,7 @@ class Courier:
 
 
 def _run_id(event: ReceivedEvent) -> UUID | None:
-    """The flow run that an event is about."""
-    kind, _, id_ = event.resource.id.rpartition(".")
-    try:
-        return UUID(id_) if kind + "." == FLOW_RUN else None
-    except ValueError:
-        return None
+    return run_id_of(event.resource.id)
 
 
 def _tags_in(event: ReceivedEvent) -> frozenset[str]:

@@ -30,6 +30,7 @@ DELETED = "prefect-executions.deleted"
 STREAM_OPENED = "prefect-executions.stream.opened"
 
 FLOW_RUN = "prefect.flow-run."  # of resources and of names
+PREFECT_HEARTBEAT = f"{FLOW_RUN}heartbeat"
 STREAM = "prefect-executions.stream."  # of resources
 
 NEWS_SECONDS = 1.0  # how often Prefect is told of an execution's checkpoints, at most
@@ -212,14 +213,23 @@ class Deleted:
 Change = StatusChanged | CheckpointSaved | Deleted
 
 
+def run_id_of(resource_id: str) -> UUID | None:
+    """The flow run that a resource of events is; None: it is something else. Anybody may send."""
+    kind, _, id_ = resource_id.rpartition(".")
+    try:
+        return UUID(id_) if f"{kind}." == FLOW_RUN else None
+    except ValueError:
+        return None
+
+
 def change_of(event: Event) -> tuple[UUID, Change] | None:
     """The flow run that an event is about, and what has happened; None: nothing that we tell."""
     try:
-        run_id = UUID(event.resource.id.removeprefix(FLOW_RUN))
-        change = _change(event, execution_id(run_id))
+        run_id = run_id_of(event.resource.id)
+        change = None if run_id is None else _change(event, execution_id(run_id))
     except (ValueError, KeyError, CheckpointNotFound):  # anybody may send events
         return None
-    return None if change is None else (run_id, change)
+    return None if run_id is None or change is None else (run_id, change)
 
 
 def _change(event: Event, id_: str) -> Change | None:

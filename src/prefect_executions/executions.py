@@ -18,6 +18,7 @@ from prefect_executions.errors import (
     AnswerError,
     CheckpointNotFound,
     CursorError,
+    ExecutionConflict,
     ExecutionNotFound,
     Superseded,
 )
@@ -50,7 +51,7 @@ from prefect_executions.models import (
 )
 from prefect_executions.objects import Objects
 from prefect_executions.pages import NEWEST, RunPage
-from prefect_executions.pauses import pause_key
+from prefect_executions.pauses import forget_choice, pause_key
 from prefect_executions.resume_form import resume_form, warning
 from prefect_executions.run_states import is_created, require_restartable, state_of, status_of
 from prefect_executions.search import Search, created_at
@@ -346,10 +347,20 @@ class Executions:
         if checkpoint_id is not None:
             if answer is not None:
                 raise AnswerError("who rolls back is asked anew; give it without checkpoint_id.")
+            if run.deployment_id is None:
+                hint = "It has no deployment: no other process can go on from a checkpoint."
+                raise ExecutionConflict(execution_id, "roll back", status_of(run), hint)
             log.rollback(checkpoint_seq(execution_id, checkpoint_id), tell=lost.extend)
             if lost:
                 logger.warning("%s goes back. %s", execution_id, warning(checkpoint_id, lost))
-        run = self.flow_runs.resume(run.id, answer=answer, asked_anew=checkpoint_id is not None)
+            forget_choice(self.flow_runs.client, run.id, self.flow_runs.states(run))
+        try:
+            run = self.flow_runs.resume(run.id, answer=answer, asked_anew=checkpoint_id is not None)
+        except ExecutionConflict as conflict:
+            # Who else lets it go on just now, lets it go on from the checkpoint.
+            if checkpoint_id is None or conflict.status != Status.RUNNING:
+                raise
+            run = self.flow_runs.read(run.id)
         history = log.read(checkpoints=100)
         execution = execution_of(run, history, self.clock(), states=False)
         steps = [

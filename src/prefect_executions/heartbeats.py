@@ -8,7 +8,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events import emit_event
 
-from prefect_executions.events import ATTEMPT_ENDED, FLOW_RUN, HEARTBEAT
+from prefect_executions.events import ATTEMPT_ENDED, FLOW_RUN, HEARTBEAT, run_id_of
 from prefect_executions.prefect_errors import prefect_errors
 
 
@@ -50,11 +50,7 @@ class Heartbeats:
             PrefectUnavailable: Prefect did not answer.
         """
         newest = _newest(client, HEARTBEAT, since, run_id)
-        runs = {
-            UUID(name.removeprefix(FLOW_RUN)): at
-            for name, at in newest.items()
-            if name.startswith(FLOW_RUN)
-        }
+        runs = {run_id: at for name, at in newest.items() if (run_id := run_id_of(name))}
         others = {
             name.rpartition(".")[2]: at
             for name, at in newest.items()

@@ -29,6 +29,8 @@ class Outcome(StrEnum):
     UNDONE = "undone"  # it was; all else in the record is as it was
 
 
+PAUSE = "pause"  # the step of a pause in which nothing is asked
+
 _FORGOTTEN = (Outcome.UNDO, Outcome.UNDONE)
 
 
@@ -214,20 +216,15 @@ def rolled_back(head: bytes, target: bytes) -> bytes:
 def _kept(now: dict[int, Record], target: dict[int, Record]) -> list[Record]:
     """The records of a checkpoint that hold after a roll-back to it.
 
-    A question that was answered since is asked anew; a pause that has ended since is over.
+    A question is asked anew, whatever was answered; a pause that has ended since is over.
     """
-    answered = {
-        (record.order, record.key)
-        for record in now.values()
-        if record.outcome is Outcome.DONE and record.pause_key and record.result is not None
-    }
     undone = {_call(record) for record in now.values() if record.outcome is Outcome.UNDONE}
     return [
         record
         for record in target.values()
         if record.outcome not in _FORGOTTEN
         and not (record.outcome is Outcome.DONE and _call(record) in undone)
-        and not (record.outcome is Outcome.WAITING and (record.order, record.key) in answered)
+        and not (record.outcome is Outcome.WAITING and record.step != PAUSE)
     ]
 
 

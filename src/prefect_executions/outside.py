@@ -7,6 +7,7 @@ Prefect UI shows it, and what is done there reaches the agent in the answer to i
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from prefect.client.schemas.objects import FlowRun
@@ -62,7 +63,9 @@ class OutsideAgents:
         self._require_startable(run)
         log = self.executions.log(execution_id)
         flow_runs = self.executions.flow_runs
-        take_choice(flow_runs.client, run.id, flow_runs.states(run), lambda a: _go_back(log, a))
+        told = partial(logger.warning, "%s: %s", execution_id)
+        states = flow_runs.states(run)
+        take_choice(flow_runs.client, run.id, states, lambda answer: go_back(log, answer, told))
         admitted = run
 
         def admit() -> None:
@@ -202,8 +205,3 @@ class OutsideAgents:
     def _execution(self, run: FlowRun, log: ExecutionLog) -> Execution:
         now = self.executions.clock()
         return execution_of(run, log.read(checkpoints=100), now, states=False)
-
-
-def _go_back(log: ExecutionLog, choice: Any) -> None:
-    for told in go_back(log, choice):
-        logger.warning("%s: %s", log.execution_id, told)

@@ -25,6 +25,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.input import keyset_from_base_key
 from prefect.states import Paused
 
+from prefect_executions.errors import AnswerError, CheckpointNotFound
 from prefect_executions.models import OnTimeout
 from prefect_executions.prefect_errors import prefect_errors
 
@@ -174,20 +175,36 @@ def take_choice(
         client: Prefect's.
         run_id: The run.
         states: Those that it has had, oldest first.
-        act: Does what the answer says.
+        act: Does what the answer says; where it raises `AnswerError` or `CheckpointNotFound`, the
+            answer is of no use to a later attempt either.
     """
+    key = _chosen_in(states)
+    answer = None if key is None else read_answer(client, run_id, key)
+    if key is None or answer is None:
+        return
+    try:
+        act(answer)
+    except (AnswerError, CheckpointNotFound):
+        _forget_answer(client, run_id, key)
+        raise
+    _forget_answer(client, run_id, key)
+
+
+def forget_choice(client: SyncPrefectClient, run_id: UUID, states: list[State[Any]]) -> None:
+    """Let the answer to the form count no more that no attempt has come to act on."""
+    if (key := _chosen_in(states)) is not None:
+        _forget_answer(client, run_id, key)
+
+
+def _chosen_in(states: list[State[Any]]) -> str | None:
+    """The key of the newest pause, if its form was the one that says where to continue from."""
     at = max((n for n, state in enumerate(states) if state.is_paused()), default=None)
     if at is None or not asks_for_checkpoint(states[at]):
-        return
-    key = states[at].state_details.pause_key or ""
-    if [state.name for state in states[at + 1 :][:1]] == ["Resuming"]:
-        answer = read_answer(client, run_id, key)
-        if answer is not None:
-            act(answer)
-            forget_answer(client, run_id, key)
+        return None
+    after = [state.name for state in states[at + 1 :][:1]]
+    return states[at].state_details.pause_key if after == ["Resuming"] else None
 
 
-def forget_answer(client: SyncPrefectClient, run_id: UUID, key: str) -> None:
-    """Remove what was answered."""
+def _forget_answer(client: SyncPrefectClient, run_id: UUID, key: str) -> None:
     with prefect_errors(run_id), suppress(ObjectNotFound):
         client.delete_flow_run_input(run_id, keyset_from_base_key(key)["response"])

@@ -1,6 +1,6 @@
 """The Resume form of a paused execution: where to continue from."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rich.filesize import decimal
@@ -15,6 +15,7 @@ from prefect_executions.pauses import Form
 LATEST = "latest"
 CHOICES = 25  # how many of the newest checkpoints it offers
 NOTE_LENGTH = 500
+GOES_ON = Form({"type": "object", "properties": {}}, "Its process waits, and goes on from here.")
 _STEPS_NAMED = 10
 
 
@@ -66,11 +67,13 @@ def chosen_checkpoint(answer: Any) -> str | None:
     return None if choice == LATEST else choice.split()[0]
 
 
-def go_back(log: ExecutionLog, answer: Any) -> list[str]:
+def go_back(log: ExecutionLog, answer: Any, tell: Callable[[str], object]) -> None:
     """Go back to the checkpoint that was chosen in the form.
 
-    Returns:
-        What people are to be told: where it goes back to, the steps that lie behind, the note.
+    Args:
+        log: Of the execution.
+        answer: What was answered.
+        tell: Told what is for people: the note, where it goes back to, the steps that lie behind.
 
     Raises:
         AnswerError: the answer is none to this form.
@@ -78,12 +81,15 @@ def go_back(log: ExecutionLog, answer: Any) -> list[str]:
     """
     chosen = chosen_checkpoint(answer)
     note = answer.get("note")
-    told = [f"Resumed with the note: {note}"] if isinstance(note, str) and note.strip() else []
+    if isinstance(note, str) and note.strip():
+        tell(f"Resumed with the note: {note}")
     if chosen is None:
-        return told
+        return
     lost: list[Record] = []
     log.rollback(checkpoint_seq(log.execution_id, chosen), tell=lost.extend)
-    return [*told, f"Going back to {chosen}.", *([warning(chosen, lost)] if lost else [])]
+    tell(f"Going back to {chosen}.")
+    if lost:
+        tell(warning(chosen, lost))
 
 
 def warning(checkpoint: str, lost: Iterable[Record]) -> str:

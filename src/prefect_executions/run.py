@@ -47,7 +47,7 @@ from prefect_executions.ownership import Ownership
 from prefect_executions.pacer import Pacer
 from prefect_executions.pauses import Form
 from prefect_executions.replay import Call, Replay
-from prefect_executions.resume_form import CHOICES, resume_form
+from prefect_executions.resume_form import CHOICES, GOES_ON, resume_form
 from prefect_executions.run_states import STATUS_OF_TYPE
 from prefect_executions.waits import Waits
 from prefect_executions.writer import Durability, Writer
@@ -147,7 +147,7 @@ class Run(Generic[S]):
             save=self._save_with,
             record=self._record,
             pause=self._pause,
-            resume_form=self._resume_form,
+            resume_form=self._resume_form if ownership.can_be_rescheduled else lambda: GOES_ON,
         )
         self._resources = ExitStack()
         self._lock = threading.RLock()

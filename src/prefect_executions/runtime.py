@@ -78,12 +78,13 @@ def open_run(
             lambda: beat_of_run(ownership.run.id, ownership.run.name),
             at_once=True,
         )
+        warn = partial(get_run_logger().warning, "%s")
         try:
             patiently(ownership.check_start)  # a run held meanwhile must not wait for the store
             kept_in = patiently(store)
             log = ExecutionLog(kept_in.objects(), execution_id(ownership.run.id))
             patiently(lambda: ownership.mark(kept_in.name, removes=settings.removes))
-            patiently(lambda: ownership.take_choice(lambda choice: _roll_back(log, choice)))
+            patiently(lambda: ownership.take_choice(lambda choice: go_back(log, choice, warn)))
             before = patiently(lambda: _version_before(log))
             head = patiently(lambda: _begin(log, ownership, settings))
         except (StoreUnavailable, PrefectUnavailable) as away:
@@ -202,12 +203,6 @@ def _saved(entry: Entry, seconds: float) -> str:
         f"Checkpoint {checkpoint_id(entry.seq)}{label} saved: {decimal(entry.stored)} in "
         f"{seconds * 1000:.0f} ms (state {decimal(entry.size)})"
     )
-
-
-def _roll_back(log: ExecutionLog, choice: Any) -> None:
-    """Go back to the checkpoint that was chosen in the Resume form."""
-    for told in go_back(log, choice):
-        get_run_logger().warning("%s", told)
 
 
 def _version_before(log: ExecutionLog) -> str | None:

@@ -31,6 +31,7 @@ from prefect_executions.objects import MemoryObjects, Objects
 from prefect_executions.run_states import state_of
 
 _STORE = "testing"
+_LAST = 1_000_000  # death comes after all else
 
 
 class Crash(BaseException):
@@ -61,8 +62,8 @@ class _Plan:
     """What is to happen as a process writes to the store."""
 
     def __init__(self) -> None:
-        self.before: Callable[[_Life], None] = lambda _: None
-        self.after: Callable[[_Life, bytes], None] = lambda *_: None
+        self.before: list[Callable[..., None]] = []  # called with the life that writes, and
+        self.after: list[Callable[..., None]] = []  # with what it writes
 
 
 class _Life:
@@ -75,9 +76,11 @@ class _Life:
 
     def create(self, key: str, data: bytes) -> None:
         self._require_alive()
-        self._plan.before(self)
+        for act in self._plan.before:
+            act(self, data)
         self._inner.create(key, data)
-        self._plan.after(self, data)
+        for act in self._plan.after:
+            act(self, data)
 
     def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
         self._require_alive()
@@ -242,12 +245,12 @@ class TestKit:
         A process writes one as the attempt begins, one for each checkpoint, and one for each step;
         steps that end together share one.
         """
-        yield from self._planned("before", _dying_at(n))
+        yield from _planned(self._plan.before, _LAST, _dying_at(n))
 
     @contextmanager
     def crash_after(self, n: int) -> Iterator[None]:
         """Let the process die when it has written its `n`th entry from now on."""
-        yield from self._planned("after", _dying_at(n))
+        yield from _planned(self._plan.after, _LAST, _dying_at(n))
 
     @contextmanager
     def pause_at(self, label: str) -> Iterator[None]:
@@ -265,15 +268,7 @@ class TestKit:
             state = state_of(self._client.read_flow_run(context.flow_run.id))
             context.flow_run_suspension_request.mark_requested(state)
 
-        yield from self._planned("after", pause)
-
-    def _planned(self, when: str, act: Callable[..., None]) -> Iterator[None]:
-        planned = getattr(self._plan, when)
-        setattr(self._plan, when, act)
-        try:
-            yield
-        finally:
-            setattr(self._plan, when, planned)
+        yield from _planned(self._plan.after, 0, pause)
 
     def begin_life(self) -> None:
         """Let what is called from now on be another process."""
@@ -289,6 +284,16 @@ class TestKit:
         self.begin_life()
         self._client.set_flow_run_state(run.id, Pending(), force=True)
         return self._client.read_flow_run(run.id)
+
+
+def _planned(
+    acts: list[Callable[..., None]], place: int, act: Callable[..., None]
+) -> Iterator[None]:
+    acts.insert(place, act)
+    try:
+        yield
+    finally:
+        acts.remove(act)
 
 
 def _dying_at(n: int) -> Callable[..., None]:

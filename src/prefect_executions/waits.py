@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from prefect_executions import codec
 from prefect_executions.errors import ReplayMismatch, StateError
-from prefect_executions.journal import Outcome, Record
+from prefect_executions.journal import PAUSE, Outcome, Record
 from prefect_executions.json_type import JsonType
 from prefect_executions.models import LABEL_LENGTH, OnTimeout
 from prefect_executions.ownership import Ownership
@@ -54,7 +54,7 @@ class Waits:
         ends = datetime.now(UTC) + until if isinstance(until, timedelta) else until
         if ends is not None and ends.tzinfo is None:
             raise ValueError(f"until: {ends} has no time zone; give it one, or a timedelta.")
-        call = self._replay.begin("pause", codec.digest("pause", reason or ""))
+        call = self._replay.begin(PAUSE, codec.digest(PAUSE, reason or ""))
         with self._replay.running(call) as known:
             if known is not None and known.outcome is Outcome.DONE:
                 return call

@@ -18,6 +18,7 @@ from prefect_executions.events import (
     CHECKPOINT_SAVED,
     DELETED,
     FLOW_RUN,
+    PREFECT_HEARTBEAT,
     STREAM,
     STREAM_OPENED,
     Change,
@@ -237,7 +238,7 @@ def _filter() -> EventFilter:
     return EventFilter(
         event=EventNameFilter(
             prefix=[FLOW_RUN, CHECKPOINT_SAVED, DELETED, STREAM_OPENED],
-            exclude_name=["prefect.flow-run.heartbeat"],
+            exclude_name=[PREFECT_HEARTBEAT],
         ),
         resource=EventResourceFilter(id_prefix=[FLOW_RUN, STREAM]),
     )
