@@ -386,6 +386,46 @@ class Quiet(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_stream_that_comes_back_after_the_deletion_tells_of_it(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "Last-Event-ID" in request.headers:
+            return httpx.Response(404, json={"code": "execution_not_found", "detail": "gone"})
+        return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=Quiet(1))
+
+    for module in (sync, aio):
+        monkeypatch.setattr(module, "RETRY_SECONDS", 0)
+    transport = httpx.MockTransport(answer)
+
+    async def follow() -> list[Any]:
+        async with AsyncClient("http://x", transport=transport) as client:
+            return [event async for event in client.stream(ID)]
+
+    if kind == "async":
+        told = asyncio.run(follow())
+    else:
+        with Client("http://x", transport=transport) as client:
+            told = list(client.stream(ID))
+    assert [event.kind for event in told] == ["status", "deleted"]
+    assert told[-1].data["execution_id"] == ID
+
+
+def test_who_would_not_wait_for_a_deletion_says_so() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["Prefer"])
+        return httpx.Response(202)
+
+    with Client("http://x", transport=httpx.MockTransport(answer)) as client:
+        assert not client.delete(ID, wait=0)
+        assert not client.delete(ID, wait=0.5)
+
+    assert asked == ["wait=0", "wait=1"]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_stream_that_was_quiet_for_long_goes_on_when_it_breaks(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

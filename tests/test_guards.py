@@ -314,13 +314,45 @@ def test_without_keys_addresses_are_counted(keyring: Known) -> None:
 
     app = _app(Open(_NOWHERE, api_key=None), rate="1/hour")
 
-    assert _client(app, address="192.0.2.1").get("/who").json()[0] == "anybody"
-    assert _client(app, address="192.0.2.1").get("/who").status_code == 429
-    assert _client(app, address="::ffff:192.0.2.1").get("/who").status_code == 429
-    assert _client(app, address="192.0.2.2").get("/who").status_code == 200
-    assert _client(app, address="2001:db8::1").get("/who").status_code == 200
-    assert _client(app, address="2001:db8::2").get("/who").status_code == 429
-    assert _client(app, address="2001:db8:0:1::1").get("/who").status_code == 200
+    def status(address: str) -> int:
+        return _client(app, address=address).get("http://localhost/who").status_code
+
+    assert [status("192.0.2.1"), status("192.0.2.1"), status("::ffff:192.0.2.1")] == [200, 429, 429]
+    assert status("192.0.2.2") == 200
+    assert [status("2001:db8::1"), status("2001:db8::2")] == [200, 429]
+    assert status("2001:db8:0:1::1") == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "is_answered"),
+    [
+        ("localhost:4300", True),
+        ("127.0.0.1:4300", True),
+        ("[::1]:4300", True),
+        ("evil.example:4300", False),
+        ("localhost.evil.example", False),
+        ("10.0.0.1", False),
+        ("//[", False),
+        ("", False),
+    ],
+)
+def test_without_keys_only_who_names_this_machine_is_answered(
+    keyring: Known, host: str, is_answered: bool
+) -> None:
+    """A page of the web may resolve a name of its own to 127.0.0.1."""
+
+    class Open(Known):
+        def identify(self, _: str | None) -> Generator[Future[None], None, Caller | None]:
+            yield from ()
+            return ANYBODY
+
+    answer = _client(_app(Open(_NOWHERE, api_key=None))).get("/who", headers={"Host": host})
+
+    if is_answered:
+        assert answer.json()[0] == "anybody"
+    else:
+        assert_problem(answer, 403, "forbidden")
+    assert _client(_app(keyring), "reader").get("/who", headers={"Host": host}).is_success
 
 
 def test_health_is_not_limited(keyring: Known) -> None:

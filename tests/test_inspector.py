@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from html import escape
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote
@@ -109,6 +110,17 @@ def test_without_a_key_every_page_asks_for_one(
         assert execution["id"] not in answer.text.replace(path.split("?")[0], "")
 
 
+def test_the_login_leads_to_what_was_asked_for(
+    browser: TestClient, execution: dict[str, Any]
+) -> None:
+    there = f"/ui/{execution['id']}/diff?from=ckpt_000000&to=ckpt_000000"
+    form = browser.get(there).text
+
+    assert f'value="{escape(there)}"' in form
+    answer = browser.post("/ui/login", data={"key": KEY, "next": there}, follow_redirects=False)
+    assert answer.headers["location"] == there
+
+
 def test_a_wrong_key_is_told_so_and_a_right_one_leads_on(
     browser: TestClient, execution: dict[str, Any]
 ) -> None:
@@ -125,7 +137,7 @@ def test_a_wrong_key_is_told_so_and_a_right_one_leads_on(
 
 
 @pytest.mark.parametrize(
-    "there", ["https://evil.example/ui/", "//evil.example/ui/", "/v1/", "/uix"]
+    "there", ["https://evil.example/ui/", "//evil.example/ui/", "//[", "/v1/", "/uix"]
 )
 def test_the_login_leads_nowhere_else(browser: TestClient, there: str) -> None:
     data = {"key": KEY, "next": there}
@@ -166,6 +178,7 @@ def test_a_key_can_be_forgotten(inside: TestClient) -> None:
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
     ],
 )
 def test_another_site_can_change_nothing(

@@ -12,7 +12,13 @@ from prefect.states import AwaitingRetry, Cancelling, Crashed, Running, Suspende
 
 from prefect_executions.creations import EMPTY, Creations
 from prefect_executions.entry import Kind
-from prefect_executions.errors import CheckpointNotFound, ExecutionConflict, StateError, Superseded
+from prefect_executions.errors import (
+    CheckpointNotFound,
+    ExecutionConflict,
+    PrefectUnavailable,
+    StateError,
+    Superseded,
+)
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
@@ -175,6 +181,23 @@ def test_a_roll_back_of_one_that_somebody_else_lets_go_on_is_done(here: Agents) 
 
     assert resumed.status is Status.RUNNING
     assert here.outside.begin(execution.id).state == {}
+
+
+def test_nobody_writes_behind_a_result(here: Agents, monkeypatch: pytest.MonkeyPatch) -> None:
+    execution = here.create()
+
+    def away(_: FlowRun) -> FlowRun:
+        raise PrefectUnavailable("just now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here.flow_runs, "complete", away)
+        with pytest.raises(PrefectUnavailable):
+            here.outside.complete(execution.id, result={"found": 2}, attempt=1)
+    with pytest.raises(ExecutionConflict, match="just being completed"):
+        here.executions.checkpoint(execution.id, state={"by": "hand"})
+    here.outside.complete(execution.id, result={"found": 2}, attempt=1)
+
+    assert here.executions.get(execution.id).result == {"found": 2}
 
 
 def test_rest_and_ui_resume_alike(here: Agents) -> None:

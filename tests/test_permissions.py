@@ -128,6 +128,17 @@ def test_to_delete_many_takes_the_permission_to_delete(walked: Walked) -> None:
     assert done.json()["items"] == [{"id": walked.id, "ok": True, "status": None, "problem": None}]
 
 
+def test_to_delete_many_takes_no_other_permission(walked: Walked) -> None:
+    body = {"action": "delete", "ids": [walked.id]}
+    headers = {"x-api-key": walked.key(Permission.DELETE)}
+    with TestClient(walked.app, headers=headers) as client:
+        assert client.post("/v1/execution/bulk", json=body).status_code == 200
+        assert (
+            client.post("/v1/execution/bulk", json={**body, "action": "pause"}).status_code == 403
+        )
+        assert client.get("/metrics").status_code == 403
+
+
 def test_for_another_agent_s_key_the_execution_is_not_there(walked: Walked) -> None:
     answers = walked.walk(walked.key(*Permission, agents=["another"]))
 

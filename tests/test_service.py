@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.states import Cancelled, Cancelling, Completed, Running, Suspended
 
-from prefect_executions.errors import ExecutionError, StoreUnavailable
+from prefect_executions.errors import ExecutionError, PrefectUnavailable, StoreUnavailable
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import DELETING, FlowRuns
 from prefect_executions.local import Stack, free_ports
@@ -810,6 +810,21 @@ def test_who_waits_for_a_resume_is_told_when_it_has_begun(rest: TestClient) -> N
             assert not waiting.done()
 
     assert waiting.result().status_code == 200
+    assert waiting.result().json()["prefect"]["attempt"] == 2
+    assert waiting.result().json()["steps_behind"] == []
+
+
+def test_what_was_done_is_not_undone_by_a_prefect_that_is_away_just_then(
+    rest: TestClient, execution: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> bool:
+        raise PrefectUnavailable("just now")
+
+    monkeypatch.setattr(Executions, "has_left", away)
+
+    paused = rest.post(path(execution, "/pause"), headers={"Prefer": "wait=1"})
+
+    assert (paused.status_code, paused.json()["status"]) == (202, "paused")
 
 
 def test_who_waits_for_the_pause_of_an_agent_is_told_when_the_agent_is(rest: TestClient) -> None:
@@ -843,6 +858,18 @@ def test_many_are_acted_on_each_for_itself(
     assert second["problem"]["code"] == "status_conflict"
     assert (third["ok"], third["problem"]["code"]) == (False, "execution_not_found")
     assert rest.get(path(execution)).json()["prefect"]["message"] == "all"
+
+
+def test_the_pages_of_all_that_was_changed_are_written_anew(prefect: SyncPrefectClient) -> None:
+    told: list[UUID] = []
+    with opened(prefect, MemoryObjects(), changed=told.append) as rest:
+        agent = rest.post("/v1/execution", json={"name": "a"}).json()
+        fork = rest.post(path(agent, "/fork")).json()
+        ids = [agent["id"], fork["id"], f"exec_{uuid4().hex}"]
+        told.clear()
+        rest.post("/v1/execution/bulk", json={"action": "pause", "ids": ids})
+
+    assert told == [UUID(agent["id"][5:]), UUID(fork["id"][5:])]
 
 
 def test_a_filter_is_acted_on_part_by_part(rest: TestClient) -> None:

@@ -33,7 +33,7 @@ from world import eventually
 from prefect_executions.artifacts import PageArtifact
 from prefect_executions.creations import Creations
 from prefect_executions.entry import Kind
-from prefect_executions.errors import CorruptEntry, StoreUnavailable
+from prefect_executions.errors import CorruptEntry, PrefectUnavailable, StoreUnavailable
 from prefect_executions.events import HEARTBEAT
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import DELETING, FlowRuns
@@ -727,7 +727,7 @@ def test_an_agent_that_crashed_is_tried_again_while_there_are_retries(here: Worl
 
 
 def test_what_was_deleted_in_prefect_is_removed_from_the_store(here: World) -> None:
-    supervisor = here.supervisor()
+    supervisor = heard(here)
     kept, removed = here.create(), here.create()
     artifact = ArtifactCreate(key="a", type="markdown", data="x", flow_run_id=removed.id)
     here.prefect.create_artifact(artifact)
@@ -742,7 +742,7 @@ def test_what_was_deleted_in_prefect_is_removed_from_the_store(here: World) -> N
 
 
 def test_one_that_comes_while_another_goes_hides_it_for_a_minute_at_most(here: World) -> None:
-    supervisor = here.supervisor()
+    supervisor = heard(here)
     removed = here.create()
     supervisor.look()
 
@@ -756,7 +756,7 @@ def test_one_that_comes_while_another_goes_hides_it_for_a_minute_at_most(here: W
 
 
 def test_what_could_not_be_removed_is_removed_later(here: World, monkeypatch: Any) -> None:
-    supervisor = here.supervisor()
+    supervisor = heard(here)
     removed = here.create()
     supervisor.look()
     here.prefect.delete_flow_run(removed.id)
@@ -771,6 +771,50 @@ def test_what_could_not_be_removed_is_removed_later(here: World, monkeypatch: An
     supervisor.look()
 
     assert list(here.store.scan("")) == []
+
+
+def test_what_a_restored_database_does_not_know_of_is_not_removed(
+    here: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = heard(here)
+    forgotten, later = here.create(), here.create()
+    supervisor.look()
+
+    supervisor.id = uuid4().hex  # whose heartbeats this database has never had
+    here.prefect.delete_flow_run(forgotten.id)
+    supervisor.look()
+    supervisor.look()
+
+    assert "is not as it was" in caplog.text
+    assert here.log(forgotten).exists()
+    supervisor = heard(here)
+    supervisor.look()
+    here.prefect.delete_flow_run(later.id)
+    supervisor.look()
+    assert not here.log(later).exists()
+    assert here.log(forgotten).exists()
+
+
+def test_one_run_that_makes_trouble_is_not_in_the_others_way(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [here.create() for _ in range(3)]
+    for run in runs:
+        here.set(run, Running(), Cancelling())
+    here.later = timedelta(seconds=61)
+    end = here.executions.flow_runs.end_cancelling
+    asked = []
+
+    def refuse_first(run: FlowRun) -> FlowRun:
+        asked.append(run.id)
+        if len(asked) == 1:
+            raise PrefectUnavailable("422: it does not like this one")
+        return end(run)
+
+    monkeypatch.setattr(here.executions.flow_runs, "end_cancelling", refuse_first)
+    here.supervisor().look()
+
+    assert len(set(asked)) == 3
 
 
 def test_the_page_of_a_run_that_was_killed_tells_that_it_has_ended(here: World) -> None:

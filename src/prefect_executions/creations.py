@@ -209,7 +209,10 @@ class Creations:
         except ExecutionNotFound:
             self._undo(run)
         else:
-            self.executions.flow_runs.schedule(run)
+            if OUTSIDE in run.tags:
+                self._begin(self.executions.log(execution_id(run.id)), run)
+            else:
+                self.executions.flow_runs.schedule(run)
 
     def _create(self, plan: _Plan, key: str | None) -> tuple[Execution, bool]:
         executions, flow_runs = self.executions, self.executions.flow_runs
@@ -232,9 +235,7 @@ class Creations:
             if plan.deployment is None:
                 run = flow_runs.read(run.id)
                 if not is_created(run):
-                    head = head if head.entry.attempt else log.attempt()
-                    run = flow_runs.start(run)
-                    beat_of_run(run.id, run.name)
+                    head, run = self._begin(log, run)
             else:
                 run = flow_runs.schedule(run)
         except Exception:
@@ -245,6 +246,14 @@ class Creations:
         if not is_new:
             run, history = flow_runs.read(run.id), log.read(checkpoints=100)
         return execution_of(run, history, executions.clock(), states=False), is_new
+
+    def _begin(self, log: ExecutionLog, run: FlowRun) -> tuple[Head, FlowRun]:
+        """Begin the first attempt of an agent outside Prefect, if it has not begun."""
+        head = log.living_head()
+        head = head if head.entry.attempt else log.attempt()
+        run = self.executions.flow_runs.start(run)
+        beat_of_run(run.id, run.name)
+        return head, run
 
     def _undo(self, run: FlowRun) -> None:
         """Remove a half-made execution, as far as that goes; why it failed is another's word."""

@@ -13,7 +13,7 @@ from uuid import UUID
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import codec
-from prefect_executions.entry import Entry
+from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import (
     AnswerError,
     CheckpointNotFound,
@@ -247,7 +247,7 @@ class Executions:
             except Superseded:  # an attempt began just now
                 if attempt is not None:
                     raise
-                head = log.living_head()  # this checkpoint comes after it
+                head = self.head_for(run, log, attempt)  # this checkpoint comes after it
             else:
                 break
         self.tell(run.id, run.name, entry)
@@ -261,7 +261,7 @@ class Executions:
         """The head of a log that may be written to, by an attempt if one is given.
 
         Raises:
-            ExecutionConflict: the execution has ended.
+            ExecutionConflict: the execution has ended, or is just being completed.
             Superseded: the attempt is not the newest, or another one is to begin.
         """
         head = log.living_head()
@@ -277,8 +277,12 @@ class Executions:
             ExecutionConflict, Superseded: see `head_for`.
         """
         # An agent outside Prefect learns of it here, and so its process is told.
-        require_open(log.execution_id, status_of(self.flow_runs.end_cancelling(run)))
+        status = status_of(self.flow_runs.end_cancelling(run))
+        require_open(log.execution_id, status)
         if attempt is None:
+            if head.entry.kind is Kind.RESULT:
+                hint = "It is just being completed."
+                raise ExecutionConflict(log.execution_id, "checkpoint", status, hint)
             return
         if attempt != head.entry.attempt:
             raise Superseded(log.execution_id, attempt, f"attempt {head.entry.attempt}")
@@ -395,9 +399,8 @@ class Executions:
             log.delete()
         if run is not None:
             deleted(run.id, run.name)
-        with suppress(ExecutionNotFound):  # the run is, deleted here or in the Prefect UI
-            if not self._end(flow_run_id(execution_id), patience):
-                return False
+        if not self._end(flow_run_id(execution_id), patience):
+            return False
         log.purge()
         with suppress(ExecutionNotFound):
             self.flow_runs.delete(flow_run_id(execution_id))
@@ -406,13 +409,18 @@ class Executions:
     def _end(self, run_id: UUID, patience: float) -> bool:
         """Cancel a run, and wait for its process to end; whether it has."""
         deadline = monotonic() + patience
-        run = self.flow_runs.cancel(run_id)
-        while not state_of(self.flow_runs.end_cancelling(run)).is_final():
+        with suppress(ExecutionNotFound):  # it is gone, deleted here or in the Prefect UI
+            self.flow_runs.cancel(run_id)
+        while not self.has_ended(run_id):
             if monotonic() > deadline:
                 return False
             self.wait(0.2)
-            run = self.flow_runs.read(run_id)
         return True
+
+    def has_ended(self, run_id: UUID) -> bool:
+        """Whether a run that was cancelled has no process any more; one that is gone has none."""
+        run = self.flow_runs.find(run_id)
+        return run is None or state_of(self.flow_runs.end_cancelling(run)).is_final()
 
     def log(self, execution_id: str) -> ExecutionLog:
         """The log of an execution, which may not exist."""

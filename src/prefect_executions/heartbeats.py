@@ -1,7 +1,7 @@
 """Signs of life: events in Prefect, of which one request tells the newest of every run."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,8 @@ from prefect.events import emit_event
 from prefect_executions.events import ATTEMPT_ENDED, FLOW_RUN, HEARTBEAT, run_id_of
 from prefect_executions.prefect_errors import prefect_errors
 
+_SUPERVISOR = "prefect-executions.supervisor."
+
 
 def beat_of_run(run_id: UUID, name: str) -> None:
     """Say that the process of a flow run is alive; neither waits nor fails."""
@@ -19,7 +21,7 @@ def beat_of_run(run_id: UUID, name: str) -> None:
 
 def beat_of_supervisor(supervisor_id: str) -> None:
     """Say that a supervisor is alive; neither waits nor fails."""
-    _beat(f"prefect-executions.supervisor.{supervisor_id}", "supervisor")
+    _beat(f"{_SUPERVISOR}{supervisor_id}", "supervisor")
 
 
 def _beat(resource_id: str, name: str) -> None:
@@ -49,7 +51,8 @@ class Heartbeats:
         Raises:
             PrefectUnavailable: Prefect did not answer.
         """
-        newest = _newest(client, HEARTBEAT, since, run_id)
+        resource = None if run_id is None else f"{FLOW_RUN}{run_id}"
+        newest = _newest(client, HEARTBEAT, since, resource)
         runs = {run_id: at for name, at in newest.items() if (run_id := run_id_of(name))}
         others = {
             name.rpartition(".")[2]: at
@@ -59,25 +62,41 @@ class Heartbeats:
         return cls(runs, others)
 
 
+def is_kept(client: SyncPrefectClient, supervisor_id: str, beat: datetime) -> bool:
+    """Whether Prefect still has a heartbeat of a supervisor that it had before.
+
+    If not, its database is another one, or as it was at an earlier time.
+
+    Raises:
+        PrefectUnavailable: Prefect did not answer.
+    """
+    instant = timedelta(milliseconds=1)
+    resource = f"{_SUPERVISOR}{supervisor_id}"
+    return bool(_newest(client, HEARTBEAT, beat - instant, resource, until=beat + instant))
+
+
 def has_ended(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
     """Whether the process of an attempt has said that it leaves, after a time.
 
     Raises:
         PrefectUnavailable: Prefect did not answer.
     """
-    return bool(_newest(client, ATTEMPT_ENDED, since, run_id))
+    return bool(_newest(client, ATTEMPT_ENDED, since, f"{FLOW_RUN}{run_id}"))
 
 
 def _newest(
-    client: SyncPrefectClient, event: str, since: datetime, run_id: UUID | None
+    client: SyncPrefectClient,
+    event: str,
+    since: datetime,
+    resource: str | None,
+    *,
+    until: datetime | None = None,
 ) -> dict[str, datetime]:
     """When an event was last sent of each resource, by one request."""
-    filter_: dict[str, Any] = {
-        "occurred": {"since": since.isoformat()},
-        "event": {"name": [event]},
-    }
-    if run_id is not None:
-        filter_["resource"] = {"id": [f"{FLOW_RUN}{run_id}"]}
+    occurred = {"since": since.isoformat(), **({"until": until.isoformat()} if until else {})}
+    filter_: dict[str, Any] = {"occurred": occurred, "event": {"name": [event]}}
+    if resource is not None:
+        filter_["resource"] = {"id": [resource]}
     with prefect_errors():
         answer = client.request(
             "POST",

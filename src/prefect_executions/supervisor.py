@@ -36,7 +36,7 @@ from prefect_executions.errors import (
 from prefect_executions.events import deleted
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import CRASH_SETTLES, OUTSIDE, FlowRuns
-from prefect_executions.heartbeats import Heartbeats, beat_of_supervisor
+from prefect_executions.heartbeats import Heartbeats, beat_of_supervisor, is_kept
 from prefect_executions.history import Head
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
@@ -57,6 +57,7 @@ CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer 
 COLLEAGUE_ACTS = timedelta(seconds=15)  # how long another supervisor may take for what it began
 TIDIES = timedelta(hours=1)  # how often what need not be kept is removed
 TIDYING_SECONDS = 1.0  # how long a look does so at most
+FAILURES = 3  # after how many runs whose store or Prefect is away a look leaves the others
 STARTS = 3  # how often a run that died before its first attempt began is started again
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -99,6 +100,8 @@ class Supervisor:
         self._due: dict[UUID, datetime] = {}  # until when a silent run is taken for alive
         self._census = Census(client, executions.flow_runs.tags)
         self._gone: set[UUID] = set()  # runs that were deleted in Prefect itself
+        self._own_beat: datetime | None = None  # the newest own heartbeat that Prefect has kept
+        self._counted_at: datetime | None = None  # the same, when the census was last right
         self._shown: dict[UUID, UUID] = {}  # ended runs whose pages are right, with their states
         self._settled: dict[UUID, UUID] = {}  # crashed runs to leave alone, each with its state
         self._retention = Retention(executions, retention, clock=clock)
@@ -142,7 +145,11 @@ class Supervisor:
         self._each(lambda: self._untidy(now), self._tidy)
 
     def _each(self, find: Callable[[], Iterable[R]], act: Callable[[R], object]) -> None:
-        """Act on each run that is found; one that makes trouble is not in the others' way."""
+        """Act on each run that is found; one that makes trouble is not in the others' way.
+
+        What is away for several of them is away for all.
+        """
+        failures = 0
         try:
             for run in find():
                 run_id = run if isinstance(run, UUID) else run.id
@@ -150,8 +157,11 @@ class Supervisor:
                     self._unless_deleted(act, run)
                 except (Superseded, ExecutionNotFound, ExecutionConflict) as changed:
                     logger.info("%s: somebody was quicker: %s", execution_id(run_id), changed)
-                except (PrefectUnavailable, StoreUnavailable):
-                    raise
+                except (PrefectUnavailable, StoreUnavailable) as away:
+                    failures += 1
+                    if failures == FAILURES:
+                        raise
+                    logger.warning("%s: trying again soon: %s", execution_id(run_id), away)
                 except Exception:
                     logger.exception("%s could not be looked after", execution_id(run_id))
         except (PrefectUnavailable, StoreUnavailable) as away:
@@ -194,9 +204,22 @@ class Supervisor:
             logger.info("Finished the deletion of %s", execution_id(run.id))
 
     def _removed(self, *, thoroughly: bool) -> list[UUID]:
-        """The runs that were deleted in Prefect itself, and are yet to be cleared away."""
-        self._gone |= self._census.missing(thoroughly=thoroughly)
-        return list(self._gone)
+        """The runs that were deleted in Prefect itself, and are yet to be cleared away.
+
+        A database that was replaced, or restored to an earlier time, does not know of runs either,
+        nor of this supervisor's heartbeats: nobody has deleted those, and they are left to `gc`.
+        """
+        missing = self._census.missing(thoroughly=thoroughly)
+        beat, self._counted_at = self._counted_at, self._own_beat
+        if missing and beat is not None and not is_kept(self._client, self.id, beat):
+            logger.error(
+                "Prefect's database is not as it was: of %d executions it does not know any more. "
+                "Nothing of them is removed; see `prefect-executions gc --dry-run`.",
+                len(missing),
+            )
+            missing = set()
+        self._gone |= missing
+        return [] if beat is None else list(self._gone)
 
     def _clear(self, run_id: UUID) -> None:
         """Remove what is left of an execution whose run was deleted in Prefect."""
@@ -220,6 +243,7 @@ class Supervisor:
         """
         heard = Heartbeats.since(self._client, now - self._silence)
         own = heard.supervisors.get(self.id)
+        self._own_beat = own or self._own_beat
         if own is None or now - own > self._silence / 2:
             self._heard_since = None
             return []

@@ -13,7 +13,14 @@ from prefect_executions.client.calls import Call, T
 from prefect_executions.client.problems import not_understood
 from prefect_executions.client.profiles import find
 from prefect_executions.client.sending import JSON, Patience, headers, read, timeouts
-from prefect_executions.client.watching import ENDED, RETRY_SECONDS, Event, Looks, event_of
+from prefect_executions.client.watching import (
+    ENDED,
+    RETRY_SECONDS,
+    Event,
+    Looks,
+    deleted_meanwhile,
+    event_of,
+)
 from prefect_executions.models import (
     Begun,
     BulkResult,
@@ -258,16 +265,26 @@ class AsyncClient:
         return await self.send(calls.heartbeat(execution_id, attempt))
 
     async def complete(
-        self, execution_id: str, *, result: Any = None, attempt: int | None = None, **state: Any
+        self,
+        execution_id: str,
+        *,
+        result: Any = None,
+        attempt: int | None = None,
+        **state: Unpack[calls.Last],
     ) -> Execution:
         """Say that an execution is done, with a result and, as `state`, its last state."""
-        return await self.send(calls.complete(execution_id, result, attempt, _last(state)))
+        return await self.send(calls.complete(execution_id, result, attempt, state))
 
     async def fail(
-        self, execution_id: str, error: str, *, attempt: int | None = None, **state: Any
+        self,
+        execution_id: str,
+        error: str,
+        *,
+        attempt: int | None = None,
+        **state: Unpack[calls.Last],
     ) -> Execution:
         """Say that an attempt has failed, with, as `state`, its last state."""
-        return await self.send(calls.fail(execution_id, error, attempt, _last(state)))
+        return await self.send(calls.fail(execution_id, error, attempt, state))
 
     # ------------------------------------------------------------------ as it happens
 
@@ -320,6 +337,9 @@ class AsyncClient:
                 ) as source:
                     if not source.response.is_success:
                         await source.response.aread()
+                        if end := deleted_meanwhile(execution_id, last, source.response):
+                            yield end
+                            return
                         await asyncio.sleep(patience.pause_after(call, source.response))
                         continue
                     opened = True
@@ -339,10 +359,3 @@ class AsyncClient:
                     continue
             patience = Patience(self._patience)  # one that was open may have been so for hours
             await asyncio.sleep(RETRY_SECONDS)
-
-
-def _last(state: dict[str, Any]) -> dict[str, Any]:
-    """The last state, if one is given: null is one, too."""
-    if unknown := state.keys() - {"state"}:
-        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
-    return state

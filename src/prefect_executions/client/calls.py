@@ -7,6 +7,7 @@ carried out without our hearing of it is repeated only where a second time does 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import ceil
 from typing import Any, Generic, TypedDict, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -86,6 +87,12 @@ class New(TypedDict, total=False):
     state: Any
     from_checkpoint: str
     config: ExecutionConfig | dict[str, Any]
+
+
+class Last(TypedDict, total=False):
+    """The last state, if one is given: null is one, too."""
+
+    state: Any
 
 
 class Filter(TypedDict, total=False):
@@ -170,7 +177,8 @@ def resume(
 
 def delete(id_: str, wait: float) -> Call[bool]:
     """Delete an execution; a second time continues what was left, or finds it gone."""
-    return Call("DELETE", _path(id_), bool, True, headers=_prefer(wait))
+    # Also for 0: the service would wait for some seconds otherwise.
+    return Call("DELETE", _path(id_), bool, True, headers={"Prefer": f"wait={ceil(wait)}"})
 
 
 def fork(id_: str, checkpoint_id: str | None, name: str | None, key: str | None) -> Call[Execution]:
@@ -190,17 +198,15 @@ def heartbeat(id_: str, attempt: int) -> Call[Standing]:
     return Call("POST", _path(id_, "heartbeat"), Standing, True, {"attempt": attempt})
 
 
-def complete(
-    id_: str, result: Any, attempt: int | None, state: Mapping[str, Any]
-) -> Call[Execution]:
+def complete(id_: str, result: Any, attempt: int | None, last: Last) -> Call[Execution]:
     """Say that an execution is done; a second time finds it completed."""
-    body = {"result": result, **_given({"attempt": attempt}), **state}
+    body = {"result": result, **_given({"attempt": attempt}), **_only(last)}
     return Call("POST", _path(id_, "complete"), Execution, True, body)
 
 
-def fail(id_: str, error: str, attempt: int | None, state: Mapping[str, Any]) -> Call[Execution]:
+def fail(id_: str, error: str, attempt: int | None, last: Last) -> Call[Execution]:
     """Say that an attempt has failed; not repeated, since the second time it has ended."""
-    body = {"error": error, **_given({"attempt": attempt}), **state}
+    body = {"error": error, **_given({"attempt": attempt}), **_only(last)}
     return Call("POST", _path(id_, "fail"), Execution, False, body)
 
 
@@ -235,7 +241,13 @@ def _path(*parts: str) -> str:
 
 
 def _prefer(wait: float) -> dict[str, str]:
-    return {"Prefer": f"wait={int(wait)}"} if wait else {}
+    return {"Prefer": f"wait={ceil(wait)}"} if wait else {}
+
+
+def _only(last: Last) -> Last:
+    if unknown := last.keys() - {"state"}:
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+    return last
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

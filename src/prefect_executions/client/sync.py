@@ -13,7 +13,14 @@ from prefect_executions.client.calls import Call, T
 from prefect_executions.client.problems import not_understood
 from prefect_executions.client.profiles import find
 from prefect_executions.client.sending import JSON, Patience, headers, read, timeouts
-from prefect_executions.client.watching import ENDED, RETRY_SECONDS, Event, Looks, event_of
+from prefect_executions.client.watching import (
+    ENDED,
+    RETRY_SECONDS,
+    Event,
+    Looks,
+    deleted_meanwhile,
+    event_of,
+)
 from prefect_executions.models import (
     Begun,
     BulkResult,
@@ -252,16 +259,26 @@ class Client:
         return self.send(calls.heartbeat(execution_id, attempt))
 
     def complete(
-        self, execution_id: str, *, result: Any = None, attempt: int | None = None, **state: Any
+        self,
+        execution_id: str,
+        *,
+        result: Any = None,
+        attempt: int | None = None,
+        **state: Unpack[calls.Last],
     ) -> Execution:
         """Say that an execution is done, with a result and, as `state`, its last state."""
-        return self.send(calls.complete(execution_id, result, attempt, _last(state)))
+        return self.send(calls.complete(execution_id, result, attempt, state))
 
     def fail(
-        self, execution_id: str, error: str, *, attempt: int | None = None, **state: Any
+        self,
+        execution_id: str,
+        error: str,
+        *,
+        attempt: int | None = None,
+        **state: Unpack[calls.Last],
     ) -> Execution:
         """Say that an attempt has failed, with, as `state`, its last state."""
-        return self.send(calls.fail(execution_id, error, attempt, _last(state)))
+        return self.send(calls.fail(execution_id, error, attempt, state))
 
     # ------------------------------------------------------------------ as it happens
 
@@ -310,6 +327,9 @@ class Client:
                 with httpx_sse.connect_sse(self._http, "GET", call.path, headers=headers) as source:
                     if not source.response.is_success:
                         source.response.read()
+                        if end := deleted_meanwhile(execution_id, last, source.response):
+                            yield end
+                            return
                         sleep(patience.pause_after(call, source.response))
                         continue
                     opened = True
@@ -329,10 +349,3 @@ class Client:
                     continue
             patience = Patience(self._patience)  # one that was open may have been so for hours
             sleep(RETRY_SECONDS)
-
-
-def _last(state: dict[str, Any]) -> dict[str, Any]:
-    """The last state, if one is given: null is one, too."""
-    if unknown := state.keys() - {"state"}:
-        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
-    return state

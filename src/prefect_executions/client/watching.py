@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
+import httpx
 import httpx_sse
 
+from prefect_executions.client.problems import error_of
+from prefect_executions.codec import timestamp
 from prefect_executions.models import Status
 
 ENDED = frozenset(status for status in Status if status.ended)
@@ -32,6 +36,13 @@ class Event:
 def event_of(told: httpx_sse.ServerSentEvent) -> Event | None:
     """What a server-sent event says; None: nothing, it only sets the time of a retry."""
     return Event(told.event, told.json(), told.id) if told.data else None
+
+
+def deleted_meanwhile(id_: str, last: str | None, answer: httpx.Response) -> Event | None:
+    """The last event, where a stream that goes on finds that the execution is there no more."""
+    if last is None or error_of(answer).code != "execution_not_found":
+        return None
+    return Event("deleted", {"execution_id": id_, "at": timestamp(datetime.now(UTC))}, last)
 
 
 class Looks:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Request
@@ -12,10 +12,11 @@ from starlette.responses import PlainTextResponse, Response
 import prefect_executions
 from prefect_executions.executions import Executions
 from prefect_executions.keyring import Keyring
+from prefect_executions.keys import Permission
 from prefect_executions.models import flow_run_id
 from prefect_executions.service import documents, problems
 from prefect_executions.service.changes import Changing
-from prefect_executions.service.guards import SECURITY, BodyLimit, KeyGuard
+from prefect_executions.service.guards import SECURITY, BodyLimit, KeyGuard, Require
 from prefect_executions.service.headers import Audit, SecurityHeaders
 from prefect_executions.service.hub import EventHub
 from prefect_executions.service.inspector import OPEN_PATHS, PATH, Session, inspector
@@ -110,10 +111,14 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)
-    router = routes(executions, deployments or {}, hub or EventHub(), metrics)
+    hub = hub or EventHub()
+    metrics.streams.set_function(lambda: hub.clients)
+    router = routes(executions, deployments or {}, hub, metrics, changed)
     passed = [*SECURITY, Depends(require_known_query), Depends(Changing(changed))]
     app.include_router(router, dependencies=passed)
-    _add_service_routes(app, metrics)
+    _add_service_routes(
+        app, metrics, [] if openness.metrics else [Depends(Require(Permission.READ))]
+    )
     documents.install(app)
     app.mount(PATH, inspector(executions, lambda id_: changed(flow_run_id(id_))))
     # The last one added comes first.
@@ -140,13 +145,13 @@ def create_app(
     return app
 
 
-def _add_service_routes(app: FastAPI, metrics: Metrics) -> None:
+def _add_service_routes(app: FastAPI, metrics: Metrics, reading: list[Any]) -> None:
     @app.get("/health", tags=["service"])
     def health() -> dict[Literal["status"], Literal["ok"]]:
         """Answer when the service is up; asks neither Prefect nor the store, and wants no key."""
         return {"status": "ok"}
 
-    @app.get("/metrics", tags=["service"], response_class=PlainTextResponse)
+    @app.get("/metrics", tags=["service"], response_class=PlainTextResponse, dependencies=reading)
     def get_metrics(request: Request) -> Response:
         """What this replica has counted, for Prometheus."""
         return metrics.exposition(request)

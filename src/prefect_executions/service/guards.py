@@ -6,6 +6,7 @@ from collections.abc import Collection, Generator
 from concurrent.futures import Future
 from http import HTTPStatus
 from time import monotonic
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -40,10 +41,10 @@ class Require:
     """A dependency of routes: the caller, if its key has a permission.
 
     Args:
-        permission: The permission.
+        permission: The permission; None: the route looks itself.
     """
 
-    def __init__(self, permission: Permission) -> None:
+    def __init__(self, permission: Permission | None = None) -> None:
         self._permission = permission
 
     async def __call__(self, request: Request) -> Caller:
@@ -62,7 +63,7 @@ class Require:
         Raises:
             PermissionMissing: its key has not this permission.
         """
-        if self._permission not in caller.permissions:
+        if self._permission is not None and self._permission not in caller.permissions:
             raise PermissionMissing(self._permission)
 
 
@@ -111,6 +112,7 @@ class KeyGuard:
             await send({"type": "websocket.close", "code": 1008})
             return
         address = _address_of(scope)
+        caller: Caller | None
         try:
             caller = await _awaited(self._keyring.identify(_secret_of(scope)))
         except PrefectUnavailable as error:
@@ -126,6 +128,15 @@ class KeyGuard:
                 "unauthorized",
                 "Send a key of the service as `Authorization: Bearer …` or `x-api-key: …`.",
                 headers={"WWW-Authenticate": "Bearer", **standing.headers},
+            )
+            await refusal(scope, receive, send)
+            return
+        if caller is ANYBODY and not _is_local(scope):
+            refusal = problem(
+                HTTPStatus.FORBIDDEN,
+                "forbidden",
+                "Without a key the service only answers to localhost, lest a page of the web calls "
+                "it under a name of its own. Make one by `prefect-executions keys create`.",
             )
             await refusal(scope, receive, send)
             return
@@ -158,6 +169,16 @@ def _address_of(scope: Scope) -> str:
         return f"{address.ipv4_mapped}"
     # Whoever has one address of IPv6 has all of its network of 64 bits.
     return f"{ipaddress.IPv6Network((int(address), 64), strict=False)}"
+
+
+def _is_local(scope: Scope) -> bool:
+    """Whether a request names this machine: browsers say by which name they have found it."""
+    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _secret_of(scope: Scope) -> str | None:

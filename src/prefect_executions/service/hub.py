@@ -101,7 +101,6 @@ class EventHub:
     """
 
     def __init__(self, *, backlog: int = BACKLOG, linger: float = LINGER_SECONDS) -> None:
-        self.opened = 0  # how many subscriptions there have been
         self._backlog = backlog
         self._linger = linger
         self._clients: dict[UUID, set[Subscription]] = {}
@@ -112,6 +111,11 @@ class EventHub:
         self._timer: asyncio.TimerHandle | None = None  # since the last client has gone
         self._limiter: CapacityLimiter | None = None
         self._closed = False
+
+    @property
+    def clients(self) -> int:
+        """How many there are."""
+        return sum(map(len, self._clients.values()))
 
     @contextmanager
     def subscribed(self, run_id: UUID) -> Iterator[Subscription]:
@@ -188,7 +192,6 @@ class EventHub:
     async def _listen(self) -> None:
         stream_id = uuid4()
         async with get_events_subscriber(_filter(), reconnection_attempts=0) as events:
-            self.opened += 1
             # Prefect does not say from when on it tells of events.
             announcing = asyncio.create_task(_announce(stream_id))
             try:

@@ -5,6 +5,7 @@ from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Annotated, Literal
+from uuid import UUID
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
@@ -29,6 +30,7 @@ from prefect_executions.models import (
     Saved,
     Standing,
     Status,
+    flow_run_id,
 )
 from prefect_executions.outside import OutsideAgents
 from prefect_executions.service.answers import answers
@@ -61,6 +63,7 @@ _CREATES = (
     "idempotency_conflict",
 )
 
+_Anybody = Annotated[Caller, Depends(Require())]  # who has a key at all
 _Reader = Annotated[Caller, Depends(Require(Permission.READ))]
 _Writer = Annotated[Caller, Depends(Require(Permission.WRITE))]
 _Deleter = Annotated[Caller, Depends(Require(Permission.DELETE))]
@@ -108,7 +111,11 @@ class _Query(ExecutionFilter):
 
 
 def routes(
-    everything: Executions, deployments: dict[str, str], hub: EventHub, metrics: Metrics
+    everything: Executions,
+    deployments: dict[str, str],
+    hub: EventHub,
+    metrics: Metrics,
+    changed: Callable[[UUID], None],
 ) -> APIRouter:
     """The routes under `/v1/execution`.
 
@@ -117,6 +124,8 @@ def routes(
         deployments: What runs a task type that is created without a deployment.
         hub: Hears of events in Prefect.
         metrics: Counts what is saved.
+        changed: Told of the flow run of each execution that is created, or is one of many; those
+            that a path names are told elsewhere.
     """
     router = APIRouter(prefix=PREFIX)
 
@@ -129,6 +138,7 @@ def routes(
 
     def created(made: tuple[Execution, bool], response: Response) -> Execution:
         execution, is_new = made
+        changed(execution.prefect.flow_run_id)
         response.headers["Location"] = f"{PREFIX}/{execution.id}"
         if not is_new:
             response.status_code = HTTPStatus.OK
@@ -181,20 +191,24 @@ def routes(
     @router.post(
         "/bulk", tags=["executions"], responses=answers("cursor_invalid", one=False, body=True)
     )
-    def act_on_executions(body: Bulk, caller: _Writer) -> BulkResult:
+    def act_on_executions(body: Bulk, caller: _Anybody) -> BulkResult:
         """Pause, resume or delete many executions, each for itself.
 
         What became of each stands in `items`; the answer is 200 also when some were refused.
         """
-        if body.action is Action.DELETE:
-            Require(Permission.DELETE).check(caller)
+        deletes = body.action is Action.DELETE
+        Require(Permission.DELETE if deletes else Permission.WRITE).check(caller)
         executions = seen_by(caller)
         ids, next_cursor = body.ids or [], None
         if body.filter is not None:
             page = executions.search(body.filter, limit=body.limit, cursor=body.cursor)
             ids, next_cursor = [item.id for item in page.items], page.next_cursor
         act = _acts(executions, body.reason)[body.action]
-        return BulkResult(items=to_each(ids, act, told_of), next_cursor=next_cursor)
+        items = to_each(ids, act, told_of)
+        for item in items:
+            if item.ok:
+                changed(flow_run_id(item.id))
+        return BulkResult(items=items, next_cursor=next_cursor)
 
     @router.get(
         "/{execution_id}",
@@ -243,9 +257,15 @@ def routes(
         gone; 202 when its process needs longer than 10 s, or than `Prefer: wait` says, to end: the
         supervisor finishes that, or a repeat of the call.
         """
-        seconds = DELETE_PATIENCE if patience.seconds is None else patience.seconds
-        delete = partial(seen_by(caller).delete, id_, patience=seconds)
-        if not await to_thread.run_sync(delete):
+        executions = seen_by(caller)
+        delete = partial(executions.delete, id_, patience=0)
+        if await to_thread.run_sync(delete):
+            return
+        ended = partial(executions.has_ended, flow_run_id(id_))
+        if not (
+            await patience.until(ended, default=DELETE_PATIENCE)
+            and await to_thread.run_sync(delete)
+        ):
             response.status_code = HTTPStatus.ACCEPTED
 
     @router.get(
@@ -291,10 +311,11 @@ def routes(
         """
         executions = seen_by(caller)
         pause = partial(executions.pause, id_, **dict(body or Pause()))
-        execution, changed = await to_thread.run_sync(pause)
+        execution, is_new = await to_thread.run_sync(pause)
         if await patience.until(lambda: executions.has_left(id_)):
-            changed = False
-        if not changed:
+            is_new = False
+            execution = await to_thread.run_sync(partial(executions.get, id_, states=False))
+        if not is_new:
             response.status_code = HTTPStatus.OK
         return execution
 
@@ -326,6 +347,8 @@ def routes(
         resumed = await to_thread.run_sync(resume)
         if await patience.until(lambda: executions.has_begun(id_, resumed.prefect.attempt + 1)):
             response.status_code = HTTPStatus.OK
+            now = await to_thread.run_sync(partial(executions.get, id_, states=False))
+            resumed = Resumed(**dict(now), steps_behind=resumed.steps_behind)
         return resumed
 
     @router.post(

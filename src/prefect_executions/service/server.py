@@ -123,17 +123,18 @@ def _run(server: uvicorn.Server, hub: EventHub, beside: list[Callable[[Event], N
     ended, stop = Event(), Event()
     failure: list[BaseException] = []
 
-    def run() -> None:
+    def run(part: Callable[[], None]) -> None:
+        """Of these none ends before it is told to: where one does, all end."""
         try:
-            server.run()
+            part()
         except BaseException as error:
             failure.append(error)
         finally:
             ended.set()
 
     context = FlowRunContext.get()
-    threads = [Thread(target=copy_context().run, args=(run,), name="executions-service")]
-    threads += [Thread(target=copy_context().run, args=(each, stop)) for each in beside]
+    parts = [server.run, *(partial(each, stop) for each in beside)]
+    threads = [Thread(target=copy_context().run, args=(run, part)) for part in parts]
     for thread in threads:
         thread.start()
     try:
@@ -147,8 +148,10 @@ def _run(server: uvicorn.Server, hub: EventHub, beside: list[Callable[[Event], N
         stop.set()
         for thread in threads:
             thread.join()
+    told = failure and not isinstance(failure[0], SystemExit)  # uvicorn's, which logs why
+    why = f"{failure[0]}" if told else "is the port in use?"
     raise RuntimeError(
-        f"the service ended: is {server.config.host}:{server.config.port} in use?"
+        f"the service on {server.config.host}:{server.config.port} ended: {why}"
     ) from (failure[0] if failure else None)
 
 

@@ -3,11 +3,14 @@
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Annotated
 
 from anyio import to_thread
 from fastapi import Depends, Header, Response
+
+from prefect_executions.errors import PrefectUnavailable, StoreUnavailable
 
 LONGEST = 60.0  # seconds
 _PAUSE = 0.25  # seconds between two looks
@@ -27,16 +30,26 @@ class Patience:
         if seconds is not None:
             response.headers["Preference-Applied"] = f"wait={seconds:g}"
 
-    async def until(self, holds: Callable[[], bool]) -> bool:
-        """Wait for something that blocks when it is asked; whether it has come to hold."""
-        if self.seconds is None:
+    async def until(self, holds: Callable[[], bool], *, default: float | None = None) -> bool:
+        """Wait for something that blocks when it is asked; whether it has come to hold.
+
+        A store or a Prefect that is away meanwhile does not make undone what was asked for.
+
+        Args:
+            holds: Whether it does.
+            default: How long to wait where the caller did not say, in seconds; None: not at all.
+        """
+        seconds = default if self.seconds is None else self.seconds
+        if seconds is None:
             return False
-        deadline = monotonic() + self.seconds
-        while not await to_thread.run_sync(holds):
+        deadline = monotonic() + seconds
+        while True:
+            with suppress(PrefectUnavailable, StoreUnavailable):
+                if await to_thread.run_sync(holds):
+                    return True
             if monotonic() >= deadline:
                 return False
             await asyncio.sleep(_PAUSE)
-        return True
 
 
 async def _preferred(

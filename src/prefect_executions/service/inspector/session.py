@@ -64,7 +64,9 @@ def _asking(scope: Scope, receive: Receive, send: Send, *, had_key: bool) -> Sen
         if message["type"] == "http.response.start":
             is_refused = message["status"] == HTTPStatus.UNAUTHORIZED
             if is_refused:
-                there = scope["path"] if scope["method"] == "GET" else PATH
+                query = scope.get("query_string", b"").decode("latin-1")
+                there = f"{scope['path']}?{query}" if query else scope["path"]
+                there = there if scope["method"] == "GET" else PATH
                 form = page(
                     "login.html", HTTPStatus.UNAUTHORIZED, next=there, refused=had_key, login=LOGIN
                 )
@@ -84,7 +86,7 @@ async def _log_in(scope: Scope, receive: Receive) -> Response:
             return page("error.html", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail="Too long.")
     form = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
     there = form.get("next", PATH)
-    if urlsplit(there).netloc or not there.startswith(f"{PATH}/"):
+    if _host_of(there) or not there.startswith(f"{PATH}/"):
         there = PATH
     answer = RedirectResponse(there, HTTPStatus.SEE_OTHER)
     answer.set_cookie(
@@ -117,4 +119,12 @@ def _is_own(headers: Headers) -> bool:
     if "sec-fetch-site" in headers:
         return headers["sec-fetch-site"] in ("same-origin", "none")
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    return origin is None or _host_of(origin) == headers.get("host")
+
+
+def _host_of(url: str) -> str:
+    """The host that a URL names, with its port; that of no URL is no host's name."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return "?"
