@@ -70,7 +70,7 @@ def words(run: Run, *command: str) -> str:
 def test_a_life(run: Run, url: str, tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     state.write_text('{"n": 2}')
-    made = told(run, "create", "a [task]", "--agent", "me", "--state", '{"n": 0}')
+    made = told(run, "create", "a [task]", "--agent-id", "me", "--state", '{"n": 0}')
     id_ = made["id"]
     first = told(run, "checkpoint", id_, '{"n": 1}', "--label", "one", "--attempt", "1")
     one = first["checkpoint"]["id"]
@@ -89,16 +89,16 @@ def test_a_life(run: Run, url: str, tmp_path: Path) -> None:
     shown = words(run, "get", id_)
     assert "a [task]" in shown  # no markup
     assert "look" in shown
-    assert f"{id_} is running." in words(run, "resume", id_, "--checkpoint", one)
+    assert f"{id_} is running." in words(run, "resume", id_, "--checkpoint-id", one)
     assert told(run, "fork", id_, "--name", "b")["forked_from"]["execution_id"] == id_
-    assert [item["name"] for item in told(run, "list", "--agent", "me")] == ["b", "a [task]"]
+    assert [item["name"] for item in told(run, "list", "--agent-id", "me")] == ["b", "a [task]"]
     assert [item["name"] for item in told(run, "list", "--limit", "1")] == ["b"]
     assert told(run, "list", "--status", "failed") == []
     assert words(run, "list", "--status", "failed") == "None.\n"
     assert "a [task]" in words(run, "list")
     assert "PUTs" in words(run, "cost", id_)
-    assert "2 are meant; give --yes to pause them." in words(run, "bulk", "pause")
-    done = told(run, "bulk", "pause", "--agent", "me", "--yes")
+    assert "2 are meant; give --yes to pause them." in words(run, "bulk", "pause", "--all")
+    done = told(run, "bulk", "pause", "--agent-id", "me", "--yes")
     assert [item["status"] for item in done] == ["paused", "paused"]
     assert told(run, "delete", id_) == {"id": id_, "gone": True}
     assert run("get", id_)[0] == 3
@@ -135,9 +135,9 @@ def test_what_could_be_done_to_some_only_is_no_success(run: Run, url: str) -> No
     id_ = told(run, "create", "a")["id"]
     told(run, "pause", id_)
 
-    code, out, _ = run("bulk", "resume", "--yes")
+    code, out, _ = run("bulk", "resume", "--all", "--yes")
     assert (code, "done" in out) == (0, True)
-    code, out, _ = run("bulk", "resume", "--yes")
+    code, out, _ = run("bulk", "resume", "--all", "--yes")
 
     assert code == 1
     assert "it is running" in out
@@ -159,7 +159,7 @@ def test_watch_follows_until_the_end(run: Run, url: str) -> None:
         assert json.loads(watching.stdout.readline())["status"] == "paused"
         told(run, "checkpoint", id_, "1", "--label", "one")
         assert json.loads(watching.stdout.readline())["label"] == "one"
-        told(run, "bulk", "delete", "--yes")
+        told(run, "bulk", "delete", "--all", "--yes")
         rest = [json.loads(line) for line in watching.stdout]
 
     assert watching.returncode == 1
@@ -213,6 +213,34 @@ def test_what_is_no_json_is_wrong_usage(run: Run, value: str) -> None:
 
     assert (code, out) == (2, "")
     assert err.startswith(("--state: ", "state"))
+
+
+def test_many_are_only_meant_by_a_filter_or_by_all(run: Run, url: str) -> None:
+    for command in (("delete", "--yes"), ("delete", "--all", "--name", "a", "--yes")):
+        code, out, err = run("bulk", *command)
+        assert (code, out) == (2, ""), err
+    made = told(run, "create", "a", "--task-type", "x")
+    later = "2100-01-01"
+    assert told(run, "bulk", "pause", "--created-after", later) == []
+    (done,) = told(run, "bulk", "pause", "--task-type", "x", "--reason", "to look", "--yes")
+    assert done["id"] == made["id"]
+    assert told(run, "get", made["id"])["prefect"]["message"] == "to look"
+    assert [item["id"] for item in told(run, "list", "--order", "asc", "--limit", "0")] != []
+
+
+def test_a_repetition_with_the_same_key_creates_nothing(run: Run, url: str) -> None:
+    command = ("create", "once", "--idempotency-key", "k")
+
+    assert told(run, *command)["id"] == told(run, *command)["id"]
+
+
+def test_in_a_pipe_a_row_is_a_line_with_tabs(run: Run, url: str, monkeypatch: Any) -> None:
+    made = told(run, "create", "a name\tof two\nlines")
+    monkeypatch.setenv("COLUMNS", "40")
+
+    (row,) = words(run, "list").splitlines()
+
+    assert row.split("\t")[:3] == [made["id"], "a name of two lines", "running"]
 
 
 def test_a_wrong_setting_is_wrong_usage(run: Run) -> None:

@@ -196,18 +196,19 @@ class Executions:
         head = self._at(execution_id, checkpoint_id)
         return checkpoint_of(head.entry, codec.load(head.state))
 
-    def diff(self, execution_id: str, one: str, other: str) -> Diff:
+    def diff(self, execution_id: str, checkpoint_id: str, other_id: str) -> Diff:
         """What changes the state of one checkpoint into that of another, as JSON Patch (RFC 6902).
 
         Raises:
             CheckpointNotFound: there is no such checkpoint.
         """
         before, after = (
-            codec.load(self._at(execution_id, checkpoint).state) for checkpoint in (one, other)
+            codec.load(self._at(execution_id, checkpoint).state)
+            for checkpoint in (checkpoint_id, other_id)
         )
         patch = patch_of(before, after)
         return Diff(
-            execution_id=execution_id, from_checkpoint=one, to_checkpoint=other, patch=patch
+            execution_id=execution_id, checkpoint_id=checkpoint_id, other_id=other_id, patch=patch
         )
 
     def cost(self, execution_id: str) -> Cost:

@@ -328,8 +328,8 @@ class Diff(BaseModel):
     """What has changed between the states of two checkpoints."""
 
     execution_id: str = Field(description="The execution.")
-    from_checkpoint: str = Field(description="The checkpoint that the patch applies to.")
-    to_checkpoint: str = Field(description="The checkpoint whose state it makes.")
+    checkpoint_id: str = Field(description="The checkpoint that the patch applies to.")
+    other_id: str = Field(description="The checkpoint whose state it makes.")
     patch: list[dict[str, Any]] = Field(description="A JSON Patch (RFC 6902).")
 
 

@@ -105,7 +105,7 @@ class RunPage:
             return ""
         return (
             "To go back further: `prefect-executions resume "
-            f"{self.execution_id} --checkpoint ckpt_…`, or the inspector."
+            f"{self.execution_id} --checkpoint-id ckpt_…`, or the inspector."
         )
 
     def _links(self, url: str | None) -> str:

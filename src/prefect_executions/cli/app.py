@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -26,16 +27,26 @@ from prefect_executions.client import (
     Unauthorized,
     Unavailable,
 )
-from prefect_executions.errors import ExecutionError, PrefectUnavailable, StateError
+from prefect_executions.client.calls import Filter
+from prefect_executions.errors import (
+    ExecutionError,
+    PrefectUnavailable,
+    StateError,
+    StoreNotFound,
+    StoreUnavailable,
+)
 from prefect_executions.models import ExecutionConfig, OnTimeout, Status
 
 PATIENCE = 10.0  # seconds: longer than the service asks to wait for
 WATCHING = 300.0  # seconds that a service may be away from who watches
+SUMMARY = "id name status agent created"  # the columns of a list of executions
 REFUSED, USAGE, MISSING, FORBIDDEN, AWAY = 1, 2, 3, 4, 5
 
 EXITS: dict[type[ExecutionError], int] = {
     StateError: USAGE,
     PrefectUnavailable: AWAY,
+    StoreUnavailable: AWAY,
+    StoreNotFound: MISSING,
     NotFound: MISSING,
     Unauthorized: FORBIDDEN,
     Forbidden: FORBIDDEN,
@@ -98,6 +109,36 @@ class Config:
 
 UNSET = Config()
 
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Meant:
+    """The fields of `ExecutionFilter`, as options."""
+
+    status: Annotated[list[Status] | None, Parameter(negative="", help="One of these.")] = None
+    agent_id: str | None = None
+    task_type: str | None = None
+    name: Annotated[str | None, Parameter(help="A part of it.")] = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    updated_after: datetime | None = None
+    updated_before: datetime | None = None
+
+    @property
+    def filter(self) -> Filter:
+        """What is given; a time without a zone is local."""
+        given: Any = {name: value for name, value in vars(self).items() if value}
+        times = {name: at.astimezone() for name, at in given.items() if isinstance(at, datetime)}
+        filter_: Filter = given | times
+        return filter_
+
+
+ALL = Meant()
+
+Limit = Annotated[int, Parameter(help="How many at most; 0: all.")]
+Repeatable = Annotated[
+    str | None, Parameter(help="The same for a repetition of the command, which creates nothing.")
+]
 Id = Annotated[str, Parameter(help="The execution.")]
 State = Annotated[
     str | None,
@@ -118,22 +159,15 @@ def _service(common: Common, patience: float = PATIENCE) -> Iterator[tuple[Clien
 @app.command(name="list")
 def list_(
     *,
-    status: Annotated[list[Status] | None, Parameter(negative="")] = None,
-    agent: str | None = None,
-    task_type: str | None = None,
-    name: str | None = None,
-    limit: Annotated[int, Parameter(help="How many at most; 0: all.")] = 50,
+    meant: Meant = ALL,
+    order: Annotated[Literal["asc", "desc"], Parameter(help="Oldest or newest first.")] = "desc",
+    limit: Limit = 50,
     common: Common = NONE,
 ) -> None:
-    """List executions, newest first."""
-    asked = {"status": status, "agent_id": agent, "task_type": task_type, "name": name}
+    """List executions."""
     with _service(common) as (client, output):
-        found = []
-        for item in client.list(**{key: value for key, value in asked.items() if value}):  # type: ignore[arg-type]
-            found.append(item)
-            if len(found) == limit:
-                break
-        output.rows(found, "id name status agent created", map(summary, found))
+        found = list(islice(client.list(order=order, **meant.filter), limit or None))
+        output.rows(found, SUMMARY, map(summary, found))
 
 
 @app.command
@@ -152,11 +186,12 @@ def create(
     ] = None,
     parameters: Annotated[State, Parameter(help="Of the flow, as JSON or @FILE.")] = None,
     description: str | None = None,
-    agent: str | None = None,
+    agent_id: str | None = None,
     task_type: str | None = None,
     state: State = None,
     from_checkpoint: str | None = None,
     config: Config = UNSET,
+    idempotency_key: Repeatable = None,
     common: Common = NONE,
 ) -> None:
     """Create an execution."""
@@ -169,14 +204,15 @@ def create(
         "deployment": deployment,
         "parameters": None if parameters is None else _json_of(parameters, "--parameters"),
         "description": description,
-        "agent_id": agent,
+        "agent_id": agent_id,
         "task_type": task_type,
         "from_checkpoint": from_checkpoint,
         "config": settings,
     }
     new = {field: value for field, value in new.items() if value is not None}
     with _service(common) as (client, output):
-        output.execution(client.create(name, **new, **_state(state)))
+        made = client.create(name, idempotency_key=idempotency_key, **new, **_state(state))
+        output.execution(made)
 
 
 @app.command
@@ -196,14 +232,10 @@ def checkpoint(
 
 
 @app.command
-def checkpoints(execution_id: Id, *, limit: int = 50, common: Common = NONE) -> None:
+def checkpoints(execution_id: Id, *, limit: Limit = 50, common: Common = NONE) -> None:
     """List the checkpoints of an execution, newest first."""
     with _service(common) as (client, output):
-        found = []
-        for item in client.checkpoints(execution_id):
-            found.append(item)
-            if len(found) == limit:
-                break
+        found = list(islice(client.checkpoints(execution_id), limit or None))
         rows = ((c.id, c.label, c.timestamp, c.attempt, f"{c.size:,} B") for c in found)
         output.rows(found, "id label saved attempt size", rows)
 
@@ -242,7 +274,7 @@ def pause(
 def resume(
     execution_id: Id,
     *,
-    checkpoint: Annotated[str | None, Parameter(help="Roll back to this one.")] = None,
+    checkpoint_id: Annotated[str | None, Parameter(help="Roll back to this one.")] = None,
     input: Annotated[State, Parameter(help="The answer to what it asks: JSON or @FILE.")] = None,  # noqa: A002
     wait: Annotated[float, Parameter(help="Seconds, for its next attempt to begin.")] = 0,
     common: Common = NONE,
@@ -250,7 +282,7 @@ def resume(
     """Resume an execution, from its newest state or from a checkpoint."""
     with _service(common) as (client, output):
         answer = None if input is None else _json_of(input, "--input")
-        resumed = client.resume(execution_id, checkpoint_id=checkpoint, input=answer, wait=wait)
+        resumed = client.resume(execution_id, checkpoint_id=checkpoint_id, input=answer, wait=wait)
         for step in resumed.steps_behind:
             undone = ", and is undone" if step.undo else ""
             output.say(f"The step {step.step} has happened behind it{undone}.")
@@ -270,38 +302,43 @@ def delete(execution_id: Id, *, wait: float = 10, common: Common = NONE) -> None
 def fork(
     execution_id: Id,
     *,
-    checkpoint: str | None = None,
+    checkpoint_id: str | None = None,
     name: str | None = None,
+    idempotency_key: Repeatable = None,
     common: Common = NONE,
 ) -> None:
     """Create an execution that continues from a checkpoint of another one, beside it."""
     with _service(common) as (client, output):
-        output.execution(client.fork(execution_id, checkpoint_id=checkpoint, name=name))
+        fork = client.fork(
+            execution_id, checkpoint_id=checkpoint_id, name=name, idempotency_key=idempotency_key
+        )
+        output.execution(fork)
 
 
 @app.command
 def bulk(
     action: Literal["pause", "resume", "delete"],
     *,
-    status: Annotated[list[Status] | None, Parameter(negative="")] = None,
-    agent: str | None = None,
-    task_type: str | None = None,
-    name: str | None = None,
+    meant: Meant = ALL,
+    everything: Annotated[
+        bool, Parameter(name="--all", negative="", help="Of all executions, in place of a filter.")
+    ] = False,
+    reason: Annotated[str | None, Parameter(help="Why they are paused.")] = None,
     yes: Annotated[bool, Parameter(negative="", help="Do it, and do not only list them.")] = False,
     common: Common = NONE,
 ) -> None:
-    """Pause, resume or delete many executions; lists them first, unless `--yes` is given."""
-    asked: Any = {"status": status, "agent_id": agent, "task_type": task_type, "name": name}
-    asked = {key: value for key, value in asked.items() if value}
+    """Pause, resume or delete many executions; only lists them, unless `--yes` is given."""
+    if everything is bool(meant.filter):
+        _end(USAGE, "Give a filter, as in --agent-id agent-7, or --all: one of the two.")
     with _service(common) as (client, output):
         if not yes:
-            found = list(client.list(**asked))
-            output.rows(found, "id name status agent created", map(summary, found))
+            found = list(client.list(**meant.filter))
+            output.rows(found, SUMMARY, map(summary, found))
             output.say(f"{len(found)} are meant; give --yes to {action} them.")
             return
         done, cursor = [], None
         while True:
-            page = client.bulk(action, filter=asked, cursor=cursor)
+            page = client.bulk(action, filter=meant.filter, cursor=cursor, reason=reason)
             done += page.items
             cursor = page.next_cursor
             if cursor is None:
@@ -313,10 +350,10 @@ def bulk(
 
 
 @app.command
-def diff(execution_id: Id, one: str, other: str, *, common: Common = NONE) -> None:
+def diff(execution_id: Id, checkpoint_id: str, other_id: str, *, common: Common = NONE) -> None:
     """Show what has changed between two checkpoints, as JSON Patch."""
     with _service(common) as (client, output):
-        found = client.diff(execution_id, one, other)
+        found = client.diff(execution_id, checkpoint_id, other_id)
         lines = [json.dumps(change, ensure_ascii=False) for change in found.patch]
         output.show(found, "\n".join(lines) or "Nothing has changed.")
 
@@ -345,7 +382,7 @@ def watch(
             data = event.data
             if event.kind == "status":
                 text = status(Status(data["status"]))
-                text.append(f" ({data['state_name']})", style="default")
+                text.append(harmless(f" ({data['state_name']})"), style="default")
                 text.append(harmless(f" {data['message'] or ''}"), style="default")
             elif event.kind == "checkpoint":
                 text = f"{data['checkpoint_id']} {data['label'] or ''} ({data['size']:,} B)"  # type: ignore[assignment]
@@ -371,7 +408,10 @@ def serve(*, host: str = "127.0.0.1", port: int = 4300) -> None:
 
     with prefect_errors(), get_client(sync_client=True) as client:
         client.hello()  # who starts it should hear at once that Prefect is away
-    executions_service(host=host, port=port)
+    try:
+        executions_service(host=host, port=port)
+    except (ValueError, RuntimeError) as error:  # no key, or a port that is in use
+        _end(REFUSED, f"{error}")
 
 
 @app.command(group=_SERVICE)

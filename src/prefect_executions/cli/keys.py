@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from prefect_executions.cli.output import Output
-from prefect_executions.errors import PrefectUnavailable
 
 if TYPE_CHECKING:
     from prefect_executions.keys import Key
@@ -26,9 +25,6 @@ def clearly() -> Iterator[None]:
     except ValueError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    except PrefectUnavailable as error:
-        print(f"Prefect can't be reached: {error}", file=sys.stderr)
-        sys.exit(5)
 
 
 def _plain(key: "Key") -> dict[str, Any]:

@@ -61,11 +61,16 @@ class Output:
 
     def rows(self, items: Sequence[Any], columns: str, rows: Iterable[Sequence[Any]]) -> None:
         """A list of something."""
+        cells = [[_cell(cell) for cell in row] for row in rows]
+        if not self.as_json and not self.console.is_terminal and cells:
+            for row in cells:
+                print(*(" ".join(f"{cell}".split()) for cell in row), sep="\t")
+            return
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns.split():
-            table.add_column(column.upper(), overflow="fold")
-        for row in rows:
-            table.add_row(*(cell if isinstance(cell, Text) else _cell(cell) for cell in row))
+            table.add_column(column.upper(), overflow="fold", no_wrap=column == "id")
+        for row in cells:
+            table.add_row(*row)
         self.show(list(items), table if items else "None.")
 
     def execution(self, execution: Execution) -> None:
@@ -90,7 +95,7 @@ class Output:
         table.add_column(overflow="fold")
         for name, value in rows:
             if value is not None:
-                table.add_row(name, value if isinstance(value, Text) else _cell(value))
+                table.add_row(name, _cell(value))
         self.show(execution, table)
 
 
@@ -115,6 +120,8 @@ def _newest(execution: Execution) -> str:
 
 
 def _cell(value: Any) -> Text:
+    if isinstance(value, Text):
+        return value
     if value is None:
         return Text("")
     if isinstance(value, datetime):

@@ -108,16 +108,16 @@ class AsyncClient:
     # ------------------------------------------------------------------ executions
 
     async def create(
-        self, name: str, *, key: str | None = None, **new: Unpack[calls.New]
+        self, name: str, *, idempotency_key: str | None = None, **new: Unpack[calls.New]
     ) -> Execution:
         """Create an execution; without a deployment its agent is the caller, as attempt 1.
 
         Args:
             name: What it is called.
-            key: An `Idempotency-Key`; by default a new one.
+            idempotency_key: The same for a repetition; by default a new one.
             new: What else it has: see `calls.New`.
         """
-        return await self.send(calls.create(name, key, new))
+        return await self.send(calls.create(name, idempotency_key, new))
 
     async def get(
         self,
@@ -193,10 +193,10 @@ class AsyncClient:
         *,
         checkpoint_id: str | None = None,
         name: str | None = None,
-        key: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Execution:
         """Create an execution that continues from a checkpoint of another one, beside it."""
-        return await self.send(calls.fork(execution_id, checkpoint_id, name, key))
+        return await self.send(calls.fork(execution_id, checkpoint_id, name, idempotency_key))
 
     async def bulk(
         self,
@@ -246,9 +246,9 @@ class AsyncClient:
         """Read one checkpoint, with its state."""
         return await self.send(calls.get_checkpoint(execution_id, checkpoint_id))
 
-    async def diff(self, execution_id: str, one: str, other: str) -> Diff:
+    async def diff(self, execution_id: str, checkpoint_id: str, other_id: str) -> Diff:
         """What changes the state of one checkpoint into that of another, as JSON Patch."""
-        return await self.send(calls.diff(execution_id, one, other))
+        return await self.send(calls.diff(execution_id, checkpoint_id, other_id))
 
     async def cost(self, execution_id: str) -> Cost:
         """What an execution has cost in the store."""

@@ -138,9 +138,9 @@ def get_checkpoint(id_: str, checkpoint_id: str) -> Call[Checkpoint]:
     return Call("GET", _path(id_, "checkpoints", checkpoint_id), Checkpoint, True)
 
 
-def diff(id_: str, one: str, other: str) -> Call[Diff]:
+def diff(id_: str, checkpoint_id: str, other_id: str) -> Call[Diff]:
     """What has changed between two checkpoints."""
-    return Call("GET", _path(id_, "checkpoints", one, "diff", other), Diff, True)
+    return Call("GET", _path(id_, "checkpoints", checkpoint_id, "diff", other_id), Diff, True)
 
 
 def cost(id_: str) -> Call[Cost]:

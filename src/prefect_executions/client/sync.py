@@ -107,15 +107,17 @@ class Client:
 
     # ------------------------------------------------------------------ executions
 
-    def create(self, name: str, *, key: str | None = None, **new: Unpack[calls.New]) -> Execution:
+    def create(
+        self, name: str, *, idempotency_key: str | None = None, **new: Unpack[calls.New]
+    ) -> Execution:
         """Create an execution; without a deployment its agent is the caller, as attempt 1.
 
         Args:
             name: What it is called.
-            key: An `Idempotency-Key`; by default a new one.
+            idempotency_key: The same for a repetition; by default a new one.
             new: What else it has: see `calls.New`.
         """
-        return self.send(calls.create(name, key, new))
+        return self.send(calls.create(name, idempotency_key, new))
 
     def get(
         self,
@@ -190,10 +192,10 @@ class Client:
         *,
         checkpoint_id: str | None = None,
         name: str | None = None,
-        key: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Execution:
         """Create an execution that continues from a checkpoint of another one, beside it."""
-        return self.send(calls.fork(execution_id, checkpoint_id, name, key))
+        return self.send(calls.fork(execution_id, checkpoint_id, name, idempotency_key))
 
     def bulk(
         self,
@@ -240,9 +242,9 @@ class Client:
         """Read one checkpoint, with its state."""
         return self.send(calls.get_checkpoint(execution_id, checkpoint_id))
 
-    def diff(self, execution_id: str, one: str, other: str) -> Diff:
+    def diff(self, execution_id: str, checkpoint_id: str, other_id: str) -> Diff:
         """What changes the state of one checkpoint into that of another, as JSON Patch."""
-        return self.send(calls.diff(execution_id, one, other))
+        return self.send(calls.diff(execution_id, checkpoint_id, other_id))
 
     def cost(self, execution_id: str) -> Cost:
         """What an execution has cost in the store."""
