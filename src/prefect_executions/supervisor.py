@@ -40,6 +40,7 @@ from prefect_executions.heartbeats import Heartbeats, beat_of_supervisor, is_kep
 from prefect_executions.history import Head
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
+from prefect_executions.objects import Objects
 from prefect_executions.pauses import deadline
 from prefect_executions.resume_form import CHOICES, resume_form
 from prefect_executions.retention import Retention
@@ -429,12 +430,18 @@ def _is_granted(head: Head, states: list[State[Any]]) -> bool:
     return any(state.id.hex == head.entry.answers for state in since)
 
 
-def supervise(stop: Event | None = None, *, note: Callable[[str], None] = lambda _: None) -> None:
+def supervise(
+    stop: Event | None = None,
+    *,
+    note: Callable[[str], None] = lambda _: None,
+    metered: Callable[[Objects], Objects] = lambda objects: objects,
+) -> None:
     """Look after all executions.
 
     Args:
         stop: Ends it, when set. By default the end of the flow run that it is called in does.
         note: Called with the name of each thing that it does.
+        metered: Makes of the store one whose requests are counted.
 
     Raises:
         StoreNotFound: there is no store of the name in the settings.
@@ -457,6 +464,6 @@ def supervise(stop: Event | None = None, *, note: Callable[[str], None] = lambda
                 logger.warning("Trying again soon: %s", away)
                 if stopped(settings.heartbeat_seconds):
                     return
-        executions = Executions(store.objects(), FlowRuns(client, store=settings.store))
+        executions = Executions(metered(store.objects()), FlowRuns(client, store=settings.store))
         supervisor = Supervisor(executions, client, settings, retention=store.retention, note=note)
         supervisor.watch(stopped)

@@ -22,7 +22,7 @@ TAGS = {
     "control": "control",
     "service": None,
 }
-VALUES = (
+VALUES = (  # those that come first
     "Execution",
     "ExecutionConfig",
     "PrefectRun",
@@ -138,7 +138,7 @@ def _parts(document: dict[str, Any]) -> Iterator[str]:
                 if tag["name"] in operation.get("tags", []):
                     yield from _operation(method, path, operation, schemas)
     yield "## Values"
-    for name in VALUES:
+    for name in _values(document):
         yield f"### {name}"
         yield schemas[name]["description"]
         yield _fields(schemas[name], schemas, always=name not in ("ExecutionConfig", "Problem"))
@@ -151,6 +151,21 @@ def _parts(document: dict[str, Any]) -> Iterator[str]:
     yield "\n".join(["| status | `code` | |", "|---|---|---|", *rows])
     everywhere = ", ".join(f"`{code}`" for code in EVERYWHERE)
     yield f"Every route may answer {everywhere}, and none says so again above."
+
+
+def _values(document: dict[str, Any]) -> list[str]:
+    """The objects of all answers: whatever has fields, and is no request's body."""
+    bodies = {
+        option.get("$ref", "").removeprefix(_SCHEMA)
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        if "requestBody" in operation
+        for schema in [_json_of(operation["requestBody"]["content"])]
+        for option in [schema, *schema.get("anyOf", [])]
+    }
+    schemas = document["components"]["schemas"]
+    objects = {name for name, schema in schemas.items() if "properties" in schema}
+    return [*VALUES, *sorted(objects - bodies - {*VALUES})]
 
 
 def _operation(

@@ -228,7 +228,8 @@ def routes(
         """Read an execution, with its newest checkpoints.
 
         The `ETag` changes with status, state and checkpoints, and not with the time that passes: of
-        a running execution `elapsed_seconds` grows under the same one.
+        a running execution `elapsed_seconds` grows under the same one. Nor does it change when
+        retention removes old checkpoints.
         """
         executions = seen_by(caller)
         wanted = sha256(f"{checkpoints}/{states}".encode()).hexdigest()[:8]

@@ -109,7 +109,9 @@ def serve(*, host: str, port: int) -> None:
             )
         )
         get_run_logger().info("Executions are served on http://%s:%d", host, port)
-        _run(server, hub, beside=[partial(supervise, note=metrics.acted), deliver])
+        metered = partial(MeteredObjects, metrics=metrics)
+        watch = partial(supervise, note=metrics.acted, metered=metered)
+        _run(server, hub, beside=[watch, deliver])
 
 
 def _run(server: uvicorn.Server, hub: EventHub, beside: list[Callable[[Event], None]]) -> None:
