@@ -45,7 +45,7 @@ from prefect_executions.creations import Creations
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import ExecutionConflict, ExecutionNotFound, Superseded
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import DELETING, FlowRuns, tags_of
+from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.history import MAX_SEQ
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
@@ -61,6 +61,7 @@ from prefect_executions.outside import OutsideAgents
 from prefect_executions.run_states import CREATING, state_of
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.supervisor import CREATION_ENDS, Supervisor
+from prefect_executions.tags import DELETING, tags_of
 from prefect_executions.testkit import MemoryStore
 
 SETTINGS = ExecutionsSettings(heartbeat_seconds=1, silence_seconds=10, pending_seconds=600)

@@ -19,6 +19,7 @@ from prefect.states import Failed, Pending
 from world import eventually
 
 from prefect_executions import execution
+from prefect_executions.changes import CheckpointSaved, Deleted, StatusChanged, change_of
 from prefect_executions.entry import Entry, Kind, Part
 from prefect_executions.events import (
     ATTEMPT_ENDED,
@@ -26,10 +27,6 @@ from prefect_executions.events import (
     DELETED,
     NEWS_SECONDS,
     CheckpointNews,
-    CheckpointSaved,
-    Deleted,
-    StatusChanged,
-    change_of,
     checkpoint_saved,
     deleted,
 )

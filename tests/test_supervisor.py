@@ -36,7 +36,7 @@ from prefect_executions.entry import Kind
 from prefect_executions.errors import CorruptEntry, PrefectUnavailable, StoreUnavailable
 from prefect_executions.events import HEARTBEAT
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import DELETING, FlowRuns
+from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.heartbeats import Heartbeats, beat_of_run, beat_of_supervisor
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
@@ -52,6 +52,7 @@ from prefect_executions.pauses import (
 from prefect_executions.run_states import CREATING, hold
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.supervisor import COLLEAGUE_ACTS, Supervisor, supervise
+from prefect_executions.tags import DELETING
 
 SILENCE = timedelta(seconds=10)
 

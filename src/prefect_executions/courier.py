@@ -25,22 +25,15 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFi
 from prefect.events.schemas.events import ReceivedEvent
 
 from prefect_executions.block_documents import write
+from prefect_executions.changes import CheckpointSaved, StatusChanged, change_of
 from prefect_executions.errors import PrefectUnavailable
-from prefect_executions.events import (
-    CHECKPOINT_SAVED,
-    FLOW_RUN,
-    PREFECT_HEARTBEAT,
-    CheckpointSaved,
-    StatusChanged,
-    change_of,
-    run_id_of,
-)
-from prefect_executions.flow_runs import agent_tag
+from prefect_executions.events import CHECKPOINT_SAVED, FLOW_RUN, PREFECT_HEARTBEAT, run_id_of
 from prefect_executions.lease import TERM, Lease
 from prefect_executions.models import Status
 from prefect_executions.outbound import Undelivered, is_public, post
 from prefect_executions.prefect_errors import prefect_errors
 from prefect_executions.run_states import CREATING, STATUS_OF_TYPE
+from prefect_executions.tags import agent_tag
 from prefect_executions.webhooks import ExecutionWebhook
 
 logger = logging.getLogger(__name__)

@@ -19,14 +19,6 @@ from prefect_executions.errors import (
     StateError,
 )
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import (
-    DELETING,
-    OUTSIDE,
-    RETENTION,
-    agent_tag,
-    fork_tag,
-    task_type_tag,
-)
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.history import Head, History
 from prefect_executions.journal import Outcome, Record, decode
@@ -40,6 +32,7 @@ from prefect_executions.models import (
     execution_id,
 )
 from prefect_executions.run_states import is_created, status_of
+from prefect_executions.tags import DELETING, OUTSIDE, RETENTION, agent_tag, fork_tag, task_type_tag
 from prefect_executions.views import execution_of
 
 logger = logging.getLogger(__name__)

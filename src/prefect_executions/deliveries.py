@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from prefect_executions.block_documents import documents_of, problem_of, write
 from prefect_executions.courier import Courier, Pace
 from prefect_executions.errors import PrefectUnavailable
-from prefect_executions.flow_runs import tags_of
 from prefect_executions.lease import Lease
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.tags import tags_of
 from prefect_executions.webhooks import ExecutionWebhook, new_secret
 
 logger = logging.getLogger(__name__)

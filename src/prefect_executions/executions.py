@@ -23,7 +23,7 @@ from prefect_executions.errors import (
     Superseded,
 )
 from prefect_executions.events import attempt_ended, checkpoint_saved, deleted
-from prefect_executions.flow_runs import DELETING, OUTSIDE, FlowRuns, agent_tag
+from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.heartbeats import has_ended
 from prefect_executions.history import Head
 from prefect_executions.journal import Record
@@ -55,12 +55,13 @@ from prefect_executions.pauses import forget_choice, pause_key
 from prefect_executions.resume_form import resume_form, warning
 from prefect_executions.run_states import is_created, require_restartable, state_of, status_of
 from prefect_executions.search import Search, created_at
+from prefect_executions.tags import DELETING, OUTSIDE, agent_tag
 from prefect_executions.views import (
     checkpoint_of,
     checkpoints_of,
     execution_of,
-    page_of,
     patch_of,
+    run_page_of,
     summary_of,
 )
 
@@ -123,9 +124,11 @@ class Executions:
         execution = execution_of(run, history, self.clock(), states=states)
         return execution, _version(run, history.head.entry.seq)
 
-    def page(self, run: FlowRun) -> RunPage:
+    def run_page(self, run: FlowRun) -> RunPage:
         """What the page of a flow run in the Prefect UI tells."""
-        return page_of(run, self.log(execution_id(run.id)).read(checkpoints=NEWEST), self.clock())
+        return run_page_of(
+            run, self.log(execution_id(run.id)).read(checkpoints=NEWEST), self.clock()
+        )
 
     def version(self, execution_id: str) -> str:
         """What changes whenever the execution does, but for the time that passes."""

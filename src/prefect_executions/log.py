@@ -4,11 +4,9 @@ An entry is immutable and every write is a creation (`Objects.create`) under a k
 decides (see `history`), so of two writers of one number exactly one wins. That is the whole
 concurrency control: no lock, no lease, no head object.
 
-An entry is a line of JSON (the header), a newline, and the payload: the state in force after it, as
-JSON, and the journal of steps, each as the change against that of an earlier entry (see `chain`).
-
-Every entry but the tombstone carries both: an attempt or a roll-back those of the entry which it
-continues from, a few bytes as a delta. So the head alone tells where to continue.
+Every entry but the tombstone carries the state in force after it and the journal of steps (see
+`entry`, `chain`): an attempt or a roll-back those of the entry which it continues from, a few bytes
+as a delta. So the head alone tells where to continue.
 
 A result of a step that is too large for the journal stands at the end of the entry that records it,
 where nothing but its own replay reads it.

@@ -17,7 +17,6 @@ from prefect_executions.creations import EMPTY
 from prefect_executions.entry import Kind
 from prefect_executions.errors import ExecutionConflict, StateError
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import OUTSIDE
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.history import Head
 from prefect_executions.log import ExecutionLog
@@ -31,6 +30,7 @@ from prefect_executions.models import (
 from prefect_executions.pauses import take_choice
 from prefect_executions.resume_form import go_back
 from prefect_executions.run_states import state_of, status_of
+from prefect_executions.tags import OUTSIDE
 from prefect_executions.views import execution_of
 
 logger = logging.getLogger(__name__)

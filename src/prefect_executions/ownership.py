@@ -19,7 +19,6 @@ from prefect_executions.errors import (
     NotAnExecution,
     PrefectUnavailable,
 )
-from prefect_executions.flow_runs import DELETING, RETENTION, tags_of
 from prefect_executions.pauses import (
     Form,
     asks_for_checkpoint,
@@ -40,6 +39,7 @@ from prefect_executions.run_states import (
     state_of,
     uncovered,
 )
+from prefect_executions.tags import DELETING, RETENTION, tags_of
 
 PAUSED_PAUSE = 1.0  # seconds between two looks of a process that waits for a pause to end
 

@@ -20,7 +20,6 @@ from prefect_executions.prefect_errors import prefect_errors
 
 CREATING = "Creating"
 
-
 STATUS_OF_TYPE = {
     StateType.SCHEDULED: Status.RUNNING,
     StateType.PENDING: Status.RUNNING,
@@ -143,8 +142,7 @@ def restore(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> FlowR
 def hold(client: SyncPrefectClient, run: FlowRun, form: Form) -> None:
     """Let a pause last that was made in the Prefect UI, and ask where to continue from.
 
-    Prefect has no way to replace a state only if it is still the one that was read. What has
-    come between, such as somebody's Resume, is given back.
+    What has come between, such as somebody's Resume, is given back.
 
     Args:
         client: Prefect's.

@@ -35,7 +35,7 @@ from prefect_executions.errors import (
 )
 from prefect_executions.events import deleted
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import CRASH_SETTLES, OUTSIDE, FlowRuns
+from prefect_executions.flow_runs import CRASH_SETTLES, FlowRuns
 from prefect_executions.heartbeats import Heartbeats, beat_of_supervisor, is_kept
 from prefect_executions.history import Head
 from prefect_executions.log import ExecutionLog
@@ -46,6 +46,7 @@ from prefect_executions.resume_form import CHOICES, resume_form
 from prefect_executions.retention import Retention
 from prefect_executions.run_states import is_created, state_of, status_of
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.tags import OUTSIDE
 from prefect_executions.telemetry import tracer
 
 logger = logging.getLogger(__name__)
@@ -382,7 +383,7 @@ class Supervisor:
         """Let the page of a run tell that it has ended, where its process could not."""
         page = PageArtifact(self._client, run.id)
         if page.status() != status_of(run).value:
-            page.show(self._executions.page(run))
+            page.show(self._executions.run_page(run))
         self._shown[run.id] = state_of(run).id
 
     # ------------------------------------------------------------------ retention

@@ -9,7 +9,6 @@ from prefect.utilities.urls import url_for
 
 from prefect_executions import codec
 from prefect_executions.entry import Entry, Kind
-from prefect_executions.flow_runs import agent_of, task_type_of
 from prefect_executions.history import Head, History
 from prefect_executions.models import (
     Checkpoint,
@@ -24,6 +23,7 @@ from prefect_executions.models import (
 )
 from prefect_executions.pages import Row, RunPage
 from prefect_executions.run_states import active_time, state_of, status_of
+from prefect_executions.tags import agent_of, task_type_of
 
 
 def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool) -> Execution:
@@ -101,7 +101,7 @@ def summary_of(run: FlowRun, created_at: datetime) -> Summary:
     )
 
 
-def page_of(run: FlowRun, history: History, now: datetime) -> RunPage:
+def run_page_of(run: FlowRun, history: History, now: datetime) -> RunPage:
     """What the page of a flow run in the Prefect UI tells."""
     head, status = history.head, status_of(run)
     return RunPage(

@@ -15,7 +15,7 @@ from prefect_executions.keyring import Keyring
 from prefect_executions.keys import Permission
 from prefect_executions.models import flow_run_id
 from prefect_executions.service import documents, problems
-from prefect_executions.service.changes import Changing
+from prefect_executions.service.changing import Changing
 from prefect_executions.service.guards import SECURITY, BodyLimit, KeyGuard, Require
 from prefect_executions.service.headers import Audit, SecurityHeaders
 from prefect_executions.service.hub import EventHub

@@ -20,8 +20,8 @@ from prefect.client.schemas.objects import State
 from pydantic import BaseModel
 from sse_starlette import ServerSentEvent
 
+from prefect_executions.changes import Change, CheckpointSaved, Deleted, StatusChanged
 from prefect_executions.errors import ExecutionNotFound
-from prefect_executions.events import Change, CheckpointSaved, Deleted, StatusChanged
 from prefect_executions.executions import Executions
 from prefect_executions.run_states import state_of
 

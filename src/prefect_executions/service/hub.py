@@ -14,6 +14,7 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFi
 from sse_starlette import ServerSentEvent
 from websockets.exceptions import WebSocketException
 
+from prefect_executions.changes import Change, StatusChanged, change_of
 from prefect_executions.events import (
     CHECKPOINT_SAVED,
     DELETED,
@@ -21,9 +22,6 @@ from prefect_executions.events import (
     PREFECT_HEARTBEAT,
     STREAM,
     STREAM_OPENED,
-    Change,
-    StatusChanged,
-    change_of,
     stream_opened,
 )
 from prefect_executions.service.followers import Follower

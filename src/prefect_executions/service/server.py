@@ -80,7 +80,7 @@ def serve(*, host: str, port: int) -> None:
         stack.callback(page_pacer.stop)
         pages = Pages(
             page_pacer.after,
-            lambda run_id: executions.page(executions.flow_runs.read(run_id)),
+            lambda run_id: executions.run_page(executions.flow_runs.read(run_id)),
             client,
         )
         stack.callback(pages.close)
