@@ -783,6 +783,29 @@ def test_a_method_that_is_not_there_is_answered_with_those_that_are(rest: TestCl
     assert answer.headers["Allow"] == "GET, POST"
 
 
+def test_a_deletion_that_somebody_else_finishes_is_done(
+    rest: TestClient,
+    execution: dict[str, Any],
+    prefect: SyncPrefectClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prefect.set_flow_run_state(UUID(execution["id"][5:]), Running(), force=True)
+    ended, asked = Executions.has_ended, []
+
+    def has_ended(executions: Executions, run_id: UUID) -> bool:
+        asked.append(run_id)
+        if len(asked) == 1:
+            return False
+        monkeypatch.setattr(Executions, "has_ended", ended)
+        prefect.set_flow_run_state(run_id, Cancelled(), force=True)
+        return executions.delete(execution["id"])
+
+    monkeypatch.setattr(Executions, "has_ended", has_ended)
+
+    assert rest.delete(path(execution)).status_code == 204
+    assert rest.get(path(execution)).status_code == 404
+
+
 def test_who_waits_for_a_pause_is_told_when_no_process_is_at_work(
     rest: TestClient, execution: dict[str, Any]
 ) -> None:

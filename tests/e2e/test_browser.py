@@ -141,7 +141,8 @@ def test_the_inspector_is_walked_by_keyboard_and_on_a_phone(world: World, browse
     page.on("pageerror", lambda error: faults.append(f"{error}"))
 
     page.goto(f"{world.rest.base_url}/ui/{execution['id']}")
-    page.keyboard.type(KEY)  # the field has the focus
+    expect(page.locator("#key")).to_be_focused()
+    page.keyboard.type(KEY)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="test")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it fits"

@@ -40,7 +40,7 @@ def is_alive(pid: int) -> bool:
     """Whether a process is there and not merely unburied."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, or after
         return False
 
 

@@ -1,6 +1,7 @@
 """The REST routes, each a few lines over the executions."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
@@ -13,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from prefect_executions.bulk import to_each
 from prefect_executions.creations import Creations
+from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions import DELETE_PATIENCE, Executions
 from prefect_executions.keys import Caller, Permission
 from prefect_executions.models import (
@@ -263,11 +265,12 @@ def routes(
         if await to_thread.run_sync(delete):
             return
         ended = partial(executions.has_ended, flow_run_id(id_))
-        if not (
-            await patience.until(ended, default=DELETE_PATIENCE)
-            and await to_thread.run_sync(delete)
-        ):
-            response.status_code = HTTPStatus.ACCEPTED
+        with suppress(ExecutionNotFound):  # a supervisor has finished it
+            if not (
+                await patience.until(ended, default=DELETE_PATIENCE)
+                and await to_thread.run_sync(delete)
+            ):
+                response.status_code = HTTPStatus.ACCEPTED
 
     @router.get(
         "/{execution_id}/events",
