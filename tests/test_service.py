@@ -783,6 +783,21 @@ def test_a_method_that_is_not_there_is_answered_with_those_that_are(rest: TestCl
     assert answer.headers["Allow"] == "GET, POST"
 
 
+@pytest.mark.parametrize("value", ['"\\udaad"', "1e999", "18446744073709551616"])
+def test_an_answer_that_is_no_json_is_refused(
+    rest: TestClient, execution: dict[str, Any], value: str
+) -> None:
+    rest.post(path(execution, "/pause"))
+    body = f'{{"input": {{"a": [{value}]}}}}'
+    kind = {"Content-Type": "application/json"}
+
+    answer = rest.post(path(execution, "/resume"), content=body, headers=kind)
+
+    assert answer.status_code == 422
+    assert answer.json()["code"] in ("input_invalid", "request_invalid")
+    assert rest.get(path(execution)).json()["status"] == "paused"
+
+
 def test_a_deletion_that_somebody_else_finishes_is_done(
     rest: TestClient,
     execution: dict[str, Any],

@@ -20,6 +20,7 @@ from prefect_executions.errors import (
     CursorError,
     ExecutionConflict,
     ExecutionNotFound,
+    StateError,
     Superseded,
 )
 from prefect_executions.events import attempt_ended, checkpoint_saved, deleted
@@ -345,6 +346,10 @@ class Executions:
         """
         if not (answer is None or isinstance(answer, dict)):
             raise AnswerError(f"is a {type(answer).__name__}; give an object.")
+        try:
+            codec.dump(answer)
+        except StateError as error:  # Prefect would fail over it
+            raise AnswerError(f"{error.path.replace('state', '…', 1)} {error.problem}") from error
         run = self.run(execution_id)
         log = self.log(execution_id)
         log.living_head()
