@@ -37,7 +37,8 @@ def test_the_service_keeps_to_its_document(stack: Stack, tmp_path: Path) -> None
                 *("--header", f"Authorization: Bearer {KEY}"),
                 # A stream of events has no end, and the limit of time is none of its answers.
                 *("--exclude-path-regex", "/events$"),
-                *("--max-examples", "60", "--workers", "2", "--continue-on-failure"),
+                # In one thread: in several, Python 3.11 now and then loses count in `ast.parse`.
+                *("--max-examples", "60", "--workers", "1", "--continue-on-failure"),
                 *("--request-timeout", "60", "--seed", "1", "--no-color"),
             ],
             cwd=tmp_path,
