@@ -140,7 +140,8 @@ def routes(
 
     def created(made: tuple[Execution, bool], response: Response) -> Execution:
         execution, is_new = made
-        changed(execution.prefect.flow_run_id)
+        if execution.prefect.attempt:  # an agent's; of others the process writes the page
+            changed(execution.prefect.flow_run_id)
         response.headers["Location"] = f"{PREFIX}/{execution.id}"
         if not is_new:
             response.status_code = HTTPStatus.OK
