@@ -103,12 +103,13 @@ Change = StatusChanged | CheckpointSaved | Deleted
 
 def change_of(event: Event) -> tuple[UUID, Change] | None:
     """The flow run that an event is about, and what has happened; None: nothing that we tell."""
+    if (run_id := run_id_of(event.resource.id)) is None:
+        return None
     try:
-        run_id = run_id_of(event.resource.id)
-        change = None if run_id is None else _change(event, execution_id(run_id))
+        change = _change(event, execution_id(run_id))
     except (ValueError, KeyError, CheckpointNotFound):  # anybody may send events
         return None
-    return None if run_id is None or change is None else (run_id, change)
+    return None if change is None else (run_id, change)
 
 
 def _change(event: Event, id_: str) -> Change | None:

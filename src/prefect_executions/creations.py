@@ -197,13 +197,14 @@ class Creations:
 
     def finish(self, run: FlowRun) -> None:
         """Let a worker start a run whose creation was left half-done, or remove it."""
+        log = self.executions.log(execution_id(run.id))
         try:
-            self.executions.log(execution_id(run.id)).living_head()
+            head = log.living_head()
         except ExecutionNotFound:
             self._undo(run)
         else:
             if OUTSIDE in run.tags:
-                self._begin(self.executions.log(execution_id(run.id)), run)
+                self._begin(log, head, run)
             else:
                 self.executions.flow_runs.schedule(run)
 
@@ -228,7 +229,7 @@ class Creations:
             if plan.deployment is None:
                 run = flow_runs.read(run.id)
                 if not is_created(run):
-                    head, run = self._begin(log, run)
+                    head, run = self._begin(log, head, run)
             else:
                 run = flow_runs.schedule(run)
         except Exception:
@@ -240,9 +241,8 @@ class Creations:
             run, history = flow_runs.read(run.id), log.read(checkpoints=100)
         return execution_of(run, history, executions.clock(), states=False), is_new
 
-    def _begin(self, log: ExecutionLog, run: FlowRun) -> tuple[Head, FlowRun]:
+    def _begin(self, log: ExecutionLog, head: Head, run: FlowRun) -> tuple[Head, FlowRun]:
         """Begin the first attempt of an agent outside Prefect, if it has not begun."""
-        head = log.living_head()
         head = head if head.entry.attempt else log.attempt()
         run = self.executions.flow_runs.start(run)
         beat_of_run(run.id, run.name)

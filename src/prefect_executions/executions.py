@@ -347,9 +347,9 @@ class Executions:
         if not (answer is None or isinstance(answer, dict)):
             raise AnswerError(f"is a {type(answer).__name__}; give an object.")
         try:
-            codec.dump(answer)
+            codec.dump(answer, at="…")
         except StateError as error:  # Prefect would fail over it
-            raise AnswerError(f"{error.path.replace('state', '…', 1)} {error.problem}") from error
+            raise AnswerError(f"{error.path} {error.problem}") from error
         run = self.run(execution_id)
         log = self.log(execution_id)
         log.living_head()

@@ -53,7 +53,7 @@ class Heartbeats:
         """
         resource = None if run_id is None else f"{FLOW_RUN}{run_id}"
         newest = _newest(client, HEARTBEAT, since, resource)
-        runs = {run_id: at for name, at in newest.items() if (run_id := run_id_of(name))}
+        runs = {known: at for name, at in newest.items() if (known := run_id_of(name))}
         others = {
             name.rpartition(".")[2]: at
             for name, at in newest.items()

@@ -220,10 +220,8 @@ def revoke_key(client: SyncPrefectClient, name: str) -> None:
     """
     for document in documents_of(client, ExecutionKey.get_block_type_slug()):
         if document.name == name:
-            with (
-                prefect_errors(),
-                suppress(ObjectNotFound),
-            ):  # else somebody has revoked it just now
+            # It is not found where somebody else has revoked it just now.
+            with prefect_errors(), suppress(ObjectNotFound):
                 client.delete_block_document(document.id)
             return
     raise ValueError(f"name: there is no key {name!r}; `list_keys` names those that there are.")

@@ -31,7 +31,6 @@ from prefect_executions.objects import MemoryObjects, Objects
 from prefect_executions.run_states import state_of
 
 _STORE = "testing"
-_LAST = 1_000_000  # death comes after all else
 
 
 class Crash(BaseException):
@@ -245,12 +244,12 @@ class TestKit:
         A process writes one as the attempt begins, one for each checkpoint, and one for each step;
         steps that end together share one.
         """
-        yield from _planned(self._plan.before, _LAST, _dying_at(n))
+        yield from _planned(self._plan.before, _dying_at(n))
 
     @contextmanager
     def crash_after(self, n: int) -> Iterator[None]:
         """Let the process die when it has written its `n`th entry from now on."""
-        yield from _planned(self._plan.after, _LAST, _dying_at(n))
+        yield from _planned(self._plan.after, _dying_at(n))
 
     @contextmanager
     def pause_at(self, label: str) -> Iterator[None]:
@@ -268,7 +267,7 @@ class TestKit:
             state = state_of(self._client.read_flow_run(context.flow_run.id))
             context.flow_run_suspension_request.mark_requested(state)
 
-        yield from _planned(self._plan.after, 0, pause)
+        yield from _planned(self._plan.after, pause, first=True)
 
     def begin_life(self) -> None:
         """Let what is called from now on be another process."""
@@ -287,9 +286,9 @@ class TestKit:
 
 
 def _planned(
-    acts: list[Callable[..., None]], place: int, act: Callable[..., None]
+    acts: list[Callable[..., None]], act: Callable[..., None], *, first: bool = False
 ) -> Iterator[None]:
-    acts.insert(place, act)
+    acts.insert(0 if first else len(acts), act)  # a death comes last: nothing comes after it
     try:
         yield
     finally:

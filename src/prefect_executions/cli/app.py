@@ -328,17 +328,18 @@ def bulk(
     common: Common = NONE,
 ) -> None:
     """Pause, resume or delete many executions; only lists them, unless `--yes` is given."""
-    if everything is bool(meant.filter):
+    filter_ = meant.filter
+    if everything is bool(filter_):
         _end(USAGE, "Give a filter, as in --agent-id agent-7, or --all: one of the two.")
     with _service(common) as (client, output):
         if not yes:
-            found = list(client.list(**meant.filter))
+            found = list(client.list(**filter_))
             output.rows(found, SUMMARY, map(summary, found))
             output.say(f"{len(found)} are meant; give --yes to {action} them.")
             return
         done, cursor = [], None
         while True:
-            page = client.bulk(action, filter=meant.filter, cursor=cursor, reason=reason)
+            page = client.bulk(action, filter=filter_, cursor=cursor, reason=reason)
             done += page.items
             cursor = page.next_cursor
             if cursor is None:

@@ -175,10 +175,17 @@ def _is_local(scope: Scope) -> bool:
     """Whether a request names this machine: browsers say by which name they have found it."""
     host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
     try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
     except ValueError:
         return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _secret_of(scope: Scope) -> str | None:

@@ -1,6 +1,5 @@
 """Run the REST service inside a Prefect flow, so that Prefect starts, shows, logs and stops it."""
 
-import ipaddress
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
@@ -22,6 +21,7 @@ from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.keyring import Keyring
 from prefect_executions.pacer import Pacer
 from prefect_executions.service.app import Limits, Openness, create_app
+from prefect_executions.service.guards import is_loopback
 from prefect_executions.service.hub import EventHub
 from prefect_executions.service.metrics import MeteredObjects, Metrics
 from prefect_executions.settings import ExecutionsSettings
@@ -62,7 +62,7 @@ def serve(*, host: str, port: int) -> None:
         key = settings.api_key.get_secret_value() if settings.api_key else None
         keyring = Keyring(client, api_key=key)
         stack.callback(keyring.close)
-        if keyring.is_open and not _is_loopback(host):
+        if keyring.is_open and not is_loopback(host):
             raise ValueError(
                 f"host: {host!r} can be reached by others, and there is no key. Make one by "
                 "`prefect-executions keys create`, or listen on 127.0.0.1."
@@ -155,10 +155,3 @@ def _run(server: uvicorn.Server, hub: EventHub, beside: list[Callable[[Event], N
     raise RuntimeError(
         f"the service on {server.config.host}:{server.config.port} ended: {why}"
     ) from (failure[0] if failure else None)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
