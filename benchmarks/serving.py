@@ -12,7 +12,8 @@ from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.keyring import Keyring
 from prefect_executions.service import create_app
 from prefect_executions.service.app import Limits
-from prefect_executions.service.metrics import MeteredObjects, Metrics
+from prefect_executions.service.metered_objects import MeteredObjects
+from prefect_executions.service.metrics import Metrics
 
 KEY = "benchmark"
 

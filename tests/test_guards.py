@@ -18,8 +18,11 @@ from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.keyring import Keyring
 from prefect_executions.keys import ANYBODY, Caller, Permission
 from prefect_executions.service import problems
-from prefect_executions.service.guards import BodyLimit, KeyGuard, Require
-from prefect_executions.service.headers import Audit, SecurityHeaders
+from prefect_executions.service.audit import Audit
+from prefect_executions.service.body_limit import BodyLimit
+from prefect_executions.service.callers import Require
+from prefect_executions.service.guards import KeyGuard
+from prefect_executions.service.headers import SecurityHeaders
 from prefect_executions.service.rates import Rates
 
 SETTINGS_KEY = "the key of the settings, é"

@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prefect_executions.conformance import ObjectsContract
 from prefect_executions.local import Stack
 from prefect_executions.objects import MemoryObjects, Objects
-from prefect_executions.service.metrics import MeteredObjects, Metrics
+from prefect_executions.service.metered_objects import MeteredObjects
+from prefect_executions.service.metrics import Metrics
 from rest import opened
 
 

@@ -15,12 +15,16 @@ from prefect_executions.keyring import Keyring
 from prefect_executions.keys import Permission
 from prefect_executions.models import flow_run_id
 from prefect_executions.service import documents, problems
+from prefect_executions.service.audit import Audit
+from prefect_executions.service.body_limit import BodyLimit
+from prefect_executions.service.callers import SECURITY, Require
 from prefect_executions.service.changing import Changing
-from prefect_executions.service.guards import SECURITY, BodyLimit, KeyGuard, Require
-from prefect_executions.service.headers import Audit, SecurityHeaders
+from prefect_executions.service.guards import KeyGuard
+from prefect_executions.service.headers import SecurityHeaders
 from prefect_executions.service.hub import EventHub
 from prefect_executions.service.inspector import OPEN_PATHS, PATH, Session, inspector
-from prefect_executions.service.metrics import Measured, Metrics
+from prefect_executions.service.measured import Measured
+from prefect_executions.service.metrics import Metrics
 from prefect_executions.service.queries import require_known_query
 from prefect_executions.service.rates import Rates
 from prefect_executions.service.routes import routes

@@ -1,4 +1,4 @@
-"""What a request has to pass before a route sees it: its key, its rate, its size."""
+"""What a request has to pass before a route sees it: its key, and its rate."""
 
 import asyncio
 import ipaddress
@@ -8,63 +8,13 @@ from http import HTTPStatus
 from time import monotonic
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request
-from fastapi.security import APIKeyHeader, HTTPBearer
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.keyring import PATIENCE_SECONDS, Keyring
-from prefect_executions.keys import (
-    ANYBODY,
-    NOBODY,
-    SETTINGS,
-    Caller,
-    Permission,
-)
-from prefect_executions.service.problems import PermissionMissing, away, problem
+from prefect_executions.keys import ANYBODY, SETTINGS, Caller
+from prefect_executions.service.problems import away, problem
 from prefect_executions.service.rates import Rates, Standing
-
-# What the OpenAPI document says of the key; the check itself comes before the body is read.
-SECURITY = [
-    Depends(HTTPBearer(auto_error=False, description="A key of the service.")),
-    Depends(APIKeyHeader(name="x-api-key", auto_error=False, description="The same key.")),
-]
-
-
-def caller_of(scope: Scope) -> Caller:
-    """Who sent a request; nobody, who may do nothing, where no key guard has let it pass."""
-    found: Caller = scope.get("state", {}).get("caller", NOBODY)
-    return found
-
-
-class Require:
-    """A dependency of routes: the caller, if its key has a permission.
-
-    Args:
-        permission: The permission; None: the route looks itself.
-    """
-
-    def __init__(self, permission: Permission | None = None) -> None:
-        self._permission = permission
-
-    async def __call__(self, request: Request) -> Caller:
-        """The caller.
-
-        Raises:
-            PermissionMissing: its key has not this permission.
-        """
-        caller = caller_of(request.scope)
-        self.check(caller)
-        return caller
-
-    def check(self, caller: Caller) -> None:
-        """Check a caller's permission.
-
-        Raises:
-            PermissionMissing: its key has not this permission.
-        """
-        if self._permission is not None and self._permission not in caller.permissions:
-            raise PermissionMissing(self._permission)
 
 
 class KeyGuard:
@@ -204,61 +154,3 @@ async def _awaited(steps: Generator[Future[None], None, Caller | None]) -> Calle
     except StopIteration as done:
         found: Caller | None = done.value
         return found
-
-
-class BodyLimit:
-    """Refuse requests with a body over the limit, by its announced length or while it arrives.
-
-    Args:
-        app: What answers.
-        max_bytes: The limit.
-    """
-
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self._max_bytes:
-            await self._refuse(scope, receive, send)
-            return
-        received = 0
-        started = False
-
-        async def limited_receive() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise _BodyTooLarge
-            return message
-
-        async def watched_send(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, limited_receive, watched_send)
-        except _BodyTooLarge:
-            if started:
-                raise
-            await self._refuse(scope, receive, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "body_too_large",
-            f"The body is over the limit of {self._max_bytes} bytes. Keep large things elsewhere, "
-            "and their address in the state.",
-        )
-        await response(scope, receive, send)
-
-
-class _BodyTooLarge(BaseException):
-    """Passes through FastAPI, which answers any `Exception` from reading a body with a 400."""

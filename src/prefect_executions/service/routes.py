@@ -49,7 +49,7 @@ from prefect_executions.service.bodies import (
     Pause,
     Resume,
 )
-from prefect_executions.service.guards import Require
+from prefect_executions.service.callers import Require
 from prefect_executions.service.hub import EventHub
 from prefect_executions.service.metrics import Metrics
 from prefect_executions.service.problems import told_of

@@ -23,7 +23,8 @@ from prefect_executions.pacer import Pacer
 from prefect_executions.service.app import Limits, Openness, create_app
 from prefect_executions.service.guards import is_loopback
 from prefect_executions.service.hub import EventHub
-from prefect_executions.service.metrics import MeteredObjects, Metrics
+from prefect_executions.service.metered_objects import MeteredObjects
+from prefect_executions.service.metrics import Metrics
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.supervisor import supervise
 

@@ -25,7 +25,7 @@ from prefect_executions.keys import Caller, Permission
 from prefect_executions.models import ExecutionFilter, Status
 from prefect_executions.pages import duration, progress
 from prefect_executions.run_states import read_states
-from prefect_executions.service.guards import caller_of
+from prefect_executions.service.callers import caller_of
 from prefect_executions.service.inspector.timeline import LANES, WIDTH, timeline
 from prefect_executions.service.problems import status_of, told_of
 

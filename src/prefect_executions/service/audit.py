@@ -1,0 +1,48 @@
+"""What the log says of every change."""
+
+import logging
+import re
+from time import perf_counter
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from prefect_executions.service.callers import caller_of
+
+audit = logging.getLogger("prefect_executions.audit")
+
+_PATH = 1000  # characters of a path that are logged
+_SECRET = re.compile(r"pxk_[\w-]{43}")
+_READING = {"GET", "HEAD", "OPTIONS"}
+
+
+class Audit:
+    """Log every request that may have changed something: who, what, and how it ended."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["method"] in _READING:
+            await self._app(scope, receive, send)
+            return
+        start, status = perf_counter(), 500
+
+        async def watched_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send)
+        finally:
+            audit.info(
+                "%s %s %s %d in %.0f ms",
+                caller_of(scope).name,
+                scope["method"],
+                # As it came, percent-encoded: nothing in it can begin another line of the log.
+                _SECRET.sub("pxk_…", scope.get("raw_path", b"").decode("ascii", "replace"))[:_PATH],
+                status,
+                (perf_counter() - start) * 1000,
+            )
