@@ -68,6 +68,10 @@ lint: $(INSTALLED) ## Check format, style, types and the line of modules
 screenshots: $(INSTALLED) ## Take docs/images anew, in a real Chromium
 	$(RUN)python -m pytest tests/e2e/test_screenshots.py --screenshots docs/images
 
+.PHONY: client
+client: $(INSTALLED) ## Write client/sync.py from client/aio.py
+	$(RUN)python tools/sync_client.py
+
 .PHONY: docs
 docs: $(INSTALLED) ## Write docs/openapi.json and docs/http-api.md from the code
 	PREFECT_API_URL=http://127.0.0.1:9/api $(RUN)python docs/generate.py

@@ -50,7 +50,7 @@ class Service:
         """Read the execution."""
         return self._send("GET", f"/v1/execution/{id_}", params={"checkpoints": "none"})
 
-    def save(self, id_: str, attempt: int, state: Json, label: str) -> None:
+    def checkpoint(self, id_: str, attempt: int, state: Json, label: str) -> None:
         """Save a checkpoint; it is durable when this returns."""
         body = {"state": state, "label": label[:200], "attempt": attempt}
         saved = self._send("PUT", f"/v1/execution/{id_}/checkpoint", json=body)
@@ -96,7 +96,7 @@ def take_stock(service: Service, execution: Json, directory: Path) -> None:
             continue
         state["digests"][name] = hashlib.sha256(path.read_bytes()).hexdigest()
         if time.monotonic() - saved_at > SAVE_EVERY or os.environ.get("SAVE_ALL"):
-            service.save(id_, attempt, state, label=name)
+            service.checkpoint(id_, attempt, state, label=name)
             saved_at = time.monotonic()
     total = hashlib.sha256("".join(state["digests"].values()).encode()).hexdigest()
     service.complete(id_, attempt, state, {"files": len(state["digests"]), "sha256": total})

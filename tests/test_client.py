@@ -1,7 +1,7 @@
 """The clients, sync and async: what they send again and what not, and a life over real HTTP."""
 
 import asyncio
-import inspect
+import runpy
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -156,7 +156,7 @@ def test_what_may_be_repeated_is(run: Any, first: httpx.Response | Exception) ->
     [
         lambda c: c.resume(ID),
         lambda c: c.fail(ID, "no"),
-        lambda c: c.save(ID, {}),  # by hand
+        lambda c: c.checkpoint(ID, {}),  # by hand
         lambda c: c.bulk("resume", ids=[ID]),
     ],
 )
@@ -306,7 +306,7 @@ def test_a_deletion_whose_answer_was_lost_has_happened(run: Any) -> None:
 def test_what_would_come_as_something_else_is_not_sent(run: Any, state: Any, path: str) -> None:
     script = Script()
     for act in (
-        lambda c: c.save(ID, state),
+        lambda c: c.checkpoint(ID, state),
         lambda c: c.create("a", state=state),
         lambda c: c.complete(ID, state=state),
     ):
@@ -522,7 +522,7 @@ def test_a_life_in_sync(url: str) -> None:
     with Client(url, KEY) as client:
         execution = client.create("a", agent_id="me", state={"n": 0}, config={"max_retries": 1})
         for n in range(1, 4):
-            saved = client.save(execution.id, {"n": n}, label=f"{n}", attempt=1)
+            saved = client.checkpoint(execution.id, {"n": n}, label=f"{n}", attempt=1)
             assert saved.status is Status.RUNNING
         paused = client.pause(
             execution.id, reason="look", until=datetime.now(UTC) + timedelta(days=1)
@@ -535,7 +535,7 @@ def test_a_life_in_sync(url: str) -> None:
         assert diff.patch == [{"op": "replace", "path": "/n", "value": 3}]
         client.resume(execution.id, checkpoint_id=points[2].id)
         with pytest.raises(Superseded):
-            client.save(execution.id, {"n": 9}, attempt=1)
+            client.checkpoint(execution.id, {"n": 9}, attempt=1)
         begun = client.begin_attempt(execution.id)
         assert begun.state == {"n": 1}
         assert client.heartbeat(execution.id, begun.prefect.attempt).attempt == 2
@@ -560,7 +560,7 @@ def test_a_life_in_a_loop(url: str) -> None:
         async with AsyncClient(url, KEY) as client:
             made = [(await client.create(f"{n}")).id for n in range(3)]
             assert [item.id async for item in client.list()] == made[::-1]
-            await client.save(made[0], 1, attempt=1)
+            await client.checkpoint(made[0], 1, attempt=1)
             assert [p.size async for p in client.checkpoints(made[0], states=True)] == [1]
             waiting = asyncio.create_task(client.wait(made[0], timeout=30))
             await client.complete(made[0], result=[1])
@@ -587,7 +587,7 @@ def test_a_stream_tells_what_happens_until_the_deletion(url: str) -> None:
             first = next(stream)
             assert (first.kind, first.data["status"]) == ("status", "running")
             rest = pool.submit(list, stream)
-            client.save(execution.id, {"n": 1}, label="one", attempt=1)
+            client.checkpoint(execution.id, {"n": 1}, label="one", attempt=1)
             client.pause(execution.id)
             client.delete(execution.id)
             told = rest.result(timeout=60)
@@ -603,7 +603,7 @@ def test_a_stream_goes_on_behind_an_event(url: str) -> None:
         async with AsyncClient(url, KEY) as client:
             execution = await client.create("a")
             first = await anext(client.stream(execution.id))
-            await client.save(execution.id, 1, label="one", attempt=1)
+            await client.checkpoint(execution.id, 1, label="one", attempt=1)
             await client.pause(execution.id)
             more = client.stream(execution.id, last_event_id=first.id)
             return [(await anext(more)).data for _ in range(2)]
@@ -623,12 +623,8 @@ def test_a_service_that_is_away_is_named() -> None:
         client.get(ID)
 
 
-def test_both_clients_have_the_same_methods() -> None:
-    def methods(client: type) -> dict[str, list[str]]:
-        return {
-            name: [*inspect.signature(method).parameters]
-            for name, method in inspect.getmembers(client, inspect.isfunction)
-            if not name.startswith("_") and name not in ("close", "aclose")
-        }
+def test_the_sync_client_is_what_is_made_of_the_async_one() -> None:
+    tool = runpy.run_path(f"{Path(__file__).parents[1] / 'tools/sync_client.py'}")
+    source, made = (tool["CLIENT"] / name for name in ("aio.py", "sync.py"))
 
-    assert methods(Client) == methods(AsyncClient)
+    assert tool["sync_of"](source.read_text()) == made.read_text(), "run `make client`"

@@ -227,7 +227,7 @@ def checkpoint(
     """Save a checkpoint by hand."""
     with _service(common) as (client, output):
         value = _json_of(state or "", "STATE")
-        saved = client.save(execution_id, value, label=label, attempt=attempt)
+        saved = client.checkpoint(execution_id, value, label=label, attempt=attempt)
         output.show(saved, f"{saved.checkpoint.id}: saved; the execution is {saved.status}.")
 
 

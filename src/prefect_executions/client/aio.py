@@ -213,7 +213,7 @@ class AsyncClient:
 
     # ------------------------------------------------------------------ checkpoints
 
-    async def save(
+    async def checkpoint(
         self,
         execution_id: str,
         state: Any,
@@ -227,7 +227,7 @@ class AsyncClient:
             Superseded: the attempt is not the newest, or another one is to begin.
             Conflict: the execution has ended.
         """
-        return await self.send(calls.save(execution_id, state, label, attempt))
+        return await self.send(calls.checkpoint(execution_id, state, label, attempt))
 
     async def checkpoints(
         self, execution_id: str, *, states: bool = False

@@ -148,7 +148,7 @@ def cost(id_: str) -> Call[Cost]:
     return Call("GET", _path(id_, "cost"), Cost, True)
 
 
-def save(id_: str, state: Any, label: str | None, attempt: int | None) -> Call[Saved]:
+def checkpoint(id_: str, state: Any, label: str | None, attempt: int | None) -> Call[Saved]:
     """Save a checkpoint.
 
     By hand it is not repeated: what a flow has saved in between would come to lie behind it. Of an

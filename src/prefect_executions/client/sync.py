@@ -1,4 +1,4 @@
-"""The sync client: see the package."""
+"""The sync client: see the package. `make client` makes it of `aio`."""
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
@@ -212,7 +212,7 @@ class Client:
 
     # ------------------------------------------------------------------ checkpoints
 
-    def save(
+    def checkpoint(
         self,
         execution_id: str,
         state: Any,
@@ -226,7 +226,7 @@ class Client:
             Superseded: the attempt is not the newest, or another one is to begin.
             Conflict: the execution has ended.
         """
-        return self.send(calls.save(execution_id, state, label, attempt))
+        return self.send(calls.checkpoint(execution_id, state, label, attempt))
 
     def checkpoints(self, execution_id: str, *, states: bool = False) -> Iterator[Checkpoint]:
         """All checkpoints, newest first, page by page."""
