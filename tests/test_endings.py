@@ -25,6 +25,7 @@ from prefect_executions.entry import Kind
 from prefect_executions.errors import CorruptEntry, DurationExceeded, StateError
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
+from prefect_executions.interrupts import TaskInterrupt, ThreadInterrupt
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
 from prefect_executions.testkit import MemoryStore
@@ -238,7 +239,7 @@ def test_a_run_that_is_ended_while_it_waits_for_a_retry_stays_ended(
         raise RuntimeError
 
     with pytest.raises(Pause):
-        call(both(store, body, max_retries=1, retry_delay_seconds=1)["sync"])
+        call(both(store, body, max_retries=1, retry_delay_seconds=5)["sync"])
 
     state = prefect.read_flow_run(ids[0]).state
     assert state is not None
@@ -375,7 +376,7 @@ def test_time_runs_out_while_an_async_flow_awaits(
     ids = []
 
     @flow
-    @execution(state=Count, store=store, max_duration_seconds=1)
+    @execution(state=Count, store=store, max_duration_seconds=3)
     async def waits() -> None:
         run = execution.current(Count)
         ids.append(run.id)
@@ -387,6 +388,38 @@ def test_time_runs_out_while_an_async_flow_awaits(
         asyncio.run(waits())
 
     assert ExecutionLog(objects, ids[0]).head().state == b'{"n":1}'
+
+
+@KINDS
+def test_time_that_runs_out_as_the_function_begins_ends_it_all_the_same(
+    stack: Stack, store: MemoryStore, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def in_between(interrupt: type[Any]) -> None:
+        arm, now = interrupt.arm, interrupt.now
+
+        def late(self: Any) -> None:
+            assert asked.wait(20)
+            arm(self)
+
+        def tell(self: Any) -> bool:
+            try:
+                return bool(now(self))
+            finally:
+                asked.set()
+
+        monkeypatch.setattr(interrupt, "arm", late)
+        monkeypatch.setattr(interrupt, "now", tell)
+
+    for interrupt in (ThreadInterrupt, TaskInterrupt):
+        in_between(interrupt)
+    began: list[int] = []
+
+    with pytest.raises(DurationExceeded):
+        call(both(store, lambda run: began.append(run.attempt), max_duration_seconds=2)[kind])
+
+    assert not began
 
 
 @KINDS
@@ -423,7 +456,7 @@ def test_time_does_not_run_out_while_a_retry_is_waited_for(
         return run.id
 
     run_id = call(
-        both(store, body, max_duration_seconds=1.5, max_retries=1, retry_delay_seconds=2)["sync"]
+        both(store, body, max_duration_seconds=5, max_retries=1, retry_delay_seconds=6)["sync"]
     )
 
     assert entries_of(objects, run_id)[-1].attempt == 2
@@ -489,7 +522,7 @@ def test_a_checkpoint_after_the_end_of_time_is_saved_and_ends_the_flow(
                 run.checkpoint(label="late")
 
     with pytest.raises(DurationExceeded):
-        call(both(store, body, max_duration_seconds=1)["sync"])
+        call(both(store, body, max_duration_seconds=3)["sync"])
 
     assert entries_of(objects, ids[0])[-1].label == "late"
 

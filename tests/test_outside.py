@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,7 +22,9 @@ from prefect_executions.errors import (
 )
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
+from prefect_executions.history import History
 from prefect_executions.local import Stack
+from prefect_executions.log import ExecutionLog
 from prefect_executions.models import Execution, ExecutionConfig, Status, checkpoint_seq
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.outside import RESULT_BYTES, OutsideAgents
@@ -310,6 +313,31 @@ def test_it_completes_with_a_result(here: Agents) -> None:
     assert here.outside.complete(execution.id, attempt=1).result == [1, None]  # as a repeat does
     with pytest.raises(ExecutionConflict):
         here.save(execution, {"n": 4})
+
+
+def test_what_completes_while_it_is_read_is_not_told_without_its_result(
+    here: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution, read, run = here.create(), Event(), Executions.run
+
+    def read_log(log: ExecutionLog, **options: Any) -> History:
+        history = read_of(log, **options)
+        read.set()
+        return history
+
+    def complete_then_run(executions: Executions, id_: str) -> FlowRun:
+        assert read.wait(20)
+        monkeypatch.undo()
+        here.outside.complete(id_, state={"n": 3}, result=1)
+        return run(executions, id_)
+
+    read_of = ExecutionLog.read
+    monkeypatch.setattr(ExecutionLog, "read", read_log)
+    monkeypatch.setattr(Executions, "run", complete_then_run)
+
+    told = here.executions.get(execution.id)
+
+    assert (told.status, told.state, told.result) == (Status.COMPLETED, {"n": 3}, 1)
 
 
 def test_who_was_paused_and_is_done_all_the_same_completes(here: Agents) -> None:

@@ -70,6 +70,8 @@ class Deliverer:
                 courier.end()
             if not courier.is_alive:
                 del self._couriers[id_]
+                # It may have turned its webhook off since that was read: the next look tells.
+                wanted.pop(id_, None)
         for id_, (document, webhook) in wanted.items():
             if id_ not in self._couriers:
                 courier = Courier(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
 from typing import Any
 from uuid import UUID
@@ -70,6 +70,8 @@ logger = logging.getLogger(__name__)
 
 DELETE_PATIENCE = 10.0  # seconds that a delete waits for the process to end
 
+_SETTLED = timedelta(minutes=1)  # more than reading takes, and clocks differ
+
 _beside = ThreadPoolExecutor(32, thread_name_prefix="executions-store")
 
 
@@ -119,9 +121,14 @@ class Executions:
         self, execution_id: str, *, checkpoints: int | None = 100, states: bool = True
     ) -> tuple[Execution, str]:
         """`get`, and `version` of what it gives."""
-        reading = _beside.submit(self.log(execution_id).read, checkpoints=checkpoints)
+        log = self.log(execution_id)
+        reading = _beside.submit(log.read, checkpoints=checkpoints)
         run = self.run(execution_id)
         history = reading.result()
+        # A log is written before its run ends or is paused: one that has just done so may have
+        # been read without what it ended with.
+        if status_of(run) != Status.RUNNING and self.clock() - state_of(run).timestamp < _SETTLED:
+            history = log.read(checkpoints=checkpoints)
         execution = execution_of(run, history, self.clock(), states=states)
         return execution, _version(run, history.head.entry.seq)
 

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas import OrchestrationResult
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -86,6 +87,10 @@ CRASH_SETTLES = timedelta(seconds=10)
 # Prefect kills a cancelled process after 30 s. A run that is Cancelling for longer has lost its
 # worker, and nobody will ever make it Cancelled.
 CANCEL_ENDS = timedelta(seconds=60)
+
+# A pause is there a moment before its form, without which Prefect resumes nothing.
+FORM_LOOKS = 20  # how often it is looked for
+FORM_PAUSE = 0.25  # seconds between two of these
 
 TAKING_LOOKS = 50  # how often a run is looked at that a worker is just taking
 TAKING_PAUSE = 0.1  # seconds between two of these
@@ -331,15 +336,10 @@ class FlowRuns:
         if asks and asked_anew:
             return self._set(run_id, AwaitingRetry(message="Resumed"), "resume", force=True)
         if state.is_paused() and not lost_its_process(state):
-            with prefect_errors(run_id):
-                given = self.client.resume_flow_run(run_id, run_input=answer)
-            run = self.read(run_id)
+            given, run = self._resume_paused(run, answer)
             if given.status is SetStateStatus.ACCEPT:
                 return run
             if asks and state_of(run).id == state.id:
-                if lacks_form(self.client, run_id, state):
-                    hint = "It is just being paused; try again."
-                    raise ExecutionConflict(execution_id(run_id), "resume", status_of(run), hint)
                 reason = getattr(given.details, "reason", None) or "it was refused."
                 raise AnswerError(f"{reason} {described(self.client, run_id, state)}")
             # A pause whose time-out has passed is failed by Prefect only now, when it is resumed.
@@ -353,6 +353,25 @@ class FlowRuns:
             run = self.read(run_id)  # a supervisor may have been quicker
         require_restartable(run)
         return self._set(run_id, AwaitingRetry(message="Resumed"), "resume")
+
+    def _resume_paused(
+        self, run: FlowRun, answer: dict[str, Any] | None
+    ) -> tuple[OrchestrationResult[Any], FlowRun]:
+        """What Prefect says to a Resume, and the run after that."""
+        state = state_of(run)
+        for _ in range(FORM_LOOKS):
+            with prefect_errors(run.id):
+                given = self.client.resume_flow_run(run.id, run_input=answer)
+            run = self.read(run.id)
+            if (
+                given.status is SetStateStatus.ACCEPT
+                or state_of(run).id != state.id
+                or not lacks_form(self.client, run.id, state)
+            ):
+                return given, run
+            self._wait(FORM_PAUSE)
+        hint = "It is just being paused; try again."
+        raise ExecutionConflict(execution_id(run.id), "resume", status_of(run), hint)
 
     def cancel(self, run_id: UUID) -> FlowRun:
         """Ask for the process to be stopped: SIGTERM, and SIGKILL after 30 s."""

@@ -321,7 +321,12 @@ class Stack:
             return False
 
     def _is_online(self, pool: str, worker: str) -> bool:
-        answer = httpx.post(f"{self.api_url}/work_pools/{pool}/workers/filter", json={"limit": 100})
+        try:
+            answer = httpx.post(
+                f"{self.api_url}/work_pools/{pool}/workers/filter", json={"limit": 100}
+            )
+        except httpx.TransportError:
+            return False
         return answer.is_success and any(
             known["name"] == worker and known["status"] == "ONLINE" for known in answer.json()
         )

@@ -194,7 +194,7 @@ class Run(Generic[S]):
                 self._ownership.check_signal()
                 patient = self._writer.durability is Durability.SYNC
                 self._heed(lambda: self._looks.finish(patient=patient))
-            self._require_time()
+            self.require_time()
             return None if seq is None else checkpoint_id(seq)
 
     async def acheckpoint(self, *, label: str | None = None) -> str | None:
@@ -219,7 +219,7 @@ class Run(Generic[S]):
         self._require_open()
         self._published = self.state_type.dump(self.state)
         self._ownership.check_signal()
-        self._require_time()
+        self.require_time()
 
     # ------------------------------------------------------------------ waiting for people
 
@@ -306,7 +306,7 @@ class Run(Generic[S]):
         call = self.replay.begin(step, key, inputs=inputs, is_keyed=is_keyed)
         if call.record is None:
             self._ownership.check_signal()
-            self._require_time()
+            self.require_time()
             if self.replay.is_ambiguous(call):
                 self._logger.warning(
                     "The step %r is called again with the same inputs after a checkpoint. If this "
@@ -465,7 +465,7 @@ class Run(Generic[S]):
             left = limit - self._ownership.active_seconds() + self._dead_seconds
             if left <= 0:
                 self._overdue = True
-                self._require_time()
+                self.require_time()
             pacer.after(left, lambda: self._expire(pacer, interrupt, limit))
 
     def _expire(self, pacer: Pacer, interrupt: Interrupt, limit: float) -> None:
@@ -483,13 +483,18 @@ class Run(Generic[S]):
         if interrupt.now():
             pacer.after(EXIT_PATIENCE, self._end_process)
 
+    def require_time(self) -> None:
+        """Go on only as long as `max_duration_seconds` lets it.
+
+        Raises:
+            DurationExceeded: the time is over.
+        """
+        if self._overdue:
+            raise self._out_of_time()
+
     @property
     def _dead_seconds(self) -> float:
         return self._writer.head.entry.dead_seconds
-
-    def _require_time(self) -> None:
-        if self._overdue:
-            raise self._out_of_time()
 
     def _out_of_time(self) -> DurationExceeded:
         return DurationExceeded(self.id, self.config.max_duration_seconds or 0)

@@ -132,6 +132,7 @@ def run_sync(
         run = begin(interrupt)
         try:
             interrupt.arm()
+            run.require_time()  # before, there was nothing to interrupt
             with entered(run):
                 undo_sync(run)
                 result = fn(*args, **kwargs)
@@ -158,6 +159,7 @@ async def run_async(
         run = await _begun(partial(begin, interrupt))
         try:
             interrupt.arm()
+            run.require_time()  # before, there was nothing to interrupt
             with entered(run):
                 await undo_async(run)
                 result = await fn(*args, **kwargs)
