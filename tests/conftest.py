@@ -11,11 +11,11 @@ os.environ["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "false"
 
 import pytest
 from hypothesis import settings as hypothesis_settings
-from moto.server import ThreadedMotoServer
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.worker import EventsWorker
 
+from moto_server import moto_server
 from prefect_executions.local import S3Server, Stack
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.s3 import S3Objects
@@ -82,11 +82,8 @@ def s3(s3_server: S3Server) -> S3Objects:
 
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
@@ -116,7 +113,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "PREFECT_INTEGRATIONS_EXECUTIONS_API_KEY": KEY,
         "PREFECT_INTEGRATIONS_EXECUTIONS_HEARTBEAT_SECONDS": "1",
         "PREFECT_INTEGRATIONS_EXECUTIONS_SILENCE_SECONDS": "10",
-        "PREFECT_INTEGRATIONS_EXECUTIONS_PENDING_SECONDS": "15",
+        "PREFECT_INTEGRATIONS_EXECUTIONS_PENDING_SECONDS": "45",
     }
     with Stack(data, env=env) as running, running.settings():
         with get_client(sync_client=True) as client:  # for workers that a test will kill

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import httpx
@@ -336,7 +337,9 @@ def fail(scene: Scene, caller: Caller) -> None:
 
     context = SyncClientContext()
     context.client = scene.servers.client(caller)
-    with context, suppress(Pause):
+    # No page of the run: it is written beside the flow, at a time of its own.
+    page = patch("prefect_executions.artifacts.FIRST_SECONDS", 3600)
+    with page, context, suppress(Pause):
         run_flow_sync(fails, flow_run=scene.run)
 
 

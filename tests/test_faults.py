@@ -225,7 +225,8 @@ def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
 @pytest.fixture
 def objects(proxy: FaultProxy, s3: S3Objects) -> S3Objects:
     """An empty place on a real S3 server, behind the proxy."""
-    return replace(s3, endpoint=proxy.endpoint, read_timeout=READ_SECONDS)
+    # Long enough that nothing but a fault lets an answer wait for that.
+    return replace(s3, endpoint=proxy.endpoint, read_timeout=3)
 
 
 def test_of_ten_thousand_operations_under_faults_nothing_is_lost_and_nothing_doubled(

@@ -8,8 +8,8 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
+from moto_server import moto_server
 from prefect_executions.errors import StoreUnavailable
 from prefect_executions.log import ExecutionLog
 from prefect_executions.objects import probe
@@ -61,15 +61,11 @@ class Account:
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    httpx.post(f"{endpoint}/moto-api/reset")
-    yield Account(endpoint)
-    httpx.post(f"{endpoint}/moto-api/reset-auth", content="inf")
-    httpx.post(f"{endpoint}/moto-api/reset")
-    server.stop()
+    with moto_server() as endpoint:
+        httpx.post(f"{endpoint}/moto-api/reset")
+        yield Account(endpoint)
+        httpx.post(f"{endpoint}/moto-api/reset-auth", content="inf")
+        httpx.post(f"{endpoint}/moto-api/reset")
 
 
 def live(objects: S3Objects) -> None:

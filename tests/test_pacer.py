@@ -28,7 +28,7 @@ def test_it_goes_on_until_it_is_stopped() -> None:
 def test_what_is_added_later_and_due_sooner_comes_first() -> None:
     order: Queue[str] = Queue()
     pacer = Pacer("pacer")
-    pacer.after(0.5, lambda: order.put("late"))
+    pacer.after(3, lambda: order.put("late"))
     pacer.after(0, lambda: order.put("soon"))
 
     assert [order.get(timeout=PATIENCE) for _ in range(2)] == ["soon", "late"]

@@ -570,19 +570,20 @@ def test_what_a_flow_has_left_is_saved_when_a_store_that_is_away_is_back(
 
 
 def test_who_is_cancelled_while_it_begins_leaves_no_run_behind() -> None:
-    closed, may_begin = threading.Event(), threading.Event()
+    closed, began, may_begin = threading.Event(), threading.Event(), threading.Event()
 
     class Begun:
         def close(self) -> None:
             closed.set()
 
     def begin() -> Any:
+        began.set()
         assert may_begin.wait(20)
         return Begun()
 
     async def leave() -> None:
         beginning = asyncio.create_task(_begun(begin))
-        await asyncio.sleep(0)
+        assert await asyncio.to_thread(began.wait, 20)
         beginning.cancel()
         with pytest.raises(asyncio.CancelledError):
             await beginning

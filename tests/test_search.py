@@ -18,7 +18,7 @@ from prefect_executions.models import ExecutionFilter, Order, Status, execution_
 from prefect_executions.objects import MemoryObjects
 from prefect_executions.tags import DELETING, agent_tag, task_type_tag
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+NOON = datetime(2126, 11, 24, 12, tzinfo=UTC)
 
 
 class Listed:

@@ -24,7 +24,7 @@ SHORT = [
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_short_schedule_loses_and_splits_nothing(tmp_path: Path) -> None:
     with Cluster(tmp_path) as cluster:
         chaos = Chaos(cluster, seed=1, executions=3, steps=60, report=print)

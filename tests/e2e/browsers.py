@@ -8,7 +8,15 @@ from http import HTTPStatus
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    Locator,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 PATIENCE = 30_000  # milliseconds
 
@@ -20,6 +28,7 @@ def chromium() -> Iterator[Browser]:
     if program is None:
         pytest.skip("there is no Chromium here: `apt-get install chromium`")
     with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE)
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -148,10 +157,11 @@ class V2(_Ui):
         entry = self.page.get_by_role("menuitem", name=item, exact=True)
         for _ in range(10):  # what it offers follows the state
             menu.click()
-            if entry.count():
-                entry.click()
+            try:
+                entry.click(timeout=3_000)
                 break
-            self.page.keyboard.press("Escape")
+            except PlaywrightTimeout:
+                self.page.keyboard.press("Escape")
             self.page.reload()
             menu.wait_for()
         dialog = self.page.get_by_role("dialog").or_(self.page.get_by_role("alertdialog"))

@@ -30,6 +30,10 @@ def gate(run_id: str, attempt: int, n: int) -> Path:
     return DATA / f"{run_id}.{attempt}.{n}.gate"
 
 
+def published(execution_id: str) -> Path:
+    return DATA / f"{execution_id}.published"
+
+
 def _step(run: Run[Count]) -> None:
     run.state.n += 1
     run.state.attempts.append(run.attempt)
@@ -102,6 +106,7 @@ def publishing(seconds: float) -> None:
     run = execution.current(Count)
     _step(run)
     run.publish()
+    published(run.id).touch()
     sleep(seconds)
     run.state.n = -1  # never published
 
@@ -113,6 +118,7 @@ async def publishing_async(seconds: float) -> None:
     run = execution.current(Count)
     _step(run)
     run.publish()
+    published(run.id).touch()
     await asyncio.sleep(seconds)
     run.state.n = -1
 

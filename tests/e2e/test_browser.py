@@ -116,10 +116,9 @@ def test_delete(world: World, page: Page, ui: Ui) -> None:
 
 @pytest.mark.parametrize("ui", UIS)
 def test_the_page_of_an_execution(world: World, page: Page, ui: Ui) -> None:
-    execution = counting(world, 2)
+    execution = world.gated(to=2)
+    world.until_told(execution, "attempt 1", "n = 1")
     run_page = opened(ui, page, world, execution)
-    page.wait_for_timeout(2_000)  # the first page is written a second after the first attempt
-    page.reload()
 
     run_page.show_artifact()
 

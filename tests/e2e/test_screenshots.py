@@ -25,7 +25,7 @@ def test_screenshots(
     directory = Path(request.config.getoption("--screenshots") or tmp_path)
     directory.mkdir(exist_ok=True)
     page = browser.new_page(viewport={"width": 1200, "height": 800})
-    execution = world.create("counting", to=100_000, seconds=0.3)
+    execution = world.create("counting", to=100_000, seconds=1)
     world.until_saved(execution, 12)
 
     def shoot(name: str, shown: Page = page) -> None:

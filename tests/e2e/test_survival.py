@@ -71,7 +71,6 @@ def test_a_run_whose_worker_has_died_is_continued_by_another(
     if by is signal.SIGKILL:  # it had no time to take its flow along
         kill(process)
     world.until_process_ends(process)
-    assert world.get(execution)["prefect"]["state_name"] == "Running"
     other = world.stack.start_worker("doomed")
     crashed = world.until_attempt(execution, 2)
     world.open_gates(execution, 2, 2)
@@ -81,7 +80,7 @@ def test_a_run_whose_worker_has_died_is_continued_by_another(
     assert ended["state"] == {"n": 2, "attempts": [1, 2]}
     [crash] = [entry for entry in world.log(execution) if entry.kind is Kind.CRASH]
     assert crash.dead_seconds > 5
-    assert crashed["elapsed_seconds"] < before["elapsed_seconds"] + 5
+    assert crashed["elapsed_seconds"] < before["elapsed_seconds"] + crash.dead_seconds
 
 
 def test_a_run_whose_worker_died_before_it_began_is_given_to_another(world: World) -> None:
@@ -104,7 +103,7 @@ def test_what_was_published_is_saved_in_time(world: World, deployment: str) -> N
     saved = world.until_saved(execution, 1)
 
     assert saved["status"] == "running"
-    assert world.rest.delete(world.path(execution)).status_code == 204
+    world.delete(execution)
 
 
 def test_a_pause_takes_effect_where_a_state_is_published(world: World) -> None:
@@ -134,7 +133,7 @@ def test_a_flow_that_prefect_pauses_in_a_task_saves_what_it_has_published(world:
 @pytest.mark.parametrize("deployment", ["publishing", "publishing-async"])
 def test_a_cancelled_flow_saves_what_it_has_published(world: World, deployment: str) -> None:
     execution = world.create(deployment, seconds=600)
-    world.until_effect(execution, 1)
+    world.until_published(execution)
 
     world.prefect.set_flow_run_state(world.run(execution).id, Cancelling(), force=True)
     ended = world.until(
@@ -150,7 +149,7 @@ def test_a_flow_that_gets_sigterm_saves_what_it_has_published(
     world: World, deployment: str
 ) -> None:
     execution = world.create(deployment, seconds=600)
-    world.until_effect(execution, 1)
+    world.until_published(execution)
 
     os.kill(world.pid(execution), signal.SIGTERM)
     ended = world.until_ended(execution)
@@ -162,7 +161,7 @@ def test_a_flow_that_gets_sigterm_saves_what_it_has_published(
 @pytest.mark.parametrize("deployment", ["publishing", "publishing-async"])
 def test_time_runs_out_in_the_midst_of_a_sleep(world: World, deployment: str) -> None:
     execution = world.create(
-        deployment, seconds=600, config={"max_duration_seconds": 2, "max_retries": 3}
+        deployment, seconds=600, config={"max_duration_seconds": 5, "max_retries": 3}
     )
 
     ended = world.until_ended(execution)
@@ -170,12 +169,12 @@ def test_time_runs_out_in_the_midst_of_a_sleep(world: World, deployment: str) ->
     assert ended["status"] == "failed"
     assert ended["state"]["n"] == 1
     assert ended["prefect"]["attempt"] == 1  # more attempts would have no time
-    assert "max_duration_seconds = 2" in (world.run(execution).state.message or "")
-    assert ended["elapsed_seconds"] < 10
+    assert "max_duration_seconds = 5" in (world.run(execution).state.message or "")
+    assert ended["elapsed_seconds"] < 60
 
 
 def test_a_flow_that_takes_no_hint_is_ended_for_want_of_time(world: World) -> None:
-    execution = world.create("stubborn", seconds=600, config={"max_duration_seconds": 1})
+    execution = world.create("stubborn", seconds=600, config={"max_duration_seconds": 5})
     world.until_effect(execution, 1)
     pid = world.pid(execution)
 
@@ -184,12 +183,12 @@ def test_a_flow_that_takes_no_hint_is_ended_for_want_of_time(world: World) -> No
 
     assert ended["status"] == "failed"
     assert ended["state"]["n"] == 1
-    assert "max_duration_seconds = 1" in (world.run(execution).state.message or "")
+    assert "max_duration_seconds = 5" in (world.run(execution).state.message or "")
 
 
 def test_time_goes_on_over_pauses_and_attempts(world: World) -> None:
-    execution = world.create("gated", to=2, config={"max_duration_seconds": 6})
-    world.until(execution, "4 s are spent", lambda e: e["elapsed_seconds"] > 4)
+    execution = world.create("gated", to=2, config={"max_duration_seconds": 12})
+    world.until(execution, "8 s are spent", lambda e: e["elapsed_seconds"] > 8)
     world.pause(execution)
     world.open_gates(execution, 1, 1)
     world.until_process_ends(world.pid(execution))
@@ -200,7 +199,7 @@ def test_time_goes_on_over_pauses_and_attempts(world: World) -> None:
     assert ended["status"] == "failed"
     assert ended["prefect"]["attempt"] == 2
     assert ended["state"]["n"] == 1
-    assert 6 <= ended["elapsed_seconds"] < 8
+    assert 12 <= ended["elapsed_seconds"] < 20
 
 
 def test_a_retried_execution_can_be_paused_and_resumed(world: World) -> None:
@@ -246,8 +245,8 @@ def test_a_pause_in_the_prefect_ui_is_not_over_when_its_time_is(world: World) ->
     execution = world.gated(to=2)
     plain = world.prefect.create_flow_run(idle, state=Running())
 
-    world.pause_and_leave(execution, 2, seconds=5)
-    world.suspend(plain.id, seconds=5)
+    world.pause_and_leave(execution, 2, seconds=15)
+    world.suspend(plain.id, seconds=15)
     eventually(
         lambda: world.prefect.read_flow_run(plain.id).state.is_failed(), "Prefect fails the other"
     )

@@ -1,6 +1,5 @@
 """Executions on a real server, worker and S3 server, started over the REST service."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,17 +11,24 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelling, Suspended
 
 from prefect_executions.entry import Entry
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.log import ExecutionLog
+from prefect_executions.pauses import read_form
+from prefect_executions.run_states import state_of
 from rest import KEY
 
 HERE = Path(__file__).parent
-PATIENCE = 60.0
+PATIENCE = 150.0
 
 Answer = dict[str, Any]
 
@@ -72,6 +78,11 @@ class World:
         self.until_saved(execution, 1)
         return execution
 
+    def delete(self, execution: Answer) -> None:
+        """Delete it, and wait for its process, for which workers look every three seconds."""
+        answer = self.rest.delete(self.path(execution), headers={"Prefer": "wait=50"})
+        assert answer.status_code == 204, answer.text
+
     def get(self, execution: Answer) -> Answer:
         return self.ok(self.rest.get(self.path(execution)), 200)
 
@@ -96,11 +107,11 @@ class World:
         self.prefect.set_flow_run_state(run_id, state, force=True)
 
     def offered(self, execution: Answer) -> list[str]:
-        """What the Resume form offers to continue from."""
+        """What the Resume form offers to continue from; nothing: it is not there yet."""
         run = self.run(execution)
-        keys = run.state.state_details.run_input_keyset
-        schema = json.loads(self.prefect.read_flow_run_input(run.id, keys["schema"]))
-        offered: list[str] = schema["properties"]["checkpoint"]["enum"]
+        form = read_form(self.prefect, run.id, state_of(run))
+        fields = form.schema.get("properties", {}) if form else {}
+        offered: list[str] = fields.get("checkpoint", {}).get("enum", [])
         return offered
 
     def resume_in_the_ui(self, execution: Answer, checkpoint: str) -> None:
@@ -154,9 +165,28 @@ class World:
         return self.prefect.read_flow_run(UUID(execution["prefect"]["flow_run_id"]))
 
     def logged(self, execution: Answer) -> list[str]:
-        """The first lines of the flow run's log in Prefect, where they arrive after a while."""
+        """The lines of the flow run's log in Prefect, where they arrive after a while."""
         filter_ = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[self.run(execution).id]))
-        return [log.message for log in self.prefect.read_logs(filter_, limit=200)]
+        lines: list[str] = []
+        while page := self.prefect.read_logs(filter_, limit=200, offset=len(lines)):
+            lines += [log.message for log in page]
+        return lines
+
+    def pages(self, execution: Answer) -> list[str]:
+        """The artifacts of the flow run."""
+        run_id = UUID(execution["prefect"]["flow_run_id"])
+        filter_ = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+        return [f"{page.data}" for page in self.prefect.read_artifacts(artifact_filter=filter_)]
+
+    def until_told(self, execution: Answer, *words: str) -> str:
+        """The one page of a run, once it tells something."""
+
+        def look() -> str | None:
+            (page,) = self.pages(execution) or [""]
+            return page if all(word in page for word in words) else None
+
+        found: str = eventually(look, f"the page tells {words}")
+        return found
 
     def pid(self, execution: Answer) -> int:
         pid = self.run(execution).infrastructure_pid
@@ -170,6 +200,10 @@ class World:
 
     def until_effect(self, execution: Answer, n: int) -> None:
         eventually(lambda: len(self.effects(execution)) >= n, f"step {n} is taken")
+
+    def until_published(self, execution: Answer) -> None:
+        file = self.data / f"{execution['id']}.published"
+        eventually(file.exists, "its state is published")
 
     def until_process_ends(self, pid: int) -> None:
         eventually(lambda: not is_alive(pid), f"process {pid} ends")
