@@ -20,7 +20,7 @@ from benchmarks.scaling import scaling
 from benchmarks.service import service
 from benchmarks.steps import steps
 from benchmarks.workload import conversation, of_size, states
-from prefect_executions import codec
+from prefect_executions import codec, deltas
 from prefect_executions.history import Head
 from prefect_executions.local import BUCKET, S3Server
 from prefect_executions.log import ExecutionLog
@@ -97,7 +97,7 @@ def stored_bytes() -> Iterator[Result]:
     for state in states(conversation()):
         head = log.checkpoint(head, state)
         full += len(state)
-        compressed += len(codec.compress(state))
+        compressed += len(deltas.compress(state))
     stored = sum(len(data) for data in store.get(list(store.scan(""))).values())
     name = "stored_bytes_1000_turns"
     yield Result(name, stored, "bytes", f"JSON snapshots, {full:,}", stored / full, 1 / 200)

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,11 @@ class Service:
     def fail(self, id_: str, attempt: int, error: str) -> None:
         """Say that it went wrong."""
         body = {"error": error[:10_000], "attempt": attempt}
-        self._send("POST", f"/v1/execution/{id_}/fail", json=body)
+        with suppress(Stopped):  # of a repetition: it was said, and the answer lost
+            self._send("POST", f"/v1/execution/{id_}/fail", json=body)
 
     def _send(self, method: str, path: str, **request: Any) -> Any:
-        """Send a request, again while the service can't be reached: all of them may be repeated."""
+        """Send a request, again while the service can't be reached."""
         while True:
             try:
                 answer = self._http.request(method, path, **request)

@@ -9,10 +9,11 @@ set -euo pipefail
 
 file=$1
 url="$PREFECT_EXECUTIONS_URL/v1/execution"
+key="words at $(date +%s) by $$"  # with it, creating may be repeated
 
 call() { # METHOD PATH [JSON]: prints the answer; its HTTP status is in $code
   code=$(curl -sS --retry 5 --retry-connrefused -o answer.$$ -w '%{http_code}' -X "$1" "$url$2" \
-    -H "Authorization: Bearer ${PREFECT_EXECUTIONS_API_KEY:-}" \
+    -H "Authorization: Bearer ${PREFECT_EXECUTIONS_API_KEY:-}" -H "Idempotency-Key: $key" \
     -H 'content-type: application/json' ${3:+-d "$3"})
   answer=$(cat answer.$$)
   rm -f answer.$$

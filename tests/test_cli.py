@@ -305,7 +305,7 @@ def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
 
 def test_a_key_is_made_shown_once_listed_and_revoked(run: Run, prefect: SyncPrefectClient) -> None:
     name = f"key-{uuid4().hex}"
-    code, secret, hint = run("keys", "create", name, "--permission", "read", "--agent", "me")
+    code, secret, hint = run("keys", "create", name, "--permission", "read", "--agent-id", "me")
     assert code == 0
     assert secret.startswith("pxk_")
     assert "not shown again" in hint

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_executions import codec
+from prefect_executions import codec, deltas, digests
 from prefect_executions.errors import StateError
 
 JSON = st.recursive(
@@ -96,9 +96,9 @@ def test_a_change_makes_the_new_state_of_the_old(
         (start + middle + end, start + end),
         (start, new),
     ]:
-        change = codec.delta(base, data)
+        change = deltas.delta(base, data)
 
-        assert codec.apply(base, change, len(data)) == data
+        assert deltas.apply(base, change, len(data)) == data
 
 
 @pytest.mark.parametrize("same", [0, 1, 65_535, 65_536, 200_000])
@@ -107,8 +107,8 @@ def test_a_digest_continued_is_the_digest(same: int, more: int) -> None:
     base = b"a" * 200_000
     data = base[:same] + b"b" * more
 
-    continued = codec.Digest(data, codec.Digest(base), same)
-    again = codec.Digest(data + b"c", continued, len(data))
+    continued = digests.Digest(data, digests.Digest(base), same)
+    again = digests.Digest(data + b"c", continued, len(data))
 
     assert continued.hex == hashlib.sha256(data).hexdigest()
     assert again.hex == hashlib.sha256(data + b"c").hexdigest()
@@ -116,7 +116,7 @@ def test_a_digest_continued_is_the_digest(same: int, more: int) -> None:
 
 @given(st.binary(max_size=2000))
 def test_compression_is_undone(data: bytes) -> None:
-    assert codec.decompress(codec.compress(data), len(data)) == data
+    assert deltas.decompress(deltas.compress(data), len(data)) == data
 
 
 def _words(seed: int, count: int) -> list[str]:
@@ -134,10 +134,10 @@ def test_the_size_of_a_change_does_not_follow_the_state(size: int, place: float)
     base = codec.dump({"texts": texts})
     data = codec.dump({"texts": [*texts[:at], *_words(2, 1), *texts[at:]]})
 
-    change = codec.delta(base, data)
+    change = deltas.delta(base, data)
 
     assert len(change.payload) < 100
-    assert codec.apply(base, change, len(data)) == data
+    assert deltas.apply(base, change, len(data)) == data
 
 
 @pytest.mark.parametrize("size", [10_000, 800_000, 4_000_000])
@@ -149,12 +149,12 @@ def test_changes_in_several_places_cost_little_too(size: int) -> None:
     changed = ["new", *texts[:third], "new", *texts[third + 1 :], "new"]
     data = codec.dump({"texts": changed})
 
-    change = codec.delta(base, data)
+    change = deltas.delta(base, data)
 
     assert len(change.payload) < 200 + size // 1_000
 
 
-@pytest.mark.parametrize("damage", [b"", b"no zstd at all", codec.compress(b"other size")])
+@pytest.mark.parametrize("damage", [b"", b"no zstd at all", deltas.compress(b"other size")])
 def test_a_damaged_payload_is_noticed(damage: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        codec.decompress(damage, 4)
+        deltas.decompress(damage, 4)

@@ -1,6 +1,8 @@
 """What the whole service says to browsers and to its log, whatever it answers."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -79,6 +81,25 @@ def test_a_key_in_a_path_is_not_logged(rest: TestClient, caplog: pytest.LogCaptu
     ]
     assert first.startswith("settings POST /v1/execution/pxk_…/pause ")
     assert len(second) < 1200
+
+
+@pytest.mark.parametrize("level", ["NOTSET", "WARNING"])
+def test_a_process_shows_its_audit_unless_somebody_has_set_a_level(level: str) -> None:
+    """Prefect's logging only shows warnings of what is not Prefect's."""
+    lines = [
+        "from logging import getLogger",
+        "from prefect.logging.configuration import setup_logging",
+        "from prefect_executions.telemetry import show_log",
+        "setup_logging()",
+        f"getLogger('prefect_executions').setLevel('{level}')",
+        "show_log()",
+        "getLogger('prefect_executions.audit').info('somebody did something')",
+    ]
+    command = [sys.executable, "-c", "\n".join(lines)]
+
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+    assert ("somebody did something" in told) == (level == "NOTSET")
 
 
 def test_json_that_is_too_deep_is_refused(rest: TestClient) -> None:

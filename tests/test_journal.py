@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Clock
-from prefect_executions import codec
+from prefect_executions import codec, deltas, digests
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import CorruptEntry, ExecutionDeleted, ExecutionNotFound, Superseded
 from prefect_executions.history import Head
@@ -365,12 +365,12 @@ def test_an_entry_says_how_its_journal_is_made(
         "keep": [len(before.journal), 0],
         "dict": [0, len(before.journal)],
         "size": len(head.journal),
-        "sha256": codec.Digest(head.journal).hex,
+        "sha256": digests.Digest(head.journal).hex,
         "bytes": len(head.entry.journal.payload),
     }
     assert header["large"] == [len(payload) - sum(sizes)]
     assert (where.seq, where.index) == (3, 0)
-    assert codec.decompress(payload[sum(sizes) :], where.size) == large(LARGE, 20).result
+    assert deltas.decompress(payload[sum(sizes) :], where.size) == large(LARGE, 20).result
 
 
 def test_every_entry_carries_the_journal_and_only_its_change(

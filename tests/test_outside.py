@@ -1,6 +1,7 @@
 """Agents outside Prefect: they create, begin, report, and learn what was done in the Prefect UI."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import Any
@@ -389,6 +390,28 @@ def test_a_retry_has_its_time(here: Agents) -> None:
         here.outside.begin(execution.id)
 
     assert here.executions.get(execution.id).prefect.attempt == 1
+
+
+def test_its_time_is_over_with_its_next_report(here: Agents) -> None:
+    saving, beating, completing = (here.create(max_duration_seconds=60) for _ in range(3))
+    later = replace(here.executions, clock=lambda: datetime.now(UTC) + timedelta(seconds=100))
+    agent = OutsideAgents(later)
+
+    saved = later.checkpoint(saving.id, state={"n": 1}, attempt=1)
+    beat = agent.heartbeat(beating.id, attempt=1)
+    done = agent.complete(completing.id, result=1, attempt=1)
+
+    assert saved.status is beat.status is Status.FAILED
+    assert done.status is Status.COMPLETED  # what is done is done
+    told = here.executions.get(saving.id)
+    assert told.state == {"n": 1}
+    assert "max_duration_seconds = 60" in (told.prefect.message or "")
+    with pytest.raises(ExecutionConflict):
+        agent.heartbeat(saving.id, attempt=1)
+    later.resume(saving.id)
+    with pytest.raises(ExecutionConflict, match="max_duration_seconds"):
+        agent.begin(saving.id)
+    assert here.name_of(saving) == "Failed"
 
 
 def test_a_retry_in_the_ui_is_begun_at_once(here: Agents) -> None:

@@ -1,7 +1,7 @@
 """The texts of a log's entries as a chain of changes: skip-deltas.
 
-An entry carries each text (the state, the journal) as the change (`codec.Delta`) against that of an
-earlier entry. That base of entry `i` is `i & (i - 1)`, `i` with its lowest set bit cleared (the
+An entry carries each text (the state, the journal) as the change (`deltas.Delta`) against that of
+an earlier entry. That base of entry `i` is `i & (i - 1)`, `i` with its lowest set bit cleared (the
 skip-deltas of Subversion's FSFS), so a chain is known from a number alone and at most log2(i) long:
 entry 1000 is made from 1000, 992, 960, 896, 768, 512 and 0, fetched in one parallel round. A change
 that saves less than half is not worth a longer chain: then the text is written in full and `base`
@@ -11,7 +11,7 @@ is null.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from prefect_executions import codec
+from prefect_executions import deltas, digests
 from prefect_executions.entry import Entry, Part
 
 TEXTS = ("state", "journal")
@@ -29,7 +29,7 @@ class Text:
     """
 
     def __init__(
-        self, part: Part | None, data: bytes | None = None, digest: codec.Digest | None = None
+        self, part: Part | None, data: bytes | None = None, digest: digests.Digest | None = None
     ) -> None:
         self.part = part
         self.digest = digest
@@ -51,10 +51,10 @@ class Text:
         if part is None:
             data = b""
         elif part.base is None:
-            data = codec.decompress(part.payload, part.size)
+            data = deltas.decompress(part.payload, part.size)
         else:
-            change = codec.Delta(*part.keep, part.window, part.payload)
-            data = codec.apply(base(part.base), change, part.size)
+            change = deltas.Delta(*part.keep, part.window, part.payload)
+            data = deltas.apply(base(part.base), change, part.size)
         if len(data) <= _KEEP_DECODED:
             self._data = data
         return data
@@ -99,11 +99,11 @@ def encode_text(name: str, data: bytes, seq: int, chain: dict[int, Link]) -> Tex
     base = seq & (seq - 1)
     before = chain[base].texts[name] if base in chain else None
     if before is None or before.part is None:
-        digest = codec.Digest(data)
-        alone = Part(size=len(data), sha256=digest.hex, payload=codec.compress(data))
+        digest = digests.Digest(data)
+        alone = Part(size=len(data), sha256=digest.hex, payload=deltas.compress(data))
         return Text(alone, data, digest)
-    change = codec.delta(text_of(chain, name, base), data)
-    digest = codec.Digest(data, before.digest, change.prefix)
+    change = deltas.delta(text_of(chain, name, base), data)
+    digest = digests.Digest(data, before.digest, change.prefix)
     part = Part(
         base=base,
         keep=(change.prefix, change.suffix),
@@ -113,7 +113,7 @@ def encode_text(name: str, data: bytes, seq: int, chain: dict[int, Link]) -> Tex
         payload=change.payload,
     )
     if _TRY_FULL * len(change.payload) > len(data):
-        full = codec.compress(data)
+        full = deltas.compress(data)
         if 2 * len(change.payload) >= len(full):
             part = Part(size=len(data), sha256=digest.hex, payload=full)
     return Text(part, data, digest)

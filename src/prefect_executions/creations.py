@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_executions import codec
+from prefect_executions import codec, digests
 from prefect_executions.errors import (
     AgentForbidden,
     AlreadyExists,
@@ -270,7 +270,7 @@ def _entry_0(log: ExecutionLog, meta: dict[str, Any], plan: _Plan) -> tuple[Head
 
 def _digest(*parts: Any) -> str:
     """The same for equal JSON, however it was written."""
-    return codec.digest(*(orjson.dumps(part, option=orjson.OPT_SORT_KEYS) for part in parts))
+    return digests.digest(*(orjson.dumps(part, option=orjson.OPT_SORT_KEYS) for part in parts))
 
 
 def _checkpoint_of(head: Head) -> str:

@@ -115,8 +115,9 @@ class Entry:
         nonce: Tells a writer its own entry from another's, when an answer was lost.
         label: A checkpoint's label.
         source: Of whatever is no checkpoint: the number of the entry that it continues from.
-        meta: For `created`: name, description, agent_id, task_type, config. For an attempt: the
-            config that it runs with, and the version of the flow. For a result: the result.
+        meta: For `created`: name, description, agent_id, task_type, config; of a fork also `fork`,
+            and `request` where it had a key. For an attempt: the flow's own config, and its
+            version. For a result: the result.
         reason: For a crash or a retry: what happened.
         answers: For a crash or a retry: the id of the state in Prefect that it is the answer to.
         begun: The number of the entry in which the attempt in force began; None before the first.

@@ -18,6 +18,7 @@ from prefect_executions.errors import (
     AnswerError,
     CheckpointNotFound,
     CursorError,
+    DurationExceeded,
     ExecutionConflict,
     ExecutionNotFound,
     StateError,
@@ -58,6 +59,7 @@ from prefect_executions.run_states import is_created, require_restartable, state
 from prefect_executions.search import Search, created_at
 from prefect_executions.tags import DELETING, OUTSIDE, agent_tag
 from prefect_executions.views import (
+    active_seconds,
     checkpoint_of,
     checkpoints_of,
     execution_of,
@@ -223,7 +225,7 @@ class Executions:
         )
 
     def cost(self, execution_id: str) -> Cost:
-        """What an execution has cost in the store: a LIST for every 1,000 entries."""
+        """What an execution keeps in the store, by a LIST for every 1,000 entries."""
         self.run(execution_id)
         entries, size = self.log(execution_id).cost()
         return Cost(execution_id=execution_id, entries=entries, puts=entries, bytes_stored=size)
@@ -255,19 +257,18 @@ class Executions:
         head = self.head_for(run, log, attempt)
         while True:
             try:
-                entry = log.checkpoint(head, data, label=label).entry
+                saved = log.checkpoint(head, data, label=label)
             except Superseded:  # an attempt began just now
                 if attempt is not None:
                     raise
                 head = self.head_for(run, log, attempt)  # this checkpoint comes after it
             else:
                 break
+        entry = saved.entry
         self.tell(run.id, run.name, entry)
-        if OUTSIDE in run.tags:  # whose entry in the log is its sign of life
-            self.told(run, entry.attempt)
-        return Saved(
-            checkpoint=checkpoint_of(entry, state), status=status_of(run), attempt=entry.attempt
-        )
+        # Of an agent outside Prefect it is a report, and its sign of life.
+        status = self.standing(run, saved) if OUTSIDE in run.tags else status_of(run)
+        return Saved(checkpoint=checkpoint_of(entry, state), status=status, attempt=entry.attempt)
 
     def head_for(self, run: FlowRun, log: ExecutionLog, attempt: int | None) -> Head:
         """The head of a log that may be written to, by an attempt if one is given.
@@ -449,10 +450,18 @@ class Executions:
             raise ExecutionNotFound(execution_id)
         return run
 
-    def told(self, run: FlowRun, attempt: int) -> None:
-        """An agent outside Prefect is told where it stands: if it is paused, it leaves."""
+    def standing(self, run: FlowRun, head: Head) -> Status:
+        """Where an agent outside Prefect stands that reports, and is told so.
+
+        If it is paused, it leaves; if it was active for longer than it may be, it has failed.
+        """
         if state_of(run).is_paused():
-            attempt_ended(run.id, run.name, attempt)
+            attempt_ended(run.id, run.name, head.entry.attempt)
+        limit = head.created.config.max_duration_seconds
+        active = active_seconds(run, head, self.clock())
+        if limit is not None and state_of(run).is_running() and active > limit:
+            run = self.flow_runs.fail(run, f"{DurationExceeded(execution_id(run.id), limit)}")
+        return status_of(run)
 
     def has_begun(self, execution_id: str, attempt: int) -> bool:
         """Whether an attempt has begun, and runs or has run."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from prefect_executions import codec
+from prefect_executions import deltas, digests
 from prefect_executions.chain import TEXTS, Link, bases, text_of
 from prefect_executions.entry import Entry, Kind, Part, Truncated
 from prefect_executions.errors import (
@@ -218,8 +218,8 @@ class LogReader:
             raise ExecutionDeleted(self.execution_id)
         try:
             frame = Entry.large_from_bytes(data, where.index)
-            result = codec.decompress(frame, where.size)
-            if codec.Digest(result).hex != where.sha256:
+            result = deltas.decompress(frame, where.size)
+            if digests.Digest(result).hex != where.sha256:
                 raise ValueError("it has another SHA-256 than was written")
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise CorruptEntry(key, f"a large result is damaged ({error!r}).") from error
@@ -335,7 +335,7 @@ class LogReader:
         except ValueError as error:
             raise CorruptEntry(key, f"its payload is damaged ({error}).") from error
         part: Part | None = getattr(entry, name)
-        if part is not None and codec.Digest(text).hex != part.sha256:
+        if part is not None and digests.Digest(text).hex != part.sha256:
             raise CorruptEntry(key, f"its {name} has another SHA-256 than was written.")
         return text
 

@@ -116,11 +116,10 @@ class S3Server:
 
     Args:
         data: The directory.
-        port: The first of ten ports that it takes; by default free ones.
     """
 
-    def __init__(self, data: Path, *, port: int | None = None) -> None:
-        self.port = port or free_ports(10)
+    def __init__(self, data: Path) -> None:
+        self.port = free_ports(10)
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.access_key_id = "local"
         self.secret_access_key = secrets.token_hex(16)
@@ -198,18 +197,16 @@ class Stack:
     Args:
         data: Where everything is kept; a later stack goes on with it.
         pool: The work pool that the worker serves; it is made if need be.
-        prefect_port: The port of Prefect's API and UI; by default a free one.
         env: Added to the environment of the server, the workers and so of the flows.
     """
 
     data: Path
     pool: str = "executions"
-    prefect_port: int | None = None
     env: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.data = self.data.resolve()
-        port = self.prefect_port or free_ports(1)
+        port = free_ports(1)
         self.ui_url = f"http://127.0.0.1:{port}"
         self.api_url = f"{self.ui_url}/api"
         self.env = {

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from prefect_executions import codec
+from prefect_executions import codec, deltas, digests
 from prefect_executions.chain import Link, bases, encode_text
 from prefect_executions.entry import COUNTED, Entry, Kind
 from prefect_executions.errors import (
@@ -413,8 +413,8 @@ def _place(records: Sequence[Record], seq: int) -> tuple[list[Record], tuple[byt
         if record.result is None or len(record.result) <= LARGE:
             placed.append(record)
             continue
-        size, sha256 = len(record.result), codec.Digest(record.result).hex
+        size, sha256 = len(record.result), digests.Digest(record.result).hex
         where = Large(seq=seq, index=len(large), size=size, sha256=sha256)
         placed.append(replace(record, result=None, large=where))
-        large.append(codec.compress(record.result))
+        large.append(deltas.compress(record.result))
     return placed, tuple(large)

@@ -123,10 +123,12 @@ class ExecutionConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_duration_seconds: _OverZero | None = Field(
-        None, description="Longest active time, in seconds."
+        None, description="Longest active time, in seconds, over all attempts; then it fails."
     )
     checkpoint_interval_seconds: _OverZero | None = Field(
-        None, description="Seconds between automatic checkpoints."
+        None,
+        description="How often the state that a flow has published last is saved, in seconds. Of "
+        "an agent outside Prefect: how often it reports; silence for three of these is a crash.",
     )
     max_retries: Annotated[int, Field(ge=0, le=1_000), NoWord] | None = Field(
         None, description="How often a failed attempt is tried again."
@@ -164,11 +166,16 @@ class ExecutionFilter(BaseModel):
     task_type: Name | None = Field(None, description="The kind of task.")
     name: Name | None = Field(None, description="A part of its name, in any case of letters.")
     created_after: Time | None = Field(
-        None, description="Created then or later; of one that Prefect scheduled: due."
+        None,
+        description="Created at this time or later; of one that Prefect scheduled: due.",
     )
-    created_before: Time | None = Field(None, description="Created then or before.")
-    updated_after: Time | None = Field(None, description="Its status has changed then or later.")
-    updated_before: Time | None = Field(None, description="Its status has not changed since.")
+    created_before: Time | None = Field(None, description="Created at this time or before.")
+    updated_after: Time | None = Field(
+        None, description="Its last change of status was at this time or later."
+    )
+    updated_before: Time | None = Field(
+        None, description="Its last change of status was at this time or before."
+    )
 
 
 class Order(StrEnum):
@@ -347,11 +354,11 @@ class Saved(Standing):
 
 
 class Cost(BaseModel):
-    """What an execution has cost in the store."""
+    """What an execution keeps in the store."""
 
     execution_id: str = Field(description="The execution.")
     entries: int = Field(description="The entries of its log: checkpoints, steps, attempts.")
-    puts: int = Field(description="PUT requests that have made them.")
+    puts: int = Field(description="PUT requests that have made them: one each.")
     bytes_stored: int = Field(description="Bytes of them in the store.")
 
 

@@ -57,7 +57,7 @@ class OutsideAgents:
         attempt is refused from then on, so an agent that was restarted may begin at once.
 
         Raises:
-            ExecutionConflict: it is paused, or has ended, or waits for a retry.
+            ExecutionConflict: it is paused, has ended, waits for a retry, or has no time left.
         """
         run = self._run(execution_id, "begin an attempt of")
         self._require_startable(run)
@@ -73,8 +73,11 @@ class OutsideAgents:
             admitted = flow_runs.read(run.id)
             self._require_startable(admitted)
 
-        log.attempt(admit)
+        head = log.attempt(admit)
         run = flow_runs.start(admitted)
+        if self.executions.standing(run, head) is Status.FAILED:
+            hint = "It was active for longer than its max_duration_seconds."
+            raise ExecutionConflict(execution_id, "begin an attempt of", Status.FAILED, hint)
         beat_of_run(run.id, run.name)
         execution = self._execution(run, log)
         return Begun(**dict(execution))
@@ -87,10 +90,9 @@ class OutsideAgents:
             ExecutionConflict: the execution has ended.
         """
         run = self._run(execution_id, "keep alive")
-        self.executions.head_for(run, self.executions.log(execution_id), attempt)
+        head = self.executions.head_for(run, self.executions.log(execution_id), attempt)
         beat_of_run(run.id, run.name)
-        self.executions.told(run, attempt)
-        return Standing(status=status_of(run), attempt=attempt)
+        return Standing(status=self.executions.standing(run, head), attempt=attempt)
 
     def complete(
         self,

@@ -33,7 +33,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.callables import get_call_parameters
 from pydantic import PydanticUserError
 
-from prefect_executions.codec import digest
+from prefect_executions.digests import digest
 from prefect_executions.errors import InputError, ReplayMismatch, StateError
 from prefect_executions.identity import Identified, canonical
 from prefect_executions.journal import Outcome, Record

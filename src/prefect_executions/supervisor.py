@@ -47,7 +47,7 @@ from prefect_executions.retention import Retention
 from prefect_executions.run_states import is_created, state_of, status_of
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.tags import OUTSIDE
-from prefect_executions.telemetry import tracer
+from prefect_executions.telemetry import show_log, tracer
 
 logger = logging.getLogger(__name__)
 
@@ -447,6 +447,7 @@ def supervise(
     Raises:
         StoreNotFound: there is no store of the name in the settings.
     """
+    show_log()
     context = FlowRunContext.get() if stop is None else None
     ended = stop or Event()
 

@@ -170,12 +170,12 @@ class Trial:
 
     def run(self) -> None:
         """Run attempts as long as Prefect has it scheduled, without waiting for their time."""
-        while state_of(run := self._kit.read(self.id)).is_scheduled():
+        while state_of(run := self._kit._read(self.id)).is_scheduled():
             self._attempt(run)
 
     def _attempt(self, run: FlowRun) -> None:
         self.result = self.error = None
-        run = self._kit.take(run)
+        run = self._kit._take(run)
         try:
             self.result = run_flow(self._flow, flow_run=run)
             if self._flow.isasync:
@@ -198,7 +198,7 @@ class TestKit:
         )
         self._objects = objects
         self._plan = _Plan()
-        self.begin_life()
+        self._begin_life()
         self._client = client
         self._deployments: dict[int, tuple[Flow[..., Any], UUID]] = {}  # by the ids of the flows
 
@@ -269,18 +269,18 @@ class TestKit:
 
         yield from _planned(self._plan.after, pause, first=True)
 
-    def begin_life(self) -> None:
+    def _begin_life(self) -> None:
         """Let what is called from now on be another process."""
         self._life = _Life(self._objects, self._plan)
         self.store._objects = self._life
 
-    def read(self, execution_id: str) -> FlowRun:
+    def _read(self, execution_id: str) -> FlowRun:
         """The flow run of an execution."""
         return self._client.read_flow_run(flow_run_id(execution_id))
 
-    def take(self, run: FlowRun) -> FlowRun:
+    def _take(self, run: FlowRun) -> FlowRun:
         """Take a scheduled run, and begin a process for it, as a worker does."""
-        self.begin_life()
+        self._begin_life()
         self._client.set_flow_run_state(run.id, Pending(), force=True)
         return self._client.read_flow_run(run.id)
 

@@ -48,7 +48,7 @@ def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool)
         state=codec.load(head.state),
         checkpoints=checkpoints_of(history, states=states),
         config=history.created.config,
-        elapsed_seconds=round(_active_seconds(run, head, now), 3),
+        elapsed_seconds=round(active_seconds(run, head, now), 3),
         started_at=run.start_time,
         completed_at=run.end_time if status.ended else None,
         updated_at=max(state_of(run).timestamp, head.entry.at),
@@ -109,13 +109,14 @@ def run_page_of(run: FlowRun, history: History, now: datetime) -> RunPage:
         status=status,
         message=state_of(run).message,
         attempt=head.entry.attempt,
-        active_seconds=_active_seconds(run, head, now),
+        active_seconds=active_seconds(run, head, now),
         state=head.state,
         checkpoints=[Row.of(entry) for entry in history.checkpoints()],
     )
 
 
-def _active_seconds(run: FlowRun, head: Head, now: datetime) -> float:
+def active_seconds(run: FlowRun, head: Head, now: datetime) -> float:
+    """For how long an execution was active, in seconds."""
     return max(active_time(run, now).total_seconds() - head.entry.dead_seconds, 0.0)
 
 

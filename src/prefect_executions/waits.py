@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from prefect_executions import codec
+from prefect_executions import codec, digests
 from prefect_executions.errors import ReplayMismatch, StateError
 from prefect_executions.journal import PAUSE, Outcome, Record
 from prefect_executions.json_type import JsonType
@@ -54,7 +54,7 @@ class Waits:
         ends = datetime.now(UTC) + until if isinstance(until, timedelta) else until
         if ends is not None and ends.tzinfo is None:
             raise ValueError(f"until: {ends} has no time zone; give it one, or a timedelta.")
-        call = self._replay.begin(PAUSE, codec.digest(PAUSE, reason or ""))
+        call = self._replay.begin(PAUSE, digests.digest(PAUSE, reason or ""))
         with self._replay.running(call) as known:
             if known is not None and known.outcome is Outcome.DONE:
                 return call
@@ -69,7 +69,7 @@ class Waits:
         """See `Run.ask`; what called it goes on behind the call that this returns."""
         kept: JsonType[M] = JsonType(model, what="input")
         name = f"ask {model.__name__}"
-        call = self._replay.begin(name, codec.digest("ask", model.__name__, prompt))
+        call = self._replay.begin(name, digests.digest("ask", model.__name__, prompt))
         with self._replay.running(call) as known:
             if known is not None and known.outcome is Outcome.DONE:
                 return _recorded(known, kept), call

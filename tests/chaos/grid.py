@@ -24,10 +24,9 @@ class _Prefect:
 
     Args:
         stack: Whose.
-        api_servers: How many.
     """
 
-    def __init__(self, stack: Stack, *, api_servers: int = 2) -> None:
+    def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self.postgres, self.redis = Postgres(), Redis(stack.data)
         self.env = {
@@ -42,8 +41,8 @@ class _Prefect:
             "PREFECT_REDIS_MESSAGING_PORT": f"{self.redis.port}",
             "PREFECT_SERVER_DOCKET_URL": f"{self.redis.url}/1",
         }
-        first = free_ports(api_servers)
-        self.ports = list(range(first, first + api_servers))
+        first = free_ports(2)
+        self.ports = [first, first + 1]
         self.api_servers = [self._api_server(port) for port in self.ports]
         self.services = self._process("Prefect's services", "server", "services", "start")
         port = int(stack.ui_url.rpartition(":")[2])

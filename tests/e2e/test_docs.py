@@ -89,6 +89,16 @@ def test_the_first_flow_goes_on_from_where_it_was(
         assert labels == [f"page {n}" for n in (0, 1, 2, 3, 2, 3, 4)]
 
 
+def test_the_flow_of_the_flows_document_goes_on_behind_what_it_has_read(stack: Stack) -> None:
+    flows = run(ROOT / "docs" / "flows.md")
+    with prefect_executions.testing() as kit:
+        whole = kit.start(flows.review, texts={"a": "one two", "b": "three"})
+        rest = kit.start(flows.review, texts={"a": "one", "b": "2"}, state={"read": ["a"]})
+
+    assert (whole.result, rest.result) == (3, 1)
+    assert [point.label for point in whole.get().checkpoints] == ["all is read"]
+
+
 def test_the_readme_s_steps_are_recorded_and_undone(stack: Stack) -> None:
     readme = run(ROOT / "README.md")
     with prefect_executions.testing() as kit:

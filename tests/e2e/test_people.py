@@ -46,11 +46,6 @@ def answer(world: World, execution: Answer, status: int = 202, **given: Any) -> 
     return reply
 
 
-def result_of(world: World, execution: Answer) -> Any:
-    """What the flow returned, by the message of its state or its log."""
-    return world.until_ended(execution)
-
-
 def test_a_question_ends_the_process_and_its_answer_starts_another(world: World) -> None:
     execution = world.create("asking")
     first = until_paused(world, execution)

@@ -16,45 +16,17 @@ from pydantic import ValidationError
 from prefect_executions import __version__
 from prefect_executions.cli import automations as automations_commands
 from prefect_executions.cli import keys as keys_commands
+from prefect_executions.cli.exits import REFUSED, USAGE, code_of, end
 from prefect_executions.cli.output import Output, harmless, status, summary
-from prefect_executions.client import (
-    Client,
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotFound,
-    RateLimited,
-    Unauthorized,
-    Unavailable,
-)
+from prefect_executions.cli.service import demo, deploy, gc, serve
+from prefect_executions.client import Client
 from prefect_executions.client.calls import Filter
-from prefect_executions.errors import (
-    ExecutionError,
-    PrefectUnavailable,
-    StateError,
-    StoreNotFound,
-    StoreUnavailable,
-)
+from prefect_executions.errors import ExecutionError
 from prefect_executions.models import ExecutionConfig, OnTimeout, Status
 
 PATIENCE = 10.0  # seconds: longer than the service asks to wait for
 WATCHING = 300.0  # seconds that a service may be away from who watches
 SUMMARY = "id name status agent created"  # the columns of a list of executions
-REFUSED, USAGE, MISSING, FORBIDDEN, AWAY = 1, 2, 3, 4, 5
-
-EXITS: dict[type[ExecutionError], int] = {
-    StateError: USAGE,
-    PrefectUnavailable: AWAY,
-    StoreUnavailable: AWAY,
-    StoreNotFound: MISSING,
-    NotFound: MISSING,
-    Unauthorized: FORBIDDEN,
-    Forbidden: FORBIDDEN,
-    Invalid: USAGE,
-    RateLimited: AWAY,
-    Unavailable: AWAY,
-    Conflict: REFUSED,
-}
 
 app = App(
     name="prefect-executions",
@@ -65,8 +37,9 @@ app = App(
 app.command(keys_commands.app)
 app.command(automations_commands.app)
 app.register_install_completion_command()
-
 _SERVICE = Group("Service", sort_key=9)
+for command in (serve, deploy, gc, demo):
+    app.command(command, group=_SERVICE)
 
 
 @Parameter(name="*")
@@ -151,7 +124,7 @@ def _service(common: Common, patience: float = PATIENCE) -> Iterator[tuple[Clien
     try:
         client = Client(common.url, profile=common.profile, patience=patience)
     except ValueError as error:
-        _end(USAGE, f"{error}")
+        end(USAGE, f"{error}")
     with client:
         yield client, Output(as_json=common.json)
 
@@ -199,7 +172,7 @@ def create(
         settings = ExecutionConfig(**vars(config))
     except ValidationError as error:
         wrong = error.errors()[0]
-        _end(USAGE, f"--{wrong['loc'][0]}: {wrong['msg']}".replace("_", "-"))
+        end(USAGE, f"--{wrong['loc'][0]}: {wrong['msg']}".replace("_", "-"))
     new: dict[str, Any] = {
         "deployment": deployment,
         "parameters": None if parameters is None else _json_of(parameters, "--parameters"),
@@ -330,7 +303,7 @@ def bulk(
     """Pause, resume or delete many executions; only lists them, unless `--yes` is given."""
     filter_ = meant.filter
     if everything is bool(filter_):
-        _end(USAGE, "Give a filter, as in --agent-id agent-7, or --all: one of the two.")
+        end(USAGE, "Give a filter, as in --agent-id agent-7, or --all: one of the two.")
     with _service(common) as (client, output):
         if not yes:
             found = list(client.list(**filter_))
@@ -399,86 +372,6 @@ def watch(
                 sys.exit(0 if data["status"] == Status.COMPLETED else REFUSED)
 
 
-@app.command(group=_SERVICE)
-def serve(*, host: str = "127.0.0.1", port: int = 4300) -> None:
-    """Run the REST service here, as a flow run in Prefect, until Ctrl-C."""
-    from prefect.client.orchestration import get_client  # noqa: PLC0415
-
-    from prefect_executions.prefect_errors import prefect_errors  # noqa: PLC0415
-    from prefect_executions.service.flows import executions_service  # noqa: PLC0415
-
-    with prefect_errors(), get_client(sync_client=True) as client:
-        client.hello()  # who starts it should hear at once that Prefect is away
-    try:
-        executions_service(host=host, port=port)
-    except (ValueError, RuntimeError) as error:  # no key, or a port that is in use
-        _end(REFUSED, f"{error}")
-
-
-@app.command(group=_SERVICE)
-def deploy(*, pool: str, name: str = "default", host: str = "127.0.0.1", port: int = 4300) -> None:
-    """Deploy the REST service to a work pool; a run of it serves until it is cancelled."""
-    from prefect_executions.service.deploying import deploy_service  # noqa: PLC0415
-
-    print(deploy_service(pool=pool, name=name, host=host, port=port))
-
-
-@app.command(group=_SERVICE)
-def gc(
-    *,
-    store: Annotated[str | None, Parameter(help="The block; by default the settings'.")] = None,
-    dry_run: Annotated[bool, Parameter(negative="", help="Only list them.")] = False,
-    force: Annotated[
-        bool, Parameter(negative="", help="Even if Prefect knows none of the executions there.")
-    ] = False,
-    json: Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")] = False,
-) -> None:
-    """Remove what the store has of executions whose flow runs are gone from Prefect."""
-    from prefect.client.orchestration import get_client  # noqa: PLC0415
-
-    from prefect_executions.blocks import load_store  # noqa: PLC0415
-    from prefect_executions.executions import Executions  # noqa: PLC0415
-    from prefect_executions.flow_runs import FlowRuns  # noqa: PLC0415
-    from prefect_executions.orphans import Orphans  # noqa: PLC0415
-
-    output = Output(as_json=json)
-    with get_client(sync_client=True) as client:
-        block = load_store(store)
-        orphans = Orphans(Executions(block.objects(), FlowRuns(client, store=f"{block.name}")))
-        survey = orphans.survey()
-        found = survey.orphans
-        output.rows(
-            found,
-            "id entries bytes written",
-            (
-                (o.execution_id, f"{o.entries:,}", f"{o.bytes_stored:,}", f"{o.written_at:%F %T}")
-                for o in found
-            ),
-        )
-        output.say(f"{survey.known} of {survey.logs} executions there have a flow run in Prefect.")
-        if dry_run or not found:
-            output.say(f"{len(found)} have none, and can be removed.")
-            return
-        if not survey.known and not force:
-            _end(
-                REFUSED,
-                f"This Prefect, {client.api_url}, knows none of the {survey.logs} executions: it "
-                "may not be theirs. Nothing was removed; give --force to remove them all the same.",
-            )
-        removed = sum(orphans.remove(orphan) for orphan in found)
-        output.say(f"{removed} were removed.")
-
-
-@app.command(group=_SERVICE)
-def demo(
-    *, data: Path = Path(".data/demo"), keep: Annotated[bool, Parameter(negative="")] = False
-) -> None:
-    """Run the main job end to end on this machine; `--keep` leaves all of it up."""
-    from prefect_executions.demo import run  # noqa: PLC0415
-
-    run(data, keep=keep)
-
-
 def main(command: list[str] | None = None) -> None:
     """Run a command, and exit with its code.
 
@@ -488,18 +381,12 @@ def main(command: list[str] | None = None) -> None:
     try:
         app(sys.argv[1:] if command is None else command)
     except ExecutionError as error:
-        kind = next((code for kind, code in EXITS.items() if isinstance(error, kind)), REFUSED)
-        _end(kind, harmless(f"{error}"))
+        end(code_of(error), harmless(f"{error}"))
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # as with `| head`
         sys.stderr.close()
         sys.exit(0)
-
-
-def _end(code: int, why: str) -> NoReturn:
-    print(why, file=sys.stderr)
-    sys.exit(code)
 
 
 def _state(text: str | None) -> dict[str, Any]:
@@ -517,4 +404,4 @@ def _json_of(text: str, what: str) -> Any:
             text = Path(text[1:]).read_text()
         return json.loads(text, parse_constant=refuse)
     except (OSError, ValueError) as error:
-        _end(USAGE, f"{what}: {error}; give JSON, or @FILE, or - for standard input.")
+        end(USAGE, f"{what}: {error}; give JSON, or @FILE, or - for standard input.")

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from cyclopts import App
 
-from prefect_executions.cli.keys import clearly
+from prefect_executions.cli.exits import clearly
 
 app = App(name="automations", help="Create ready automations in Prefect; asks Prefect itself.")
 

@@ -1,12 +1,11 @@
 """The commands for keys; they go to Prefect itself, whose blocks the keys are."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from prefect_executions.cli.exits import clearly
 from prefect_executions.cli.output import Output
 
 if TYPE_CHECKING:
@@ -15,16 +14,6 @@ if TYPE_CHECKING:
 app = App(name="keys", help="Create, list and revoke keys of the service; asks Prefect itself.")
 
 _Json = Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")]
-
-
-@contextmanager
-def clearly() -> Iterator[None]:
-    """End with what is wrong, and not with where."""
-    try:
-        yield
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
 
 
 def _plain(key: "Key") -> dict[str, Any]:
@@ -46,7 +35,7 @@ def create(
     permission: Annotated[
         list[Literal["read", "write", "delete"]], Parameter(negative="", help="One or more.")
     ],
-    agent: Annotated[
+    agent_id: Annotated[
         list[str] | None, Parameter(negative="", help="Only executions of these agents.")
     ] = None,
     rate_limit: Annotated[str | None, Parameter(help="As in 100/minute.")] = None,
@@ -62,7 +51,7 @@ def create(
             client,
             name,
             permissions=[Permission(each) for each in permission],
-            agents=agent,
+            agents=agent_id,
             rate_limit=rate_limit,
         )
     output = Output(as_json=json)
@@ -100,7 +89,7 @@ def list_(*, json: _Json = False) -> None:
 
 @app.command
 def revoke(name: str) -> None:
-    """Revoke a key: within five seconds no replica lets it in."""
+    """Revoke a key: within five seconds no replica lets it in; a minute while Prefect is away."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
     from prefect_executions.keys import revoke_key  # noqa: PLC0415

@@ -439,7 +439,7 @@ def routes(
 
     @router.get("/{execution_id}/cost", tags=["checkpoints"], responses=answers())
     def get_cost(id_: _Id, caller: _Reader) -> Cost:
-        """What an execution has cost in the store: requests that wrote, and bytes kept."""
+        """What an execution keeps in the store: entries, each of one PUT, and bytes."""
         return seen_by(caller).cost(id_)
 
     # ------------------------------------------------------------------ agents outside Prefect

@@ -27,6 +27,7 @@ from prefect_executions.service.metered_objects import MeteredObjects
 from prefect_executions.service.metrics import Metrics
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.supervisor import supervise
+from prefect_executions.telemetry import show_log
 
 _SHUTDOWN_SECONDS = 20  # Prefect kills a cancelled process after 30
 
@@ -55,6 +56,7 @@ def serve(*, host: str, port: int) -> None:
         UnsuitableStore: the store does not keep conditional writes.
         RuntimeError: the address can't be listened on.
     """
+    show_log()
     settings = ExecutionsSettings()
     store = load_store(settings.store)
     store.check()

@@ -1,0 +1,65 @@
+"""How a command ends: with a code for programs, and a word for people."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from prefect_executions.client import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+)
+from prefect_executions.errors import (
+    ExecutionError,
+    PrefectUnavailable,
+    StateError,
+    StoreNotFound,
+    StoreUnavailable,
+)
+
+REFUSED, USAGE, MISSING, FORBIDDEN, AWAY = 1, 2, 3, 4, 5
+
+_CODES: dict[type[ExecutionError], int] = {
+    StateError: USAGE,
+    PrefectUnavailable: AWAY,
+    StoreUnavailable: AWAY,
+    StoreNotFound: MISSING,
+    NotFound: MISSING,
+    Unauthorized: FORBIDDEN,
+    Forbidden: FORBIDDEN,
+    Invalid: USAGE,
+    RateLimited: AWAY,
+    Unavailable: AWAY,
+    Conflict: REFUSED,
+}
+
+
+def code_of(error: ExecutionError) -> int:
+    """The exit code for an error."""
+    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), REFUSED)
+
+
+def end(code: int, why: str) -> NoReturn:
+    """End the command.
+
+    Args:
+        code: Its exit code.
+        why: What people read.
+    """
+    print(why, file=sys.stderr)
+    sys.exit(code)
+
+
+@contextmanager
+def clearly() -> Iterator[None]:
+    """End with what is wrong, and not with where."""
+    try:
+        yield
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

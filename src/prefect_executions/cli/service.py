@@ -1,0 +1,85 @@
+"""The commands for what runs where Prefect is: the service, the store, the demo."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from prefect_executions.cli.exits import REFUSED, end
+from prefect_executions.cli.output import Output
+
+
+def serve(*, host: str = "127.0.0.1", port: int = 4300) -> None:
+    """Run the REST service here, as a flow run in Prefect, until Ctrl-C."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+
+    from prefect_executions.prefect_errors import prefect_errors  # noqa: PLC0415
+    from prefect_executions.service.flows import executions_service  # noqa: PLC0415
+
+    with prefect_errors(), get_client(sync_client=True) as client:
+        client.hello()  # who starts it should hear at once that Prefect is away
+    try:
+        executions_service(host=host, port=port)
+    except (ValueError, RuntimeError) as error:  # no key, or a port that is in use
+        end(REFUSED, f"{error}")
+
+
+def deploy(*, pool: str, name: str = "default", host: str = "127.0.0.1", port: int = 4300) -> None:
+    """Deploy the REST service to a work pool; a run of it serves until it is cancelled."""
+    from prefect_executions.service.deploying import deploy_service  # noqa: PLC0415
+
+    print(deploy_service(pool=pool, name=name, host=host, port=port))
+
+
+def gc(
+    *,
+    store: Annotated[str | None, Parameter(help="The block; by default the settings'.")] = None,
+    dry_run: Annotated[bool, Parameter(negative="", help="Only list them.")] = False,
+    force: Annotated[
+        bool, Parameter(negative="", help="Even if Prefect knows none of the executions there.")
+    ] = False,
+    json: Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Remove what the store has of executions whose flow runs are gone from Prefect."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+
+    from prefect_executions.blocks import load_store  # noqa: PLC0415
+    from prefect_executions.executions import Executions  # noqa: PLC0415
+    from prefect_executions.flow_runs import FlowRuns  # noqa: PLC0415
+    from prefect_executions.orphans import Orphans  # noqa: PLC0415
+
+    output = Output(as_json=json)
+    with get_client(sync_client=True) as client:
+        block = load_store(store)
+        orphans = Orphans(Executions(block.objects(), FlowRuns(client, store=f"{block.name}")))
+        survey = orphans.survey()
+        found = survey.orphans
+        output.rows(
+            found,
+            "id entries bytes written",
+            (
+                (o.execution_id, f"{o.entries:,}", f"{o.bytes_stored:,}", f"{o.written_at:%F %T}")
+                for o in found
+            ),
+        )
+        output.say(f"{survey.known} of {survey.logs} executions there have a flow run in Prefect.")
+        if dry_run or not found:
+            output.say(f"{len(found)} have none, and can be removed.")
+            return
+        if not survey.known and not force:
+            end(
+                REFUSED,
+                f"This Prefect, {client.api_url}, knows none of the {survey.logs} executions: it "
+                "may not be theirs. Nothing was removed; give --force to remove them all the same.",
+            )
+        removed = sum(orphans.remove(orphan) for orphan in found)
+        output.say(f"{removed} were removed.")
+
+
+def demo(
+    *, data: Path = Path(".data/demo"), keep: Annotated[bool, Parameter(negative="")] = False
+) -> None:
+    """Run the main job end to end on this machine; `--keep` leaves all of it up."""
+    from prefect_executions.demo import run  # noqa: PLC0415
+
+    run(data, keep=keep)

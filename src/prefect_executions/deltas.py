@@ -1,0 +1,122 @@
+"""Bytes as the change against others, and compressed."""
+
+from dataclasses import dataclass
+
+import zstandard
+
+_LEVEL = 3
+_CONTEXT = 64 << 10  # how much around a change serves as its dictionary
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One state as the change against another, its base.
+
+    The state is `base[:prefix]`, then the payload, then the last `suffix` bytes of the base. What
+    a small change leaves alone is thus kept whatever the size of the state, and without looking at
+    it closely; zstd only sees what lies between, with the part of the base that stood there, and
+    some of what surrounds it, as its dictionary.
+
+    Args:
+        prefix: How many bytes at the beginning are the base's.
+        suffix: How many bytes at the end are the base's.
+        window: From where to where the base is the payload's raw dictionary.
+        payload: A zstd frame.
+    """
+
+    prefix: int
+    suffix: int
+    window: tuple[int, int]
+    payload: bytes
+
+
+def delta(base: bytes, data: bytes) -> Delta:
+    """The change that makes `data` of `base`."""
+    prefix = _common_prefix(base, data)
+    suffix = _common_suffix(base, data, min(len(base), len(data)) - prefix)
+    window = (max(0, prefix - _CONTEXT), min(len(base), len(base) - suffix + _CONTEXT))
+    dictionary = base[slice(*window)]
+    middle = data[prefix : len(data) - suffix]
+    compressor = zstandard.ZstdCompressor(
+        dict_data=_dictionary(dictionary), compression_params=_parameters(dictionary, middle)
+    )
+    return Delta(prefix, suffix, window, compressor.compress(middle))
+
+
+def apply(base: bytes, change: Delta, size: int) -> bytes:
+    """Undo `delta`.
+
+    Raises:
+        ValueError: the change is damaged, is not of this base, or does not make `size` bytes.
+    """
+    decompressor = zstandard.ZstdDecompressor(dict_data=_dictionary(base[slice(*change.window)]))
+    middle = _decompress(decompressor, change.payload, size - change.prefix - change.suffix)
+    return base[: change.prefix] + middle + base[len(base) - change.suffix :]
+
+
+def compress(data: bytes) -> bytes:
+    """Compress `data` by itself."""
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(data)
+
+
+def decompress(payload: bytes, size: int) -> bytes:
+    """Undo `compress`.
+
+    Raises:
+        ValueError: the payload is damaged, or does not hold `size` bytes.
+    """
+    return _decompress(zstandard.ZstdDecompressor(), payload, size)
+
+
+def _decompress(decompressor: zstandard.ZstdDecompressor, payload: bytes, size: int) -> bytes:
+    try:
+        if zstandard.frame_content_size(payload) != size:
+            raise ValueError(f"the payload does not hold {size} bytes")
+        return decompressor.decompress(payload)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+
+
+def _dictionary(data: bytes) -> zstandard.ZstdCompressionDict:
+    return zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+
+
+def _parameters(dictionary: bytes, data: bytes) -> zstandard.ZstdCompressionParameters:
+    """Parameters whose window spans dictionary and data, and whose index has room for both.
+
+    With its usual tables zstd would index no more than the last megabyte of a dictionary.
+    """
+    span = max(len(dictionary) + len(data), 1)
+    scale = min(max(span.bit_length() - 3, 10), 22)
+    return zstandard.ZstdCompressionParameters.from_level(
+        _LEVEL,
+        source_size=len(data),
+        dict_size=len(dictionary),
+        window_log=min(max(span.bit_length(), 10), 27),
+        hash_log=scale,
+        chain_log=scale,
+    )
+
+
+def _common_prefix(one: bytes, other: bytes) -> int:
+    """How many bytes two strings share at their beginning; halving, since slices compare fast."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _common_suffix(one: bytes, other: bytes, most: int) -> int:
+    """How many bytes, `most` at most, two strings share at their end."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[len(one) - middle : len(one) - low] == other[len(other) - middle : len(other) - low]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
