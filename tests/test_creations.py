@@ -10,6 +10,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import StateType
 
 import prefect_executions
 from prefect_executions import Execution, ExecutionNotFound, Status, execution, step
@@ -107,6 +108,27 @@ def test_of_requests_at_once_one_creates(here: Here) -> None:
 
     assert len(told) == 1
     assert set(here.all()) == told
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+@pytest.mark.parametrize("agents", [None, frozenset({"me"})], ids=["all", "narrowed"])
+def test_one_that_was_taken_for_left_leaves_nothing(
+    here: Here, key: str | None, agents: frozenset[str] | None
+) -> None:
+    """A supervisor has removed its run while the creator waited for the store."""
+
+    def remove() -> None:
+        [run] = here.flow_runs.in_state(StateType.PENDING)
+        here.creations.finish(run)
+
+    here.store.meanwhile = [remove]
+
+    creations = Creations(here.executions.seen_by(agents))
+    with pytest.raises(ExecutionNotFound):
+        creations.create(name="a", deployment=here.deployments[0], agent_id="me", key=key)
+
+    assert here.all() == []
+    assert list(here.store.scan("")) == []
 
 
 def test_a_request_that_failed_in_the_middle_is_finished_by_its_repeat(here: Here) -> None:

@@ -10,6 +10,7 @@ from time import sleep
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -22,12 +23,18 @@ from prefect.states import Cancelled, Pending, Suspended
 from memory import Count, entries_of, kinds
 from prefect_executions import Run, execution
 from prefect_executions.entry import Kind
-from prefect_executions.errors import CorruptEntry, DurationExceeded, StateError
+from prefect_executions.errors import (
+    CorruptEntry,
+    DurationExceeded,
+    PrefectUnavailable,
+    StateError,
+)
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.interrupts import TaskInterrupt, ThreadInterrupt
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
+from prefect_executions.ownership import Ownership
 from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
 
@@ -221,6 +228,112 @@ def test_a_process_whose_store_stays_away_leaves_the_run_to_the_supervisor(
     assert state is not None
     assert state.name == "Crashed"
     assert "connection reset" in (state.message or "")
+
+
+def test_a_retry_that_a_store_that_is_away_can_t_count_is_left_to_the_supervisor(
+    stack: Stack,
+    store: MemoryStore,
+    objects: Faulty,
+    prefect: SyncPrefectClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("prefect_executions.run.STORE_PATIENCE", 0)
+
+    @flow
+    @execution(store=store, max_retries=1)
+    def saves() -> None:
+        objects.faults = [Fault.LOST] * 3
+        execution.current().state["n"] = 1
+        execution.current().checkpoint()
+
+    deployment = prefect.create_deployment(prefect.create_flow(saves), "idle")
+    run = prefect.create_flow_run_from_deployment(deployment, state=Pending())
+    with pytest.raises(Pause):
+        run_flow(saves, flow_run=run)
+
+    state = prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert state.name == "Crashed"
+    assert "connection reset" in (state.message or "")
+
+
+def test_a_pause_that_comes_as_a_retry_is_told_to_prefect_stays_a_pause(
+    stack: Stack,
+    store: MemoryStore,
+    prefect: SyncPrefectClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Prefect lets a retry replace it."""
+
+    @flow
+    @execution(store=store, max_retries=1)
+    def fails() -> None:
+        raise RuntimeError
+
+    deployment = prefect.create_deployment(prefect.create_flow(fails), "idle")
+    run = prefect.create_flow_run_from_deployment(deployment, state=Pending())
+    set_state = SyncPrefectClient.set_flow_run_state
+
+    def pause_then_set(client: SyncPrefectClient, id_: UUID, state: Any, **options: Any) -> Any:
+        if state.name == "AwaitingRetry":
+            set_state(prefect, id_, Suspended(message="wait"), force=True)
+        return set_state(client, id_, state, **options)
+
+    monkeypatch.setattr(SyncPrefectClient, "set_flow_run_state", pause_then_set)
+    with pytest.raises(Pause):
+        run_flow(fails, flow_run=run)
+
+    state = prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert (state.name, state.message) == ("Suspended", "wait")
+
+
+def test_a_run_that_waits_in_its_process_outlives_a_prefect_that_is_away(
+    stack: Stack,
+    store: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No other process could go on."""
+    away: list[bool] = []
+    read = Ownership._read
+
+    def unavailable(ownership: Ownership) -> Any:
+        if away:
+            away.pop()
+            raise PrefectUnavailable("it restarts")
+        return read(ownership)
+
+    def body(run: Run[Count]) -> int:
+        if run.attempt == 1:
+            raise RuntimeError
+        return run.attempt
+
+    go_on = Ownership._go_on
+
+    def go_on_without(ownership: Ownership, waiting: Any, **options: Any) -> Any:
+        away.extend([True] * (3 - len(tries)))
+        tries.append(1)
+        return go_on(ownership, waiting, **options)
+
+    set_state = SyncPrefectClient.set_flow_run_state
+
+    def lose_an_answer(client: SyncPrefectClient, id_: UUID, state: Any, **options: Any) -> Any:
+        answer = set_state(client, id_, state, **options)
+        if state.name == "AwaitingRetry" and not lost:
+            lost.append(True)
+            raise httpx.ReadError("connection reset")
+        return answer
+
+    tries: list[int] = []
+    lost: list[bool] = []
+    monkeypatch.setattr("prefect_executions.ownership.AWAY_PAUSE", 0.01)
+    monkeypatch.setattr(SyncPrefectClient, "set_flow_run_state", lose_an_answer)
+    monkeypatch.setattr(Ownership, "_read", unavailable)
+    monkeypatch.setattr(Ownership, "_go_on", go_on_without)
+
+    assert call(both(store, body, max_retries=1)["sync"]) == 2
+    assert lost
+    assert len(tries) > 3
 
 
 def test_a_run_that_is_ended_while_it_waits_for_a_retry_stays_ended(

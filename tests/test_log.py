@@ -310,7 +310,7 @@ def test_an_attempt_is_admitted_between_reading_and_writing(log: ExecutionLog) -
     _filled(log, 1)
     admitted = []
 
-    def admit() -> None:
+    def admit(_: Head) -> None:
         admitted.append(True)
         if len(admitted) == 1:
             log.attempt()  # another process is quicker
@@ -325,7 +325,7 @@ def test_an_attempt_that_is_not_admitted_writes_nothing(log: ExecutionLog, store
     _filled(log, 1)
     keys = list(store.scan(""))
 
-    def refuse() -> None:
+    def refuse(_: Head) -> None:
         raise LookupError
 
     with pytest.raises(LookupError):

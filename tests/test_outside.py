@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import AwaitingRetry, Cancelling, Crashed, Running, Suspended
+from prefect.states import AwaitingRetry, Cancelling, Crashed, Failed, Running, Suspended
 
 from prefect_executions.creations import EMPTY, Creations
 from prefect_executions.entry import Kind
@@ -170,6 +170,20 @@ def test_a_roll_back_over_rest_comes_after_a_choice_that_nobody_has_followed(her
     assert here.outside.begin(execution.id).state == {"n": 1}
 
 
+def test_a_roll_back_comes_after_a_pause_in_which_nothing_was_chosen(here: Agents) -> None:
+    execution = here.create()
+    here.save(execution, {"n": 1})
+    here.executions.pause(execution.id)
+    here.executions.resume(execution.id)
+    here.in_the_ui(execution, Failed())
+
+    resumed = here.executions.resume(execution.id, checkpoint_id="ckpt_000000")
+
+    assert resumed.status is Status.RUNNING
+    assert here.name_of(execution) == "AwaitingRetry"
+    assert here.outside.begin(execution.id).state == {}
+
+
 def test_a_roll_back_of_one_that_somebody_else_lets_go_on_is_done(here: Agents) -> None:
     execution = here.create()
     here.save(execution, {"n": 1})
@@ -262,6 +276,25 @@ def test_a_report_behind_a_roll_back_is_refused(here: Agents) -> None:
 
     with pytest.raises(Superseded):
         here.save(execution, {"n": 2})
+
+
+def test_an_attempt_that_begins_as_another_completes_undoes_no_result(
+    here: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution, complete = here.create(), FlowRuns.complete
+
+    def begin_then_complete(flow_runs: FlowRuns, run: FlowRun) -> FlowRun:
+        monkeypatch.undo()
+        with pytest.raises(ExecutionConflict, match="completed"):
+            here.outside.begin(execution.id)
+        return complete(flow_runs, flow_runs.read(run.id))
+
+    monkeypatch.setattr(FlowRuns, "complete", begin_then_complete)
+
+    done = here.outside.complete(execution.id, result=7, attempt=1)
+
+    assert (done.status, done.result) == (Status.COMPLETED, 7)
+    assert here.executions.get(execution.id).result == 7
 
 
 def test_two_that_begin_at_once_are_two_attempts(here: Agents) -> None:
@@ -412,6 +445,19 @@ def test_its_time_is_over_with_its_next_report(here: Agents) -> None:
     with pytest.raises(ExecutionConflict, match="max_duration_seconds"):
         agent.begin(saving.id)
     assert here.name_of(saving) == "Failed"
+
+
+def test_what_nobody_has_noticed_of_a_death_is_no_active_time(here: Agents) -> None:
+    """An agent that was restarted begins at once, before its silence is taken for a crash."""
+    execution = here.create(max_duration_seconds=60)
+    later = replace(here.executions, clock=lambda: datetime.now(UTC) + timedelta(seconds=1000))
+
+    begun = OutsideAgents(later).begin(execution.id)
+
+    assert begun.prefect.attempt == 2
+    assert begun.elapsed_seconds < 60
+    assert here.executions.log(execution.id).head().entry.dead_seconds > 900
+    assert here.name_of(execution) == "Running"
 
 
 def test_a_retry_in_the_ui_is_begun_at_once(here: Agents) -> None:

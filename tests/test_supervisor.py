@@ -639,7 +639,8 @@ def test_who_resumes_in_time_hears_no_more_of_the_deadline(here: World) -> None:
 
 
 @pytest.mark.parametrize("asks", [True, False])
-def test_a_pause_whose_form_was_never_saved_gets_one(here: World, asks: bool) -> None:
+@pytest.mark.parametrize("saved", [False, True], ids=["nothing of it", "half of it"])
+def test_a_pause_whose_form_was_never_saved_gets_one(here: World, asks: bool, saved: bool) -> None:
     """Whoever made it has died in between; Prefect would refuse to resume it."""
     run = here.create()
     here.set(run, Running())
@@ -647,6 +648,9 @@ def test_a_pause_whose_form_was_never_saved_gets_one(here: World, asks: bool) ->
     here.prefect.set_flow_run_state(run.id, lost)
     refused = here.prefect.resume_flow_run(run.id)
     assert refused.status is SetStateStatus.REJECT
+    if saved:
+        keys = lost.state_details.run_input_keyset or {}
+        here.prefect.create_flow_run_input(run.id, keys["description"], '"why"')
 
     here.supervisor().look()
     keys = here.prefect.read_flow_run(run.id).state.state_details.run_input_keyset  # type: ignore[union-attr]
@@ -808,6 +812,21 @@ def test_what_could_not_be_removed_is_removed_later(here: World, monkeypatch: An
     assert list(here.store.scan("")) == []
 
 
+def test_what_is_gone_before_its_first_heartbeat_is_heard_is_not_removed(here: World) -> None:
+    """The database may have been replaced meanwhile; nothing tells that it was not."""
+    supervisor = here.supervisor()
+    run = here.create()
+    supervisor.look()
+    here.prefect.delete_flow_run(run.id)
+    supervisor.look()
+
+    eventually(lambda: supervisor._own_beat or supervisor.look(), "it has heard itself")
+    supervisor.look()
+    supervisor.look()
+
+    assert here.log(run).exists()
+
+
 def test_what_a_restored_database_does_not_know_of_is_not_removed(
     here: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -828,6 +847,63 @@ def test_what_a_restored_database_does_not_know_of_is_not_removed(
     supervisor.look()
     assert not here.log(later).exists()
     assert here.log(forgotten).exists()
+
+
+def test_a_cancellation_that_is_reported_twice_does_not_cover_a_retry(here: World) -> None:
+    """By a worker on a busy machine, over some seconds."""
+    told = "Flow run was cancelled successfully."
+    run = here.create()
+    here.set(run, Running(), Cancelling(), Cancelled(message=told), AwaitingRetry(message="go on"))
+    here.set(run, Pending(), Crashed(message="status code: -15"), Cancelled(message=told))
+    other = here.create()
+    here.set(other, Running(), Cancelling(), Cancelled(message=told), AwaitingRetry())
+    here.set(other, Running(), Cancelling(), Cancelled(message=told))
+    again = here.create()  # as of a worker that can't run it at all
+    here.set(again, Cancelled(message=told), AwaitingRetry(), Cancelled(message=told))
+
+    here.supervisor().look()
+
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert (state.name, state.message) == ("AwaitingRetry", "go on")
+    assert here.name_of(other) == here.name_of(again) == "Cancelled"
+
+
+def test_a_look_that_takes_long_makes_nobody_deaf(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own heartbeats come from beside it."""
+    supervisor, looks = here.supervisor(), []
+
+    def look() -> None:
+        eventually(lambda: len(beats) > len(looks) + 1, "it beats while it looks")
+        looks.append(1)
+
+    beats: list[str] = []
+    monkeypatch.setattr("prefect_executions.supervisor.beat_of_supervisor", beats.append)
+    monkeypatch.setattr(supervisor, "look", look)
+
+    supervisor.watch(lambda _: len(looks) == 2)
+
+    assert set(beats) == {supervisor.id}
+
+
+def test_a_pause_that_has_its_form_is_left_alone(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = here.create()
+    here.set(run, Running(), Suspended(message="why"))
+    supervisor = here.supervisor()
+    supervisor.look()
+    here.later = timedelta(minutes=11)
+    supervisor.look()
+    asked = []
+    monkeypatch.setattr(here.executions.flow_runs, "complete_pause", lambda *of: asked.append(of))
+
+    here.later = timedelta(minutes=13)
+    supervisor.look()
+
+    assert not asked
 
 
 def test_one_run_that_makes_trouble_is_not_in_the_others_way(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import datetime
+from threading import Event
 from typing import Any, Literal
 from uuid import UUID
 
@@ -17,10 +18,11 @@ from world import eventually
 
 from memory import kinds
 from prefect_executions import execution, step
-from prefect_executions.errors import ExecutionConflict
+from prefect_executions.errors import ExecutionConflict, PrefectUnavailable
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
+from prefect_executions.ownership import Ownership
 from prefect_executions.pauses import read_form
 from prefect_executions.resume_form import GOES_ON
 from prefect_executions.testkit import MemoryStore
@@ -105,6 +107,36 @@ def test_a_question_is_waited_for(
     assert running.result.result(timeout=60) == ["yes", "no"]
     assert effects == ["before", "after"]
     assert kinds(objects, running.ids[0]).count("attempt") == 1
+
+
+def test_a_question_outlives_a_prefect_that_is_away(
+    stack: Stack, store: MemoryStore, prefect: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other process could go on with the answer."""
+
+    @flow(validate_parameters=False)
+    @execution(store=store)
+    def pausing(running: Running) -> str:
+        run = execution.current()
+        running.ids.append(run.id)
+        run.pause("A moment")
+        return run.id
+
+    running = Running(prefect, pausing)
+    run = running.until_paused("A moment")
+    told, read = Event(), Ownership._read
+
+    def away(_: Ownership) -> Any:
+        told.set()
+        monkeypatch.setattr(Ownership, "_read", read)
+        raise PrefectUnavailable("it restarts")
+
+    monkeypatch.setattr("prefect_executions.ownership.AWAY_PAUSE", 0.01)
+    monkeypatch.setattr(Ownership, "_read", away)
+    assert told.wait(60)
+    running.answer(run, None)
+
+    assert running.result.result(timeout=60) == running.ids[0]
 
 
 def test_one_that_waits_in_its_process_offers_no_way_back_and_takes_none(

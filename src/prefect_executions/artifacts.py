@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from http import HTTPStatus
 from threading import Lock
 from time import monotonic
 from uuid import UUID
@@ -15,16 +15,16 @@ from prefect.client.schemas.filters import (
     ArtifactFilterFlowRunId,
     ArtifactFilterKey,
 )
-from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.history import Head
 from prefect_executions.log import ExecutionLog
-from prefect_executions.models import Status
+from prefect_executions.models import Status, execution_id
 from prefect_executions.pacer import Pacer
 from prefect_executions.pages import NEWEST, Row, RunPage
-from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.prefect_errors import passing, prefect_errors
+from prefect_executions.tags import DELETING
 from prefect_executions.throttle import Throttle
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ class PageArtifact:
         client: Prefect's.
         run_id: The flow run.
 
-    Every method raises `PrefectUnavailable` when Prefect does not answer.
+    Every method raises `PrefectUnavailable` when Prefect does not answer, and `ExecutionNotFound`
+    when the run is gone.
     """
 
     def __init__(self, client: SyncPrefectClient, run_id: UUID) -> None:
@@ -61,9 +62,12 @@ class PageArtifact:
             self.status()
         with prefect_errors(self._run_id):
             if self._id is not None:
-                with suppress(ObjectNotFound):  # somebody has deleted it
+                with passing(HTTPStatus.NOT_FOUND):  # somebody has deleted it
                     self._client.update_artifact(self._id, ArtifactUpdate.model_validate(told))
                     return
+            # Prefect would take it of a run that has been deleted, too, and keep it for ever.
+            if DELETING in self._client.read_flow_run(self._run_id).tags:
+                raise ExecutionNotFound(execution_id(self._run_id))
             create = ArtifactCreate.model_validate(
                 {**told, "key": KEY, "type": "markdown", "flow_run_id": self._run_id}
             )
@@ -82,7 +86,7 @@ class PageArtifact:
             found = self._client.read_artifacts(artifact_filter=filter_)
             found = sorted(found, key=lambda artifact: f"{artifact.id}")
             for other in found[1:]:
-                with suppress(ObjectNotFound):
+                with passing(HTTPStatus.NOT_FOUND):
                     self._client.delete_artifact(other.id)
         if not found:
             return None

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -232,8 +233,10 @@ class Creations:
                     head, run = self._begin(log, head, run)
             else:
                 run = flow_runs.schedule(run)
-        except Exception:
-            if key is None:  # another request with this key may be about to finish it
+        except Exception as error:
+            # Another request with this key may be about to finish it, unless its run is gone: it
+            # was taken for left.
+            if key is None or isinstance(error, ExecutionNotFound):
                 self._undo(run)
             raise
         history = History(log, head, {0: head.created}, [])
@@ -251,8 +254,9 @@ class Creations:
     def _undo(self, run: FlowRun) -> None:
         """Remove a half-made execution, as far as that goes; why it failed is another's word."""
         try:
-            self.executions.flow_runs.mark_deleting(run)
-            self.executions.delete(execution_id(run.id), patience=0)
+            with suppress(ExecutionNotFound):  # of which the log may be left
+                self.executions.flow_runs.mark_deleting(run)
+            self.executions.seen_by(None).delete(execution_id(run.id), patience=0)
         except ExecutionError as error:
             logger.warning("%s is left half-made: %s", execution_id(run.id), error)
 

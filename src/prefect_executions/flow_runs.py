@@ -60,7 +60,7 @@ from prefect_executions.pauses import (
 from prefect_executions.prefect_errors import detail_of, prefect_errors
 from prefect_executions.run_states import (
     CREATING,
-    covered_by,
+    follow_up,
     hold,
     is_bare_pause,
     is_created,
@@ -243,15 +243,12 @@ class FlowRuns:
         Raises:
             ExecutionConflict: the run was paused or ended meanwhile.
         """
-        running = self._set(run.id, Running(), "begin an attempt of")
-        before = covered_by(self.client, running)
-        wanted = None if before.id == state_of(run).id else uncovered(before)
-        if wanted is None:
+        operation = "begin an attempt of"
+        running = follow_up(self.client, run.id, state_of(run).id, Running(), operation)
+        if running is not None:
             return running
-        run = restore(self.client, run.id, wanted)
-        raise ExecutionConflict(
-            execution_id(run.id), "begin an attempt of", status_of(run), "That came just now."
-        )
+        status = status_of(self.read(run.id))
+        raise ExecutionConflict(execution_id(run.id), operation, status, "That came just now.")
 
     def complete(self, run: FlowRun) -> FlowRun:
         """Say that an agent outside Prefect has completed its run."""
@@ -358,18 +355,16 @@ class FlowRuns:
         self, run: FlowRun, answer: dict[str, Any] | None
     ) -> tuple[OrchestrationResult[Any], FlowRun]:
         """What Prefect says to a Resume, and the run after that."""
-        state = state_of(run)
+        state, was_there = state_of(run), False
         for _ in range(FORM_LOOKS):
             with prefect_errors(run.id):
                 given = self.client.resume_flow_run(run.id, run_input=answer)
             run = self.read(run.id)
-            if (
-                given.status is SetStateStatus.ACCEPT
-                or state_of(run).id != state.id
-                or not lacks_form(self.client, run.id, state)
-            ):
+            if given.status is SetStateStatus.ACCEPT or state_of(run).id != state.id or was_there:
                 return given, run
-            self._wait(FORM_PAUSE)
+            was_there = not lacks_form(self.client, run.id, state)
+            if not was_there:
+                self._wait(FORM_PAUSE)
         hint = "It is just being paused; try again."
         raise ExecutionConflict(execution_id(run.id), "resume", status_of(run), hint)
 
@@ -409,19 +404,48 @@ class FlowRuns:
             restore(self.client, run.id, wanted)
         return wanted is not None
 
-    def retry(self, run: FlowRun, *, at: datetime, message: str) -> None:
-        """Let a worker continue a run at a time, if it is still as it was read.
+    def undo_repeated_cancellation(self, run: FlowRun, states: list[State[Any]]) -> bool:
+        """Let a run go on that somebody let go on before its worker reported its end once more.
+
+        A worker on a busy machine reports a process that it has cancelled up to three times, within
+        a minute, each time in the same words, and over whatever has been set in between.
+
+        Returns:
+            Whether it was so.
+        """
+        since = [state for state in states if not (state.is_pending() or state.is_crashed())]
+        if len(since) < 4 or not since[-2].is_scheduled() or run.deployment_id is None:
+            return False
+        asked, first, wanted, repeated = since[-4:]
+        if not (
+            asked.is_cancelling()
+            and first.is_cancelled()
+            and repeated.is_cancelled()
+            and repeated.message == first.message
+            and repeated.timestamp - asked.timestamp < CANCEL_ENDS
+        ):
+            return False
+        if self.is_still(run):
+            restore(self.client, run.id, scheduled_again(wanted))
+        return True
+
+    def retry(self, run: FlowRun, *, at: datetime, message: str) -> bool:
+        """Let a worker continue a run at a time, if it is still as it was read; whether it was.
 
         Raises:
             ExecutionConflict: Prefect does not allow it: it has no deployment.
         """
-        if self.is_still(run):
-            self._set(run.id, AwaitingRetry(scheduled_time=at, message=message), "retry")
+        retry: State[Any] = AwaitingRetry(scheduled_time=at, message=message)
+        return self.is_still(run) and bool(
+            follow_up(self.client, run.id, state_of(run).id, retry, "retry")
+        )
 
-    def start_again(self, run: FlowRun) -> None:
-        """Let a worker take a run that another one took and never began, if it is still so."""
-        if self.is_still(run):
-            self._set(run.id, Scheduled(message="Its worker never began"), "start")
+    def start_again(self, run: FlowRun) -> bool:
+        """Let a worker take a run that another never began, if it is still so; whether it was."""
+        again: State[Any] = Scheduled(message="Its worker never began")
+        return self.is_still(run) and bool(
+            follow_up(self.client, run.id, state_of(run).id, again, "start")
+        )
 
     def fail(self, run: FlowRun, message: str) -> FlowRun:
         """Fail a run, if it is still as it was read."""

@@ -64,7 +64,7 @@ class ExecutionLog(LogReader):
 
     def attempt(
         self,
-        admit: Callable[[], None] = lambda: None,
+        admit: Callable[[Head], float | None] = lambda _: None,
         *,
         config: dict[str, Any] | None = None,
         version: str | None = None,
@@ -72,9 +72,10 @@ class ExecutionLog(LogReader):
         """Begin to run: append an attempt after whatever is there, which fences all before it.
 
         Args:
-            admit: Called each time between reading the head and writing after it; raises when this
-                process should not run after all. Because of this order the attempt with the highest
-                number is the one that was admitted last.
+            admit: Called with the head, each time between reading it and writing after it; raises
+                when this process should not run after all. Because of this order the attempt with
+                the highest number is the one that was admitted last. It may tell for how many
+                seconds the attempt of the head has been dead, which are no active time.
             config: What the attempt runs with, if it has settings of its own.
             version: Of the code that runs it, if that is known.
 
@@ -83,12 +84,14 @@ class ExecutionLog(LogReader):
         """
         for _ in range(_TRIES):
             head = self.living_head()
-            admit()
+            dead = round(head.entry.dead_seconds + (admit(head) or 0), 3)
             seq, attempt = head.entry.seq + 1, head.entry.attempt + 1
             told = {"config": config, "version": version}
             meta = {name: value for name, value in told.items() if value is not None} or None
             try:
-                return self._continue(head, Kind.ATTEMPT, attempt=attempt, begun=seq, meta=meta)
+                return self._continue(
+                    head, Kind.ATTEMPT, attempt=attempt, begun=seq, dead_seconds=dead, meta=meta
+                )
             except AlreadyExists:
                 continue
         raise self._too_busy("begin an attempt")

@@ -17,7 +17,7 @@ from prefect_executions.creations import EMPTY
 from prefect_executions.entry import Kind
 from prefect_executions.errors import ExecutionConflict, StateError
 from prefect_executions.executions import Executions
-from prefect_executions.heartbeats import beat_of_run
+from prefect_executions.heartbeats import Heartbeats, beat_of_run
 from prefect_executions.history import Head
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import (
@@ -68,10 +68,16 @@ class OutsideAgents:
         take_choice(flow_runs.client, run.id, states, lambda answer: go_back(log, answer, told))
         admitted = run
 
-        def admit() -> None:
+        def admit(head: Head) -> float:
             nonlocal admitted
             admitted = flow_runs.read(run.id)
             self._require_startable(admitted)
+            if not state_of(admitted).is_running():
+                return 0
+            if head.entry.kind is Kind.RESULT:  # its agent completes it, or has died before
+                admitted = flow_runs.complete(admitted)
+                self._require_startable(admitted)
+            return self._dead_seconds(admitted, head)
 
         head = log.attempt(admit)
         run = flow_runs.start(admitted)
@@ -174,6 +180,13 @@ class OutsideAgents:
             hint = "A deployment runs it, and its flow does that."
             raise ExecutionConflict(id_, operation, status_of(run), hint)
         return run
+
+    def _dead_seconds(self, run: FlowRun, head: Head) -> float:
+        """How long ago the agent that runs a run has given its last sign of life."""
+        since = max(state_of(run).timestamp, head.entry.at)
+        heard = Heartbeats.since(self.executions.flow_runs.client, since, run_id=run.id)
+        silence = self.executions.clock() - heard.runs.get(run.id, since)
+        return max(silence.total_seconds(), 0)
 
     def _require_startable(self, run: FlowRun) -> None:
         status, id_ = status_of(run), execution_id(run.id)

@@ -1,5 +1,6 @@
 """Whether this process still runs its flow run, and the ways in which it leaves it."""
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import sleep
@@ -31,6 +32,7 @@ from prefect_executions.pauses import (
 from prefect_executions.prefect_errors import prefect_errors
 from prefect_executions.run_states import (
     active_time,
+    follow_up,
     hold,
     is_bare_pause,
     read_states,
@@ -41,6 +43,10 @@ from prefect_executions.run_states import (
 )
 from prefect_executions.tags import DELETING, RETENTION, tags_of
 
+logger = logging.getLogger(__name__)
+
+RETRY_PAUSE = 0.05  # seconds between two tries to go on, when it is time
+AWAY_PAUSE = 10.0  # seconds between two tries to reach a Prefect that is away
 PAUSED_PAUSE = 1.0  # seconds between two looks of a process that waits for a pause to end
 
 
@@ -182,7 +188,11 @@ class Ownership:
     def _wait_while_paused(self, state: State[Any]) -> None:
         while True:
             sleep(PAUSED_PAUSE)
-            run = self._read()
+            try:
+                run = self._read()
+            except PrefectUnavailable as away:
+                _outlast(away)
+                continue
             if run is None:
                 raise Pause(state=None)
             now = state_of(run)
@@ -274,22 +284,48 @@ class Ownership:
             wait: Waits for so many seconds; true if that was broken off.
         """
         at = datetime.now(UTC) + delay
-        waiting = self._put(AwaitingRetry(scheduled_time=at, message=message), "retry")
+        waiting = self._wait_for_retry(AwaitingRetry(scheduled_time=at, message=message))
+        run = None
+        while run is None:
+            broken_off = wait(max((at - datetime.now(UTC)).total_seconds(), RETRY_PAUSE))
+            try:
+                run = self._go_on(waiting, broken_off=broken_off)
+            except PrefectUnavailable as away:
+                if broken_off:
+                    raise
+                _outlast(away)
+        # What the engine does too when it runs a flow once more in the same process.
+        self._context.flow_run = run
+
+    def _wait_for_retry(self, state: State[Any]) -> State[Any]:
+        """Put a state in which the run waits, however often Prefect's answer is lost."""
         while True:
-            broken_off = wait(max((at - datetime.now(UTC)).total_seconds(), 0.05))
-            run = self._read()
-            if broken_off or run is None or state_of(run).id != waiting.id:
-                self.leave()
+            try:
+                return self._put(state, "retry")
+            except Pause as pause:
+                found = pause.state
+                if found is None or (found.name, found.message) != (state.name, state.message):
+                    raise
+                return found
+            except PrefectUnavailable as away:
+                _outlast(away)
+
+    def _go_on(self, waiting: State[Any], *, broken_off: bool) -> FlowRun | None:
+        """Let the run be Running again that waits for a retry; None: it is too early for that."""
+        run = self._read()
+        if broken_off or run is None:
+            self.leave()
+        if state_of(run).id == waiting.id:
             with prefect_errors(self.run.id):
                 running: State[Any] = Running()
                 answer = self._client.set_flow_run_state(self.run.id, running)
-            if answer.status is not SetStateStatus.WAIT:  # by Prefect's clock it was too early
-                break
-        run = self._read()
+            if answer.status is SetStateStatus.WAIT:  # by Prefect's clock
+                return None
+            run = self._read()
+        # Where the answer was lost, it is Running: without a deployment by nobody else.
         if run is None or not state_of(run).is_running():
             self.leave()
-        # What the engine does too when it runs a flow once more in the same process.
-        self._context.flow_run = run
+        return run
 
     def give_up(self, message: str) -> NoReturn:
         """Leave the run as crashed: a supervisor lets another process try, if it may be tried."""
@@ -317,13 +353,17 @@ class Ownership:
         Raises:
             ExecutionConflict: Prefect refuses.
         """
-        if not force:
-            self._require_own()
+        if force:
+            return state_of(set_state(self._client, self.run.id, state, operation, force=True))
+        self._require_own()
         try:
-            return state_of(set_state(self._client, self.run.id, state, operation, force=force))
+            run = follow_up(self._client, self.run.id, self._state_id, state, operation)
         except ExecutionConflict:
             self._require_own()
             raise
+        if run is None:
+            self.leave()
+        return state_of(run)
 
     def _require_own(self) -> None:
         run = self._read()
@@ -343,3 +383,9 @@ class Ownership:
             return False
         self._state_id = state.id
         return True
+
+
+def _outlast(away: PrefectUnavailable) -> None:
+    """Wait for Prefect, however long that takes: no other process could go on with the run."""
+    logger.warning("Waiting for Prefect: %s", away)
+    sleep(AWAY_PAUSE)

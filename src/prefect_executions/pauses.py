@@ -12,22 +12,20 @@ keys that the state names; the answer comes to stand beside them.
 import json
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.input import keyset_from_base_key
 from prefect.states import Paused
 
 from prefect_executions.errors import AnswerError, CheckpointNotFound
 from prefect_executions.models import OnTimeout
-from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.prefect_errors import passing, prefect_errors
 
 _KEY = re.compile(r"execution-(pause|ask)-[0-9a-f]{32}(?:-([0-9]{1,15})-(resume|fail|terminate))?")
 _MESSAGE = 2_000  # characters of a reason that the state of a run shows
@@ -98,10 +96,11 @@ def paused(key: str, reason: str | None, *, keeps_process: bool = False) -> Stat
 def save_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form: Form) -> None:
     """Save what is asked in a pause, once it has begun: its beginning removes what was saved."""
     keys = state.state_details.run_input_keyset or {}
-    with prefect_errors(run_id), suppress(ObjectAlreadyExists):
-        if "description" in keys:
-            client.create_flow_run_input(run_id, keys["description"], json.dumps(form.description))
-        client.create_flow_run_input(run_id, keys["schema"], json.dumps(form.schema))
+    # The schema last: with it the form is whole. What is there was left by a maker that has died.
+    for part, value in (("description", form.description), ("schema", form.schema)):
+        if part in keys:
+            with prefect_errors(run_id), passing(HTTPStatus.CONFLICT):
+                client.create_flow_run_input(run_id, keys[part], json.dumps(value))
 
 
 def read_form(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> Form | None:
@@ -118,13 +117,13 @@ def read_form(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> For
 def renew_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form: Form) -> None:
     """Replace what is asked in a pause, if that has changed.
 
-    Who resumes at that very moment is refused, and tries again.
+    Who resumes in the Prefect UI at that very moment is refused, and tries again.
     """
     keys = state.state_details.run_input_keyset or {}
     if read_form(client, run_id, state) == form:
         return
     for key in (keys["schema"], keys["description"]):
-        with prefect_errors(run_id), suppress(ObjectNotFound):
+        with prefect_errors(run_id), passing(HTTPStatus.NOT_FOUND):
             client.delete_flow_run_input(run_id, key)
     save_form(client, run_id, state, form)
 
@@ -155,13 +154,9 @@ def read_answer(client: SyncPrefectClient, run_id: UUID, key: str) -> Any:
 
 
 def _read(client: SyncPrefectClient, run_id: UUID, key: str) -> Any:
-    with prefect_errors(run_id):
-        try:
-            return json.loads(client.read_flow_run_input(run_id, key))
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code == httpx.codes.NOT_FOUND:
-                return None
-            raise
+    with prefect_errors(run_id), passing(HTTPStatus.NOT_FOUND):
+        return json.loads(client.read_flow_run_input(run_id, key))
+    return None
 
 
 def take_choice(
@@ -206,5 +201,5 @@ def _chosen_in(states: list[State[Any]]) -> str | None:
 
 
 def _forget_answer(client: SyncPrefectClient, run_id: UUID, key: str) -> None:
-    with prefect_errors(run_id), suppress(ObjectNotFound):
+    with prefect_errors(run_id), passing(HTTPStatus.NOT_FOUND):
         client.delete_flow_run_input(run_id, keyset_from_base_key(key)["response"])

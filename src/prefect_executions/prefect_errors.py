@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from uuid import UUID
 
 import httpx
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from prefect_executions.errors import ExecutionNotFound, PrefectUnavailable
 from prefect_executions.models import execution_id
@@ -21,11 +22,32 @@ def prefect_errors(run_id: UUID | None = None) -> Iterator[None]:
             raise PrefectUnavailable(f"{error}") from error
         raise ExecutionNotFound(execution_id(run_id)) from error
     except httpx.HTTPStatusError as error:
+        if run_id is not None and error.response.status_code == HTTPStatus.NOT_FOUND:
+            raise ExecutionNotFound(execution_id(run_id)) from error
         raise PrefectUnavailable(
             f"{error.response.status_code}: {detail_of(error.response)}"
         ) from error
     except httpx.TransportError as error:
         raise PrefectUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def passing(status: HTTPStatus) -> Iterator[None]:
+    """Go on where Prefect answers with this status; its client has an error of its own for some."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != status:
+            raise
+    except (ObjectNotFound, ObjectAlreadyExists) as error:
+        if _STATUS_OF[type(error)] is not status:
+            raise
+
+
+_STATUS_OF: dict[type[Exception], HTTPStatus] = {
+    ObjectNotFound: HTTPStatus.NOT_FOUND,
+    ObjectAlreadyExists: HTTPStatus.CONFLICT,
+}
 
 
 def detail_of(response: httpx.Response) -> str:

@@ -89,6 +89,8 @@ class Retention:
         if config.delete_after_seconds is not None:
             deleted_at = state.timestamp + timedelta(seconds=config.delete_after_seconds)
         if status_of(run).ended and now >= deleted_at:
+            if not self._executions.flow_runs.is_still(run):  # the log took its time
+                return None
             self._executions.delete(execution_id(run.id), patience=0)
             return "deleted, since it had ended long ago"
         removed = 0

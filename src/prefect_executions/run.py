@@ -557,11 +557,17 @@ class Run(Generic[S]):
         reason = f"{type(failure).__name__}: {failure}"[:500]
         log, answers = self._writer.log, self._ownership.attempt_id
         with self._yielding():
-            patiently(
-                lambda: self._writer.append(
-                    lambda head: log.retry(head, answers=answers, reason=reason)
+            try:
+                patiently(
+                    lambda: self._writer.append(
+                        lambda head: log.retry(head, answers=answers, reason=reason)
+                    )
                 )
-            )
+            except StoreUnavailable as away:
+                if self._ownership.can_be_rescheduled:  # a supervisor counts the retry
+                    why = f"{reason}. {away}"
+                    patiently(lambda: self._ownership.give_up(why))
+                raise
             self._retry(f"Retry {retries + 1} of {most} after {reason}")
 
     def _complete_pause(self) -> None:

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import AwaitingRetry, Cancelled, Suspended
 
-from prefect_executions.errors import ExecutionConflict
+from prefect_executions.errors import ExecutionConflict, ExecutionNotFound
 from prefect_executions.models import Status, execution_id
 from prefect_executions.pauses import Form, pause_key, paused, read_form, save_form
 from prefect_executions.prefect_errors import prefect_errors
@@ -113,6 +113,38 @@ def set_state(
     return run
 
 
+def follow_up(
+    client: SyncPrefectClient, run_id: UUID, over: UUID, state: State[Any], operation: str
+) -> FlowRun | None:
+    """Set a run's state after another one, and return the run in it.
+
+    Prefect lets it replace a pause or a cancellation, too, that has come just now: somebody wants
+    that, and it is set again.
+
+    Args:
+        client: Prefect's.
+        run_id: The run.
+        over: The id of the state that it is to follow.
+        state: The new one.
+        operation: What it is for.
+
+    Returns:
+        None: it was so.
+
+    Raises:
+        ExecutionConflict: Prefect refuses to.
+        ExecutionNotFound: the run has been deleted just now.
+    """
+    run = set_state(client, run_id, state, operation)
+    states, new = _up_to(client, run)
+    old = next((at for at, known in enumerate(states) if known.id == over), new)
+    wanted = uncovered(states[new - 1]) if new - old > 1 else None
+    if wanted is None:
+        return run
+    restore(client, run_id, wanted)
+    return None
+
+
 def uncovered(state: State[Any]) -> State[Any] | None:
     """What a run is to be again that another state has covered; None: nothing that lasts.
 
@@ -164,8 +196,17 @@ def hold(client: SyncPrefectClient, run: FlowRun, form: Form) -> None:
 
 def covered_by(client: SyncPrefectClient, run: FlowRun) -> State[Any]:
     """The state that a run was in just before the one that was set."""
+    states, at = _up_to(client, run)
+    return states[at - 1]
+
+
+def _up_to(client: SyncPrefectClient, run: FlowRun) -> tuple[list[State[Any]], int]:
+    """The states that a run has had, and the place of the one that it was read with."""
     states = read_states(client, run.id)
-    return states[[state.id for state in states].index(state_of(run).id) - 1]
+    for at, state in enumerate(states):
+        if state.id == state_of(run).id:
+            return states, at
+    raise ExecutionNotFound(execution_id(run.id))  # it was deleted just now
 
 
 def scheduled_again(state: State[Any]) -> State[Any]:

@@ -220,7 +220,7 @@ def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -
     """Append the attempt; where nobody made a log for this flow run yet, that comes first."""
     own = settings.model_dump(mode="json") if settings != ExecutionConfig() else None
     try:
-        return log.attempt(ownership.check_start, config=own, version=ownership.version)
+        return log.attempt(lambda _: ownership.check_start(), config=own, version=ownership.version)
     except ExecutionDeleted:
         ownership.leave()
     except ExecutionNotFound:
@@ -236,4 +236,4 @@ def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -
         log.create(meta, b"{}")
     except AlreadyExists:
         get_run_logger().debug("Another process made the log of %s", log.execution_id)
-    return log.attempt(ownership.check_start, config=own, version=ownership.version)
+    return log.attempt(lambda _: ownership.check_start(), config=own, version=ownership.version)

@@ -41,6 +41,7 @@ from prefect_executions.history import Head
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
 from prefect_executions.objects import Objects
+from prefect_executions.pacer import Pacer
 from prefect_executions.pauses import deadline
 from prefect_executions.resume_form import CHOICES, resume_form
 from prefect_executions.retention import Retention
@@ -55,6 +56,8 @@ R = TypeVar("R", FlowRun, UUID)
 
 RARELY = 12  # every how many looks it looks at what is not urgent, or is much,
 MINUTE = timedelta(seconds=60)  # and after this time in any case
+LOOK_HANGS = 300.0  # seconds after which a look that has not ended counts as stuck
+FORM_SETTLES = timedelta(minutes=10)  # its process has left by then, and has seen to it
 CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer was left half-made
 COLLEAGUE_ACTS = timedelta(seconds=15)  # how long another supervisor may take for what it began
 TIDIES = timedelta(hours=1)  # how often what need not be kept is removed
@@ -105,6 +108,8 @@ class Supervisor:
         self._own_beat: datetime | None = None  # the newest own heartbeat that Prefect has kept
         self._counted_at: datetime | None = None  # the same, when the census was last right
         self._shown: dict[UUID, UUID] = {}  # ended runs whose pages are right, with their states
+        # Paused runs that had their forms: in which state, and when.
+        self._formed: dict[UUID, tuple[UUID, datetime]] = {}
         self._settled: dict[UUID, UUID] = {}  # crashed runs to leave alone, each with its state
         self._retention = Retention(executions, retention, clock=clock)
         self._tidied = _NEVER
@@ -112,8 +117,21 @@ class Supervisor:
 
     def watch(self, stop: Callable[[float], bool]) -> None:
         """Look after executions until `stop`, which waits for so many seconds, says true."""
-        while not stop(self._pause):
-            self.look()
+        # A look at many takes longer than a heartbeat may be old.
+        began = monotonic()
+
+        def beat() -> None:
+            if monotonic() - began < LOOK_HANGS:
+                beat_of_supervisor(self.id)
+
+        heart = Pacer("supervisor-heart")
+        heart.every(self._silence.total_seconds() / 4, beat)
+        try:
+            while not stop(self._pause):
+                began = monotonic()
+                self.look()
+        finally:
+            heart.stop()
 
     def look(self) -> None:
         """Do once what is to be done; what fails is logged, and done the next time."""
@@ -137,13 +155,10 @@ class Supervisor:
             lambda: self._flow_runs.in_state(StateType.PENDING),
             lambda run: self._end_pending(run, now),
         )
-        self._each(lambda: self._ended(now), self._show_end)
+        self._each(lambda: self._ended(now), self._look_at_end)
         self._each(lambda: self._removed(thoroughly=rarely), self._clear)
         if rarely:
-            self._each(
-                lambda: self._flow_runs.in_state(StateType.PAUSED),
-                lambda run: self._look_at_pause(run, now),
-            )
+            self._each(self._paused, lambda run: self._look_at_pause(run, now))
         self._each(lambda: self._untidy(now), self._tidy)
 
     def _each(self, find: Callable[[], Iterable[R]], act: Callable[[R], object]) -> None:
@@ -211,6 +226,8 @@ class Supervisor:
         A database that was replaced, or restored to an earlier time, does not know of runs either,
         nor of this supervisor's heartbeats: nobody has deleted those, and they are left to `gc`.
         """
+        if self._own_beat is None:
+            return []
         missing = self._census.missing(thoroughly=thoroughly)
         beat, self._counted_at = self._counted_at, self._own_beat
         if missing and beat is not None and not is_kept(self._client, self.id, beat):
@@ -221,7 +238,7 @@ class Supervisor:
             )
             missing = set()
         self._gone |= missing
-        return [] if beat is None else list(self._gone)
+        return list(self._gone)
 
     def _clear(self, run_id: UUID) -> None:
         """Remove what is left of an execution whose run was deleted in Prefect."""
@@ -339,17 +356,29 @@ class Supervisor:
             head = log.retry(head, answers=state.id.hex, reason=state.message or "Crashed")
         message = f"Retry {head.entry.retries} of {config.max_retries} after a crash"
         delay = timedelta(seconds=config.retry_delay_seconds or 0)
-        self._flow_runs.retry(run, at=max(now, state.timestamp + delay), message=message)
-        self._note("retried after a crash")
-        logger.warning("%s: %s", execution_id(run.id), message)
+        if self._flow_runs.retry(run, at=max(now, state.timestamp + delay), message=message):
+            self._note("retried after a crash")
+            logger.warning("%s: %s", execution_id(run.id), message)
 
     # ------------------------------------------------------------------ pauses
+
+    def _paused(self) -> Iterable[FlowRun]:
+        """The runs that are paused."""
+        runs = self._flow_runs.in_state(StateType.PAUSED)
+        known = {run.id for run in runs}
+        self._formed = {id_: seen for id_, seen in self._formed.items() if id_ in known}
+        return runs
 
     def _look_at_pause(self, run: FlowRun, now: datetime) -> None:
         """End a pause whose time has come, and mend one that can't last or can't be ended."""
         log = self._log(run)
-        self._flow_runs.complete_pause(run, lambda: resume_form(log.read(checkpoints=CHOICES)))
-        ends = deadline(state_of(run))
+        state = state_of(run)
+        known, seen = self._formed.get(run.id, (None, _NEVER))
+        is_new = now - state.timestamp < FORM_SETTLES
+        if is_new or known != state.id or now - seen > FORM_SETTLES:
+            self._flow_runs.complete_pause(run, lambda: resume_form(log.read(checkpoints=CHOICES)))
+            self._formed[run.id] = state.id, now
+        ends = deadline(state)
         if ends is None:
             return
         at, on_timeout = ends
@@ -379,8 +408,14 @@ class Supervisor:
         self._shown = {id_: state for id_, state in self._shown.items() if id_ in known}
         return [run for run in runs if self._shown.get(run.id) != state_of(run).id]
 
-    def _show_end(self, run: FlowRun) -> None:
+    def _look_at_end(self, run: FlowRun) -> None:
         """Let the page of a run tell that it has ended, where its process could not."""
+        if state_of(run).is_cancelled() and self._flow_runs.undo_repeated_cancellation(
+            run, self._flow_runs.states(run)
+        ):
+            self._note("restored a state")
+            logger.warning("%s goes on: it was cancelled before", execution_id(run.id))
+            return
         page = PageArtifact(self._client, run.id)
         if page.status() != status_of(run).value:
             page.show(self._executions.run_page(run))
@@ -414,8 +449,7 @@ class Supervisor:
         """Release or remove a run whose creation was left, restart one whose worker died."""
         age = now - state_of(run).timestamp
         if is_created(run):
-            if age > self._pending:
-                self._flow_runs.start_again(run)
+            if age > self._pending and self._flow_runs.start_again(run):
                 self._note("started again")
                 logger.warning("%s never began; scheduled again", execution_id(run.id))
         elif age > CREATION_ENDS:

@@ -95,8 +95,8 @@ def test_the_flow_of_the_flows_document_goes_on_behind_what_it_has_read(stack: S
         whole = kit.start(flows.review, texts={"a": "one two", "b": "three"})
         rest = kit.start(flows.review, texts={"a": "one", "b": "2"}, state={"read": ["a"]})
 
-    assert (whole.result, rest.result) == (3, 1)
-    assert [point.label for point in whole.get().checkpoints] == ["all is read"]
+        assert (whole.result, rest.result) == (3, 1)
+        assert [point.label for point in whole.get().checkpoints] == ["all is read"]
 
 
 def test_the_readme_s_steps_are_recorded_and_undone(stack: Stack) -> None:

@@ -1,0 +1,64 @@
+"""The page of a run as an artifact in Prefect."""
+
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.objects import Artifact
+
+from prefect_executions.artifacts import PageArtifact
+from prefect_executions.creations import Creations
+from prefect_executions.errors import ExecutionNotFound
+from prefect_executions.executions import Executions
+from prefect_executions.flow_runs import FlowRuns
+from prefect_executions.local import Stack
+from prefect_executions.objects import MemoryObjects
+
+
+@pytest.fixture
+def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def artifacts(prefect: SyncPrefectClient, run_id: UUID) -> list[Artifact]:
+    filter_ = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+    return prefect.read_artifacts(artifact_filter=filter_)
+
+
+def test_a_page_that_somebody_has_deleted_is_written_anew(prefect: SyncPrefectClient) -> None:
+    executions = Executions(MemoryObjects(), FlowRuns(prefect, store=uuid4().hex))
+    execution, _ = Creations(executions).create(name="a run")
+    run = executions.run(execution.id)
+    page = PageArtifact(prefect, run.id)
+    page.show(executions.run_page(run))
+    [first] = artifacts(prefect, run.id)
+    assert first.id is not None
+    prefect.delete_artifact(first.id)
+
+    page.show(executions.run_page(run))
+    page.show(executions.run_page(run))
+
+    [second] = artifacts(prefect, run.id)
+    assert second.id != first.id
+    assert second.data == first.data
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_of_an_execution_that_was_deleted_no_page_is_written(
+    prefect: SyncPrefectClient, shown: bool
+) -> None:
+    executions = Executions(MemoryObjects(), FlowRuns(prefect, store=uuid4().hex))
+    execution, _ = Creations(executions).create(name="a run")
+    run = executions.run(execution.id)
+    page, told = PageArtifact(prefect, run.id), executions.run_page(run)
+    if shown:
+        page.show(told)
+    executions.delete(execution.id)
+
+    with pytest.raises(ExecutionNotFound):
+        page.show(told)
+
+    assert artifacts(prefect, run.id) == []
