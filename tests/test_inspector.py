@@ -393,6 +393,18 @@ def test_a_timeline_tells_dead_from_active() -> None:
     assert [(span.x, span.width) for span in lane.dead] == [(600, 400)]
 
 
+def test_a_timeline_tells_of_a_death_that_the_next_attempt_has_noticed() -> None:
+    entries = [
+        entry(1, Kind.ATTEMPT, 0, 1),
+        entry(2, Kind.ATTEMPT, 100, 2, dead_seconds=40),
+    ]
+
+    first, second = timeline([since(Running(), 0)], entries, at(100)).lanes
+
+    assert [(span.x, span.width) for span in first.dead] == [(600, 400)]
+    assert second.dead == []
+
+
 def test_a_timeline_of_what_runs_goes_to_the_present() -> None:
     drawn = timeline([since(Running(), 0)], [entry(1, Kind.ATTEMPT, 0.5, 1)], at(10))
 

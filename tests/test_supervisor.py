@@ -858,15 +858,35 @@ def test_a_cancellation_that_is_reported_twice_does_not_cover_a_retry(here: Worl
     other = here.create()
     here.set(other, Running(), Cancelling(), Cancelled(message=told), AwaitingRetry())
     here.set(other, Running(), Cancelling(), Cancelled(message=told))
-    again = here.create()  # as of a worker that can't run it at all
-    here.set(again, Cancelled(message=told), AwaitingRetry(), Cancelled(message=told))
 
     here.supervisor().look()
 
     state = here.prefect.read_flow_run(run.id).state
     assert state is not None
     assert (state.name, state.message) == ("AwaitingRetry", "go on")
-    assert here.name_of(other) == here.name_of(again) == "Cancelled"
+    here.set(run, Cancelled(message=told))
+    here.supervisor().look()
+    assert here.name_of(run) == "AwaitingRetry"
+    assert here.name_of(other) == "Cancelled"
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        [Cancelled(message="no such flow"), AwaitingRetry(), Cancelled(message="no such flow")],
+        [Running(), Cancelling(), Cancelled(), AwaitingRetry(), Cancelled()],
+        [Running(), Cancelling(), Cancelled(message="it is"), AwaitingRetry(), Cancelled()],
+        [Running(), Cancelling(), Cancelled(message="it is"), Cancelled(message="it is")],
+    ],
+    ids=["no process was", "by a person", "by another", "nobody wants it to go on"],
+)
+def test_a_cancellation_that_is_meant_stays(here: World, states: list[State[Any]]) -> None:
+    run = here.create()
+    here.set(run, *(state.model_copy(deep=True) for state in states))
+
+    here.supervisor().look()
+
+    assert here.name_of(run) == "Cancelled"
 
 
 def test_a_look_that_takes_long_makes_nobody_deaf(

@@ -65,13 +65,20 @@ class PageArtifact:
                 with passing(HTTPStatus.NOT_FOUND):  # somebody has deleted it
                     self._client.update_artifact(self._id, ArtifactUpdate.model_validate(told))
                     return
-            # Prefect would take it of a run that has been deleted, too, and keep it for ever.
-            if DELETING in self._client.read_flow_run(self._run_id).tags:
-                raise ExecutionNotFound(execution_id(self._run_id))
             create = ArtifactCreate.model_validate(
                 {**told, "key": KEY, "type": "markdown", "flow_run_id": self._run_id}
             )
             self._id = self._client.create_artifact(create).id
+            self._require_run(self._id)
+
+    def _require_run(self, artifact_id: UUID) -> None:
+        """Take a new artifact back if its run is being deleted: Prefect would keep it for ever."""
+        with passing(HTTPStatus.NOT_FOUND):
+            if DELETING not in self._client.read_flow_run(self._run_id).tags:
+                return
+        with passing(HTTPStatus.NOT_FOUND):
+            self._client.delete_artifact(artifact_id)
+        raise ExecutionNotFound(execution_id(self._run_id))
 
     def status(self) -> str | None:
         """The status that it tells; None: there is no such artifact.

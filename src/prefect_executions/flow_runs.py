@@ -413,20 +413,24 @@ class FlowRuns:
         Returns:
             Whether it was so.
         """
-        since = [state for state in states if not (state.is_pending() or state.is_crashed())]
-        if len(since) < 4 or not since[-2].is_scheduled() or run.deployment_id is None:
-            return False
-        asked, first, wanted, repeated = since[-4:]
+        told = [state for state in states if not (state.is_pending() or state.is_crashed())]
+        asked = max((at for at, state in enumerate(told) if state.is_cancelling()), default=-1)
+        since = told[asked + 1 :]
+        reports = [state for state in since if state.is_cancelled()]
+        goes_on = [state for state in since if state.is_scheduled()]
         if not (
-            asked.is_cancelling()
-            and first.is_cancelled()
-            and repeated.is_cancelled()
-            and repeated.message == first.message
-            and repeated.timestamp - asked.timestamp < CANCEL_ENDS
+            asked >= 0
+            and goes_on
+            and since[-2:] == [goes_on[-1], reports[-1]]
+            and len(since) == len(reports) + len(goes_on)
+            and reports[0].message  # that of a person has none
+            and {state.message for state in reports} == {reports[0].message}
+            and reports[-1].timestamp - told[asked].timestamp < CANCEL_ENDS
+            and run.deployment_id is not None
         ):
             return False
         if self.is_still(run):
-            restore(self.client, run.id, scheduled_again(wanted))
+            restore(self.client, run.id, scheduled_again(goes_on[-1]))
         return True
 
     def retry(self, run: FlowRun, *, at: datetime, message: str) -> bool:

@@ -29,7 +29,7 @@ from prefect_executions.pauses import (
     save_form,
     take_choice,
 )
-from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.prefect_errors import may_pass, prefect_errors
 from prefect_executions.run_states import (
     active_time,
     follow_up,
@@ -386,6 +386,12 @@ class Ownership:
 
 
 def _outlast(away: PrefectUnavailable) -> None:
-    """Wait for Prefect, however long that takes: no other process could go on with the run."""
+    """Wait for Prefect, however long that takes: no other process could go on with the run.
+
+    Raises:
+        PrefectUnavailable: it will not get better.
+    """
+    if not may_pass(away):
+        raise away
     logger.warning("Waiting for Prefect: %s", away)
     sleep(AWAY_PAUSE)

@@ -50,6 +50,18 @@ _STATUS_OF: dict[type[Exception], HTTPStatus] = {
 }
 
 
+def may_pass(away: PrefectUnavailable) -> bool:
+    """Whether Prefect may answer in another way by and by; it refuses a wrong key for ever."""
+    cause = away.__cause__
+    if not isinstance(cause, httpx.HTTPStatusError):
+        return True
+    status = cause.response.status_code
+    return status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+_PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+
+
 def detail_of(response: httpx.Response) -> str:
     """What Prefect says of a refusal."""
     try:

@@ -56,7 +56,7 @@ R = TypeVar("R", FlowRun, UUID)
 
 RARELY = 12  # every how many looks it looks at what is not urgent, or is much,
 MINUTE = timedelta(seconds=60)  # and after this time in any case
-LOOK_HANGS = 300.0  # seconds after which a look that has not ended counts as stuck
+LOOK_HANGS = 300.0  # seconds after which a look that has not come further counts as stuck
 FORM_SETTLES = timedelta(minutes=10)  # its process has left by then, and has seen to it
 CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer was left half-made
 COLLEAGUE_ACTS = timedelta(seconds=15)  # how long another supervisor may take for what it began
@@ -102,6 +102,7 @@ class Supervisor:
         self._tell = note
         self._heard_since: datetime | None = None  # since when Prefect has kept all heartbeats
         self._looked_at_all = _NEVER
+        self._moved_at = monotonic()  # when a look has come further
         self._due: dict[UUID, datetime] = {}  # until when a silent run is taken for alive
         self._census = Census(client, executions.flow_runs.tags)
         self._gone: set[UUID] = set()  # runs that were deleted in Prefect itself
@@ -117,18 +118,16 @@ class Supervisor:
 
     def watch(self, stop: Callable[[float], bool]) -> None:
         """Look after executions until `stop`, which waits for so many seconds, says true."""
-        # A look at many takes longer than a heartbeat may be old.
-        began = monotonic()
 
+        # A look at many takes longer than a heartbeat may be old.
         def beat() -> None:
-            if monotonic() - began < LOOK_HANGS:
+            if monotonic() - self._moved_at < LOOK_HANGS:
                 beat_of_supervisor(self.id)
 
         heart = Pacer("supervisor-heart")
         heart.every(self._silence.total_seconds() / 4, beat)
         try:
             while not stop(self._pause):
-                began = monotonic()
                 self.look()
         finally:
             heart.stop()
@@ -139,6 +138,7 @@ class Supervisor:
             self._look()
 
     def _look(self) -> None:
+        self._moved_at = monotonic()
         now = self._clock()
         rarely = now - self._looked_at_all >= self._rarely
         if rarely:
@@ -169,6 +169,7 @@ class Supervisor:
         failures = 0
         try:
             for run in find():
+                self._moved_at = monotonic()
                 run_id = run if isinstance(run, UUID) else run.id
                 try:
                     self._unless_deleted(act, run)

@@ -113,10 +113,12 @@ def timeline(states: Sequence[State[Any]], entries: Sequence[Entry], now: dateti
             label = f" {entry.label}" if entry.label else ""
             title = f"{checkpoint_id(entry.seq)}{label}, {entry.at:%H:%M:%S} UTC"
             lane.ticks.append(Tick(x, checkpoint_id(entry.seq), title))
-        if lane is not None and entry.kind is Kind.CRASH and entry.dead_seconds > dead:
+        # A crash tells for how long its attempt was dead, an attempt it of the one before.
+        died = lanes.get(entry.attempt - (entry.kind is Kind.ATTEMPT))
+        if died is not None and entry.dead_seconds > dead:
             since = entry.at - timedelta(seconds=entry.dead_seconds - dead)
             drawn = span(since, entry.at, "dead, and not yet noticed")
-            lane.dead += [drawn] if drawn else []
+            died.dead += [drawn] if drawn else []
         dead = entry.dead_seconds
     paused = [
         span(state.timestamp, until, "paused") for state, until in periods if state.is_paused()
