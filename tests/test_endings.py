@@ -65,6 +65,17 @@ def call(flow: Flow[Any, Any]) -> Any:
     return asyncio.run(flow()) if flow.isasync else flow()
 
 
+def left_by(prefect: SyncPrefectClient, flow: Flow[Any, Any]) -> State[Any]:
+    """The state in which a process of a deployment's run leaves it to others."""
+    deployment = prefect.create_deployment(prefect.create_flow(flow), "idle")
+    run = prefect.create_flow_run_from_deployment(deployment, state=Pending())
+    with pytest.raises(Pause):
+        run_flow(flow, flow_run=run)
+    state = prefect.read_flow_run(run.id).state
+    assert state is not None
+    return state
+
+
 def states(prefect: SyncPrefectClient, run_id: str) -> list[State[Any]]:
     found = prefect.read_flow_run_states(UUID(run_id[5:]))
     return sorted(found, key=lambda state: state.timestamp)
@@ -219,13 +230,8 @@ def test_a_process_whose_store_stays_away_leaves_the_run_to_the_supervisor(
     def never() -> None:
         raise AssertionError("it did not begin")
 
-    deployment = prefect.create_deployment(prefect.create_flow(never), "idle")
-    run = prefect.create_flow_run_from_deployment(deployment, state=Pending())
-    with pytest.raises(Pause):
-        run_flow(never, flow_run=run)
+    state = left_by(prefect, never)
 
-    state = prefect.read_flow_run(run.id).state
-    assert state is not None
     assert state.name == "Crashed"
     assert "connection reset" in (state.message or "")
 
@@ -246,13 +252,8 @@ def test_a_retry_that_a_store_that_is_away_can_t_count_is_left_to_the_supervisor
         execution.current().state["n"] = 1
         execution.current().checkpoint()
 
-    deployment = prefect.create_deployment(prefect.create_flow(saves), "idle")
-    run = prefect.create_flow_run_from_deployment(deployment, state=Pending())
-    with pytest.raises(Pause):
-        run_flow(saves, flow_run=run)
+    state = left_by(prefect, saves)
 
-    state = prefect.read_flow_run(run.id).state
-    assert state is not None
     assert state.name == "Crashed"
     assert "connection reset" in (state.message or "")
 
@@ -270,8 +271,6 @@ def test_a_pause_that_comes_as_a_retry_is_told_to_prefect_stays_a_pause(
     def fails() -> None:
         raise RuntimeError
 
-    deployment = prefect.create_deployment(prefect.create_flow(fails), "idle")
-    run = prefect.create_flow_run_from_deployment(deployment, state=Pending())
     set_state = SyncPrefectClient.set_flow_run_state
 
     def pause_then_set(client: SyncPrefectClient, id_: UUID, state: Any, **options: Any) -> Any:
@@ -280,11 +279,9 @@ def test_a_pause_that_comes_as_a_retry_is_told_to_prefect_stays_a_pause(
         return set_state(client, id_, state, **options)
 
     monkeypatch.setattr(SyncPrefectClient, "set_flow_run_state", pause_then_set)
-    with pytest.raises(Pause):
-        run_flow(fails, flow_run=run)
 
-    state = prefect.read_flow_run(run.id).state
-    assert state is not None
+    state = left_by(prefect, fails)
+
     assert (state.name, state.message) == ("Suspended", "wait")
 
 

@@ -73,6 +73,20 @@ class Running:
         eventually(accepted, "the answer is taken")
 
 
+def pausing(store: MemoryStore) -> Any:
+    """A flow that pauses once."""
+
+    @flow(validate_parameters=False)
+    @execution(store=store)
+    def pauses(running: Running) -> str:
+        run = execution.current()
+        running.ids.append(run.id)
+        run.pause("A moment")
+        return run.id
+
+    return pauses
+
+
 def test_a_question_is_waited_for(
     stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
 ) -> None:
@@ -113,16 +127,7 @@ def test_a_question_outlives_a_prefect_that_is_away(
     stack: Stack, store: MemoryStore, prefect: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No other process could go on with the answer."""
-
-    @flow(validate_parameters=False)
-    @execution(store=store)
-    def pausing(running: Running) -> str:
-        run = execution.current()
-        running.ids.append(run.id)
-        run.pause("A moment")
-        return run.id
-
-    running = Running(prefect, pausing)
+    running = Running(prefect, pausing(store))
     run = running.until_paused("A moment")
     told, read = Event(), Ownership._read
 
@@ -142,15 +147,7 @@ def test_a_question_outlives_a_prefect_that_is_away(
 def test_one_that_waits_in_its_process_offers_no_way_back_and_takes_none(
     stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
 ) -> None:
-    @flow(validate_parameters=False)
-    @execution(store=store)
-    def pausing(running: Running) -> str:
-        run = execution.current()
-        running.ids.append(run.id)
-        run.pause("A moment")
-        return run.id
-
-    running = Running(prefect, pausing)
+    running = Running(prefect, pausing(store))
     run = running.until_paused("A moment")
     assert run.state is not None
     state = run.state

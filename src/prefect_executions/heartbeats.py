@@ -62,6 +62,15 @@ class Heartbeats:
         return cls(runs, others)
 
 
+def last_sign(client: SyncPrefectClient, run_id: UUID, since: datetime) -> datetime:
+    """The newest heartbeat of a run; if there was none since a time, that time.
+
+    Raises:
+        PrefectUnavailable: Prefect did not answer.
+    """
+    return max(since, Heartbeats.since(client, since, run_id=run_id).runs.get(run_id, since))
+
+
 def is_kept(client: SyncPrefectClient, supervisor_id: str, beat: datetime) -> bool:
     """Whether Prefect still has a heartbeat of a supervisor that it had before.
 

@@ -17,7 +17,7 @@ from prefect_executions.creations import EMPTY
 from prefect_executions.entry import Kind
 from prefect_executions.errors import ExecutionConflict, StateError
 from prefect_executions.executions import Executions
-from prefect_executions.heartbeats import Heartbeats, beat_of_run
+from prefect_executions.heartbeats import beat_of_run, last_sign
 from prefect_executions.history import Head
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import (
@@ -184,9 +184,8 @@ class OutsideAgents:
     def _dead_seconds(self, run: FlowRun, head: Head) -> float:
         """How long ago the agent that runs a run has given its last sign of life."""
         since = max(state_of(run).timestamp, head.entry.at)
-        heard = Heartbeats.since(self.executions.flow_runs.client, since, run_id=run.id)
-        silence = self.executions.clock() - heard.runs.get(run.id, since)
-        return max(silence.total_seconds(), 0)
+        alive = last_sign(self.executions.flow_runs.client, run.id, since)
+        return max((self.executions.clock() - alive).total_seconds(), 0)
 
     def _require_startable(self, run: FlowRun) -> None:
         status, id_ = status_of(run), execution_id(run.id)

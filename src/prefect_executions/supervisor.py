@@ -36,7 +36,7 @@ from prefect_executions.errors import (
 from prefect_executions.events import deleted
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import CRASH_SETTLES, FlowRuns
-from prefect_executions.heartbeats import Heartbeats, beat_of_supervisor, is_kept
+from prefect_executions.heartbeats import Heartbeats, beat_of_supervisor, is_kept, last_sign
 from prefect_executions.history import Head
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
@@ -287,8 +287,7 @@ class Supervisor:
         """
         state, log = state_of(run), self._log(run)
         head = self._head(log)
-        heard = Heartbeats.since(self._client, state.timestamp, run_id=run.id)
-        alive = max(state.timestamp, heard.runs.get(run.id, _NEVER))
+        alive = last_sign(self._client, run.id, state.timestamp)
         silence = self._silence
         if head is not None and OUTSIDE in run.tags:
             alive = max(alive, head.entry.at)

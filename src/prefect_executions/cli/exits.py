@@ -61,5 +61,4 @@ def clearly() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        end(USAGE, f"{error}")
