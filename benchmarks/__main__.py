@@ -20,12 +20,12 @@ from benchmarks.scaling import scaling
 from benchmarks.service import service
 from benchmarks.steps import steps
 from benchmarks.workload import conversation, of_size, states
-from prefect_executions import codec, deltas
+from prefect_executions import deltas, serialization
 from prefect_executions.history import Head
 from prefect_executions.local import BUCKET, S3Server
 from prefect_executions.log import ExecutionLog
-from prefect_executions.objects import MemoryObjects, Objects
-from prefect_executions.s3 import S3Objects
+from prefect_executions.storage.objects import MemoryObjects, Objects
+from prefect_executions.storage.s3 import S3Objects
 
 RESULTS = Path(__file__).parent / "results.json"
 ROUNDS = 300
@@ -136,12 +136,12 @@ def checkpoint_and(
         nonlocal log, head
         if index % TURNS_A_LOG == 0:
             state["messages"] = messages[:start]
-            log, head = begin(objects, codec.dump(state))
+            log, head = begin(objects, serialization.dump(state))
 
     def save(index: int) -> None:
         nonlocal head
         state["messages"].append(messages[start + index % TURNS_A_LOG])
-        head = log.checkpoint(head, codec.dump(state))
+        head = log.checkpoint(head, serialization.dump(state))
 
     def put(index: int) -> None:
         objects._client.put_object(
@@ -181,7 +181,7 @@ def filled(server: S3Server, entries: int) -> ExecutionLog:
     memory = MemoryObjects()
     log, head = begin(memory)
     for number in range(entries - 2):
-        head = log.checkpoint(head, codec.dump({"n": number, "text": "word " * 200}))
+        head = log.checkpoint(head, serialization.dump({"n": number, "text": "word " * 200}))
     objects = server.objects(prefix=uuid4().hex)
     for key, data in memory.get(list(memory.scan(""))).items():
         objects.create(key, data)

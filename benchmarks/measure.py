@@ -7,7 +7,7 @@ from statistics import median
 from time import perf_counter, sleep
 from typing import Any
 
-from prefect_executions.s3 import S3Objects
+from prefect_executions.storage.s3 import S3Objects
 
 
 @dataclass(frozen=True)

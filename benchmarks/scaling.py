@@ -19,14 +19,14 @@ from prefect.client.schemas.objects import FlowRun
 
 from benchmarks.measure import Result
 from benchmarks.steps import quiet
-from prefect_executions import codec
+from prefect_executions import serialization
 from prefect_executions.creations import Creations
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import S3Server, Stack
 from prefect_executions.log import ExecutionLog
-from prefect_executions.objects import MemoryObjects
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.supervisor import Supervisor
 
 FLOWS = Path(__file__).parent / "flows"
@@ -154,7 +154,7 @@ def of_many_checkpoints(s3: S3Server) -> Iterator[Result]:
 
 
 def state(number: int) -> bytes:
-    return codec.dump({"n": number, "text": f"word {number} " * 200})
+    return serialization.dump({"n": number, "text": f"word {number} " * 200})
 
 
 def of_many_executions(stack: Stack, prefect: SyncPrefectClient) -> Iterator[Result]:

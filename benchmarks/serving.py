@@ -6,7 +6,6 @@ import uvicorn
 from prefect.client.orchestration import get_client
 
 from prefect_executions.blocks import load_store
-from prefect_executions.cached import CachedObjects
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.keyring import Keyring
@@ -14,6 +13,7 @@ from prefect_executions.service import create_app
 from prefect_executions.service.app import Limits
 from prefect_executions.service.metered_objects import MeteredObjects
 from prefect_executions.service.metrics import Metrics
+from prefect_executions.storage.cache import CachedObjects
 
 KEY = "benchmark"
 

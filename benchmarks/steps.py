@@ -22,7 +22,7 @@ from prefect_executions import execution, step
 from prefect_executions.journal import Outcome, Record
 from prefect_executions.local import BUCKET, S3Server, Stack
 from prefect_executions.log import ExecutionLog
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.storage.objects import MemoryObjects
 
 STEPS = 200
 FLOWS = 9

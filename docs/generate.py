@@ -7,9 +7,9 @@ from prefect.client.orchestration import get_client
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.keyring import Keyring
-from prefect_executions.objects import MemoryObjects
 from prefect_executions.service import create_app
 from prefect_executions.service.documents import write
+from prefect_executions.storage.objects import MemoryObjects
 
 
 def main(directory: Path = Path(__file__).parent) -> None:

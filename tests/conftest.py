@@ -17,8 +17,8 @@ from prefect.events.worker import EventsWorker
 
 from moto_server import moto_server
 from prefect_executions.local import S3Server, Stack
-from prefect_executions.objects import MemoryObjects
-from prefect_executions.s3 import S3Objects
+from prefect_executions.storage.objects import MemoryObjects
+from prefect_executions.storage.s3 import S3Objects
 from prefect_executions.testkit import MemoryStore
 from rest import KEY
 from stores import Counting, Faulty

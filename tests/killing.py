@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import httpx
 
-from prefect_executions.objects import Objects
+from prefect_executions.storage.objects import Objects
 
 R = TypeVar("R")
 

@@ -4,7 +4,7 @@ from pydantic import BaseModel
 
 from prefect_executions.entry import Entry
 from prefect_executions.log import ExecutionLog
-from prefect_executions.objects import Objects
+from prefect_executions.storage.objects import Objects
 
 
 class Count(BaseModel):

@@ -11,8 +11,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.keyring import Keyring
-from prefect_executions.objects import Objects
 from prefect_executions.service import create_app
+from prefect_executions.storage.objects import Objects
 
 KEY = "a key"
 

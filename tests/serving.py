@@ -13,9 +13,9 @@ from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.keyring import Keyring
 from prefect_executions.local import free_ports
-from prefect_executions.objects import Objects
 from prefect_executions.service import create_app
 from prefect_executions.service.hub import EventHub
+from prefect_executions.storage.objects import Objects
 from rest import KEY
 
 

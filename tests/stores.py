@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from prefect_executions.errors import AlreadyExists, StoreUnavailable
-from prefect_executions.objects import Objects
+from prefect_executions.storage.objects import Objects
 
 
 @dataclass

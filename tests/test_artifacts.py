@@ -14,7 +14,7 @@ from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.storage.objects import MemoryObjects
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from prefect_executions.errors import (
     UnsuitableStore,
 )
 from prefect_executions.local import S3Server, Stack, free_ports
-from prefect_executions.s3 import S3Objects
+from prefect_executions.storage.s3 import S3Objects
 
 SECRET = "do not show this"
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from prefect_executions.cached import CachedObjects
-from prefect_executions.conformance import ObjectsContract
-from prefect_executions.objects import MemoryObjects, Objects
+from prefect_executions.storage.cache import CachedObjects
+from prefect_executions.storage.conformance import ObjectsContract
+from prefect_executions.storage.objects import MemoryObjects, Objects
 from stores import Counting
 
 

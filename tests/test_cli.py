@@ -17,7 +17,7 @@ from prefect_executions.cli import main
 from prefect_executions.client import Client
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.storage.objects import MemoryObjects
 from rest import KEY
 from serving import served
 

@@ -35,7 +35,7 @@ from prefect_executions.client.profiles import LOCAL, find
 from prefect_executions.errors import StateError
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.models import Execution
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.storage.objects import MemoryObjects
 from rest import KEY
 from serving import served
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_executions import codec, deltas, digests
+from prefect_executions import deltas, serialization
 from prefect_executions.errors import StateError
 
 JSON = st.recursive(
@@ -45,7 +45,7 @@ def _cycle() -> Any:
 
 @given(JSON)
 def test_what_is_kept_comes_back_equal(value: Any) -> None:
-    back = codec.load(codec.dump(value))
+    back = serialization.load(serialization.dump(value))
 
     assert back == value
     assert repr(back) == repr(value)  # 1, 1.0 and True are equal, but not the same
@@ -75,7 +75,7 @@ def test_what_is_kept_comes_back_equal(value: Any) -> None:
 )
 def test_what_would_be_altered_is_refused_with_its_path(value: Any, path: str) -> None:
     with pytest.raises(StateError) as refusal:
-        codec.dump(value)
+        serialization.dump(value)
 
     assert refusal.value.path == path
 
@@ -83,7 +83,7 @@ def test_what_would_be_altered_is_refused_with_its_path(value: Any, path: str) -
 @pytest.mark.parametrize("value", [_nested(300), _cycle()], ids=["deep", "cycle"])
 def test_endless_nesting_is_refused(value: Any) -> None:
     with pytest.raises(StateError, match="nested deeper"):
-        codec.dump(value)
+        serialization.dump(value)
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200), st.binary(max_size=200), st.binary())
@@ -107,8 +107,8 @@ def test_a_digest_continued_is_the_digest(same: int, more: int) -> None:
     base = b"a" * 200_000
     data = base[:same] + b"b" * more
 
-    continued = digests.Digest(data, digests.Digest(base), same)
-    again = digests.Digest(data + b"c", continued, len(data))
+    continued = deltas.Digest(data, deltas.Digest(base), same)
+    again = deltas.Digest(data + b"c", continued, len(data))
 
     assert continued.hex == hashlib.sha256(data).hexdigest()
     assert again.hex == hashlib.sha256(data + b"c").hexdigest()
@@ -131,8 +131,8 @@ def test_the_size_of_a_change_does_not_follow_the_state(size: int, place: float)
     """One more text costs about this text, wherever it stands and however large the state is."""
     texts = _words(1, size // 53)
     at = int(place * len(texts))
-    base = codec.dump({"texts": texts})
-    data = codec.dump({"texts": [*texts[:at], *_words(2, 1), *texts[at:]]})
+    base = serialization.dump({"texts": texts})
+    data = serialization.dump({"texts": [*texts[:at], *_words(2, 1), *texts[at:]]})
 
     change = deltas.delta(base, data)
 
@@ -144,10 +144,10 @@ def test_the_size_of_a_change_does_not_follow_the_state(size: int, place: float)
 def test_changes_in_several_places_cost_little_too(size: int) -> None:
     """Between the first and the last change zstd finds what is the same."""
     texts = _words(1, size // 53)
-    base = codec.dump({"texts": texts})
+    base = serialization.dump({"texts": texts})
     third = len(texts) // 3
     changed = ["new", *texts[:third], "new", *texts[third + 1 :], "new"]
-    data = codec.dump({"texts": changed})
+    data = serialization.dump({"texts": changed})
 
     change = deltas.delta(base, data)
 

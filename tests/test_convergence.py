@@ -48,19 +48,14 @@ from prefect_executions.errors import ExecutionConflict, ExecutionNotFound, Supe
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.history import MAX_SEQ
+from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
-from prefect_executions.models import (
-    ExecutionConfig,
-    ExecutionFilter,
-    Refusal,
-    Status,
-    execution_id,
-)
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.models import ExecutionConfig, ExecutionFilter, Refusal, Status
 from prefect_executions.outside import OutsideAgents
 from prefect_executions.run_states import CREATING, state_of
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.supervisor import CREATION_ENDS, Supervisor
 from prefect_executions.tags import DELETING, tags_of
 from prefect_executions.testkit import MemoryStore

@@ -28,7 +28,7 @@ from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.journal import LARGE
 from prefect_executions.local import Stack
 from prefect_executions.models import ExecutionFilter
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.tags import DELETING, agent_tag
 from stores import Fault, Faulty
 

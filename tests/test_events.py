@@ -31,15 +31,10 @@ from prefect_executions.events import (
     deleted,
 )
 from prefect_executions.heartbeats import has_ended
+from prefect_executions.ids import checkpoint_id, execution_id, flow_run_id
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
-from prefect_executions.models import (
-    ExecutionConfig,
-    Status,
-    checkpoint_id,
-    execution_id,
-    flow_run_id,
-)
+from prefect_executions.models import ExecutionConfig, Status
 from prefect_executions.testkit import MemoryStore, testing
 
 AT = datetime(2026, 11, 24, 10, tzinfo=UTC)

@@ -15,7 +15,7 @@ from prefect_executions.errors import AlreadyExists, StoreUnavailable, Supersede
 from prefect_executions.history import Head, History
 from prefect_executions.local import S3Server
 from prefect_executions.log import ExecutionLog
-from prefect_executions.s3 import S3Objects
+from prefect_executions.storage.s3 import S3Objects
 
 SEED = 1
 OPERATIONS = 10_000

@@ -14,7 +14,7 @@ from pathlib import Path
 from prefect_executions.entry import FORMAT, Kind
 from prefect_executions.journal import Large, Outcome, Record, decode
 from prefect_executions.log import ExecutionLog
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.storage.objects import MemoryObjects
 
 GOLDEN = Path(__file__).parent / "golden"
 ID = "exec_00112233445566778899aabbccddeeff"

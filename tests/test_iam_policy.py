@@ -12,8 +12,8 @@ import pytest
 from moto_server import moto_server
 from prefect_executions.errors import StoreUnavailable
 from prefect_executions.log import ExecutionLog
-from prefect_executions.objects import probe
-from prefect_executions.s3 import S3Objects
+from prefect_executions.storage.objects import probe
+from prefect_executions.storage.s3 import S3Objects
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "iam-policy.json"
 POLICY = DOCUMENT.read_text().replace("BUCKET", "bucket").replace("PREFIX", "executions")

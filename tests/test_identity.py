@@ -50,7 +50,7 @@ from prefect.states import Completed, Failed, Running
 from prefect.utilities.annotations import allow_failure, opaque, quote, unmapped
 from pydantic import BaseModel
 
-from prefect_executions import digests, identity
+from prefect_executions import identity, serialization
 from prefect_executions.errors import InputError
 from prefect_executions.identity import OBJECTS, REFUSED, VALUES, Identified
 
@@ -156,7 +156,7 @@ def _canonical(value: Any, future: Any = _key_of) -> bytes:
 
 
 def _digest(value: Any) -> str:
-    return digests.digest(_canonical(value))
+    return serialization.digest(_canonical(value))
 
 
 # One value, at least, of each form. No two are the same, and none ever changes its digest.
@@ -550,8 +550,8 @@ def test_the_order_of_names_and_members_does_not_matter(
 
 @given(st.lists(st.binary(max_size=3)), st.lists(st.binary(max_size=3)))
 def test_digests_differ_as_their_parts_do(one: list[bytes], other: list[bytes]) -> None:
-    assert (digests.digest(*one) == digests.digest(*other)) == (one == other)
-    assert len(digests.digest(*one)) == 32
+    assert (serialization.digest(*one) == serialization.digest(*other)) == (one == other)
+    assert len(serialization.digest(*one)) == 32
 
 
 def test_a_value_that_has_been_looked_at_is_the_same() -> None:

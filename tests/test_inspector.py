@@ -16,9 +16,9 @@ from prefect.states import Completed, Crashed, Pending, Running, State, Suspende
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.keys import Permission, create_key, revoke_key
 from prefect_executions.local import Stack
-from prefect_executions.objects import MemoryObjects
 from prefect_executions.service.app import Limits
 from prefect_executions.service.inspector.timeline import WIDTH, timeline
+from prefect_executions.storage.objects import MemoryObjects
 from rest import KEY, opened
 
 NASTY = '<script>alert("x")</script>'

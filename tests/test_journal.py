@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Clock
-from prefect_executions import codec, deltas, digests
+from prefect_executions import deltas, serialization
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import CorruptEntry, ExecutionDeleted, ExecutionNotFound, Superseded
 from prefect_executions.history import Head
@@ -27,7 +27,7 @@ from prefect_executions.journal import (
     rolled_back,
 )
 from prefect_executions.log import ExecutionLog
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.storage.objects import MemoryObjects
 from stores import Counting
 from test_codec import JSON
 
@@ -47,7 +47,7 @@ RECORDS = st.builds(
     pause_key=st.none() | TEXT,
     undo=st.booleans(),
     function=st.none() | TEXT,
-    result=st.none() | JSON.map(codec.dump),
+    result=st.none() | JSON.map(serialization.dump),
     large=st.none()
     | st.builds(
         Large,
@@ -365,7 +365,7 @@ def test_an_entry_says_how_its_journal_is_made(
         "keep": [len(before.journal), 0],
         "dict": [0, len(before.journal)],
         "size": len(head.journal),
-        "sha256": digests.Digest(head.journal).hex,
+        "sha256": deltas.Digest(head.journal).hex,
         "bytes": len(head.entry.journal.payload),
     }
     assert header["large"] == [len(payload) - sum(sizes)]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from memory import Count
 from prefect_executions.errors import StateError
-from prefect_executions.json_type import JsonType
+from prefect_executions.serialization import JsonType
 
 
 def test_a_state_that_is_not_what_its_model_says_is_refused() -> None:

@@ -25,7 +25,7 @@ from prefect_executions.errors import (
 from prefect_executions.history import Head
 from prefect_executions.journal import Outcome, Record
 from prefect_executions.log import ExecutionLog
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.storage.objects import MemoryObjects
 from stores import Counting, Fault, Faulty
 
 ID = "exec_0123456789abcdef0123456789abcdef"

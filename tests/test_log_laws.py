@@ -24,8 +24,8 @@ from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Super
 from prefect_executions.history import Head
 from prefect_executions.journal import Outcome, Record, decode
 from prefect_executions.log import ExecutionLog
-from prefect_executions.objects import MemoryObjects, Objects
-from prefect_executions.s3 import S3Objects
+from prefect_executions.storage.objects import MemoryObjects, Objects
+from prefect_executions.storage.s3 import S3Objects
 from stores import Fault, Faulty
 
 ID = "exec_0123456789abcdef0123456789abcdef"

@@ -6,14 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from prefect_executions.errors import CheckpointNotFound, ExecutionConflict, ExecutionNotFound
+from prefect_executions.ids import checkpoint_id, checkpoint_seq, execution_id, flow_run_id
 from prefect_executions.models import (
     Execution,
     ExecutionConfig,
     Status,
-    checkpoint_id,
-    checkpoint_seq,
-    execution_id,
-    flow_run_id,
     require_open,
     require_pausable,
     require_resumable,

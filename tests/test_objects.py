@@ -4,12 +4,12 @@ from threading import Barrier
 
 import pytest
 
-import prefect_executions.objects
-import prefect_executions.s3
-from prefect_executions.conformance import ObjectsContract
+import prefect_executions.storage.objects
+import prefect_executions.storage.s3
 from prefect_executions.errors import AlreadyExists, UnsuitableStore
-from prefect_executions.objects import MemoryObjects, Objects, probe
-from prefect_executions.s3 import S3Objects
+from prefect_executions.storage.conformance import ObjectsContract
+from prefect_executions.storage.objects import MemoryObjects, Objects, probe
+from prefect_executions.storage.s3 import S3Objects
 
 
 class TestMemoryObjects(ObjectsContract):
@@ -31,7 +31,7 @@ class TestS3ObjectsOnMoto(ObjectsContract):
 
 
 def test_every_implementation_is_tested() -> None:
-    modules = (prefect_executions.objects, prefect_executions.s3)
+    modules = (prefect_executions.storage.objects, prefect_executions.storage.s3)
     named = {name for module in modules for name in vars(module) if name.endswith("Objects")}
 
     assert named - {"Objects"} == {"MemoryObjects", "S3Objects"}

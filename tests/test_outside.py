@@ -24,12 +24,13 @@ from prefect_executions.errors import (
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.history import History
+from prefect_executions.ids import checkpoint_seq
 from prefect_executions.local import Stack
 from prefect_executions.log import ExecutionLog
-from prefect_executions.models import Execution, ExecutionConfig, Status, checkpoint_seq
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.models import Execution, ExecutionConfig, Status
 from prefect_executions.outside import RESULT_BYTES, OutsideAgents
 from prefect_executions.resume_form import resume_form
+from prefect_executions.storage.objects import MemoryObjects
 
 
 class Agents:

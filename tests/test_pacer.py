@@ -5,7 +5,7 @@ from threading import Barrier, Event, Thread
 
 import pytest
 
-from prefect_executions.pacer import Pacer
+from prefect_executions.background import Pacer
 
 PATIENCE = 30
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from prefect_executions import codec
+from prefect_executions import serialization
 from prefect_executions.models import Status
 from prefect_executions.pages import NEWEST, Row, RunPage, duration, progress
 
@@ -101,7 +101,7 @@ def test_it_shows_the_newest_only() -> None:
     ],
 )
 def test_progress(state: Any, fraction: float | None) -> None:
-    known = progress(codec.load(codec.dump(state)))
+    known = progress(serialization.load(serialization.dump(state)))
 
     assert (known and known[0]) == fraction
 

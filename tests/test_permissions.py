@@ -15,8 +15,8 @@ from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.keyring import Keyring
 from prefect_executions.keys import Permission, create_key, revoke_key
 from prefect_executions.local import Stack
-from prefect_executions.objects import MemoryObjects
 from prefect_executions.service import create_app
+from prefect_executions.storage.objects import MemoryObjects
 
 BODIES: dict[str, Any] = {
     "create_execution": {"name": "a", "agent_id": "mine"},

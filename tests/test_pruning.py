@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_executions import codec
+from prefect_executions import serialization
 from prefect_executions.errors import CheckpointNotFound
 from prefect_executions.history import Head
 from prefect_executions.journal import LARGE, Outcome, Record, decode
 from prefect_executions.log import ExecutionLog
-from prefect_executions.objects import MemoryObjects
 from prefect_executions.pruning import prune
+from prefect_executions.storage.objects import MemoryObjects
 
 ID = "exec_" + "0" * 30 + "0a"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,7 +21,7 @@ LATER = START + timedelta(days=1)
 
 
 def state(n: int) -> bytes:
-    return codec.dump({"n": n, "text": "word " * 50 + str(n)})
+    return serialization.dump({"n": n, "text": "word " * 50 + str(n)})
 
 
 class Written:

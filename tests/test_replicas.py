@@ -11,8 +11,8 @@ import httpx
 import pytest
 from prefect.client.orchestration import get_client
 
-from prefect_executions.cached import CachedObjects
 from prefect_executions.local import Stack
+from prefect_executions.storage.cache import CachedObjects
 from rest import KEY
 from serving import served
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 from prefect.client.orchestration import get_client
 
 from prefect_executions.local import Stack
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.storage.objects import MemoryObjects
 from rest import opened
 
 STATES = st.dictionaries(st.sampled_from("abc"), st.integers(0, 3), max_size=2)

@@ -16,12 +16,13 @@ from prefect_executions.cli import main
 from prefect_executions.creations import Creations
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
+from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
-from prefect_executions.models import ExecutionConfig, execution_id
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.models import ExecutionConfig
 from prefect_executions.orphans import Orphans
 from prefect_executions.retention import Retention
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.supervisor import Supervisor
 
 HOUR = timedelta(hours=1)

@@ -11,7 +11,7 @@ from botocore.stub import ANY, Stubber
 
 from prefect_executions.errors import AlreadyExists, StoreUnavailable
 from prefect_executions.local import S3Server, free_ports
-from prefect_executions.s3 import S3Objects
+from prefect_executions.storage.s3 import S3Objects
 
 
 @pytest.fixture

@@ -26,10 +26,10 @@ from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.log import ExecutionLog
-from prefect_executions.objects import MemoryObjects
 from prefect_executions.service.app import Limits
 from prefect_executions.service.problems import PROBLEMS
 from prefect_executions.service.server import serve
+from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.tags import DELETING
 from rest import KEY, opened
 

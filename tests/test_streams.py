@@ -33,14 +33,14 @@ from prefect_executions.errors import ExecutionNotFound, StoreUnavailable
 from prefect_executions.events import checkpoint_saved, deleted
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
+from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
-from prefect_executions.models import flow_run_id
-from prefect_executions.objects import MemoryObjects
 from prefect_executions.service import followers, hub, streams
 from prefect_executions.service.followers import Follower, Position
 from prefect_executions.service.hub import EventHub, Subscription
 from prefect_executions.service.problems import install
 from prefect_executions.service.streams import LIFETIME_SECONDS, EventStream, follow
+from prefect_executions.storage.objects import MemoryObjects
 
 PATIENCE = 60.0
 

@@ -44,9 +44,9 @@ from prefect_executions.events import HEARTBEAT
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.heartbeats import Heartbeats, beat_of_run, beat_of_supervisor
+from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack, free_ports
-from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.models import ExecutionConfig, OnTimeout
 from prefect_executions.pauses import (
     Form,
     asks_for_checkpoint,
@@ -58,6 +58,7 @@ from prefect_executions.pauses import (
 )
 from prefect_executions.run_states import CREATING, hold, state_of
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.supervisor import COLLEAGUE_ACTS, Supervisor, supervise
 from prefect_executions.tags import DELETING
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from prefect_executions.throttle import Throttle
+from prefect_executions.background import Throttle
 
 
 class Time:

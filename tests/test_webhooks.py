@@ -38,9 +38,9 @@ from block_suite import BlockSuite
 from prefect_executions.block_documents import documents_of, write
 from prefect_executions.courier import Pace
 from prefect_executions.deliveries import Deliverer, deliver
+from prefect_executions.ids import execution_id
 from prefect_executions.lease import Lease
 from prefect_executions.local import Stack, free_ports
-from prefect_executions.models import execution_id
 from prefect_executions.outbound import Undelivered, is_public, post
 from prefect_executions.run_states import CREATING
 from prefect_executions.tags import tags_of

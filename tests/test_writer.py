@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from prefect_executions import codec
+from prefect_executions import serialization
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
 from prefect_executions.journal import Outcome, Record, decode
 from prefect_executions.log import ExecutionLog
-from prefect_executions.objects import MemoryObjects
+from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.writer import IN_FLIGHT, Durability, Writer
 from stores import Fault, Faulty
 
@@ -323,7 +323,7 @@ def test_at_exit_the_newest_state_and_all_records_are_written_in_one_entry(
     writer.flush()
     assert written(memory) == [("checkpoint", "4")]
     assert recorded(memory) == [1, 2, 3, 4, 5]
-    assert codec.load(ExecutionLog(memory, ID).head().state) == 4
+    assert serialization.load(ExecutionLog(memory, ID).head().state) == 4
 
 
 def test_what_is_appended_comes_after_all_that_was_taken_down(make: Make, memory: Faulty) -> None:

@@ -17,15 +17,15 @@ from prefect.client.schemas.filters import (
 )
 from prefect.logging import get_run_logger
 
+from prefect_executions.background import Pacer, Throttle
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.history import Head
+from prefect_executions.ids import execution_id
 from prefect_executions.log import ExecutionLog
-from prefect_executions.models import Status, execution_id
-from prefect_executions.pacer import Pacer
+from prefect_executions.models import Status
 from prefect_executions.pages import NEWEST, Row, RunPage
 from prefect_executions.prefect_errors import passing, prefect_errors
 from prefect_executions.tags import DELETING
-from prefect_executions.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 

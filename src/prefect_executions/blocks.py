@@ -14,9 +14,9 @@ from pydantic import Field, SecretStr, model_validator
 
 from prefect_executions.errors import StoreNotFound
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.objects import Objects, probe
 from prefect_executions.prefect_errors import prefect_errors
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.storage.objects import Objects, probe
 
 
 class ExecutionStore(Block):
@@ -149,7 +149,7 @@ class ExecutionStore(Block):
     def objects(self) -> Objects:
         """The objects in this bucket. Override it to keep executions elsewhere."""
         # Here, since boto3 takes long to load, and not everybody who imports us keeps things in S3.
-        from prefect_executions.s3 import S3Objects  # noqa: PLC0415
+        from prefect_executions.storage.s3 import S3Objects  # noqa: PLC0415
 
         return S3Objects(
             bucket=self.bucket,

@@ -11,7 +11,7 @@ is null.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from prefect_executions import deltas, digests
+from prefect_executions import deltas
 from prefect_executions.entry import Entry, Part
 
 TEXTS = ("state", "journal")
@@ -29,7 +29,7 @@ class Text:
     """
 
     def __init__(
-        self, part: Part | None, data: bytes | None = None, digest: digests.Digest | None = None
+        self, part: Part | None, data: bytes | None = None, digest: deltas.Digest | None = None
     ) -> None:
         self.part = part
         self.digest = digest
@@ -99,11 +99,11 @@ def encode_text(name: str, data: bytes, seq: int, chain: dict[int, Link]) -> Tex
     base = seq & (seq - 1)
     before = chain[base].texts[name] if base in chain else None
     if before is None or before.part is None:
-        digest = digests.Digest(data)
+        digest = deltas.Digest(data)
         alone = Part(size=len(data), sha256=digest.hex, payload=deltas.compress(data))
         return Text(alone, data, digest)
     change = deltas.delta(text_of(chain, name, base), data)
-    digest = digests.Digest(data, before.digest, change.prefix)
+    digest = deltas.Digest(data, before.digest, change.prefix)
     part = Part(
         base=base,
         keep=(change.prefix, change.suffix),

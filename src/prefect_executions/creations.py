@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_executions import codec, digests
+from prefect_executions import serialization
 from prefect_executions.errors import (
     AgentForbidden,
     AlreadyExists,
@@ -22,16 +22,10 @@ from prefect_executions.errors import (
 from prefect_executions.executions import Executions
 from prefect_executions.heartbeats import beat_of_run
 from prefect_executions.history import Head, History
+from prefect_executions.ids import checkpoint_id, checkpoint_seq, execution_id
 from prefect_executions.journal import Outcome, Record, decode
 from prefect_executions.log import ExecutionLog
-from prefect_executions.models import (
-    NAME_LENGTH,
-    Execution,
-    ExecutionConfig,
-    checkpoint_id,
-    checkpoint_seq,
-    execution_id,
-)
+from prefect_executions.models import NAME_LENGTH, Execution, ExecutionConfig
 from prefect_executions.run_states import is_created, status_of
 from prefect_executions.tags import DELETING, OUTSIDE, RETENTION, agent_tag, fork_tag, task_type_tag
 from prefect_executions.views import execution_of
@@ -133,16 +127,16 @@ class Creations:
             "config": (config or ExecutionConfig()).model_dump(mode="json"),
         }
         if from_checkpoint is None:
-            data = codec.dump({} if state is EMPTY else state)
+            data = serialization.dump({} if state is EMPTY else state)
         else:
             origin, _, checkpoint = from_checkpoint.partition("/")
             self.executions.run(origin)
             source = self.executions.log(origin)
             data = source.at_checkpoint(checkpoint_seq(origin, checkpoint)).state
             meta["fork"] = {"execution_id": origin, "checkpoint_id": checkpoint}
-        codec.dump(meta, at="execution")
-        codec.dump(parameters or {}, at="parameters")
-        request = _digest(meta, codec.load(data), deployment, parameters or {})
+        serialization.dump(meta, at="execution")
+        serialization.dump(parameters or {}, at="parameters")
+        request = _digest(meta, serialization.load(data), deployment, parameters or {})
         return self._create(_Plan(meta, data, deployment, parameters or {}, request), key)
 
     def fork(
@@ -274,7 +268,9 @@ def _entry_0(log: ExecutionLog, meta: dict[str, Any], plan: _Plan) -> tuple[Head
 
 def _digest(*parts: Any) -> str:
     """The same for equal JSON, however it was written."""
-    return digests.digest(*(orjson.dumps(part, option=orjson.OPT_SORT_KEYS) for part in parts))
+    return serialization.digest(
+        *(orjson.dumps(part, option=orjson.OPT_SORT_KEYS) for part in parts)
+    )
 
 
 def _checkpoint_of(head: Head) -> str:

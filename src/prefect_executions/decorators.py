@@ -10,10 +10,10 @@ from prefect.flows import Flow
 
 from prefect_executions.blocks import ExecutionStore, open_store
 from prefect_executions.interrupts import Interrupt
-from prefect_executions.json_type import JsonType
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.run import Run, current_run
 from prefect_executions.runtime import open_run, run_async, run_sync
+from prefect_executions.serialization import JsonType
 from prefect_executions.writer import Durability
 
 P = ParamSpec("P")

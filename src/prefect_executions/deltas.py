@@ -1,5 +1,6 @@
 """Bytes as the change against others, and compressed."""
 
+import hashlib
 from dataclasses import dataclass
 
 import zstandard
@@ -120,3 +121,28 @@ def _common_suffix(one: bytes, other: bytes, most: int) -> int:
         else:
             high = middle - 1
     return low
+
+
+_MARK = 64 << 10  # bytes between the places that a digest can be started from
+
+
+class Digest:
+    """The SHA-256 of some bytes, which that of bytes with the same beginning can start from.
+
+    Hashing a large state takes longer than all else that a checkpoint does to it; of a state that
+    only grows at its end, the new end is hashed.
+
+    Args:
+        data: The bytes.
+        like: The digest of other bytes.
+        prefix: How many bytes at the beginning are the same in both.
+    """
+
+    def __init__(self, data: bytes, like: "Digest | None" = None, prefix: int = 0) -> None:
+        self._marks: list[hashlib._Hash] = like._marks[: prefix // _MARK] if like else []
+        digest = self._marks[-1].copy() if self._marks else hashlib.sha256()
+        for start in range(len(self._marks) * _MARK, len(data), _MARK):
+            digest.update(data[start : start + _MARK])
+            if start + _MARK <= len(data):
+                self._marks.append(digest.copy())
+        self.hex = digest.hexdigest()

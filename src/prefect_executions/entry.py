@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 from zlib import crc32
 
-from prefect_executions import codec
+from prefect_executions import serialization
 from prefect_executions.errors import CorruptEntry
 from prefect_executions.models import ExecutionConfig
 
@@ -207,7 +207,7 @@ class Entry:
             "v": FORMAT,
             "seq": self.seq,
             "kind": self.kind.value,
-            "at": codec.timestamp(self.at),
+            "at": serialization.timestamp(self.at),
             "attempt": self.attempt,
             "nonce": self.nonce,
         }
@@ -240,7 +240,7 @@ class Entry:
         if self.large:
             header["large"] = [len(frame) for frame in self.large]
         payload = b"".join(part.payload for part in (self.state, self.journal) if part)
-        line = _checked(codec.dump(header, at="entry"), payload)
+        line = _checked(serialization.dump(header, at="entry"), payload)
         return line + b"\n" + payload + b"".join(self.large)
 
     @staticmethod
@@ -251,7 +251,7 @@ class Entry:
             ValueError, KeyError, TypeError: the entry is damaged.
         """
         line, _, rest = data.partition(b"\n")
-        header = codec.load(line)
+        header = serialization.load(line)
         sizes = header["large"]
         parts = (header.get("state"), header.get("journal"))
         start = sum(part["bytes"] for part in parts if part) + sum(sizes[:index])
@@ -337,7 +337,7 @@ def _split(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _read_header(line: bytes, key: str) -> dict[str, Any]:
-    header: dict[str, Any] = codec.load(line)
+    header: dict[str, Any] = serialization.load(line)
     version, method = header["v"], header.get("codec", "zstd")
     if version != FORMAT or method != "zstd":
         raise CorruptEntry(

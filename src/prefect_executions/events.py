@@ -13,9 +13,9 @@ from uuid import UUID
 
 from prefect.events import emit_event
 
+from prefect_executions.background import Throttle
 from prefect_executions.entry import Entry
-from prefect_executions.models import checkpoint_id, execution_id
-from prefect_executions.throttle import Throttle
+from prefect_executions.ids import checkpoint_id, execution_id
 
 HEARTBEAT = "prefect-executions.heartbeat"
 CHECKPOINT_SAVED = "prefect-executions.checkpoint.saved"

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_executions import codec
+from prefect_executions import serialization
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import (
     AnswerError,
@@ -28,6 +28,7 @@ from prefect_executions.events import attempt_ended, checkpoint_saved, deleted
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.heartbeats import has_ended
 from prefect_executions.history import Head
+from prefect_executions.ids import checkpoint_seq, execution_id, flow_run_id
 from prefect_executions.journal import Record
 from prefect_executions.log import ExecutionLog
 from prefect_executions.models import (
@@ -44,19 +45,16 @@ from prefect_executions.models import (
     Saved,
     Status,
     StepBehind,
-    checkpoint_seq,
-    execution_id,
-    flow_run_id,
     require_open,
     require_pausable,
     require_resumable,
 )
-from prefect_executions.objects import Objects
 from prefect_executions.pages import NEWEST, RunPage
 from prefect_executions.pauses import forget_choice, pause_key
 from prefect_executions.resume_form import resume_form, warning
 from prefect_executions.run_states import is_created, require_restartable, state_of, status_of
 from prefect_executions.search import Search, created_at
+from prefect_executions.storage.objects import Objects
 from prefect_executions.tags import DELETING, OUTSIDE, agent_tag
 from prefect_executions.views import (
     active_seconds,
@@ -207,7 +205,7 @@ class Executions:
             CheckpointNotFound: there is no such checkpoint.
         """
         head = self._at(execution_id, checkpoint_id)
-        return checkpoint_of(head.entry, codec.load(head.state))
+        return checkpoint_of(head.entry, serialization.load(head.state))
 
     def diff(self, execution_id: str, checkpoint_id: str, other_id: str) -> Diff:
         """What changes the state of one checkpoint into that of another, as JSON Patch (RFC 6902).
@@ -216,7 +214,7 @@ class Executions:
             CheckpointNotFound: there is no such checkpoint.
         """
         before, after = (
-            codec.load(self._at(execution_id, checkpoint).state)
+            serialization.load(self._at(execution_id, checkpoint).state)
             for checkpoint in (checkpoint_id, other_id)
         )
         patch = patch_of(before, after)
@@ -251,7 +249,7 @@ class Executions:
             ExecutionConflict: the execution has ended; nothing was saved.
             Superseded: another attempt has begun, or is to begin; nothing was saved.
         """
-        data = codec.dump(state)
+        data = serialization.dump(state)
         run = self.run(execution_id)
         log = self.log(execution_id)
         head = self.head_for(run, log, attempt)
@@ -355,7 +353,7 @@ class Executions:
         if not (answer is None or isinstance(answer, dict)):
             raise AnswerError(f"is a {type(answer).__name__}; give an object.")
         try:
-            codec.dump(answer, at="…")
+            serialization.dump(answer, at="…")
         except StateError as error:  # Prefect would fail over it
             raise AnswerError(f"{error.path} {error.problem}") from error
         run = self.run(execution_id)

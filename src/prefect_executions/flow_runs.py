@@ -40,7 +40,7 @@ from prefect.states import (
     Scheduled,
 )
 
-from prefect_executions import digests
+from prefect_executions import serialization
 from prefect_executions.errors import (
     AnswerError,
     DeploymentNotFound,
@@ -48,7 +48,7 @@ from prefect_executions.errors import (
     ExecutionNotFound,
     ParametersError,
 )
-from prefect_executions.models import execution_id
+from prefect_executions.ids import execution_id
 from prefect_executions.pauses import (
     Form,
     asks_for_checkpoint,
@@ -222,7 +222,7 @@ class FlowRuns:
             )
 
     def _key(self, key: str) -> str:
-        return f"execution-{digests.digest(*self.tags, key)}"
+        return f"execution-{serialization.digest(*self.tags, key)}"
 
     def _with_key(self, key: str) -> FlowRun | None:
         """The run that was created with a key, whatever its deployment."""

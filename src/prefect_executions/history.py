@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from prefect_executions import deltas, digests
+from prefect_executions import deltas
 from prefect_executions.chain import TEXTS, Link, bases, text_of
 from prefect_executions.entry import Entry, Kind, Part, Truncated
 from prefect_executions.errors import (
@@ -23,9 +23,10 @@ from prefect_executions.errors import (
     ExecutionDeleted,
     ExecutionNotFound,
 )
+from prefect_executions.ids import checkpoint_id
 from prefect_executions.journal import Large, Record
-from prefect_executions.models import ExecutionConfig, checkpoint_id
-from prefect_executions.objects import Objects
+from prefect_executions.models import ExecutionConfig
+from prefect_executions.storage.objects import Objects
 
 MAX_SEQ = 999_999_999
 _READ = 2 << 20  # bytes of an entry that are read at once; what comes then is mostly large results
@@ -219,7 +220,7 @@ class LogReader:
         try:
             frame = Entry.large_from_bytes(data, where.index)
             result = deltas.decompress(frame, where.size)
-            if digests.Digest(result).hex != where.sha256:
+            if deltas.Digest(result).hex != where.sha256:
                 raise ValueError("it has another SHA-256 than was written")
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise CorruptEntry(key, f"a large result is damaged ({error!r}).") from error
@@ -335,7 +336,7 @@ class LogReader:
         except ValueError as error:
             raise CorruptEntry(key, f"its payload is damaged ({error}).") from error
         part: Part | None = getattr(entry, name)
-        if part is not None and digests.Digest(text).hex != part.sha256:
+        if part is not None and deltas.Digest(text).hex != part.sha256:
             raise CorruptEntry(key, f"its {name} has another SHA-256 than was written.")
         return text
 

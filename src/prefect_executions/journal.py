@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from prefect_executions import codec
+from prefect_executions import serialization
 
 LARGE = 1 << 20  # bytes; a result over this stands beside the journal, not in it
 
@@ -91,7 +91,7 @@ class Record:
             "what": self.outcome.value,
             "step": self.step,
             "key": self.key,
-            "at": codec.timestamp(self.at),
+            "at": serialization.timestamp(self.at),
         }
         if self.parent:
             line["in"] = self.parent
@@ -116,7 +116,7 @@ class Record:
         Raises:
             ValueError, KeyError, TypeError: the line is damaged.
         """
-        line = codec.load(data)
+        line = serialization.load(data)
         large = None
         if "large" in line:
             seq, index, size, sha256 = line["large"]

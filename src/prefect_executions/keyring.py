@@ -15,6 +15,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import BlockDocument
 
+from prefect_executions.background import Pacer
 from prefect_executions.block_documents import documents_of, write
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.keys import (
@@ -27,7 +28,6 @@ from prefect_executions.keys import (
     digest_of,
     key_in,
 )
-from prefect_executions.pacer import Pacer
 
 logger = logging.getLogger(__name__)
 

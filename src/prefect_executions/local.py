@@ -25,7 +25,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_executions.blocks import ExecutionStore
 from prefect_executions.errors import StoreUnavailable
-from prefect_executions.s3 import S3Objects
+from prefect_executions.storage.s3 import S3Objects
 
 START_SECONDS = 120.0
 BUCKET = "executions"

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from prefect_executions import codec, deltas, digests
+from prefect_executions import deltas, serialization
 from prefect_executions.chain import Link, bases, encode_text
 from prefect_executions.entry import COUNTED, Entry, Kind
 from prefect_executions.errors import (
@@ -253,7 +253,7 @@ class ExecutionLog(LogReader):
                     Entry(
                         seq=newest + ahead,
                         kind=Kind.DELETED,
-                        at=codec.whole_milliseconds(self.clock()),
+                        at=serialization.whole_milliseconds(self.clock()),
                         attempt=entry.attempt if entry is not None else 0,
                         nonce=self.new_nonce(),
                     )
@@ -381,7 +381,7 @@ class ExecutionLog(LogReader):
         own = {
             "seq": seq,
             "kind": kind,
-            "at": codec.whole_milliseconds(self.clock()),
+            "at": serialization.whole_milliseconds(self.clock()),
             "nonce": self.new_nonce(),
         }
         if journal is None:
@@ -416,7 +416,7 @@ def _place(records: Sequence[Record], seq: int) -> tuple[list[Record], tuple[byt
         if record.result is None or len(record.result) <= LARGE:
             placed.append(record)
             continue
-        size, sha256 = len(record.result), digests.Digest(record.result).hex
+        size, sha256 = len(record.result), deltas.Digest(record.result).hex
         where = Large(seq=seq, index=len(large), size=size, sha256=sha256)
         placed.append(replace(record, result=None, large=where))
         large.append(deltas.compress(record.result))

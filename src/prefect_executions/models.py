@@ -1,4 +1,4 @@
-"""What an execution is: its values, its ids, and which changes of status are allowed."""
+"""What an execution is: its values, and which changes of status are allowed."""
 
 import re
 from datetime import datetime
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from prefect_executions.errors import CheckpointNotFound, ExecutionConflict, ExecutionNotFound
+from prefect_executions.errors import ExecutionConflict
 
 NAME_LENGTH = 200
 DESCRIPTION_LENGTH = 10_000
@@ -401,39 +401,3 @@ class Resumed(Execution):
     steps_behind: list[StepBehind] = Field(
         [], description="The steps that the roll-back has forgotten, newest first."
     )
-
-
-_EXECUTION_ID = re.compile(r"exec_([0-9a-f]{32})")
-_CHECKPOINT_ID = re.compile(r"ckpt_([0-9]{6}|[1-9][0-9]{6,8})")
-
-
-def execution_id(flow_run_id: UUID) -> str:
-    """The id of the execution that a flow run is."""
-    return f"exec_{flow_run_id.hex}"
-
-
-def flow_run_id(execution_id: str) -> UUID:
-    """The id of the flow run that an execution is.
-
-    Raises:
-        ExecutionNotFound: this is no execution's id.
-    """
-    if not (match := _EXECUTION_ID.fullmatch(execution_id)):
-        raise ExecutionNotFound(execution_id)
-    return UUID(match[1])
-
-
-def checkpoint_id(seq: int) -> str:
-    """The id of the checkpoint in log entry `seq`."""
-    return f"ckpt_{seq:06d}"
-
-
-def checkpoint_seq(execution_id: str, checkpoint_id: str) -> int:
-    """The number of the log entry that a checkpoint is.
-
-    Raises:
-        CheckpointNotFound: this is no checkpoint's id.
-    """
-    if not (match := _CHECKPOINT_ID.fullmatch(checkpoint_id)):
-        raise CheckpointNotFound(execution_id, checkpoint_id)
-    return int(match[1])

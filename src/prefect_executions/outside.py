@@ -12,21 +12,16 @@ from typing import Any
 
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_executions import codec
+from prefect_executions import serialization
 from prefect_executions.creations import EMPTY
 from prefect_executions.entry import Kind
 from prefect_executions.errors import ExecutionConflict, StateError
 from prefect_executions.executions import Executions
 from prefect_executions.heartbeats import beat_of_run, last_sign
 from prefect_executions.history import Head
+from prefect_executions.ids import execution_id
 from prefect_executions.log import ExecutionLog
-from prefect_executions.models import (
-    Begun,
-    Execution,
-    Standing,
-    Status,
-    execution_id,
-)
+from prefect_executions.models import Begun, Execution, Standing, Status
 from prefect_executions.pauses import take_choice
 from prefect_executions.resume_form import go_back
 from prefect_executions.run_states import state_of, status_of
@@ -121,7 +116,7 @@ class OutsideAgents:
             Superseded: the attempt is not the newest, or another one is to begin.
             ExecutionConflict: it has ended already, in another way.
         """
-        size = len(codec.dump(result, at="result"))
+        size = len(serialization.dump(result, at="result"))
         if size > RESULT_BYTES:
             problem = f"has {size} bytes; at most {RESULT_BYTES}. Keep more in the state."
             raise StateError("result", problem)
@@ -193,12 +188,12 @@ class OutsideAgents:
             raise ExecutionConflict(id_, "begin an attempt of", status, "Resume it first.")
         at = state_of(run).state_details.scheduled_time
         if state_of(run).is_scheduled() and at is not None and at > datetime.now(UTC):
-            hint = f"It is to be tried again at {codec.timestamp(at)}."
+            hint = f"It is to be tried again at {serialization.timestamp(at)}."
             raise ExecutionConflict(id_, "begin an attempt of", status, hint)
 
     def _last_state(self, run: FlowRun, log: ExecutionLog, state: Any, attempt: int | None) -> Head:
         """The head, after the last state was saved; a repeat finds it saved already."""
-        data = None if state is EMPTY else codec.dump(state)
+        data = None if state is EMPTY else serialization.dump(state)
         head = log.living_head()
         if not self._is_repeated(run, head, attempt):
             self.executions.require_reportable(run, log, head, attempt)

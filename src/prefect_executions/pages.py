@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from prefect_executions import codec
+from prefect_executions import serialization
 from prefect_executions.entry import Entry
-from prefect_executions.models import Status, checkpoint_id
+from prefect_executions.ids import checkpoint_id
+from prefect_executions.models import Status
 from prefect_executions.settings import ExecutionsSettings
 
 NEWEST = 50  # how many checkpoints it shows
@@ -165,7 +166,7 @@ def progress(state: Any) -> tuple[float, str] | None:
 
 
 def _bar(state: bytes) -> str:
-    known = progress(codec.load(state)) if len(state) <= _READ else None
+    known = progress(serialization.load(state)) if len(state) <= _READ else None
     if known is None:
         return ""
     full = int(known[0] * _BAR)

@@ -9,7 +9,7 @@ import httpx
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from prefect_executions.errors import ExecutionNotFound, PrefectUnavailable
-from prefect_executions.models import execution_id
+from prefect_executions.ids import execution_id
 
 
 @contextmanager

@@ -23,10 +23,9 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from prefect_executions.codec import whole_milliseconds
-from prefect_executions.digests import digest
 from prefect_executions.errors import ReplayMismatch
 from prefect_executions.journal import Outcome, Record, decode
+from prefect_executions.serialization import digest, whole_milliseconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from rich.filesize import decimal
 
 from prefect_executions.errors import AnswerError
 from prefect_executions.history import History
+from prefect_executions.ids import checkpoint_id, checkpoint_seq
 from prefect_executions.journal import Record, decode, forgotten
 from prefect_executions.log import ExecutionLog
-from prefect_executions.models import checkpoint_id, checkpoint_seq
 from prefect_executions.pauses import Form
 
 LATEST = "latest"

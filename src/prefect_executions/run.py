@@ -18,6 +18,7 @@ from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel
 
+from prefect_executions.background import Pacer
 from prefect_executions.errors import (
     CorruptEntry,
     DurationExceeded,
@@ -32,23 +33,17 @@ from prefect_executions.errors import (
     Superseded,
     UnsuitableStore,
 )
+from prefect_executions.ids import checkpoint_id
 from prefect_executions.interrupts import Interrupt
 from prefect_executions.journal import Outcome, Record
-from prefect_executions.json_type import JsonType
 from prefect_executions.looks import Looks
-from prefect_executions.models import (
-    ExecutionConfig,
-    OnTimeout,
-    Status,
-    checkpoint_id,
-    require_label,
-)
+from prefect_executions.models import ExecutionConfig, OnTimeout, Status, require_label
 from prefect_executions.ownership import Ownership
-from prefect_executions.pacer import Pacer
 from prefect_executions.pauses import Form
 from prefect_executions.replay import Call, Replay
 from prefect_executions.resume_form import CHOICES, GOES_ON, resume_form
 from prefect_executions.run_states import STATUS_OF_TYPE
+from prefect_executions.serialization import JsonType
 from prefect_executions.waits import Waits
 from prefect_executions.writer import Durability, Writer
 

@@ -25,7 +25,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
-from prefect_executions import digests
+from prefect_executions import serialization
 from prefect_executions.errors import CursorError
 from prefect_executions.models import ExecutionFilter, Order
 from prefect_executions.prefect_errors import prefect_errors
@@ -99,7 +99,7 @@ class Search:
     def _name(self) -> str:
         """Tells lists apart."""
         agents = None if self.agents is None else sorted(self.agents)
-        return digests.digest(self.filter.model_dump_json(), self.order, json.dumps(agents))
+        return serialization.digest(self.filter.model_dump_json(), self.order, json.dumps(agents))
 
     def _ask_for(self, place: "_Place") -> FlowRunFilter:
         asked = self.filter

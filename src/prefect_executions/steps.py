@@ -33,13 +33,12 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.callables import get_call_parameters
 from pydantic import PydanticUserError
 
-from prefect_executions.digests import digest
 from prefect_executions.errors import InputError, ReplayMismatch, StateError
 from prefect_executions.identity import Identified, canonical
 from prefect_executions.journal import Outcome, Record
-from prefect_executions.json_type import JsonType
 from prefect_executions.replay import Call
 from prefect_executions.run import Run, find_run
+from prefect_executions.serialization import JsonType, digest
 from prefect_executions.step_keys import filled, require_fitting
 
 P = ParamSpec("P")

@@ -21,6 +21,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 
 from prefect_executions.artifacts import PageArtifact
+from prefect_executions.background import Pacer
 from prefect_executions.blocks import load_store
 from prefect_executions.census import Census
 from prefect_executions.creations import Creations
@@ -38,15 +39,15 @@ from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import CRASH_SETTLES, FlowRuns
 from prefect_executions.heartbeats import Heartbeats, beat_of_supervisor, is_kept, last_sign
 from prefect_executions.history import Head
+from prefect_executions.ids import execution_id
 from prefect_executions.log import ExecutionLog
-from prefect_executions.models import ExecutionConfig, OnTimeout, execution_id
-from prefect_executions.objects import Objects
-from prefect_executions.pacer import Pacer
+from prefect_executions.models import ExecutionConfig, OnTimeout
 from prefect_executions.pauses import deadline
 from prefect_executions.resume_form import CHOICES, resume_form
 from prefect_executions.retention import Retention
 from prefect_executions.run_states import is_created, state_of, status_of
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.storage.objects import Objects
 from prefect_executions.tags import OUTSIDE
 from prefect_executions.telemetry import show_log, tracer
 

@@ -20,15 +20,16 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.states import Pending, Suspended
 from pydantic import BaseModel, PrivateAttr
 
-from prefect_executions import codec
+from prefect_executions import serialization
 from prefect_executions.blocks import ExecutionStore, replaced_by
 from prefect_executions.creations import EMPTY, Creations
 from prefect_executions.entry import Kind
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
-from prefect_executions.models import Execution, ExecutionConfig, Resumed, flow_run_id
-from prefect_executions.objects import MemoryObjects, Objects
+from prefect_executions.ids import flow_run_id
+from prefect_executions.models import Execution, ExecutionConfig, Resumed
 from prefect_executions.run_states import state_of
+from prefect_executions.storage.objects import MemoryObjects, Objects
 
 _STORE = "testing"
 
@@ -258,7 +259,7 @@ class TestKit:
 
         def pause(_: _Life, data: bytes) -> None:
             nonlocal context
-            header = codec.load(data.partition(b"\n")[0])
+            header = serialization.load(data.partition(b"\n")[0])
             if header["kind"] == Kind.ATTEMPT:
                 context = FlowRunContext.get()
             if header.get("label") != label or context is None or context.flow_run is None:

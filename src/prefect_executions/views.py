@@ -7,9 +7,10 @@ import jsonpatch
 from prefect.client.schemas.objects import FlowRun
 from prefect.utilities.urls import url_for
 
-from prefect_executions import codec
+from prefect_executions import serialization
 from prefect_executions.entry import Entry, Kind
 from prefect_executions.history import Head, History
+from prefect_executions.ids import checkpoint_id, execution_id
 from prefect_executions.models import (
     Checkpoint,
     Execution,
@@ -18,8 +19,6 @@ from prefect_executions.models import (
     PrefectRun,
     Status,
     Summary,
-    checkpoint_id,
-    execution_id,
 )
 from prefect_executions.pages import Row, RunPage
 from prefect_executions.run_states import active_time, state_of, status_of
@@ -45,7 +44,7 @@ def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool)
         agent_id=meta["agent_id"],
         task_type=meta["task_type"],
         status=status,
-        state=codec.load(head.state),
+        state=serialization.load(head.state),
         checkpoints=checkpoints_of(history, states=states),
         config=history.created.config,
         elapsed_seconds=round(active_seconds(run, head, now), 3),
@@ -61,7 +60,7 @@ def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool)
 def checkpoints_of(history: History, *, states: bool) -> list[Checkpoint]:
     """The checkpoints of a history, newest first."""
     return [
-        checkpoint_of(entry, codec.load(history.state(entry.seq)) if states else None)
+        checkpoint_of(entry, serialization.load(history.state(entry.seq)) if states else None)
         for entry in history.checkpoints()
     ]
 

@@ -6,14 +6,14 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from prefect_executions import codec, digests
+from prefect_executions import serialization
 from prefect_executions.errors import ReplayMismatch, StateError
 from prefect_executions.journal import PAUSE, Outcome, Record
-from prefect_executions.json_type import JsonType
 from prefect_executions.models import LABEL_LENGTH, OnTimeout
 from prefect_executions.ownership import Ownership
 from prefect_executions.pauses import Form, pause_key, question_key
 from prefect_executions.replay import Call, Replay
+from prefect_executions.serialization import JsonType
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -54,7 +54,7 @@ class Waits:
         ends = datetime.now(UTC) + until if isinstance(until, timedelta) else until
         if ends is not None and ends.tzinfo is None:
             raise ValueError(f"until: {ends} has no time zone; give it one, or a timedelta.")
-        call = self._replay.begin(PAUSE, digests.digest(PAUSE, reason or ""))
+        call = self._replay.begin(PAUSE, serialization.digest(PAUSE, reason or ""))
         with self._replay.running(call) as known:
             if known is not None and known.outcome is Outcome.DONE:
                 return call
@@ -69,7 +69,7 @@ class Waits:
         """See `Run.ask`; what called it goes on behind the call that this returns."""
         kept: JsonType[M] = JsonType(model, what="input")
         name = f"ask {model.__name__}"
-        call = self._replay.begin(name, digests.digest("ask", model.__name__, prompt))
+        call = self._replay.begin(name, serialization.digest("ask", model.__name__, prompt))
         with self._replay.running(call) as known:
             if known is not None and known.outcome is Outcome.DONE:
                 return _recorded(known, kept), call
@@ -105,7 +105,7 @@ class Waits:
         if given is None and not was_resumed:
             return None, None
         try:
-            return kept.load(codec.dump({} if given is None else given)), None
+            return kept.load(serialization.dump({} if given is None else given)), None
         except StateError as error:
             return None, None if given is None else f"{error}"
 

@@ -21,8 +21,8 @@ from e2e.world import eventually, is_alive
 from prefect_executions.creations import Creations
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
+from prefect_executions.ids import execution_id, flow_run_id
 from prefect_executions.local import Process, Stack
-from prefect_executions.models import execution_id, flow_run_id
 from prefect_executions.prefect_errors import prefect_errors
 
 HERE = Path(__file__).parent

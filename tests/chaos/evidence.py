@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import FlowRun
 
 from chaos.tasks import Work, undisturbed
 from prefect_executions.entry import Entry, Kind
+from prefect_executions.ids import checkpoint_id
 from prefect_executions.log import ExecutionLog
-from prefect_executions.models import checkpoint_id
 from prefect_executions.run_states import state_of
 
 Line = dict[str, Any]

@@ -26,8 +26,8 @@ from prefect_executions import execution
 from prefect_executions.cli.app import app, serve
 from prefect_executions.client.profiles import Profile, find
 from prefect_executions.courier import message_of
+from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
-from prefect_executions.models import flow_run_id
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.webhooks import ExecutionWebhook
 from rest import KEY
@@ -188,7 +188,7 @@ def test_the_webhook_of_the_document_is_saved_and_its_signature_verified(
 
 
 def test_the_contributors_backend_is_tested(tmp_path: Path) -> None:
-    head = "import pytest\nfrom prefect_executions.objects import MemoryObjects, Objects\n"
+    head = "import pytest\nfrom prefect_executions.storage.objects import MemoryObjects, Objects\n"
     run_pytest(head + blocks(ROOT / "CONTRIBUTING.md", "python"), tmp_path)
 
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from prefect_executions import codec
+from prefect_executions import serialization
 from prefect_executions.models import (
     Begun,
     BulkResult,
@@ -70,7 +70,7 @@ class Call(Generic[T]):
         if self.body is None:
             return None
         fields = (
-            codec.dump(name) + b":" + codec.dump(value, at=name)
+            serialization.dump(name) + b":" + serialization.dump(value, at=name)
             for name, value in self.body.items()
         )
         return b"{" + b",".join(fields) + b"}"

@@ -10,8 +10,8 @@ import httpx
 import httpx_sse
 
 from prefect_executions.client.problems import error_of
-from prefect_executions.codec import timestamp
 from prefect_executions.models import Status
+from prefect_executions.serialization import timestamp
 
 ENDED = frozenset(status for status in Status if status.ended)
 RETRY_SECONDS = 2.0  # before a stream that has ended is opened again

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import Request
 
-from prefect_executions.models import flow_run_id
+from prefect_executions.ids import flow_run_id
 
 _READS = ("GET", "HEAD")
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from opentelemetry.trace import SpanKind
 
-from prefect_executions.objects import Objects
 from prefect_executions.service.metrics import Metrics
+from prefect_executions.storage.objects import Objects
 from prefect_executions.telemetry import tracer
 
 _A_PAGE = 1000  # keys of one LIST or DELETE

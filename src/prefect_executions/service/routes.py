@@ -16,6 +16,7 @@ from prefect_executions.bulk import to_each
 from prefect_executions.creations import Creations
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions import DELETE_PATIENCE, Executions
+from prefect_executions.ids import flow_run_id
 from prefect_executions.keys import Caller, Permission
 from prefect_executions.models import (
     Begun,
@@ -32,7 +33,6 @@ from prefect_executions.models import (
     Saved,
     Standing,
     Status,
-    flow_run_id,
 )
 from prefect_executions.outside import OutsideAgents
 from prefect_executions.service.answers import answers

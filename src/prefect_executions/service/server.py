@@ -12,20 +12,20 @@ from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
 from prefect_executions.artifacts import Pages
+from prefect_executions.background import Pacer
 from prefect_executions.blocks import load_store
-from prefect_executions.cached import CachedObjects
 from prefect_executions.deliveries import deliver
 from prefect_executions.events import CheckpointNews
 from prefect_executions.executions import Executions
 from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.keyring import Keyring
-from prefect_executions.pacer import Pacer
 from prefect_executions.service.app import Limits, Openness, create_app
 from prefect_executions.service.guards import is_loopback
 from prefect_executions.service.hub import EventHub
 from prefect_executions.service.metered_objects import MeteredObjects
 from prefect_executions.service.metrics import Metrics
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.storage.cache import CachedObjects
 from prefect_executions.supervisor import supervise
 from prefect_executions.telemetry import show_log
 

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from prefect_executions.changes import Change, Deleted, StatusChanged
 from prefect_executions.errors import ExecutionError, ExecutionNotFound
 from prefect_executions.executions import Executions
-from prefect_executions.models import flow_run_id
+from prefect_executions.ids import flow_run_id
 from prefect_executions.service.followers import Follower, Position
 from prefect_executions.service.hub import EventHub, Gap
 

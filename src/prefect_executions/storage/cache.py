@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from threading import Lock
 
-from prefect_executions.objects import Objects
+from prefect_executions.storage.objects import Objects
 
 _SHARE = 16  # an object that would take more than this part of all room is not kept
 

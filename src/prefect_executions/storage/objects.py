@@ -19,8 +19,8 @@ class Objects(Protocol):
 
     The law: of many who create the same key, concurrently or after one another, exactly one
     succeeds, and from then on everybody reads that one's bytes. An implementation that can't keep
-    it loses executions. `prefect_executions.conformance` is the suite that every implementation
-    has to pass, those in this package and yours.
+    it loses executions. `prefect_executions.storage.conformance` is the suite that every
+    implementation has to pass, those in this package and yours.
 
     Every verb raises `StoreUnavailable` when the store does not answer or refuses.
     """

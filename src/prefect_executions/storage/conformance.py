@@ -1,6 +1,6 @@
 """The laws of `Objects` as pytest classes: inherit, give a fixture, and your backend is tested.
 
-    from prefect_executions.conformance import ObjectsContract
+    from prefect_executions.storage.conformance import ObjectsContract
 
     class TestMyObjects(ObjectsContract):
         @pytest.fixture
@@ -17,7 +17,7 @@ from threading import Barrier
 import pytest
 
 from prefect_executions.errors import AlreadyExists
-from prefect_executions.objects import Objects, probe
+from prefect_executions.storage.objects import Objects, probe
 
 WRITERS = 6
 ROUNDS = 10

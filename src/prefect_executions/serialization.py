@@ -1,0 +1,243 @@
+"""Values to bytes and back: strict JSON, types that pydantic keeps, times, digests of values."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import orjson
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from prefect_executions.errors import StateError
+
+_JSON_TYPES = "None, bool, int, float, str, list and dict with str keys"
+
+MAX_DEPTH = 200  # what pydantic's JSON parser goes down to
+_INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
+
+
+def dump(value: Any, *, at: str = "state") -> bytes:
+    """Encode a JSON value as UTF-8 JSON; what would come back as something else is refused.
+
+    Args:
+        value: What to encode.
+        at: How the value is called in errors.
+
+    Raises:
+        StateError: with the path of the first part that JSON can't keep: NaN or an infinity, a key
+            that is no string, a lone surrogate, an integer beyond 64 bits, any other type.
+    """
+    try:
+        data = orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        _explain(value, at)
+        raise StateError(at, f"can't be kept as JSON: {error}.") from error
+    if not _is_plain(value):
+        _explain(value, at)
+    return data
+
+
+def load(data: bytes) -> Any:
+    """Decode what `dump` wrote.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    return orjson.loads(data)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether nothing in `value` is of a kind that orjson would silently turn into another.
+
+    orjson itself refuses unknown types, keys that are no strings, lone surrogates and long
+    integers. It also writes tuples, enums, dates, UUIDs and dataclasses, and NaN as null: for these
+    this one flat pass looks, since it costs a third of decoding the result and comparing it.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is str:
+                continue
+            if kind is dict:
+                below.extend(item.values())
+            elif kind is list:
+                below.extend(item)
+            elif kind is float:
+                if not math.isfinite(item):
+                    return False
+            elif kind is not int and kind is not bool and item is not None:
+                return False
+        if not below:
+            return True
+        level = below
+    return False
+
+
+def _explain(value: Any, path: str, depth: int = 0) -> None:
+    """Raise `StateError` for the first part of `value` that can't be kept, if there is one."""
+    if depth > MAX_DEPTH:
+        problem = f"is nested deeper than {MAX_DEPTH} levels, or contains itself."
+        raise StateError(f"{path[:100]}…", problem)
+    kind = type(value)
+    if value is None or kind is bool:
+        return
+    if kind is str:
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise StateError(path, f"holds a lone surrogate at character {error.start}.") from None
+    elif kind is int:
+        if not _INT64_MIN <= value <= _UINT64_MAX:
+            raise StateError(path, "is an integer beyond 64 bits; keep it as a string.")
+    elif kind is float:
+        if not math.isfinite(value):
+            raise StateError(path, f"is {value}, which JSON can't hold; use None or a string.")
+    elif kind is list:
+        for index, item in enumerate(value):
+            _explain(item, f"{path}[{index}]", depth + 1)
+    elif kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise StateError(path, f"has the key {key!r}, which is no string.")
+            _explain(key, f"{path} (a key)", depth + 1)
+            _explain(item, f"{path}.{key}", depth + 1)
+    else:
+        raise StateError(
+            path,
+            f"is of type {kind.__qualname__}; a state holds {_JSON_TYPES}. "
+            "Convert it, or give the flow a pydantic model as the type of its state.",
+        )
+
+
+def whole_milliseconds(time: datetime) -> datetime:
+    """A time as `timestamp` keeps it."""
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def timestamp(time: datetime) -> str:
+    """A time as it is stored: ISO 8601, UTC, with milliseconds and `Z`."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+T = TypeVar("T")
+
+
+class JsonType(Generic[T]):
+    """A type of values, and its way to JSON and back.
+
+    Args:
+        type_: Anything that pydantic validates: a model, a dataclass, a TypedDict, a `dict`. `Any`
+            stands for JSON as it is.
+        what: How such a value is called in errors.
+    """
+
+    def __init__(self, type_: Any, *, what: str = "state") -> None:
+        self.type = type_
+        self.name = getattr(type_, "__name__", str(type_))
+        self._what = what
+        self._adapter: TypeAdapter[T] = TypeAdapter(type_)
+        self._is_json = type_ is Any or type_ == dict[str, Any]
+
+    def dump(self, value: T) -> bytes:
+        """Encode a value.
+
+        One of a model is made again from the encoded one and compared, since a model has many ways
+        of saying something else than it holds: aliases, excluded fields, subclasses, `Any`.
+
+        Raises:
+            StateError: part of it can't be kept, or would come back as something else.
+        """
+        if self._is_json:
+            if self.type is not Any and type(value) is not dict:
+                raise StateError(self._what, f"is a {type(value).__name__}, and no dict.")
+            return dump(value, at=self._what)
+        try:
+            plain = self._adapter.dump_python(
+                value, mode="json", by_alias=True, round_trip=True, warnings="error"
+            )
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
+            raise StateError(self._what, f"is not what its type says: {error}") from error
+        data = dump(plain, at=self._what)
+        if (path := _difference(value, self.load(data), self._what)) is not None:
+            raise StateError(
+                path,
+                f"would come back from JSON as something else. Give it a type in {self.name} that "
+                "pydantic keeps.",
+            )
+        return data
+
+    def load(self, data: bytes) -> T:
+        """Decode a value.
+
+        Raises:
+            StateError: it does not fit the type.
+        """
+        try:
+            return self._adapter.validate_json(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            path = ".".join([self._what, *map(str, first["loc"])])
+            raise StateError(path, f"does not fit {self.name}: {first['msg']}.") from error
+
+
+def migrated(
+    state_type: JsonType[T], data: bytes, migrate: Callable[[Any], Any] | None, saved_by: str
+) -> T:
+    """A state that an older version of the code has saved, as the present one wants it.
+
+    Args:
+        state_type: What is wanted.
+        data: The state.
+        migrate: Makes JSON that fits of JSON that does not.
+        saved_by: What has saved it, for errors.
+
+    Raises:
+        StateError: it does not fit, before or after that.
+    """
+    try:
+        return state_type.load(data)
+    except StateError as misfit:
+        if migrate is None:
+            raise StateError(
+                misfit.path,
+                f"{misfit.problem} It was saved by {saved_by}. Let `@execution(migrate=…)` make "
+                "of the old state, as JSON, one that fits; or go back to a checkpoint that does.",
+            ) from misfit
+    try:
+        return state_type.load(dump(migrate(load(data))))
+    except StateError as misfit:
+        raise StateError(misfit.path, f"after `migrate`: {misfit.problem}") from misfit
+
+
+def _difference(one: Any, other: Any, path: str) -> str | None:
+    """The path of the first part in which two values differ; None if they are equal."""
+    if type(one) is not type(other):
+        # JSON knows one kind of numbers: where a float belongs, a whole one may be given.
+        whole = type(one) is int and type(other) is float
+        return None if whole and one == other else path
+    pairs: list[tuple[Any, Any, Any]] = []
+    if isinstance(one, BaseModel):
+        fields = type(one).model_fields
+        pairs = [(name, getattr(one, name), getattr(other, name)) for name in fields]
+    elif isinstance(one, dict) and one.keys() == other.keys():
+        pairs = [(name, value, other[name]) for name, value in one.items()]
+    elif isinstance(one, list | tuple) and len(one) == len(other):
+        pairs = [(index, *pair) for index, pair in enumerate(zip(one, other, strict=True))]
+    for name, first, second in pairs:
+        if (found := _difference(first, second, f"{path}.{name}")) is not None:
+            return found
+    return None if one == other else path
+
+
+def digest(*parts: bytes | str) -> str:
+    """128 bits of BLAKE2b over the parts and their lengths, in hex; a string is its UTF-8."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        state.update(len(data).to_bytes(8, "big"))
+        state.update(data)
+    return state.hexdigest()
