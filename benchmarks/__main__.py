@@ -20,10 +20,11 @@ from benchmarks.scaling import scaling
 from benchmarks.service import service
 from benchmarks.steps import steps
 from benchmarks.workload import conversation, of_size, states
-from prefect_executions import deltas, serialization
-from prefect_executions.history import Head
+from prefect_executions import serialization
 from prefect_executions.local import BUCKET, S3Server
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log import deltas
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
 from prefect_executions.storage.objects import MemoryObjects, Objects
 from prefect_executions.storage.s3 import S3Objects
 

@@ -22,9 +22,9 @@ from benchmarks.steps import quiet
 from prefect_executions import serialization
 from prefect_executions.creations import Creations
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import S3Server, Stack
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.supervisor import Supervisor

@@ -21,10 +21,10 @@ from benchmarks.serving import KEY
 from benchmarks.steps import quiet
 from benchmarks.workload import conversation
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Process, Stack, free_ports
-from prefect_executions.tags import OUTSIDE
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.tags import OUTSIDE
 
 PATH = "/v1/execution"
 ROUNDS = 200

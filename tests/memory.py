@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel
 
-from prefect_executions.entry import Entry
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.entry import Entry
+from prefect_executions.log.log import ExecutionLog
 from prefect_executions.storage.objects import Objects
 
 

@@ -12,7 +12,7 @@ from prefect.utilities.dispatch import lookup_type
 from pydantic import ValidationError
 
 from block_suite import BlockSuite
-from prefect_executions.blocks import ExecutionStore, load_store
+from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.errors import (
     PrefectUnavailable,
     StoreNotFound,

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_executions import deltas, serialization
+from prefect_executions import serialization
 from prefect_executions.errors import StateError
+from prefect_executions.log import deltas
 
 JSON = st.recursive(
     st.none()

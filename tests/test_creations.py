@@ -24,12 +24,12 @@ from prefect_executions.errors import (
     StoreUnavailable,
 )
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
-from prefect_executions.journal import LARGE
 from prefect_executions.local import Stack
+from prefect_executions.log.journal import LARGE
 from prefect_executions.models import ExecutionFilter
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.tags import DELETING, agent_tag
 from prefect_executions.storage.objects import MemoryObjects
-from prefect_executions.tags import DELETING, agent_tag
 from stores import Fault, Faulty
 
 

@@ -22,7 +22,6 @@ from prefect.states import Cancelled, Pending, Suspended
 
 from memory import Count, entries_of, kinds
 from prefect_executions import Run, execution
-from prefect_executions.entry import Kind
 from prefect_executions.errors import (
     CorruptEntry,
     DurationExceeded,
@@ -30,11 +29,12 @@ from prefect_executions.errors import (
     StateError,
 )
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.interrupts import TaskInterrupt, ThreadInterrupt
 from prefect_executions.local import Stack
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.entry import Kind
+from prefect_executions.log.log import ExecutionLog
 from prefect_executions.ownership import Ownership
+from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
 

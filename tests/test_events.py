@@ -19,9 +19,13 @@ from prefect.states import Failed, Pending
 from world import eventually
 
 from prefect_executions import execution
-from prefect_executions.changes import CheckpointSaved, Deleted, StatusChanged, change_of
-from prefect_executions.entry import Entry, Kind, Part
-from prefect_executions.events import (
+from prefect_executions.ids import checkpoint_id, execution_id, flow_run_id
+from prefect_executions.local import Stack
+from prefect_executions.log.entry import Entry, Kind, Part
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.models import ExecutionConfig, Status
+from prefect_executions.prefect.changes import CheckpointSaved, Deleted, StatusChanged, change_of
+from prefect_executions.prefect.events import (
     ATTEMPT_ENDED,
     CHECKPOINT_SAVED,
     DELETED,
@@ -29,12 +33,8 @@ from prefect_executions.events import (
     CheckpointNews,
     checkpoint_saved,
     deleted,
+    has_ended,
 )
-from prefect_executions.heartbeats import has_ended
-from prefect_executions.ids import checkpoint_id, execution_id, flow_run_id
-from prefect_executions.local import Stack
-from prefect_executions.log import ExecutionLog
-from prefect_executions.models import ExecutionConfig, Status
 from prefect_executions.testkit import MemoryStore, testing
 
 AT = datetime(2026, 11, 24, 10, tzinfo=UTC)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from fault_proxy import Fault, FaultProxy
-from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import AlreadyExists, StoreUnavailable, Superseded
-from prefect_executions.history import Head, History
 from prefect_executions.local import S3Server
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head, History
 from prefect_executions.storage.s3 import S3Objects
 
 SEED = 1

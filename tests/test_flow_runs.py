@@ -8,9 +8,9 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.states import Crashed, Running
 
 from prefect_executions.errors import ExecutionConflict
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
-from prefect_executions.run_states import state_of
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.states import state_of
 
 
 @pytest.fixture

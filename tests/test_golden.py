@@ -11,9 +11,9 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
-from prefect_executions.entry import FORMAT, Kind
-from prefect_executions.journal import Large, Outcome, Record, decode
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.entry import FORMAT, Kind
+from prefect_executions.log.journal import Large, Outcome, Record, decode
+from prefect_executions.log.log import ExecutionLog
 from prefect_executions.storage.objects import MemoryObjects
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -14,9 +14,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
+from prefect_executions.blocks.key import ANYBODY, Caller, Permission
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.keyring import Keyring
-from prefect_executions.keys import ANYBODY, Caller, Permission
 from prefect_executions.service import problems
 from prefect_executions.service.audit import Audit
 from prefect_executions.service.body_limit import BodyLimit

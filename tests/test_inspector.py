@@ -13,9 +13,9 @@ from fastapi.testclient import TestClient
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.states import Completed, Crashed, Pending, Running, State, Suspended
 
-from prefect_executions.entry import Entry, Kind
-from prefect_executions.keys import Permission, create_key, revoke_key
+from prefect_executions.blocks.key import Permission, create_key, revoke_key
 from prefect_executions.local import Stack
+from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.service.app import Limits
 from prefect_executions.service.inspector.timeline import WIDTH, timeline
 from prefect_executions.storage.objects import MemoryObjects

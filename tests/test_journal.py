@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Clock
-from prefect_executions import deltas, serialization
-from prefect_executions.entry import Entry, Kind
+from prefect_executions import serialization
 from prefect_executions.errors import CorruptEntry, ExecutionDeleted, ExecutionNotFound, Superseded
-from prefect_executions.history import Head
-from prefect_executions.journal import (
+from prefect_executions.log import deltas
+from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.log.journal import (
     LARGE,
     PAUSE,
     Large,
@@ -26,7 +26,8 @@ from prefect_executions.journal import (
     encode,
     rolled_back,
 )
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
 from prefect_executions.storage.objects import MemoryObjects
 from stores import Counting
 from test_codec import JSON

@@ -21,10 +21,8 @@ from prefect.client.schemas.objects import BlockDocument
 
 from block_suite import BlockSuite
 from prefect_executions import keyring as keyrings
-from prefect_executions.block_documents import documents_of
-from prefect_executions.errors import PrefectUnavailable
-from prefect_executions.keyring import GRACE_SECONDS, Keyring
-from prefect_executions.keys import (
+from prefect_executions.blocks.documents import documents_of
+from prefect_executions.blocks.key import (
     ANYBODY,
     SETTINGS,
     Caller,
@@ -34,6 +32,8 @@ from prefect_executions.keys import (
     list_keys,
     revoke_key,
 )
+from prefect_executions.errors import PrefectUnavailable
+from prefect_executions.keyring import GRACE_SECONDS, Keyring
 from prefect_executions.local import Stack, free_ports
 
 MAX_AGE = 20.0

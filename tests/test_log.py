@@ -11,8 +11,6 @@ from zlib import crc32
 import pytest
 
 from conftest import Clock
-from prefect_executions.chain import bases
-from prefect_executions.entry import RUNS, Entry, Kind
 from prefect_executions.errors import (
     AlreadyExists,
     CheckpointNotFound,
@@ -22,9 +20,11 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
-from prefect_executions.history import Head
-from prefect_executions.journal import Outcome, Record
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.deltas import bases
+from prefect_executions.log.entry import RUNS, Entry, Kind
+from prefect_executions.log.journal import Outcome, Record
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
 from prefect_executions.storage.objects import MemoryObjects
 from stores import Counting, Fault, Faulty
 

@@ -19,11 +19,11 @@ from hypothesis.stateful import (
     rule,
 )
 
-from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
-from prefect_executions.history import Head
-from prefect_executions.journal import Outcome, Record, decode
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.log.journal import Outcome, Record, decode
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
 from prefect_executions.storage.objects import MemoryObjects, Objects
 from prefect_executions.storage.s3 import S3Objects
 from stores import Fault, Faulty

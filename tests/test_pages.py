@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 
 from prefect_executions import serialization
 from prefect_executions.models import Status
-from prefect_executions.pages import NEWEST, Row, RunPage, duration, progress
+from prefect_executions.prefect.run_page import NEWEST, Row, RunPage, duration, progress
 
 AT = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 URL = "PREFECT_INTEGRATIONS_EXECUTIONS_SERVICE_URL"

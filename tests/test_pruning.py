@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from prefect_executions import serialization
 from prefect_executions.errors import CheckpointNotFound
-from prefect_executions.history import Head
-from prefect_executions.journal import LARGE, Outcome, Record, decode
-from prefect_executions.log import ExecutionLog
-from prefect_executions.pruning import prune
+from prefect_executions.log.journal import LARGE, Outcome, Record, decode
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.pruning import prune
+from prefect_executions.log.reader import Head
 from prefect_executions.storage.objects import MemoryObjects
 
 ID = "exec_" + "0" * 30 + "0a"

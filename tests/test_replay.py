@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_executions.errors import ReplayMismatch
-from prefect_executions.journal import Outcome, Record, decode, encode, rolled_back
+from prefect_executions.log.journal import Outcome, Record, decode, encode, rolled_back
 from prefect_executions.replay import Call, Replay
 
 START = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)

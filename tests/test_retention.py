@@ -11,15 +11,15 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed, Failed, Running, Suspended
 
-from prefect_executions.blocks import ExecutionStore, load_store
+from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.cli import main
 from prefect_executions.creations import Creations
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.orphans import Orphans
+from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.retention import Retention
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects

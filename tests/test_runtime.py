@@ -25,15 +25,15 @@ from memory import Count, entries_of, kinds
 from prefect_executions import Run, execution
 from prefect_executions.errors import NotAnExecution, StateError, StoreUnavailable
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.log import ExecutionLog
 from prefect_executions.looks import LOOK_BURST
 from prefect_executions.models import ExecutionConfig
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.tags import RETENTION
 from prefect_executions.runtime import _begun
 from prefect_executions.storage.objects import MemoryObjects
-from prefect_executions.tags import RETENTION
 from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
 

@@ -12,12 +12,12 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Sched
 
 from prefect_executions.errors import CursorError
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
 from prefect_executions.models import ExecutionFilter, Order, Status
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.tags import DELETING, agent_tag, task_type_tag
 from prefect_executions.storage.objects import MemoryObjects
-from prefect_executions.tags import DELETING, agent_tag, task_type_tag
 
 NOON = datetime(2126, 11, 24, 12, tzinfo=UTC)
 

@@ -23,14 +23,14 @@ from prefect.states import Cancelled, Cancelling, Completed, Running, Suspended
 
 from prefect_executions.errors import ExecutionError, PrefectUnavailable, StoreUnavailable
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack, free_ports
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.tags import DELETING
 from prefect_executions.service.app import Limits
 from prefect_executions.service.problems import PROBLEMS
 from prefect_executions.service.server import serve
 from prefect_executions.storage.objects import MemoryObjects
-from prefect_executions.tags import DELETING
 from rest import KEY, opened
 
 LIMIT = 100_000
@@ -291,7 +291,7 @@ def test_a_run_that_nobody_ends_cancelling_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its worker died with its process: it can be rolled back, and deleted, all the same."""
-    monkeypatch.setattr("prefect_executions.flow_runs.CANCEL_ENDS", timedelta(0))
+    monkeypatch.setattr("prefect_executions.prefect.flow_runs.CANCEL_ENDS", timedelta(0))
     rest.put(path(execution, "/checkpoint"), json={"state": 1})
     for act in (
         lambda: rest.post(path(execution, "/resume"), json={"checkpoint_id": "ckpt_000001"}),

@@ -32,8 +32,8 @@ from prefect_executions.errors import (
     StateError,
     StoreUnavailable,
 )
-from prefect_executions.journal import Outcome, Record, decode
 from prefect_executions.local import Stack
+from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.storage.objects import MemoryObjects, Objects
 from prefect_executions.testkit import Crash, TestKit, Trial, testing
 from stores import Counting, Fault, Faulty

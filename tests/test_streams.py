@@ -30,11 +30,11 @@ from world import eventually
 
 from prefect_executions.creations import Creations
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable
-from prefect_executions.events import checkpoint_saved, deleted
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
+from prefect_executions.prefect.events import checkpoint_saved, deleted
+from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service import followers, hub, streams
 from prefect_executions.service.followers import Follower, Position
 from prefect_executions.service.hub import EventHub, Subscription

@@ -31,23 +31,22 @@ from prefect.states import (
 )
 from world import eventually
 
-from prefect_executions.artifacts import PageArtifact
 from prefect_executions.creations import Creations
-from prefect_executions.entry import Kind
 from prefect_executions.errors import (
     CorruptEntry,
     ExecutionConflict,
     PrefectUnavailable,
     StoreUnavailable,
 )
-from prefect_executions.events import HEARTBEAT
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
-from prefect_executions.heartbeats import Heartbeats, beat_of_run, beat_of_supervisor
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack, free_ports
+from prefect_executions.log.entry import Kind
 from prefect_executions.models import ExecutionConfig, OnTimeout
-from prefect_executions.pauses import (
+from prefect_executions.prefect.artifacts import PageArtifact
+from prefect_executions.prefect.events import HEARTBEAT, Heartbeats, beat_of_run, beat_of_supervisor
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.pauses import (
     Form,
     asks_for_checkpoint,
     lacks_form,
@@ -56,11 +55,11 @@ from prefect_executions.pauses import (
     question_key,
     save_form,
 )
-from prefect_executions.run_states import CREATING, hold, state_of
+from prefect_executions.prefect.states import CREATING, hold, state_of
+from prefect_executions.prefect.tags import DELETING
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.supervisor import COLLEAGUE_ACTS, Supervisor, supervise
-from prefect_executions.tags import DELETING
 
 SILENCE = timedelta(seconds=10)
 
@@ -416,7 +415,7 @@ def test_a_run_that_never_began_is_scheduled_again(here: World) -> None:
 
 
 def test_a_cancellation_without_a_worker_is_ended(here: World, monkeypatch: Any) -> None:
-    monkeypatch.setattr("prefect_executions.flow_runs.CANCEL_ENDS", timedelta(0))
+    monkeypatch.setattr("prefect_executions.prefect.flow_runs.CANCEL_ENDS", timedelta(0))
     run = here.create()
     here.set(run, Running(), Cancelling())
 
@@ -492,7 +491,7 @@ def test_a_resume_waits_for_the_form_of_a_pause_that_is_just_made(here: World) -
     """Without it Prefect lets nothing be resumed; who polls until it is paused comes too early."""
     run = here.create()
     here.set(run, Running())
-    with patch("prefect_executions.flow_runs.save_form"):
+    with patch("prefect_executions.prefect.flow_runs.save_form"):
         run = here.executions.flow_runs.suspend(
             run.id, key=pause_key(), reason=None, form=Form({"type": "object"}, "")
         )

@@ -20,11 +20,11 @@ from memory import kinds
 from prefect_executions import execution, step
 from prefect_executions.errors import ExecutionConflict, PrefectUnavailable
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.local import Stack
 from prefect_executions.ownership import Ownership
-from prefect_executions.pauses import read_form
-from prefect_executions.resume_form import GOES_ON
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.pauses import read_form
+from prefect_executions.prefect.resume_form import GOES_ON
 from prefect_executions.testkit import MemoryStore
 from stores import Faulty
 

@@ -35,16 +35,16 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from world import eventually
 
 from block_suite import BlockSuite
-from prefect_executions.block_documents import documents_of, write
+from prefect_executions.blocks.documents import documents_of, write
+from prefect_executions.blocks.webhook import ExecutionWebhook, new_secret
 from prefect_executions.courier import Pace
 from prefect_executions.deliveries import Deliverer, deliver
 from prefect_executions.ids import execution_id
 from prefect_executions.lease import Lease
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.outbound import Undelivered, is_public, post
-from prefect_executions.run_states import CREATING
-from prefect_executions.tags import tags_of
-from prefect_executions.webhooks import ExecutionWebhook, new_secret
+from prefect_executions.prefect.states import CREATING
+from prefect_executions.prefect.tags import tags_of
 
 PATIENCE = 30.0
 PACE = Pace(

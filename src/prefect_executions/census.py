@@ -6,8 +6,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.sorting import FlowRunSort
 
-from prefect_executions.flow_runs import pages_of
-from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.prefect.errors import prefect_errors
+from prefect_executions.prefect.flow_runs import pages_of
 
 
 class Census:

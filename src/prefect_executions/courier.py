@@ -24,17 +24,22 @@ from prefect.client.schemas.objects import BlockDocument, StateType
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventOrder
 from prefect.events.schemas.events import ReceivedEvent
 
-from prefect_executions.block_documents import write
-from prefect_executions.changes import CheckpointSaved, StatusChanged, change_of
+from prefect_executions.blocks.documents import write
+from prefect_executions.blocks.webhook import ExecutionWebhook
 from prefect_executions.errors import PrefectUnavailable
-from prefect_executions.events import CHECKPOINT_SAVED, FLOW_RUN, PREFECT_HEARTBEAT, run_id_of
 from prefect_executions.lease import TERM, Lease
 from prefect_executions.models import Status
 from prefect_executions.outbound import Undelivered, is_public, post
-from prefect_executions.prefect_errors import prefect_errors
-from prefect_executions.run_states import CREATING, STATUS_OF_TYPE
-from prefect_executions.tags import agent_tag
-from prefect_executions.webhooks import ExecutionWebhook
+from prefect_executions.prefect.changes import CheckpointSaved, StatusChanged, change_of
+from prefect_executions.prefect.errors import prefect_errors
+from prefect_executions.prefect.events import (
+    CHECKPOINT_SAVED,
+    FLOW_RUN,
+    PREFECT_HEARTBEAT,
+    run_id_of,
+)
+from prefect_executions.prefect.states import CREATING, STATUS_OF_TYPE
+from prefect_executions.prefect.tags import agent_tag
 
 logger = logging.getLogger(__name__)
 

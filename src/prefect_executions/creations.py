@@ -20,14 +20,21 @@ from prefect_executions.errors import (
     StateError,
 )
 from prefect_executions.executions import Executions
-from prefect_executions.heartbeats import beat_of_run
-from prefect_executions.history import Head, History
 from prefect_executions.ids import checkpoint_id, checkpoint_seq, execution_id
-from prefect_executions.journal import Outcome, Record, decode
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.journal import Outcome, Record, decode
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head, History
 from prefect_executions.models import NAME_LENGTH, Execution, ExecutionConfig
-from prefect_executions.run_states import is_created, status_of
-from prefect_executions.tags import DELETING, OUTSIDE, RETENTION, agent_tag, fork_tag, task_type_tag
+from prefect_executions.prefect.events import beat_of_run
+from prefect_executions.prefect.states import is_created, status_of
+from prefect_executions.prefect.tags import (
+    DELETING,
+    OUTSIDE,
+    RETENTION,
+    agent_tag,
+    fork_tag,
+    task_type_tag,
+)
 from prefect_executions.views import execution_of
 
 logger = logging.getLogger(__name__)

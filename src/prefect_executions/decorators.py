@@ -8,7 +8,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, get_origin, overload
 
 from prefect.flows import Flow
 
-from prefect_executions.blocks import ExecutionStore, open_store
+from prefect_executions.blocks.store import ExecutionStore, open_store
 from prefect_executions.interrupts import Interrupt
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.run import Run, current_run

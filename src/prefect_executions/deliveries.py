@@ -10,13 +10,13 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import BlockDocument
 from pydantic import ValidationError
 
-from prefect_executions.block_documents import documents_of, problem_of, write
+from prefect_executions.blocks.documents import documents_of, problem_of, write
+from prefect_executions.blocks.webhook import ExecutionWebhook, new_secret
 from prefect_executions.courier import Courier, Pace
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.lease import Lease
+from prefect_executions.prefect.tags import tags_of
 from prefect_executions.settings import ExecutionsSettings
-from prefect_executions.tags import tags_of
-from prefect_executions.webhooks import ExecutionWebhook, new_secret
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from uuid import UUID
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
-from prefect_executions.entry import Entry, Kind
 from prefect_executions.errors import (
     AnswerError,
     CheckpointNotFound,
@@ -24,13 +23,11 @@ from prefect_executions.errors import (
     StateError,
     Superseded,
 )
-from prefect_executions.events import attempt_ended, checkpoint_saved, deleted
-from prefect_executions.flow_runs import FlowRuns
-from prefect_executions.heartbeats import has_ended
-from prefect_executions.history import Head
 from prefect_executions.ids import checkpoint_seq, execution_id, flow_run_id
-from prefect_executions.journal import Record
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.log.journal import Record
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
 from prefect_executions.models import (
     Checkpoint,
     CheckpointPage,
@@ -49,13 +46,15 @@ from prefect_executions.models import (
     require_pausable,
     require_resumable,
 )
-from prefect_executions.pages import NEWEST, RunPage
-from prefect_executions.pauses import forget_choice, pause_key
-from prefect_executions.resume_form import resume_form, warning
-from prefect_executions.run_states import is_created, require_restartable, state_of, status_of
+from prefect_executions.prefect.events import attempt_ended, checkpoint_saved, deleted, has_ended
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.pauses import forget_choice, pause_key
+from prefect_executions.prefect.resume_form import resume_form, warning
+from prefect_executions.prefect.run_page import NEWEST, RunPage
+from prefect_executions.prefect.states import is_created, require_restartable, state_of, status_of
+from prefect_executions.prefect.tags import DELETING, OUTSIDE, agent_tag
 from prefect_executions.search import Search, created_at
 from prefect_executions.storage.objects import Objects
-from prefect_executions.tags import DELETING, OUTSIDE, agent_tag
 from prefect_executions.views import (
     active_seconds,
     checkpoint_of,

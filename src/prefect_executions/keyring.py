@@ -16,9 +16,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import BlockDocument
 
 from prefect_executions.background import Pacer
-from prefect_executions.block_documents import documents_of, write
-from prefect_executions.errors import PrefectUnavailable
-from prefect_executions.keys import (
+from prefect_executions.blocks.documents import documents_of, write
+from prefect_executions.blocks.key import (
     ANYBODY,
     SECRET,
     SETTINGS,
@@ -28,6 +27,7 @@ from prefect_executions.keys import (
     digest_of,
     key_in,
 )
+from prefect_executions.errors import PrefectUnavailable
 
 logger = logging.getLogger(__name__)
 

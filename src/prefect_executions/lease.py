@@ -15,7 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.prefect.errors import prefect_errors
 
 TERM = 45.0
 _BEATS = 1_000_000_000  # the limit's own limit: a renewal is a slot

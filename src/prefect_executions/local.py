@@ -23,7 +23,7 @@ from typing import Self
 import httpx
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prefect_executions.blocks import ExecutionStore
+from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.errors import StoreUnavailable
 from prefect_executions.storage.s3 import S3Objects
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import pages_of
 from prefect_executions.ids import flow_run_id
+from prefect_executions.prefect.flow_runs import pages_of
 
 AGE = timedelta(hours=1)  # a log that was written to since is left alone
 _AT_ONCE = 200  # flow runs that Prefect is asked for at once

@@ -14,18 +14,18 @@ from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
 from prefect_executions.creations import EMPTY
-from prefect_executions.entry import Kind
 from prefect_executions.errors import ExecutionConflict, StateError
 from prefect_executions.executions import Executions
-from prefect_executions.heartbeats import beat_of_run, last_sign
-from prefect_executions.history import Head
 from prefect_executions.ids import execution_id
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.entry import Kind
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
 from prefect_executions.models import Begun, Execution, Standing, Status
-from prefect_executions.pauses import take_choice
-from prefect_executions.resume_form import go_back
-from prefect_executions.run_states import state_of, status_of
-from prefect_executions.tags import OUTSIDE
+from prefect_executions.prefect.events import beat_of_run, last_sign
+from prefect_executions.prefect.pauses import take_choice
+from prefect_executions.prefect.resume_form import go_back
+from prefect_executions.prefect.states import state_of, status_of
+from prefect_executions.prefect.tags import OUTSIDE
 from prefect_executions.views import execution_of
 
 logger = logging.getLogger(__name__)

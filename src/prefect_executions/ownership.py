@@ -20,7 +20,8 @@ from prefect_executions.errors import (
     NotAnExecution,
     PrefectUnavailable,
 )
-from prefect_executions.pauses import (
+from prefect_executions.prefect.errors import may_pass, prefect_errors
+from prefect_executions.prefect.pauses import (
     Form,
     asks_for_checkpoint,
     paused,
@@ -29,8 +30,7 @@ from prefect_executions.pauses import (
     save_form,
     take_choice,
 )
-from prefect_executions.prefect_errors import may_pass, prefect_errors
-from prefect_executions.run_states import (
+from prefect_executions.prefect.states import (
     active_time,
     follow_up,
     hold,
@@ -41,7 +41,7 @@ from prefect_executions.run_states import (
     state_of,
     uncovered,
 )
-from prefect_executions.tags import DELETING, RETENTION, tags_of
+from prefect_executions.prefect.tags import DELETING, RETENTION, tags_of
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from itertools import islice
 from typing import Any
 
 from prefect_executions.errors import ReplayMismatch
-from prefect_executions.journal import Outcome, Record, decode
+from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.serialization import digest, whole_milliseconds
 
 

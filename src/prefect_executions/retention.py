@@ -12,13 +12,13 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import pages_of
 from prefect_executions.ids import checkpoint_seq, execution_id
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.pruning import prune
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.pruning import prune
-from prefect_executions.run_states import state_of, status_of
-from prefect_executions.tags import DELETING, RETENTION, fork_tag
+from prefect_executions.prefect.flow_runs import pages_of
+from prefect_executions.prefect.states import state_of, status_of
+from prefect_executions.prefect.tags import DELETING, RETENTION, fork_tag
 
 # Nothing is removed that was written just now, nor of an execution whose state has just changed.
 SETTLES = timedelta(minutes=10)

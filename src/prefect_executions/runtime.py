@@ -12,10 +12,8 @@ from prefect.futures import resolve_futures_to_states
 from prefect.logging import get_run_logger
 from rich.filesize import decimal
 
-from prefect_executions.artifacts import AttemptPage, PageArtifact
 from prefect_executions.background import Pacer
-from prefect_executions.blocks import ExecutionStore
-from prefect_executions.entry import Entry
+from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.errors import (
     AlreadyExists,
     ExecutionDeleted,
@@ -23,15 +21,16 @@ from prefect_executions.errors import (
     PrefectUnavailable,
     StoreUnavailable,
 )
-from prefect_executions.events import CheckpointNews, attempt_ended
-from prefect_executions.heartbeats import beat_of_run
-from prefect_executions.history import Head
 from prefect_executions.ids import checkpoint_id, execution_id
 from prefect_executions.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.entry import Entry
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.ownership import Ownership
-from prefect_executions.resume_form import go_back
+from prefect_executions.prefect.artifacts import AttemptPage, PageArtifact
+from prefect_executions.prefect.events import CheckpointNews, attempt_ended, beat_of_run
+from prefect_executions.prefect.resume_form import go_back
 from prefect_executions.run import Run, entered, patiently
 from prefect_executions.serialization import JsonType, migrated
 from prefect_executions.settings import ExecutionsSettings

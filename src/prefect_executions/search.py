@@ -28,9 +28,9 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect_executions import serialization
 from prefect_executions.errors import CursorError
 from prefect_executions.models import ExecutionFilter, Order
-from prefect_executions.prefect_errors import prefect_errors
-from prefect_executions.run_states import is_created, state_of, types_of
-from prefect_executions.tags import DELETING, agent_tag, task_type_tag
+from prefect_executions.prefect.errors import prefect_errors
+from prefect_executions.prefect.states import is_created, state_of, types_of
+from prefect_executions.prefect.tags import DELETING, agent_tag, task_type_tag
 
 _AT_ONCE = 200  # what Prefect lists at once
 _ROUNDS = 5  # how often it is asked for one page

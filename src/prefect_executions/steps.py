@@ -35,7 +35,7 @@ from pydantic import PydanticUserError
 
 from prefect_executions.errors import InputError, ReplayMismatch, StateError
 from prefect_executions.identity import Identified, canonical
-from prefect_executions.journal import Outcome, Record
+from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.replay import Call
 from prefect_executions.run import Run, find_run
 from prefect_executions.serialization import JsonType, digest

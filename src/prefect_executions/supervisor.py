@@ -20,12 +20,10 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 
-from prefect_executions.artifacts import PageArtifact
 from prefect_executions.background import Pacer
-from prefect_executions.blocks import load_store
+from prefect_executions.blocks.store import load_store
 from prefect_executions.census import Census
 from prefect_executions.creations import Creations
-from prefect_executions.entry import Kind
 from prefect_executions.errors import (
     ExecutionConflict,
     ExecutionDeleted,
@@ -34,21 +32,28 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
-from prefect_executions.events import deleted
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import CRASH_SETTLES, FlowRuns
-from prefect_executions.heartbeats import Heartbeats, beat_of_supervisor, is_kept, last_sign
-from prefect_executions.history import Head
 from prefect_executions.ids import execution_id
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.entry import Kind
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
 from prefect_executions.models import ExecutionConfig, OnTimeout
-from prefect_executions.pauses import deadline
-from prefect_executions.resume_form import CHOICES, resume_form
+from prefect_executions.prefect.artifacts import PageArtifact
+from prefect_executions.prefect.events import (
+    Heartbeats,
+    beat_of_supervisor,
+    deleted,
+    is_kept,
+    last_sign,
+)
+from prefect_executions.prefect.flow_runs import CRASH_SETTLES, FlowRuns
+from prefect_executions.prefect.pauses import deadline
+from prefect_executions.prefect.resume_form import CHOICES, resume_form
+from prefect_executions.prefect.states import is_created, state_of, status_of
+from prefect_executions.prefect.tags import OUTSIDE
 from prefect_executions.retention import Retention
-from prefect_executions.run_states import is_created, state_of, status_of
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects
-from prefect_executions.tags import OUTSIDE
 from prefect_executions.telemetry import show_log, tracer
 
 logger = logging.getLogger(__name__)

@@ -21,14 +21,14 @@ from prefect.states import Pending, Suspended
 from pydantic import BaseModel, PrivateAttr
 
 from prefect_executions import serialization
-from prefect_executions.blocks import ExecutionStore, replaced_by
+from prefect_executions.blocks.store import ExecutionStore, replaced_by
 from prefect_executions.creations import EMPTY, Creations
-from prefect_executions.entry import Kind
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.ids import flow_run_id
+from prefect_executions.log.entry import Kind
 from prefect_executions.models import Execution, ExecutionConfig, Resumed
-from prefect_executions.run_states import state_of
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.states import state_of
 from prefect_executions.storage.objects import MemoryObjects, Objects
 
 _STORE = "testing"

@@ -10,7 +10,7 @@ from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_executions.errors import ReplayMismatch
-from prefect_executions.journal import Record
+from prefect_executions.log.journal import Record
 from prefect_executions.run import Run
 from prefect_executions.steps import Step, steps_named
 

@@ -8,9 +8,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.utilities.urls import url_for
 
 from prefect_executions import serialization
-from prefect_executions.entry import Entry, Kind
-from prefect_executions.history import Head, History
 from prefect_executions.ids import checkpoint_id, execution_id
+from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.log.reader import Head, History
 from prefect_executions.models import (
     Checkpoint,
     Execution,
@@ -20,9 +20,9 @@ from prefect_executions.models import (
     Status,
     Summary,
 )
-from prefect_executions.pages import Row, RunPage
-from prefect_executions.run_states import active_time, state_of, status_of
-from prefect_executions.tags import agent_of, task_type_of
+from prefect_executions.prefect.run_page import Row, RunPage
+from prefect_executions.prefect.states import active_time, state_of, status_of
+from prefect_executions.prefect.tags import agent_of, task_type_of
 
 
 def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool) -> Execution:

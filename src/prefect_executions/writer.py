@@ -10,9 +10,9 @@ from threading import Condition, RLock, Thread
 from time import monotonic
 
 from prefect_executions.errors import ExecutionNotFound, Superseded
-from prefect_executions.history import Head
-from prefect_executions.journal import Outcome, Record
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.journal import Outcome, Record
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
 from prefect_executions.telemetry import tracer
 
 IN_FLIGHT = 16  # how many checkpoints may wait to be written, and

@@ -22,7 +22,7 @@ from e2e.world import is_alive
 from prefect_executions.errors import ExecutionError
 from prefect_executions.ids import checkpoint_id, execution_id
 from prefect_executions.local import Process
-from prefect_executions.run_states import state_of
+from prefect_executions.prefect.states import state_of
 
 T = TypeVar("T")
 

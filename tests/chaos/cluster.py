@@ -20,10 +20,10 @@ from chaos.tasks import DATA
 from e2e.world import eventually, is_alive
 from prefect_executions.creations import Creations
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.ids import execution_id, flow_run_id
 from prefect_executions.local import Process, Stack
-from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.prefect.errors import prefect_errors
+from prefect_executions.prefect.flow_runs import FlowRuns
 
 HERE = Path(__file__).parent
 ENV = {

@@ -11,10 +11,10 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun
 
 from chaos.tasks import Work, undisturbed
-from prefect_executions.entry import Entry, Kind
 from prefect_executions.ids import checkpoint_id
-from prefect_executions.log import ExecutionLog
-from prefect_executions.run_states import state_of
+from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.prefect.states import state_of
 
 Line = dict[str, Any]
 

@@ -13,9 +13,9 @@ from prefect.states import Completed
 
 from chaos.evidence import Evidence, Line, lost, misled, overlaps, refetched, repeated, split
 from chaos.tasks import Step, Work, undisturbed
-from prefect_executions.history import Head
 from prefect_executions.ids import checkpoint_id, execution_id
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
 from prefect_executions.storage.objects import MemoryObjects
 
 SEED, STEPS = 7, 4

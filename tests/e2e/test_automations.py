@@ -11,8 +11,8 @@ import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from world import World, eventually
 
-from prefect_executions.automations import notify_of_failures, resume_after
 from prefect_executions.cli.app import main
+from prefect_executions.prefect.automations import notify_of_failures, resume_after
 
 
 @pytest.fixture

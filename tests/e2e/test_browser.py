@@ -7,7 +7,7 @@ from browsers import V1, V2, chromium
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from world import Answer, World, eventually
 
-from prefect_executions.entry import Kind
+from prefect_executions.log.entry import Kind
 from rest import KEY
 
 pytestmark = pytest.mark.browser

@@ -6,8 +6,8 @@ from pathlib import Path
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from world import Answer, World, eventually, kill
 
-from prefect_executions.journal import Outcome, decode
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.journal import Outcome, decode
+from prefect_executions.log.log import ExecutionLog
 
 
 def until_paused(world: World, execution: Answer, at: str) -> Answer:

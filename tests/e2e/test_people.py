@@ -8,7 +8,7 @@ import httpx
 import pytest
 from world import Answer, World, eventually, kill
 
-from prefect_executions.pauses import deadline, lacks_form
+from prefect_executions.prefect.pauses import deadline, lacks_form
 
 
 def effects(world: World, execution: Answer) -> list[str]:

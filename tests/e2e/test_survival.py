@@ -17,7 +17,7 @@ from prefect.states import (
 )
 from world import World, eventually, kill
 
-from prefect_executions.entry import Kind
+from prefect_executions.log.entry import Kind
 
 
 def test_a_failed_attempt_is_tried_again_by_a_worker(world: World) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from world import Answer, World, eventually
 
-from prefect_executions.entry import Kind
+from prefect_executions.log.entry import Kind
 
 FIRST = """
     from prefect import flow

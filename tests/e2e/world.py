@@ -20,11 +20,11 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelling, Suspended
 
-from prefect_executions.entry import Entry
 from prefect_executions.local import Stack, free_ports
-from prefect_executions.log import ExecutionLog
-from prefect_executions.pauses import read_form
-from prefect_executions.run_states import state_of
+from prefect_executions.log.entry import Entry
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.prefect.pauses import read_form
+from prefect_executions.prefect.states import state_of
 from rest import KEY
 
 HERE = Path(__file__).parent

@@ -20,7 +20,7 @@ def notify(block: str) -> None:
     """
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
-    from prefect_executions.automations import notify_of_failures  # noqa: PLC0415
+    from prefect_executions.prefect.automations import notify_of_failures  # noqa: PLC0415
 
     with clearly(), get_client(sync_client=True) as client:
         notify_of_failures(client, block)
@@ -38,7 +38,7 @@ def resume(*, after: timedelta) -> None:
     """
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
-    from prefect_executions.automations import resume_after  # noqa: PLC0415
+    from prefect_executions.prefect.automations import resume_after  # noqa: PLC0415
 
     with clearly(), get_client(sync_client=True) as client:
         resume_after(client, after)

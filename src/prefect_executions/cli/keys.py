@@ -9,7 +9,7 @@ from prefect_executions.cli.exits import clearly
 from prefect_executions.cli.output import Output
 
 if TYPE_CHECKING:
-    from prefect_executions.keys import Key
+    from prefect_executions.blocks.key import Key
 
 app = App(name="keys", help="Create, list and revoke keys of the service; asks Prefect itself.")
 
@@ -44,7 +44,7 @@ def create(
     """Create a key, and show it once."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
-    from prefect_executions.keys import Permission, create_key  # noqa: PLC0415
+    from prefect_executions.blocks.key import Permission, create_key  # noqa: PLC0415
 
     with get_client(sync_client=True) as client, clearly():
         secret = create_key(
@@ -65,7 +65,7 @@ def list_(*, json: _Json = False) -> None:
     """List the keys, but not what they are."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
-    from prefect_executions.keys import list_keys  # noqa: PLC0415
+    from prefect_executions.blocks.key import list_keys  # noqa: PLC0415
 
     with get_client(sync_client=True) as client, clearly():
         found = list_keys(client)
@@ -92,7 +92,7 @@ def revoke(name: str) -> None:
     """Revoke a key: within five seconds no replica lets it in; a minute while Prefect is away."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
-    from prefect_executions.keys import revoke_key  # noqa: PLC0415
+    from prefect_executions.blocks.key import revoke_key  # noqa: PLC0415
 
     with get_client(sync_client=True) as client, clearly():
         revoke_key(client, name)

@@ -13,7 +13,7 @@ def serve(*, host: str = "127.0.0.1", port: int = 4300) -> None:
     """Run the REST service here, as a flow run in Prefect, until Ctrl-C."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
-    from prefect_executions.prefect_errors import prefect_errors  # noqa: PLC0415
+    from prefect_executions.prefect.errors import prefect_errors  # noqa: PLC0415
     from prefect_executions.service.flows import executions_service  # noqa: PLC0415
 
     with prefect_errors(), get_client(sync_client=True) as client:
@@ -43,10 +43,10 @@ def gc(
     """Remove what the store has of executions whose flow runs are gone from Prefect."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
-    from prefect_executions.blocks import load_store  # noqa: PLC0415
+    from prefect_executions.blocks.store import load_store  # noqa: PLC0415
     from prefect_executions.executions import Executions  # noqa: PLC0415
-    from prefect_executions.flow_runs import FlowRuns  # noqa: PLC0415
     from prefect_executions.orphans import Orphans  # noqa: PLC0415
+    from prefect_executions.prefect.flow_runs import FlowRuns  # noqa: PLC0415
 
     output = Output(as_json=json)
     with get_client(sync_client=True) as client:

@@ -10,10 +10,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 
 import prefect_executions
+from prefect_executions.blocks.key import Permission
 from prefect_executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.keyring import Keyring
-from prefect_executions.keys import Permission
 from prefect_executions.service import documents, problems
 from prefect_executions.service.audit import Audit
 from prefect_executions.service.body_limit import BodyLimit

@@ -4,7 +4,7 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.types import Scope
 
-from prefect_executions.keys import NOBODY, Caller, Permission
+from prefect_executions.blocks.key import NOBODY, Caller, Permission
 from prefect_executions.service.problems import PermissionMissing
 
 # What the OpenAPI document says of the key; the check itself comes before the body is read.

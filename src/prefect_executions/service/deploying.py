@@ -3,7 +3,7 @@
 from prefect.deployments.runner import DeploymentApplyError, EntrypointType
 
 from prefect_executions.errors import PrefectUnavailable
-from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.service.flows import executions_service
 
 

@@ -20,10 +20,10 @@ from prefect.client.schemas.objects import State
 from pydantic import BaseModel
 from sse_starlette import ServerSentEvent
 
-from prefect_executions.changes import Change, CheckpointSaved, Deleted, StatusChanged
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions import Executions
-from prefect_executions.run_states import state_of
+from prefect_executions.prefect.changes import Change, CheckpointSaved, Deleted, StatusChanged
+from prefect_executions.prefect.states import state_of
 
 MISSED_CHECKPOINTS = 100  # how many checkpoints a client is told of that it has missed, at most
 

@@ -14,8 +14,8 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFi
 from sse_starlette import ServerSentEvent
 from websockets.exceptions import WebSocketException
 
-from prefect_executions.changes import Change, StatusChanged, change_of
-from prefect_executions.events import (
+from prefect_executions.prefect.changes import Change, StatusChanged, change_of
+from prefect_executions.prefect.events import (
     CHECKPOINT_SAVED,
     DELETED,
     FLOW_RUN,

@@ -12,12 +12,12 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from pydantic import BaseModel, Field
 
+from prefect_executions.blocks.key import Caller, Permission
 from prefect_executions.bulk import to_each
 from prefect_executions.creations import Creations
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions import DELETE_PATIENCE, Executions
 from prefect_executions.ids import flow_run_id
-from prefect_executions.keys import Caller, Permission
 from prefect_executions.models import (
     Begun,
     BulkResult,

@@ -11,14 +11,14 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
-from prefect_executions.artifacts import Pages
 from prefect_executions.background import Pacer
-from prefect_executions.blocks import load_store
+from prefect_executions.blocks.store import load_store
 from prefect_executions.deliveries import deliver
-from prefect_executions.events import CheckpointNews
 from prefect_executions.executions import Executions
-from prefect_executions.flow_runs import FlowRuns
 from prefect_executions.keyring import Keyring
+from prefect_executions.prefect.artifacts import Pages
+from prefect_executions.prefect.events import CheckpointNews
+from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service.app import Limits, Openness, create_app
 from prefect_executions.service.guards import is_loopback
 from prefect_executions.service.hub import EventHub

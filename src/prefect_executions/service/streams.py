@@ -13,10 +13,10 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from prefect_executions.changes import Change, Deleted, StatusChanged
 from prefect_executions.errors import ExecutionError, ExecutionNotFound
 from prefect_executions.executions import Executions
 from prefect_executions.ids import flow_run_id
+from prefect_executions.prefect.changes import Change, Deleted, StatusChanged
 from prefect_executions.service.followers import Follower, Position
 from prefect_executions.service.hub import EventHub, Gap
 

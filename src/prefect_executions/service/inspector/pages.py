@@ -19,12 +19,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from prefect_executions.blocks.key import Caller, Permission
 from prefect_executions.errors import ExecutionError
 from prefect_executions.executions import Executions
-from prefect_executions.keys import Caller, Permission
 from prefect_executions.models import ExecutionFilter, Status
-from prefect_executions.pages import duration, progress
-from prefect_executions.run_states import read_states
+from prefect_executions.prefect.run_page import duration, progress
+from prefect_executions.prefect.states import read_states
 from prefect_executions.service.callers import caller_of
 from prefect_executions.service.inspector.timeline import LANES, WIDTH, timeline
 from prefect_executions.service.problems import status_of, told_of

@@ -7,8 +7,8 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 
-from prefect_executions.entry import Entry, Kind
 from prefect_executions.ids import checkpoint_id
+from prefect_executions.log.entry import Entry, Kind
 
 WIDTH = 1000.0
 LANES = 20  # of the newest attempts

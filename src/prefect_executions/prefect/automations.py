@@ -8,8 +8,8 @@ from prefect.events.actions import ResumeFlowRun, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 
-from prefect_executions.prefect_errors import prefect_errors
-from prefect_executions.tags import EXECUTION
+from prefect_executions.prefect.errors import prefect_errors
+from prefect_executions.prefect.tags import EXECUTION
 
 NOTIFY = "Tell of executions that have failed"
 NOTIFY_CRASH = "Tell of executions that have crashed for good"

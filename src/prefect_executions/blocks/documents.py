@@ -9,7 +9,7 @@ from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.client.schemas.objects import BlockDocument
 from pydantic import ValidationError
 
-from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.prefect.errors import prefect_errors
 
 
 def documents_of(

@@ -16,8 +16,8 @@ from prefect.states import AwaitingRetry, Cancelled, Suspended
 from prefect_executions.errors import ExecutionConflict, ExecutionNotFound
 from prefect_executions.ids import execution_id
 from prefect_executions.models import Status
-from prefect_executions.pauses import Form, pause_key, paused, read_form, save_form
-from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.prefect.errors import prefect_errors
+from prefect_executions.prefect.pauses import Form, pause_key, paused, read_form, save_form
 
 CREATING = "Creating"
 

@@ -49,7 +49,8 @@ from prefect_executions.errors import (
     ParametersError,
 )
 from prefect_executions.ids import execution_id
-from prefect_executions.pauses import (
+from prefect_executions.prefect.errors import detail_of, prefect_errors
+from prefect_executions.prefect.pauses import (
     Form,
     asks_for_checkpoint,
     described,
@@ -57,8 +58,7 @@ from prefect_executions.pauses import (
     paused,
     save_form,
 )
-from prefect_executions.prefect_errors import detail_of, prefect_errors
-from prefect_executions.run_states import (
+from prefect_executions.prefect.states import (
     CREATING,
     follow_up,
     hold,
@@ -75,7 +75,7 @@ from prefect_executions.run_states import (
     status_of,
     uncovered,
 )
-from prefect_executions.tags import DELETING, OUTSIDE, tags_of
+from prefect_executions.prefect.tags import DELETING, OUTSIDE, tags_of
 
 OUTSIDE_DEPLOYMENT = "agent/outside-prefect"
 _PAGE = 200  # what Prefect lists at once

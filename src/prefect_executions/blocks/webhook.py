@@ -40,7 +40,7 @@ class ExecutionWebhook(Block):
     Example:
         Save a webhook, tell the receiver its secret, and load it:
         ```python
-        from prefect_executions.webhooks import ExecutionWebhook
+        from prefect_executions.blocks.webhook import ExecutionWebhook
 
         webhook = ExecutionWebhook(url="https://example.com/executions")
         webhook.save("my-receiver")

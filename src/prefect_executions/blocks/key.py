@@ -10,7 +10,6 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated
 
-from limits import parse_many
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import BlockDocumentCreate
@@ -18,9 +17,9 @@ from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from pydantic import AfterValidator, Field, ValidationError
 
-from prefect_executions.block_documents import documents_of, problem_of
+from prefect_executions.blocks.documents import documents_of, problem_of
 from prefect_executions.models import Name
-from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.prefect.errors import prefect_errors
 
 MAX_NAME = 100
 
@@ -61,6 +60,8 @@ _RESERVED = {SETTINGS.name, ANYBODY.name, NOBODY.name}
 
 
 def _check_rate_limit(text: str) -> str:
+    from limits import parse_many  # noqa: PLC0415  # only keys with a limit need it; flows don't
+
     try:
         limits = parse_many(text)
     except ValueError:
@@ -87,7 +88,7 @@ class ExecutionKey(Block):
     Example:
         Look at a key:
         ```python
-        from prefect_executions.keys import ExecutionKey
+        from prefect_executions.blocks.key import ExecutionKey
 
         key = ExecutionKey.load("BLOCK_NAME")
         print(key.permissions, key.last_used_at)

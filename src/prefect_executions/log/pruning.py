@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from prefect_executions.chain import bases
-from prefect_executions.entry import Kind
-from prefect_executions.log import ExecutionLog
+from prefect_executions.log.deltas import bases
+from prefect_executions.log.entry import Kind
+from prefect_executions.log.log import ExecutionLog
 
 _AT_ONCE = 500  # headers that are read at once
 

@@ -14,9 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from prefect_executions import deltas
-from prefect_executions.chain import TEXTS, Link, bases, text_of
-from prefect_executions.entry import Entry, Kind, Part, Truncated
 from prefect_executions.errors import (
     CheckpointNotFound,
     CorruptEntry,
@@ -24,7 +21,10 @@ from prefect_executions.errors import (
     ExecutionNotFound,
 )
 from prefect_executions.ids import checkpoint_id
-from prefect_executions.journal import Large, Record
+from prefect_executions.log import deltas
+from prefect_executions.log.deltas import TEXTS, Link, bases, text_of
+from prefect_executions.log.entry import Entry, Kind, Part, Truncated
+from prefect_executions.log.journal import Large, Record
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.storage.objects import Objects
 

@@ -18,9 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from prefect_executions import deltas, serialization
-from prefect_executions.chain import Link, bases, encode_text
-from prefect_executions.entry import COUNTED, Entry, Kind
+from prefect_executions import serialization
 from prefect_executions.errors import (
     AlreadyExists,
     CorruptEntry,
@@ -29,8 +27,11 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
-from prefect_executions.history import Head, LogReader
-from prefect_executions.journal import LARGE, Large, Record, behind, encode, rolled_back
+from prefect_executions.log import deltas
+from prefect_executions.log.deltas import Link, bases, encode_text
+from prefect_executions.log.entry import COUNTED, Entry, Kind
+from prefect_executions.log.journal import LARGE, Large, Record, behind, encode, rolled_back
+from prefect_executions.log.reader import Head, LogReader
 
 _TRIES = 200  # how often a writer makes room for others before it gives up
 

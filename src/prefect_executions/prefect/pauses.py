@@ -25,7 +25,7 @@ from prefect.states import Paused
 
 from prefect_executions.errors import AnswerError, CheckpointNotFound
 from prefect_executions.models import OnTimeout
-from prefect_executions.prefect_errors import passing, prefect_errors
+from prefect_executions.prefect.errors import passing, prefect_errors
 
 _KEY = re.compile(r"execution-(pause|ask)-[0-9a-f]{32}(?:-([0-9]{1,15})-(resume|fail|terminate))?")
 _MESSAGE = 2_000  # characters of a reason that the state of a run shows

@@ -6,11 +6,11 @@ from typing import Any
 from rich.filesize import decimal
 
 from prefect_executions.errors import AnswerError
-from prefect_executions.history import History
 from prefect_executions.ids import checkpoint_id, checkpoint_seq
-from prefect_executions.journal import Record, decode, forgotten
-from prefect_executions.log import ExecutionLog
-from prefect_executions.pauses import Form
+from prefect_executions.log.journal import Record, decode, forgotten
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import History
+from prefect_executions.prefect.pauses import Form
 
 LATEST = "latest"
 CHOICES = 25  # how many of the newest checkpoints it offers

@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from prefect_executions.errors import StoreNotFound
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.prefect_errors import prefect_errors
+from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects, probe
 
@@ -40,7 +40,7 @@ class ExecutionStore(Block):
     Example:
         Save a store, which checks it first, and load it:
         ```python
-        from prefect_executions.blocks import ExecutionStore
+        from prefect_executions.blocks.store import ExecutionStore
 
         store = ExecutionStore(bucket="my-executions", region_name="eu-central-1")
         store.save("default")

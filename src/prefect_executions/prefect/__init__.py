@@ -1,0 +1,1 @@
+"""Executions in Prefect's terms: flow runs, states, pauses, events, artifacts, automations."""
