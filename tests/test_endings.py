@@ -29,12 +29,12 @@ from prefect_executions.errors import (
     StateError,
 )
 from prefect_executions.executions import Executions
-from prefect_executions.interrupts import TaskInterrupt, ThreadInterrupt
 from prefect_executions.local import Stack
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
-from prefect_executions.ownership import Ownership
 from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.runtime.interrupts import TaskInterrupt, ThreadInterrupt
+from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
 
@@ -200,7 +200,7 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for(
     stack: Stack, store: MemoryStore, objects: Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When a process begins, and when it counts a retry: there is nothing else that it could do."""
-    monkeypatch.setattr("prefect_executions.run.STORE_PAUSE", 0.01)
+    monkeypatch.setattr("prefect_executions.runtime.run.STORE_PAUSE", 0.01)
     objects.faults = [Fault.LOST, Fault.LOST]
 
     def body(run: Run[Count]) -> str:
@@ -222,7 +222,7 @@ def test_a_process_whose_store_stays_away_leaves_the_run_to_the_supervisor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It can't count a retry; to Prefect, and so to a supervisor, it has crashed."""
-    monkeypatch.setattr("prefect_executions.run.STORE_PATIENCE", 0)
+    monkeypatch.setattr("prefect_executions.runtime.run.STORE_PATIENCE", 0)
     objects.faults = [Fault.LOST] * 3
 
     @flow
@@ -243,7 +243,7 @@ def test_a_retry_that_a_store_that_is_away_can_t_count_is_left_to_the_supervisor
     prefect: SyncPrefectClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("prefect_executions.run.STORE_PATIENCE", 0)
+    monkeypatch.setattr("prefect_executions.runtime.run.STORE_PATIENCE", 0)
 
     @flow
     @execution(store=store, max_retries=1)
@@ -323,7 +323,7 @@ def test_a_run_that_waits_in_its_process_outlives_a_prefect_that_is_away(
 
     tries: list[int] = []
     lost: list[bool] = []
-    monkeypatch.setattr("prefect_executions.ownership.AWAY_PAUSE", 0.01)
+    monkeypatch.setattr("prefect_executions.runtime.ownership.AWAY_PAUSE", 0.01)
     monkeypatch.setattr(SyncPrefectClient, "set_flow_run_state", lose_an_answer)
     monkeypatch.setattr(Ownership, "_read", unavailable)
     monkeypatch.setattr(Ownership, "_go_on", go_on_without)

@@ -50,9 +50,10 @@ from prefect.states import Completed, Failed, Running
 from prefect.utilities.annotations import allow_failure, opaque, quote, unmapped
 from pydantic import BaseModel
 
-from prefect_executions import identity, serialization
+from prefect_executions import serialization
 from prefect_executions.errors import InputError
-from prefect_executions.identity import OBJECTS, REFUSED, VALUES, Identified
+from prefect_executions.steps import identity
+from prefect_executions.steps.identity import OBJECTS, REFUSED, VALUES, Identified
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 

@@ -46,7 +46,7 @@ def test_a_flow_loads_neither_the_service_nor_s3() -> None:
 
     loaded = set(_run("-c", code).stdout.split())
 
-    assert "prefect_executions.runtime" in loaded
+    assert "prefect_executions.runtime.attempt" in loaded
     assert loaded.isdisjoint({"fastapi", "uvicorn", "boto3", "botocore", "pytest"})
 
 

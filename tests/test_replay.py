@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from prefect_executions.errors import ReplayMismatch
 from prefect_executions.log.journal import Outcome, Record, decode, encode, rolled_back
-from prefect_executions.replay import Call, Replay
+from prefect_executions.steps.replay import Call, Replay
 
 START = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 

@@ -21,10 +21,10 @@ from prefect_executions import execution, step
 from prefect_executions.errors import ExecutionConflict, PrefectUnavailable
 from prefect_executions.executions import Executions
 from prefect_executions.local import Stack
-from prefect_executions.ownership import Ownership
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.pauses import read_form
 from prefect_executions.prefect.resume_form import GOES_ON
+from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.testkit import MemoryStore
 from stores import Faulty
 
@@ -41,7 +41,7 @@ def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefect_executions.ownership.PAUSED_PAUSE", 0.05)
+    monkeypatch.setattr("prefect_executions.runtime.ownership.PAUSED_PAUSE", 0.05)
 
 
 class Running:
@@ -136,7 +136,7 @@ def test_a_question_outlives_a_prefect_that_is_away(
         monkeypatch.setattr(Ownership, "_read", read)
         raise PrefectUnavailable("it restarts")
 
-    monkeypatch.setattr("prefect_executions.ownership.AWAY_PAUSE", 0.01)
+    monkeypatch.setattr("prefect_executions.runtime.ownership.AWAY_PAUSE", 0.01)
     monkeypatch.setattr(Ownership, "_read", away)
     assert told.wait(60)
     running.answer(run, None)

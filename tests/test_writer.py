@@ -14,8 +14,8 @@ from prefect_executions import serialization
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
 from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
+from prefect_executions.runtime.writer import IN_FLIGHT, Durability, Writer
 from prefect_executions.storage.objects import MemoryObjects
-from prefect_executions.writer import IN_FLIGHT, Durability, Writer
 from stores import Fault, Faulty
 
 ID = "exec_0123456789abcdef0123456789abcdef"

@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefect_executions.decorators import execution
     from prefect_executions.errors import (
         CheckpointNotFound,
         ExecutionConflict,
@@ -16,14 +15,15 @@ if TYPE_CHECKING:
         StoreUnavailable,
     )
     from prefect_executions.models import Checkpoint, Execution, ExecutionConfig, Status
-    from prefect_executions.run import Run
-    from prefect_executions.steps import step
+    from prefect_executions.runtime.decorator import execution
+    from prefect_executions.runtime.run import Run
+    from prefect_executions.steps.step import step
     from prefect_executions.testkit import testing
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "decorators": ["execution"],
+    "runtime.decorator": ["execution"],
     "errors": [
         "CheckpointNotFound",
         "ExecutionConflict",
@@ -35,8 +35,8 @@ _HOMES = {
         "StoreUnavailable",
     ],
     "models": ["Checkpoint", "Execution", "ExecutionConfig", "Status"],
-    "run": ["Run"],
-    "steps": ["step"],
+    "runtime.run": ["Run"],
+    "steps.step": ["step"],
     "testkit": ["testing"],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -10,10 +10,10 @@ from prefect_executions import serialization
 from prefect_executions.errors import ReplayMismatch, StateError
 from prefect_executions.log.journal import PAUSE, Outcome, Record
 from prefect_executions.models import LABEL_LENGTH, OnTimeout
-from prefect_executions.ownership import Ownership
 from prefect_executions.prefect.pauses import Form, pause_key, question_key
-from prefect_executions.replay import Call, Replay
+from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.serialization import JsonType
+from prefect_executions.steps.replay import Call, Replay
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -34,12 +34,12 @@ from prefect.utilities.callables import get_call_parameters
 from pydantic import PydanticUserError
 
 from prefect_executions.errors import InputError, ReplayMismatch, StateError
-from prefect_executions.identity import Identified, canonical
 from prefect_executions.log.journal import Outcome, Record
-from prefect_executions.replay import Call
-from prefect_executions.run import Run, find_run
+from prefect_executions.runtime.run import Run, find_run
 from prefect_executions.serialization import JsonType, digest
-from prefect_executions.step_keys import filled, require_fitting
+from prefect_executions.steps.identity import Identified, canonical
+from prefect_executions.steps.keys import filled, require_fitting
+from prefect_executions.steps.replay import Call
 
 P = ParamSpec("P")
 R = TypeVar("R")

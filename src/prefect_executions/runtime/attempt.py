@@ -22,20 +22,20 @@ from prefect_executions.errors import (
     StoreUnavailable,
 )
 from prefect_executions.ids import checkpoint_id, execution_id
-from prefect_executions.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
 from prefect_executions.log.entry import Entry
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.ownership import Ownership
 from prefect_executions.prefect.artifacts import AttemptPage, PageArtifact
 from prefect_executions.prefect.events import CheckpointNews, attempt_ended, beat_of_run
 from prefect_executions.prefect.resume_form import go_back
-from prefect_executions.run import Run, entered, patiently
+from prefect_executions.runtime.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
+from prefect_executions.runtime.ownership import Ownership
+from prefect_executions.runtime.run import Run, entered, patiently
+from prefect_executions.runtime.writer import Durability, Writer
 from prefect_executions.serialization import JsonType, migrated
 from prefect_executions.settings import ExecutionsSettings
-from prefect_executions.undoing import undo_async, undo_sync
-from prefect_executions.writer import Durability, Writer
+from prefect_executions.steps.undo import undo_async, undo_sync
 
 R = TypeVar("R")
 S = TypeVar("S")

@@ -11,8 +11,8 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_executions.errors import ReplayMismatch
 from prefect_executions.log.journal import Record
-from prefect_executions.run import Run
-from prefect_executions.steps import Step, steps_named
+from prefect_executions.runtime.run import Run
+from prefect_executions.steps.step import Step, steps_named
 
 
 def undo_sync(run: Run[Any]) -> None:

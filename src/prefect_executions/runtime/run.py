@@ -34,18 +34,17 @@ from prefect_executions.errors import (
     UnsuitableStore,
 )
 from prefect_executions.ids import checkpoint_id
-from prefect_executions.interrupts import Interrupt
 from prefect_executions.log.journal import Outcome, Record
-from prefect_executions.looks import Looks
 from prefect_executions.models import ExecutionConfig, OnTimeout, Status, require_label
-from prefect_executions.ownership import Ownership
 from prefect_executions.prefect.pauses import Form
 from prefect_executions.prefect.resume_form import CHOICES, GOES_ON, resume_form
 from prefect_executions.prefect.states import STATUS_OF_TYPE
-from prefect_executions.replay import Call, Replay
+from prefect_executions.runtime.interrupts import Interrupt
+from prefect_executions.runtime.ownership import Looks, Ownership
+from prefect_executions.runtime.pauses import Waits
+from prefect_executions.runtime.writer import Durability, Writer
 from prefect_executions.serialization import JsonType
-from prefect_executions.waits import Waits
-from prefect_executions.writer import Durability, Writer
+from prefect_executions.steps.replay import Call, Replay
 
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")

@@ -9,12 +9,12 @@ from typing import Any, Literal, ParamSpec, TypeVar, get_origin, overload
 from prefect.flows import Flow
 
 from prefect_executions.blocks.store import ExecutionStore, open_store
-from prefect_executions.interrupts import Interrupt
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.run import Run, current_run
-from prefect_executions.runtime import open_run, run_async, run_sync
+from prefect_executions.runtime.attempt import open_run, run_async, run_sync
+from prefect_executions.runtime.interrupts import Interrupt
+from prefect_executions.runtime.run import Run, current_run
+from prefect_executions.runtime.writer import Durability
 from prefect_executions.serialization import JsonType
-from prefect_executions.writer import Durability
 
 P = ParamSpec("P")
 R = TypeVar("R")

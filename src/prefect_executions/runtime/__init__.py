@@ -1,0 +1,1 @@
+"""An execution from inside its flow run: `@execution`, attempts, `Run`, checkpoints, pauses."""

@@ -1,0 +1,1 @@
+"""`@step`: calls that are recorded and replayed, their identity, and undoing them."""
