@@ -20,14 +20,14 @@ from prefect.client.schemas.objects import FlowRun
 from benchmarks.measure import Result
 from benchmarks.steps import quiet
 from prefect_executions import serialization
-from prefect_executions.creations import Creations
-from prefect_executions.executions import Executions
+from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.executions import Executions
 from prefect_executions.local import S3Server, Stack
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects
-from prefect_executions.supervisor import Supervisor
+from prefect_executions.supervisor.supervisor import Supervisor
 
 FLOWS = Path(__file__).parent / "flows"
 PAIRS = 12

@@ -20,7 +20,7 @@ from benchmarks.measure import Result, alternating
 from benchmarks.serving import KEY
 from benchmarks.steps import quiet
 from benchmarks.workload import conversation
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Process, Stack, free_ports
 from prefect_executions.prefect.flow_runs import FlowRuns

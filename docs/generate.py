@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prefect.client.orchestration import get_client
 
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.keyring import Keyring
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service import create_app

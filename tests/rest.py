@@ -8,7 +8,7 @@ from uuid import uuid4
 from fastapi.testclient import TestClient
 from prefect.client.orchestration import SyncPrefectClient
 
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.keyring import Keyring
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service import create_app

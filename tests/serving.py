@@ -9,7 +9,7 @@ from typing import Any
 import uvicorn
 from prefect.client.orchestration import SyncPrefectClient
 
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.keyring import Keyring
 from prefect_executions.local import free_ports
 from prefect_executions.prefect.flow_runs import FlowRuns

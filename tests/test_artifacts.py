@@ -8,9 +8,9 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact
 
-from prefect_executions.creations import Creations
 from prefect_executions.errors import ExecutionNotFound
-from prefect_executions.executions import Executions
+from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Stack
 from prefect_executions.prefect.artifacts import PageArtifact
 from prefect_executions.prefect.flow_runs import FlowRuns

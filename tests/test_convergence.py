@@ -41,23 +41,23 @@ from prefect.states import (
 from killing import CalledObjects, CalledTransport, Caller, Killed
 from prefect_executions import execution
 from prefect_executions.bulk import to_each
-from prefect_executions.creations import Creations
 from prefect_executions.errors import ExecutionConflict, ExecutionNotFound, Superseded
-from prefect_executions.executions import Executions
+from prefect_executions.executions.agents import OutsideAgents
+from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import MAX_SEQ
 from prefect_executions.models import ExecutionConfig, ExecutionFilter, Refusal, Status
-from prefect_executions.outside import OutsideAgents
 from prefect_executions.prefect.artifacts import KEY as PAGE
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.states import CREATING, state_of
 from prefect_executions.prefect.tags import DELETING, tags_of
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects
-from prefect_executions.supervisor import CREATION_ENDS, Supervisor
+from prefect_executions.supervisor.supervisor import CREATION_ENDS, Supervisor
 from prefect_executions.testkit import MemoryStore
 
 SETTINGS = ExecutionsSettings(heartbeat_seconds=1, silence_seconds=10, pending_seconds=600)

@@ -14,7 +14,6 @@ from prefect.client.schemas.objects import StateType
 
 import prefect_executions
 from prefect_executions import Execution, ExecutionNotFound, Status, execution, step
-from prefect_executions.creations import Creations
 from prefect_executions.errors import (
     AgentForbidden,
     CheckpointNotFound,
@@ -23,7 +22,8 @@ from prefect_executions.errors import (
     StateError,
     StoreUnavailable,
 )
-from prefect_executions.executions import Executions
+from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Stack
 from prefect_executions.log.journal import LARGE
 from prefect_executions.models import ExecutionFilter

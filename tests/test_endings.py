@@ -28,7 +28,7 @@ from prefect_executions.errors import (
     PrefectUnavailable,
     StateError,
 )
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Stack
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog

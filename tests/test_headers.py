@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from prefect.client.orchestration import SyncPrefectClient
 
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.local import free_ports
 from prefect_executions.service.app import Limits, Openness
 from prefect_executions.service.audit import audit

@@ -12,7 +12,6 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import AwaitingRetry, Cancelling, Crashed, Failed, Running, Suspended
 
-from prefect_executions.creations import EMPTY, Creations
 from prefect_executions.errors import (
     CheckpointNotFound,
     ExecutionConflict,
@@ -20,14 +19,15 @@ from prefect_executions.errors import (
     StateError,
     Superseded,
 )
-from prefect_executions.executions import Executions
+from prefect_executions.executions.agents import RESULT_BYTES, OutsideAgents
+from prefect_executions.executions.creation import EMPTY, Creations
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import checkpoint_seq
 from prefect_executions.local import Stack
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import History
 from prefect_executions.models import Execution, ExecutionConfig, Status
-from prefect_executions.outside import RESULT_BYTES, OutsideAgents
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.resume_form import resume_form
 from prefect_executions.storage.objects import MemoryObjects

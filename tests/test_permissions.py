@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from prefect_executions.blocks.key import Permission, create_key, revoke_key
-from prefect_executions.creations import Creations
-from prefect_executions.executions import Executions
+from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.executions import Executions
 from prefect_executions.keyring import Keyring
 from prefect_executions.local import Stack
 from prefect_executions.prefect.flow_runs import FlowRuns

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from prefect.client.orchestration import get_client
 from prefect.states import Completed
 
-from prefect_executions.creations import Creations
 from prefect_executions.errors import CheckpointNotFound, CursorError
-from prefect_executions.executions import Executions
+from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.executions import Executions
+from prefect_executions.executions.views import patch_of
 from prefect_executions.ids import checkpoint_id, flow_run_id
 from prefect_executions.local import Stack
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.storage.objects import MemoryObjects
-from prefect_executions.views import patch_of
 from stores import Counting
 
 JSON = st.recursive(

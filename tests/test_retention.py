@@ -13,17 +13,17 @@ from prefect.states import Completed, Failed, Running, Suspended
 
 from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.cli import main
-from prefect_executions.creations import Creations
-from prefect_executions.executions import Executions
+from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.orphans import Orphans
 from prefect_executions.prefect.flow_runs import FlowRuns
-from prefect_executions.retention import Retention
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects
-from prefect_executions.supervisor import Supervisor
+from prefect_executions.supervisor.orphans import Orphans
+from prefect_executions.supervisor.retention import Retention
+from prefect_executions.supervisor.supervisor import Supervisor
 
 HOUR = timedelta(hours=1)
 
@@ -186,7 +186,7 @@ def test_a_look_does_some_of_it_and_the_next_goes_on(
     here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever has died in the meantime is not to wait until all is tidy."""
-    monkeypatch.setattr("prefect_executions.supervisor.TIDYING_SECONDS", 0.0)
+    monkeypatch.setattr("prefect_executions.supervisor.supervisor.TIDYING_SECONDS", 0.0)
     runs = [here.create(keep_checkpoints=5) for _ in range(3)]
     here.later = HOUR
     settings = ExecutionsSettings(heartbeat_seconds=1, silence_seconds=10)
@@ -248,7 +248,7 @@ def test_the_command_lists_and_removes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("prefect_executions.orphans.AGE", timedelta(0))
+    monkeypatch.setattr("prefect_executions.supervisor.orphans.AGE", timedelta(0))
     executions = Executions(store.objects(), FlowRuns(prefect, store=f"{store.name}"))
     known, gone = (Creations(executions).create(name="task")[0] for _ in range(2))
     prefect.delete_flow_run(gone.prefect.flow_run_id)
@@ -272,7 +272,7 @@ def test_the_command_asks_whether_it_is_the_right_prefect(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Of a store that belongs to another Prefect it would remove everything."""
-    monkeypatch.setattr("prefect_executions.orphans.AGE", timedelta(0))
+    monkeypatch.setattr("prefect_executions.supervisor.orphans.AGE", timedelta(0))
     executions = Executions(store.objects(), FlowRuns(prefect, store=f"{store.name}"))
     execution, _ = Creations(executions).create(name="task")
     prefect.delete_flow_run(execution.prefect.flow_run_id)

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled, Suspended
 
 from prefect_executions.errors import CursorError
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
 from prefect_executions.models import ExecutionFilter, Order, Status
@@ -158,8 +158,8 @@ def test_changes_are_found_by_their_time(here: Listed) -> None:
 def test_a_filter_that_finds_little_answers_with_short_pages(
     here: Listed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prefect_executions.search._AT_ONCE", 2)
-    monkeypatch.setattr("prefect_executions.search._ROUNDS", 2)
+    monkeypatch.setattr("prefect_executions.executions.search._AT_ONCE", 2)
+    monkeypatch.setattr("prefect_executions.executions.search._ROUNDS", 2)
     first, *_ = [here.add() for _ in range(10)]
     here.set(first, Completed())
     changed = here.run(first).state

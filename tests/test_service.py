@@ -22,7 +22,7 @@ from prefect.client.schemas.filters import (
 from prefect.states import Cancelled, Cancelling, Completed, Running, Suspended
 
 from prefect_executions.errors import ExecutionError, PrefectUnavailable, StoreUnavailable
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.prefect.flow_runs import FlowRuns
@@ -366,7 +366,7 @@ def test_deletion_of_a_process_that_does_not_end_is_202(
     prefect: SyncPrefectClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("prefect_executions.executions.DELETE_PATIENCE", 0.1)
+    monkeypatch.setattr("prefect_executions.executions.executions.DELETE_PATIENCE", 0.1)
     prefect.set_flow_run_state(run_id(execution), Running(), force=True)
 
     assert rest.delete(path(execution)).status_code == 202

@@ -1339,7 +1339,7 @@ def test_a_roll_back_undoes_what_lies_behind_it_newest_first_and_once(kit: TestK
 
 def test_the_log_warns_of_what_lies_behind(kit: TestKit, caplog: pytest.LogCaptureFixture) -> None:
     trial = kit.start(undoing)
-    with caplog.at_level("WARNING", "prefect_executions.executions"):
+    with caplog.at_level("WARNING", "prefect_executions.executions.executions"):
         trial.resume(checkpoint_id="ckpt_000000")
 
     said = [record.getMessage() for record in caplog.records]

@@ -28,9 +28,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import AwaitingRetry, Completed, Crashed, Failed, Running, Suspended
 from world import eventually
 
-from prefect_executions.creations import Creations
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable
-from prefect_executions.executions import Executions
+from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
 from prefect_executions.prefect.events import checkpoint_saved, deleted

@@ -31,14 +31,14 @@ from prefect.states import (
 )
 from world import eventually
 
-from prefect_executions.creations import Creations
 from prefect_executions.errors import (
     CorruptEntry,
     ExecutionConflict,
     PrefectUnavailable,
     StoreUnavailable,
 )
-from prefect_executions.executions import Executions
+from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.log.entry import Kind
@@ -59,7 +59,7 @@ from prefect_executions.prefect.states import CREATING, hold, state_of
 from prefect_executions.prefect.tags import DELETING
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects
-from prefect_executions.supervisor import COLLEAGUE_ACTS, Supervisor, supervise
+from prefect_executions.supervisor.supervisor import COLLEAGUE_ACTS, Supervisor, supervise
 
 SILENCE = timedelta(seconds=10)
 
@@ -900,7 +900,7 @@ def test_a_look_that_takes_long_makes_nobody_deaf(
         looks.append(1)
 
     beats: list[str] = []
-    monkeypatch.setattr("prefect_executions.supervisor.beat_of_supervisor", beats.append)
+    monkeypatch.setattr("prefect_executions.supervisor.supervisor.beat_of_supervisor", beats.append)
     monkeypatch.setattr(supervisor, "look", look)
 
     supervisor.watch(lambda _: len(looks) == 2)

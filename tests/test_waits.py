@@ -19,7 +19,7 @@ from world import eventually
 from memory import kinds
 from prefect_executions import execution, step
 from prefect_executions.errors import ExecutionConflict, PrefectUnavailable
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Stack
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.pauses import read_form

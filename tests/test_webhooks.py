@@ -37,14 +37,14 @@ from world import eventually
 from block_suite import BlockSuite
 from prefect_executions.blocks.documents import documents_of, write
 from prefect_executions.blocks.webhook import ExecutionWebhook, new_secret
-from prefect_executions.courier import Pace
-from prefect_executions.deliveries import Deliverer, deliver
 from prefect_executions.ids import execution_id
-from prefect_executions.lease import Lease
 from prefect_executions.local import Stack, free_ports
-from prefect_executions.outbound import Undelivered, is_public, post
 from prefect_executions.prefect.states import CREATING
 from prefect_executions.prefect.tags import tags_of
+from prefect_executions.webhooks.delivery import Pace
+from prefect_executions.webhooks.dispatcher import Deliverer, deliver
+from prefect_executions.webhooks.lease import Lease
+from prefect_executions.webhooks.post import Undelivered, is_public, post
 
 PATIENCE = 30.0
 PACE = Pace(
@@ -862,7 +862,7 @@ def test_a_webhook_that_was_turned_off_as_it_was_read_gets_no_other_courier(
     [courier] = deliverer._couriers.values()
     eventually(lambda: not courier.is_alive, "it is turned off")
 
-    with patch("prefect_executions.deliveries.documents_of", return_value=read):
+    with patch("prefect_executions.webhooks.dispatcher.documents_of", return_value=read):
         deliverer.look()
 
     assert not deliverer._couriers

@@ -22,8 +22,8 @@ from pydantic import BaseModel, PrivateAttr
 
 from prefect_executions import serialization
 from prefect_executions.blocks.store import ExecutionStore, replaced_by
-from prefect_executions.creations import EMPTY, Creations
-from prefect_executions.executions import Executions
+from prefect_executions.executions.creation import EMPTY, Creations
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.log.entry import Kind
 from prefect_executions.models import Execution, ExecutionConfig, Resumed

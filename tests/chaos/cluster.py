@@ -18,8 +18,8 @@ from prefect.states import Cancelling
 
 from chaos.tasks import DATA
 from e2e.world import eventually, is_alive
-from prefect_executions.creations import Creations
-from prefect_executions.executions import Executions
+from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id, flow_run_id
 from prefect_executions.local import Process, Stack
 from prefect_executions.prefect.errors import prefect_errors
@@ -79,7 +79,11 @@ class Cluster:
         self.supervisors = [
             Process(
                 "a supervisor",
-                [sys.executable, "-c", "import prefect_executions.supervisor as s; s.supervise()"],
+                [
+                    sys.executable,
+                    "-c",
+                    "import prefect_executions.supervisor as s; s.supervise()",
+                ],
                 log=self.data / f"supervisor-{number}.log",
                 env=self.stack.env,
             )

@@ -26,10 +26,10 @@ from prefect_executions import execution
 from prefect_executions.blocks.webhook import ExecutionWebhook
 from prefect_executions.cli.app import app, serve
 from prefect_executions.client.profiles import Profile, find
-from prefect_executions.courier import message_of
 from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.webhooks.delivery import message_of
 from rest import KEY
 
 ROOT = Path(__file__).parent.parent.parent

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 
 import prefect_executions
 from prefect_executions.blocks.key import Permission
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.keyring import Keyring
 from prefect_executions.service import documents, problems

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from prefect_executions.creations import EMPTY
+from prefect_executions.executions.creation import EMPTY
 from prefect_executions.models import (
     Description,
     ExecutionConfig,

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from sse_starlette import ServerSentEvent
 
 from prefect_executions.errors import ExecutionNotFound
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.prefect.changes import Change, CheckpointSaved, Deleted, StatusChanged
 from prefect_executions.prefect.states import state_of
 

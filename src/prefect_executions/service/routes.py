@@ -14,9 +14,10 @@ from pydantic import BaseModel, Field
 
 from prefect_executions.blocks.key import Caller, Permission
 from prefect_executions.bulk import to_each
-from prefect_executions.creations import Creations
 from prefect_executions.errors import ExecutionNotFound
-from prefect_executions.executions import DELETE_PATIENCE, Executions
+from prefect_executions.executions.agents import OutsideAgents
+from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.executions import DELETE_PATIENCE, Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.models import (
     Begun,
@@ -34,7 +35,6 @@ from prefect_executions.models import (
     Standing,
     Status,
 )
-from prefect_executions.outside import OutsideAgents
 from prefect_executions.service.answers import answers
 from prefect_executions.service.bodies import (
     MAX_LIMIT,

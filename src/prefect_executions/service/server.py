@@ -13,8 +13,7 @@ from prefect.logging import get_run_logger
 
 from prefect_executions.background import Pacer
 from prefect_executions.blocks.store import load_store
-from prefect_executions.deliveries import deliver
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.keyring import Keyring
 from prefect_executions.prefect.artifacts import Pages
 from prefect_executions.prefect.events import CheckpointNews
@@ -26,8 +25,9 @@ from prefect_executions.service.metered_objects import MeteredObjects
 from prefect_executions.service.metrics import Metrics
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.cache import CachedObjects
-from prefect_executions.supervisor import supervise
+from prefect_executions.supervisor.supervisor import supervise
 from prefect_executions.telemetry import show_log
+from prefect_executions.webhooks.dispatcher import deliver
 
 _SHUTDOWN_SECONDS = 20  # Prefect kills a cancelled process after 30
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from prefect_executions.errors import ExecutionError, ExecutionNotFound
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.prefect.changes import Change, Deleted, StatusChanged
 from prefect_executions.service.followers import Follower, Position

@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 
 from prefect_executions.blocks.key import Caller, Permission
 from prefect_executions.errors import ExecutionError
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.models import ExecutionFilter, Status
 from prefect_executions.prefect.run_page import duration, progress
 from prefect_executions.prefect.states import read_states

@@ -27,9 +27,7 @@ from prefect.events.schemas.events import ReceivedEvent
 from prefect_executions.blocks.documents import write
 from prefect_executions.blocks.webhook import ExecutionWebhook
 from prefect_executions.errors import PrefectUnavailable
-from prefect_executions.lease import TERM, Lease
 from prefect_executions.models import Status
-from prefect_executions.outbound import Undelivered, is_public, post
 from prefect_executions.prefect.changes import CheckpointSaved, StatusChanged, change_of
 from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.prefect.events import (
@@ -40,6 +38,8 @@ from prefect_executions.prefect.events import (
 )
 from prefect_executions.prefect.states import CREATING, STATUS_OF_TYPE
 from prefect_executions.prefect.tags import agent_tag
+from prefect_executions.webhooks.lease import TERM, Lease
+from prefect_executions.webhooks.post import Undelivered, is_public, post
 
 logger = logging.getLogger(__name__)
 

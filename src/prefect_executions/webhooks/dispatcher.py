@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from prefect_executions.blocks.documents import documents_of, problem_of, write
 from prefect_executions.blocks.webhook import ExecutionWebhook, new_secret
-from prefect_executions.courier import Courier, Pace
 from prefect_executions.errors import PrefectUnavailable
-from prefect_executions.lease import Lease
 from prefect_executions.prefect.tags import tags_of
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.webhooks.delivery import Courier, Pace
+from prefect_executions.webhooks.lease import Lease
 
 logger = logging.getLogger(__name__)
 

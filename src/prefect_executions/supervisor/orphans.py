@@ -11,7 +11,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from pydantic import BaseModel, ConfigDict
 
 from prefect_executions.errors import ExecutionNotFound
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.prefect.flow_runs import pages_of
 

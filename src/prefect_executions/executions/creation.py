@@ -19,7 +19,8 @@ from prefect_executions.errors import (
     IdempotencyConflict,
     StateError,
 )
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
+from prefect_executions.executions.views import execution_of
 from prefect_executions.ids import checkpoint_id, checkpoint_seq, execution_id
 from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
@@ -35,7 +36,6 @@ from prefect_executions.prefect.tags import (
     fork_tag,
     task_type_tag,
 )
-from prefect_executions.views import execution_of
 
 logger = logging.getLogger(__name__)
 

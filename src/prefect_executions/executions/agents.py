@@ -13,9 +13,10 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
-from prefect_executions.creations import EMPTY
 from prefect_executions.errors import ExecutionConflict, StateError
-from prefect_executions.executions import Executions
+from prefect_executions.executions.creation import EMPTY
+from prefect_executions.executions.executions import Executions
+from prefect_executions.executions.views import execution_of
 from prefect_executions.ids import execution_id
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
@@ -26,7 +27,6 @@ from prefect_executions.prefect.pauses import take_choice
 from prefect_executions.prefect.resume_form import go_back
 from prefect_executions.prefect.states import state_of, status_of
 from prefect_executions.prefect.tags import OUTSIDE
-from prefect_executions.views import execution_of
 
 logger = logging.getLogger(__name__)
 

@@ -23,6 +23,16 @@ from prefect_executions.errors import (
     StateError,
     Superseded,
 )
+from prefect_executions.executions.search import Search, created_at
+from prefect_executions.executions.views import (
+    active_seconds,
+    checkpoint_of,
+    checkpoints_of,
+    execution_of,
+    patch_of,
+    run_page_of,
+    summary_of,
+)
 from prefect_executions.ids import checkpoint_seq, execution_id, flow_run_id
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.journal import Record
@@ -53,17 +63,7 @@ from prefect_executions.prefect.resume_form import resume_form, warning
 from prefect_executions.prefect.run_page import NEWEST, RunPage
 from prefect_executions.prefect.states import is_created, require_restartable, state_of, status_of
 from prefect_executions.prefect.tags import DELETING, OUTSIDE, agent_tag
-from prefect_executions.search import Search, created_at
 from prefect_executions.storage.objects import Objects
-from prefect_executions.views import (
-    active_seconds,
-    checkpoint_of,
-    checkpoints_of,
-    execution_of,
-    patch_of,
-    run_page_of,
-    summary_of,
-)
 
 logger = logging.getLogger(__name__)
 

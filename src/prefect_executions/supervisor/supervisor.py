@@ -22,8 +22,6 @@ from prefect.context import FlowRunContext
 
 from prefect_executions.background import Pacer
 from prefect_executions.blocks.store import load_store
-from prefect_executions.census import Census
-from prefect_executions.creations import Creations
 from prefect_executions.errors import (
     ExecutionConflict,
     ExecutionDeleted,
@@ -32,7 +30,8 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
-from prefect_executions.executions import Executions
+from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
@@ -51,9 +50,10 @@ from prefect_executions.prefect.pauses import deadline
 from prefect_executions.prefect.resume_form import CHOICES, resume_form
 from prefect_executions.prefect.states import is_created, state_of, status_of
 from prefect_executions.prefect.tags import OUTSIDE
-from prefect_executions.retention import Retention
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects
+from prefect_executions.supervisor.deletions import Census
+from prefect_executions.supervisor.retention import Retention
 from prefect_executions.telemetry import show_log, tracer
 
 logger = logging.getLogger(__name__)

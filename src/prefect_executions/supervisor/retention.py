@@ -11,7 +11,7 @@ from uuid import UUID
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_executions.executions import Executions
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import checkpoint_seq, execution_id
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.pruning import prune

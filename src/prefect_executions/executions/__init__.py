@@ -1,0 +1,1 @@
+"""Executions from outside a run: create, get, search, checkpoint, pause, resume, delete."""

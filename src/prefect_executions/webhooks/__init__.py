@@ -1,0 +1,1 @@
+"""Webhooks: what happens to executions, delivered to one URL each, in order."""
