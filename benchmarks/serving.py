@@ -7,12 +7,11 @@ from prefect.client.orchestration import get_client
 
 from prefect_executions.blocks.store import load_store
 from prefect_executions.executions.executions import Executions
-from prefect_executions.keyring import Keyring
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service import create_app
 from prefect_executions.service.app import Limits
-from prefect_executions.service.metered_objects import MeteredObjects
-from prefect_executions.service.metrics import Metrics
+from prefect_executions.service.keyring import Keyring
+from prefect_executions.service.metrics import MeteredObjects, Metrics
 from prefect_executions.storage.cache import CachedObjects
 
 KEY = "benchmark"

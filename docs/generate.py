@@ -5,10 +5,10 @@ from pathlib import Path
 from prefect.client.orchestration import get_client
 
 from prefect_executions.executions.executions import Executions
-from prefect_executions.keyring import Keyring
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service import create_app
-from prefect_executions.service.documents import write
+from prefect_executions.service.docs.documents import write
+from prefect_executions.service.keyring import Keyring
 from prefect_executions.storage.objects import MemoryObjects
 
 

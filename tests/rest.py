@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_executions.executions.executions import Executions
-from prefect_executions.keyring import Keyring
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service import create_app
+from prefect_executions.service.keyring import Keyring
 from prefect_executions.storage.objects import Objects
 
 KEY = "a key"

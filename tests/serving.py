@@ -10,11 +10,11 @@ import uvicorn
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_executions.executions.executions import Executions
-from prefect_executions.keyring import Keyring
 from prefect_executions.local import free_ports
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service import create_app
-from prefect_executions.service.hub import EventHub
+from prefect_executions.service.keyring import Keyring
+from prefect_executions.service.streams.hub import EventHub
 from prefect_executions.storage.objects import Objects
 from rest import KEY
 

@@ -40,7 +40,6 @@ from prefect.states import (
 
 from killing import CalledObjects, CalledTransport, Caller, Killed
 from prefect_executions import execution
-from prefect_executions.bulk import to_each
 from prefect_executions.errors import ExecutionConflict, ExecutionNotFound, Superseded
 from prefect_executions.executions.agents import OutsideAgents
 from prefect_executions.executions.creation import Creations
@@ -55,6 +54,7 @@ from prefect_executions.prefect.artifacts import KEY as PAGE
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.states import CREATING, state_of
 from prefect_executions.prefect.tags import DELETING, tags_of
+from prefect_executions.service.bulk import to_each
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.supervisor.supervisor import CREATION_ENDS, Supervisor

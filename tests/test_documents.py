@@ -10,10 +10,10 @@ from fastapi.testclient import TestClient
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_executions.local import free_ports
-from prefect_executions.service.answers import CODES
 from prefect_executions.service.app import Openness
-from prefect_executions.service.documents import write
+from prefect_executions.service.docs.documents import write
 from prefect_executions.service.problems import PROBLEMS
+from prefect_executions.service.responses import CODES
 from prefect_executions.storage.objects import MemoryObjects
 from rest import opened
 

@@ -16,14 +16,14 @@ from starlette.websockets import WebSocketDisconnect
 
 from prefect_executions.blocks.key import ANYBODY, Caller, Permission
 from prefect_executions.errors import PrefectUnavailable
-from prefect_executions.keyring import Keyring
 from prefect_executions.service import problems
-from prefect_executions.service.audit import Audit
-from prefect_executions.service.body_limit import BodyLimit
-from prefect_executions.service.callers import Require
-from prefect_executions.service.guards import KeyGuard
-from prefect_executions.service.headers import SecurityHeaders
-from prefect_executions.service.rates import Rates
+from prefect_executions.service.dependencies import Require
+from prefect_executions.service.keyring import Keyring
+from prefect_executions.service.middleware.audit import Audit
+from prefect_executions.service.middleware.authentication import KeyGuard
+from prefect_executions.service.middleware.body_limit import BodyLimit
+from prefect_executions.service.middleware.headers import SecurityHeaders
+from prefect_executions.service.middleware.rate_limit import Rates
 
 SETTINGS_KEY = "the key of the settings, é"
 READER = Caller("reader", frozenset({Permission.READ}), frozenset({"a"}))

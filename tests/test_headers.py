@@ -12,9 +12,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect_executions.executions.executions import Executions
 from prefect_executions.local import free_ports
 from prefect_executions.service.app import Limits, Openness
-from prefect_executions.service.audit import audit
+from prefect_executions.service.middleware.audit import audit
+from prefect_executions.service.middleware.rate_limit import Rates
 from prefect_executions.service.problems import SAFE
-from prefect_executions.service.rates import Rates
 from prefect_executions.storage.objects import MemoryObjects
 from rest import opened
 

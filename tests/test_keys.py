@@ -20,7 +20,6 @@ from prefect.client.schemas.actions import BlockDocumentCreate, BlockDocumentUpd
 from prefect.client.schemas.objects import BlockDocument
 
 from block_suite import BlockSuite
-from prefect_executions import keyring as keyrings
 from prefect_executions.blocks.documents import documents_of
 from prefect_executions.blocks.key import (
     ANYBODY,
@@ -33,8 +32,9 @@ from prefect_executions.blocks.key import (
     revoke_key,
 )
 from prefect_executions.errors import PrefectUnavailable
-from prefect_executions.keyring import GRACE_SECONDS, Keyring
 from prefect_executions.local import Stack, free_ports
+from prefect_executions.service import keyring as keyrings
+from prefect_executions.service.keyring import GRACE_SECONDS, Keyring
 
 MAX_AGE = 20.0
 

@@ -12,8 +12,7 @@ from prefect.client.orchestration import get_client
 from prometheus_client.parser import text_string_to_metric_families
 
 from prefect_executions.local import Stack
-from prefect_executions.service.metered_objects import MeteredObjects
-from prefect_executions.service.metrics import Metrics
+from prefect_executions.service.metrics import MeteredObjects, Metrics
 from prefect_executions.storage.conformance import ObjectsContract
 from prefect_executions.storage.objects import MemoryObjects, Objects
 from rest import opened

@@ -12,10 +12,10 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect_executions.blocks.key import Permission, create_key, revoke_key
 from prefect_executions.executions.creation import Creations
 from prefect_executions.executions.executions import Executions
-from prefect_executions.keyring import Keyring
 from prefect_executions.local import Stack
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service import create_app
+from prefect_executions.service.keyring import Keyring
 from prefect_executions.storage.objects import MemoryObjects
 
 BODIES: dict[str, Any] = {

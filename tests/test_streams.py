@@ -36,10 +36,10 @@ from prefect_executions.local import Stack
 from prefect_executions.prefect.events import checkpoint_saved, deleted
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service import followers, hub, streams
-from prefect_executions.service.followers import Follower, Position
-from prefect_executions.service.hub import EventHub, Subscription
 from prefect_executions.service.problems import install
-from prefect_executions.service.streams import LIFETIME_SECONDS, EventStream, follow
+from prefect_executions.service.streams.follower import Follower, Position
+from prefect_executions.service.streams.hub import EventHub, Subscription
+from prefect_executions.service.streams.stream import LIFETIME_SECONDS, EventStream, follow
 from prefect_executions.storage.objects import MemoryObjects
 
 PATIENCE = 60.0

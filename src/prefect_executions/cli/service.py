@@ -26,7 +26,7 @@ def serve(*, host: str = "127.0.0.1", port: int = 4300) -> None:
 
 def deploy(*, pool: str, name: str = "default", host: str = "127.0.0.1", port: int = 4300) -> None:
     """Deploy the REST service to a work pool; a run of it serves until it is cancelled."""
-    from prefect_executions.service.deploying import deploy_service  # noqa: PLC0415
+    from prefect_executions.service.flows import deploy_service  # noqa: PLC0415
 
     print(deploy_service(pool=pool, name=name, host=host, port=port))
 
@@ -80,6 +80,6 @@ def demo(
     *, data: Path = Path(".data/demo"), keep: Annotated[bool, Parameter(negative="")] = False
 ) -> None:
     """Run the main job end to end on this machine; `--keep` leaves all of it up."""
-    from prefect_executions.demo import run  # noqa: PLC0415
+    from prefect_executions.local.demo import run  # noqa: PLC0415
 
     run(data, keep=keep)

@@ -13,21 +13,20 @@ import prefect_executions
 from prefect_executions.blocks.key import Permission
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
-from prefect_executions.keyring import Keyring
-from prefect_executions.service import documents, problems
-from prefect_executions.service.audit import Audit
-from prefect_executions.service.body_limit import BodyLimit
-from prefect_executions.service.callers import SECURITY, Require
-from prefect_executions.service.changing import Changing
-from prefect_executions.service.guards import KeyGuard
-from prefect_executions.service.headers import SecurityHeaders
-from prefect_executions.service.hub import EventHub
+from prefect_executions.service import problems
+from prefect_executions.service.dependencies import SECURITY, Changing, Require, require_known_query
+from prefect_executions.service.docs import documents
 from prefect_executions.service.inspector import OPEN_PATHS, PATH, Session, inspector
-from prefect_executions.service.measured import Measured
+from prefect_executions.service.keyring import Keyring
 from prefect_executions.service.metrics import Metrics
-from prefect_executions.service.queries import require_known_query
-from prefect_executions.service.rates import Rates
-from prefect_executions.service.routes import routes
+from prefect_executions.service.middleware.audit import Audit
+from prefect_executions.service.middleware.authentication import KeyGuard
+from prefect_executions.service.middleware.body_limit import BodyLimit
+from prefect_executions.service.middleware.headers import SecurityHeaders
+from prefect_executions.service.middleware.rate_limit import Rates
+from prefect_executions.service.middleware.telemetry import Measured
+from prefect_executions.service.routes.executions import routes
+from prefect_executions.service.streams.hub import EventHub
 
 _SENT_BY_PAGES = [
     "Authorization",

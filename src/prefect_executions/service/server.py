@@ -14,15 +14,14 @@ from prefect.logging import get_run_logger
 from prefect_executions.background import Pacer
 from prefect_executions.blocks.store import load_store
 from prefect_executions.executions.executions import Executions
-from prefect_executions.keyring import Keyring
 from prefect_executions.prefect.artifacts import Pages
 from prefect_executions.prefect.events import CheckpointNews
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service.app import Limits, Openness, create_app
-from prefect_executions.service.guards import is_loopback
-from prefect_executions.service.hub import EventHub
-from prefect_executions.service.metered_objects import MeteredObjects
-from prefect_executions.service.metrics import Metrics
+from prefect_executions.service.keyring import Keyring
+from prefect_executions.service.metrics import MeteredObjects, Metrics
+from prefect_executions.service.middleware.authentication import is_loopback
+from prefect_executions.service.streams.hub import EventHub
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.cache import CachedObjects
 from prefect_executions.supervisor.supervisor import supervise

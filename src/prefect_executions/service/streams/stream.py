@@ -17,8 +17,8 @@ from prefect_executions.errors import ExecutionError, ExecutionNotFound
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.prefect.changes import Change, Deleted, StatusChanged
-from prefect_executions.service.followers import Follower, Position
-from prefect_executions.service.hub import EventHub, Gap
+from prefect_executions.service.streams.follower import Follower, Position
+from prefect_executions.service.streams.hub import EventHub, Gap
 
 logger = logging.getLogger(__name__)
 

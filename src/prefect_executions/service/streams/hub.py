@@ -24,7 +24,7 @@ from prefect_executions.prefect.events import (
     STREAM_OPENED,
     stream_opened,
 )
-from prefect_executions.service.followers import Follower
+from prefect_executions.service.streams.follower import Follower
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prefect_executions.service.callers import caller_of
+from prefect_executions.service.dependencies import caller_of
 
 audit = logging.getLogger("prefect_executions.audit")
 

@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from prefect_executions.blocks.key import ANYBODY, SETTINGS, Caller
 from prefect_executions.errors import PrefectUnavailable
-from prefect_executions.keyring import PATIENCE_SECONDS, Keyring
+from prefect_executions.service.keyring import PATIENCE_SECONDS, Keyring
+from prefect_executions.service.middleware.rate_limit import Rates, Standing
 from prefect_executions.service.problems import away, problem
-from prefect_executions.service.rates import Rates, Standing
 
 
 class KeyGuard:

@@ -11,8 +11,8 @@ from fastapi.openapi.utils import get_openapi
 from markdown_it import MarkdownIt
 from starlette.responses import HTMLResponse
 
-from prefect_executions.service.answers import Problem
-from prefect_executions.service.reference import SCHEMA, markdown
+from prefect_executions.service.docs.reference import SCHEMA, markdown
+from prefect_executions.service.responses import Problem
 
 TITLE = "prefect-executions"
 TAGS = {

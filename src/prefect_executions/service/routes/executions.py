@@ -13,7 +13,6 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from prefect_executions.blocks.key import Caller, Permission
-from prefect_executions.bulk import to_each
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions.agents import OutsideAgents
 from prefect_executions.executions.creation import Creations
@@ -35,8 +34,11 @@ from prefect_executions.models import (
     Standing,
     Status,
 )
-from prefect_executions.service.answers import answers
-from prefect_executions.service.bodies import (
+from prefect_executions.service.bulk import to_each
+from prefect_executions.service.dependencies import Require, Wait
+from prefect_executions.service.metrics import Metrics
+from prefect_executions.service.problems import told_of
+from prefect_executions.service.requests import (
     MAX_LIMIT,
     Action,
     Bulk,
@@ -49,12 +51,9 @@ from prefect_executions.service.bodies import (
     Pause,
     Resume,
 )
-from prefect_executions.service.callers import Require
-from prefect_executions.service.hub import EventHub
-from prefect_executions.service.metrics import Metrics
-from prefect_executions.service.problems import told_of
-from prefect_executions.service.streams import EventStream
-from prefect_executions.service.waiting import Wait
+from prefect_executions.service.responses import answers
+from prefect_executions.service.streams.hub import EventHub
+from prefect_executions.service.streams.stream import EventStream
 
 DEFAULT_CHECKPOINTS = 100
 PREFIX = "/v1/execution"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from prefect_executions.service.answers import CODES, EVERYWHERE
+from prefect_executions.service.responses import CODES, EVERYWHERE
 
 _VALUES = (  # those that come first
     "Execution",

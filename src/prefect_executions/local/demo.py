@@ -22,12 +22,12 @@ import httpx
 from prefect import Flow
 
 from prefect_executions.client import Client
-from prefect_executions.local import Stack, free_ports
+from prefect_executions.local.stack import Stack, free_ports
 from prefect_executions.models import Execution
-from prefect_executions.service.deploying import deploy_service
+from prefect_executions.service.flows import deploy_service
 
-_PACKAGED = Path(__file__).parent / "flows"
-FLOWS = _PACKAGED if _PACKAGED.exists() else Path(__file__).parents[2] / "flows"
+_PACKAGED = Path(__file__).parents[1] / "flows"
+FLOWS = _PACKAGED if _PACKAGED.exists() else Path(__file__).parents[3] / "flows"
 DEPLOYED = ("survey", "research_agent", "fan_out")
 PER_SECOND = 6.0  # distributions; slow enough to interfere
 PATIENCE = 180.0

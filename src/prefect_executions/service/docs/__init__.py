@@ -1,0 +1,1 @@
+"""The documents of the service: `/docs`, the OpenAPI document, the reference and the guide."""

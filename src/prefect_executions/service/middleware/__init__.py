@@ -1,0 +1,1 @@
+"""What stands before the routes: keys, rates, limits, headers, the audit log, telemetry."""

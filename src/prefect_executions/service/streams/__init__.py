@@ -1,0 +1,1 @@
+"""Events for clients, as they happen."""
