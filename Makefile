@@ -49,7 +49,7 @@ ROUNDS ?= 100
 
 .PHONY: chaos
 chaos: $(INSTALLED) ## Kill, freeze, pause and restart all there is; SEED=1 ROUNDS=100 choose the schedule
-	PYTHONPATH=tests $(RUN)python -m chaos --seed $(SEED) --rounds $(ROUNDS) $(ARGS)
+	PYTHONPATH=tests:tests/support $(RUN)python -m chaos --seed $(SEED) --rounds $(ROUNDS) $(ARGS)
 
 EXECUTIONS ?= 200
 

@@ -18,11 +18,11 @@ from chaos import evidence
 from chaos.cluster import Cluster, FlowProcess
 from chaos.evidence import Evidence
 from chaos.schedule import Action, Turn
-from e2e.world import is_alive
 from prefect_executions.errors import ExecutionError
 from prefect_executions.ids import checkpoint_id, execution_id
 from prefect_executions.local import Process
 from prefect_executions.prefect.states import state_of
+from world import is_alive
 
 T = TypeVar("T")
 

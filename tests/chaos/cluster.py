@@ -17,13 +17,13 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.states import Cancelling
 
 from chaos.tasks import DATA
-from e2e.world import eventually, is_alive
 from prefect_executions.executions.creation import Creations
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id, flow_run_id
 from prefect_executions.local import Process, Stack
 from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.prefect.flow_runs import FlowRuns
+from world import eventually, is_alive
 
 HERE = Path(__file__).parent
 ENV = {

@@ -11,13 +11,13 @@ from prefect.exceptions import ObjectNotFound
 
 from chaos.machines import Machine, obstacle
 from chaos.servers import Balancer, missing, several
-from e2e.world import eventually
 from prefect_executions.executions.creation import Creations
 from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Process, Stack
 from prefect_executions.log.entry import Kind
 from prefect_executions.models import Execution, ExecutionConfig, Status
 from prefect_executions.prefect.flow_runs import FlowRuns
+from world import eventually
 
 ROOT = Path(__file__).parent.parent.parent
 ENV = {

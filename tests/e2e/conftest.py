@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from world import HERE, World, service
 
 from prefect_executions.local import Stack
+from world import HERE, World, service
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

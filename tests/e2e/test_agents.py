@@ -10,9 +10,9 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from world import Answer, World
 
 from rest import KEY
+from world import Answer, World
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 FILES = 8

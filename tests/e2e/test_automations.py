@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from world import World, eventually
 
 from prefect_executions.cli.app import main
 from prefect_executions.prefect.automations import notify_of_failures, resume_after
+from world import World, eventually
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from browsers import V1, V2, chromium
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
-from world import Answer, World, eventually
 
+from browsers import V1, V2, chromium
 from prefect_executions.log.entry import Kind
 from rest import KEY
+from world import Answer, World, eventually
 
 pytestmark = pytest.mark.browser
 

@@ -19,7 +19,6 @@ from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 from standardwebhooks import Webhook
-from world import World, eventually
 
 import prefect_executions
 from prefect_executions import execution
@@ -31,6 +30,7 @@ from prefect_executions.local import Stack
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.webhooks.delivery import message_of
 from rest import KEY
+from world import World, eventually
 
 ROOT = Path(__file__).parent.parent.parent
 SETTINGS = [*ExecutionsSettings.model_fields]

@@ -4,10 +4,10 @@ from collections import Counter
 from pathlib import Path
 
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from world import Answer, World, eventually, kill
 
 from prefect_executions.log.journal import Outcome, decode
 from prefect_executions.log.log import ExecutionLog
+from world import Answer, World, eventually, kill
 
 
 def until_paused(world: World, execution: Answer, at: str) -> Answer:

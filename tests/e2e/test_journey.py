@@ -9,11 +9,11 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.states import Suspended
-from world import World, eventually, is_alive, service
 
 from prefect_executions.local import Stack
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
+from world import World, eventually, is_alive, service
 
 
 def test_create_watch_pause_roll_back_complete(world: World) -> None:

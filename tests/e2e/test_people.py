@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
-from world import Answer, World, eventually, kill
 
 from prefect_executions.prefect.pauses import deadline, lacks_form
+from world import Answer, World, eventually, kill
 
 
 def effects(world: World, execution: Answer) -> list[str]:

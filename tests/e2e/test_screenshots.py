@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsers import V2, chromium
 from playwright.sync_api import Browser, Page, expect
-from world import World, eventually
 
+from browsers import V2, chromium
 from rest import KEY
+from world import World, eventually
 
 pytestmark = pytest.mark.browser
 

@@ -15,9 +15,9 @@ from prefect.states import (
     Pending,
     Running,
 )
-from world import World, eventually, kill
 
 from prefect_executions.log.entry import Kind
+from world import World, eventually, kill
 
 
 def test_a_failed_attempt_is_tried_again_by_a_worker(world: World) -> None:

@@ -5,9 +5,9 @@ from textwrap import dedent
 from uuid import uuid4
 
 import pytest
-from world import Answer, World, eventually
 
 from prefect_executions.log.entry import Kind
+from world import Answer, World, eventually
 
 FIRST = """
     from prefect import flow

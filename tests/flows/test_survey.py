@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-FILE = Path(__file__).parent.parent / "flows" / "survey.py"
+FILE = Path(__file__).parents[2] / "flows" / "survey.py"
 
 WHALE = """\
 import json, yaml

@@ -620,7 +620,7 @@ def test_a_service_that_is_away_is_named() -> None:
 
 
 def test_the_sync_client_is_what_is_made_of_the_async_one() -> None:
-    tool = runpy.run_path(f"{Path(__file__).parents[1] / 'tools/sync_client.py'}")
+    tool = runpy.run_path(f"{Path(__file__).parents[2] / 'tools/sync_client.py'}")
     source, made = (tool["CLIENT"] / name for name in ("aio.py", "sync.py"))
 
     assert tool["sync_of"](source.read_text()) == made.read_text(), "run `make client`"

@@ -27,7 +27,7 @@ from prefect_executions.prefect.pauses import read_form
 from prefect_executions.prefect.states import state_of
 from rest import KEY
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "e2e"
 PATIENCE = 150.0
 
 Answer = dict[str, Any]

@@ -1,7 +1,7 @@
 """Logs that were written in the past stay readable for ever.
 
-`golden/v1` holds the objects of one log, as format 1 wrote them. Never change it; a new format gets
-a directory of its own, written by `python tests/test_golden.py`.
+`tests/golden/v1` holds the objects of one log, as format 1 wrote them. Never change it; a new
+format gets a directory of its own, written by `python tests/log/test_golden.py`.
 """
 
 import json
@@ -16,7 +16,7 @@ from prefect_executions.log.journal import Large, Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.storage.objects import MemoryObjects
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 ID = "exec_00112233445566778899aabbccddeeff"
 META = {
     "name": "golden",

@@ -30,7 +30,7 @@ from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.storage.objects import MemoryObjects
 from stores import Counting
-from test_codec import JSON
+from strategies import JSON
 
 ID = "exec_0123456789abcdef0123456789abcdef"
 START = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)

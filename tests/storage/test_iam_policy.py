@@ -15,7 +15,7 @@ from prefect_executions.log.log import ExecutionLog
 from prefect_executions.storage.objects import probe
 from prefect_executions.storage.s3 import S3Objects
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "iam-policy.json"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "iam-policy.json"
 POLICY = DOCUMENT.read_text().replace("BUCKET", "bucket").replace("PREFIX", "executions")
 DENIED = r"AccessDenied|403|Forbidden"
 ID = "exec_" + "0" * 30 + "0a"

@@ -548,7 +548,7 @@ def test_a_run_held_while_its_process_starts_stays_so(
     assert list(objects.scan(f"{run.id.hex[-2:]}/{execution_id(run.id)}/")) == []
 
 
-_E2E = os.path.join(os.path.dirname(__file__), "e2e")
+_E2E = str(Path(__file__).parents[1] / "e2e")
 
 
 def test_what_a_flow_has_left_is_saved_when_a_store_that_is_away_is_back(

@@ -1,14 +1,80 @@
-"""Typed states: what pydantic keeps comes back, what it would alter is refused."""
+"""State to bytes and back: strict JSON, and the types that pydantic keeps."""
 
+import math
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 import pytest
+from hypothesis import given
 from pydantic import BaseModel, Field, SecretStr
 
 from memory import Count
+from prefect_executions import serialization
 from prefect_executions.errors import StateError
 from prefect_executions.serialization import JsonType
+from strategies import JSON
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def _cycle() -> Any:
+    value: list[Any] = []
+    value.append(value)
+    return {"loop": value}
+
+
+@given(JSON)
+def test_what_is_kept_comes_back_equal(value: Any) -> None:
+    back = serialization.load(serialization.dump(value))
+
+    assert back == value
+    assert repr(back) == repr(value)  # 1, 1.0 and True are equal, but not the same
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (math.nan, "state"),
+        ({"a": [1, {"b": math.inf}]}, "state.a[1].b"),
+        ({"a": -math.inf}, "state.a"),
+        ({1: "a"}, "state"),
+        ({"a": {None: 1}}, "state.a"),
+        ({"a": "\ud800"}, "state.a"),
+        ({"\ud800": 1}, "state (a key)"),
+        ({"a": 2**64}, "state.a"),
+        ({"a": -(2**63) - 1}, "state.a"),
+        ({"a": (1, 2)}, "state.a"),
+        ({"a": {1, 2}}, "state.a"),
+        ({"a": b"bytes"}, "state.a"),
+        ({"a": datetime(2026, 1, 1, tzinfo=UTC)}, "state.a"),
+        ({"a": UUID(int=0)}, "state.a"),
+        ({"a": Colour.RED}, "state.a"),
+        ({"a": 1 + 2j}, "state.a"),
+    ],
+    ids=repr,
+)
+def test_what_would_be_altered_is_refused_with_its_path(value: Any, path: str) -> None:
+    with pytest.raises(StateError) as refusal:
+        serialization.dump(value)
+
+    assert refusal.value.path == path
+
+
+@pytest.mark.parametrize("value", [_nested(300), _cycle()], ids=["deep", "cycle"])
+def test_endless_nesting_is_refused(value: Any) -> None:
+    with pytest.raises(StateError, match="nested deeper"):
+        serialization.dump(value)
 
 
 def test_a_state_that_is_not_what_its_model_says_is_refused() -> None:

@@ -16,7 +16,6 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events import Event
 from prefect.states import Failed, Pending
-from world import eventually
 
 from prefect_executions import execution
 from prefect_executions.ids import checkpoint_id, execution_id, flow_run_id
@@ -36,6 +35,7 @@ from prefect_executions.prefect.events import (
     has_ended,
 )
 from prefect_executions.testkit import MemoryStore, testing
+from world import eventually
 
 AT = datetime(2026, 11, 24, 10, tzinfo=UTC)
 RUNS = [UUID(int=n) for n in range(3)]

@@ -29,7 +29,6 @@ from prefect.states import (
     Scheduled,
     Suspended,
 )
-from world import eventually
 
 from prefect_executions.errors import (
     CorruptEntry,
@@ -60,6 +59,7 @@ from prefect_executions.prefect.tags import DELETING
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.supervisor.supervisor import COLLEAGUE_ACTS, Supervisor, supervise
+from world import eventually
 
 SILENCE = timedelta(seconds=10)
 

@@ -32,7 +32,6 @@ from prefect.states import Completed, Pending, Running, Scheduled, Suspended
 from prefect.utilities.dispatch import lookup_type
 from pydantic import ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
-from world import eventually
 
 from block_suite import BlockSuite
 from prefect_executions.blocks.documents import documents_of, write
@@ -45,6 +44,7 @@ from prefect_executions.webhooks.delivery import Pace
 from prefect_executions.webhooks.dispatcher import Deliverer, deliver
 from prefect_executions.webhooks.lease import Lease
 from prefect_executions.webhooks.post import Undelivered, is_public, post
+from world import eventually
 
 PATIENCE = 30.0
 PACE = Pace(

@@ -52,4 +52,4 @@ def test_the_service_keeps_to_its_document(stack: Stack, tmp_path: Path) -> None
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
 
 
-_HERE = str(Path(__file__).parent)
+_HERE = str(Path(__file__).parents[1] / "support")

@@ -13,7 +13,7 @@ import prefect_executions
 from prefect_executions.local import Stack
 from prefect_executions.testkit import TestKit, Trial
 
-FLOWS = Path(__file__).parent.parent / "flows"
+FLOWS = Path(__file__).parents[2] / "flows"
 
 research_agent: Any = load_flow_from_entrypoint(f"{FLOWS}/research_agent.py:research_agent")
 fan_out: Any = load_flow_from_entrypoint(f"{FLOWS}/fan_out.py:fan_out")

@@ -26,7 +26,6 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import AwaitingRetry, Completed, Crashed, Failed, Running, Suspended
-from world import eventually
 
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable
 from prefect_executions.executions.creation import Creations
@@ -35,12 +34,14 @@ from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
 from prefect_executions.prefect.events import checkpoint_saved, deleted
 from prefect_executions.prefect.flow_runs import FlowRuns
-from prefect_executions.service import followers, hub, streams
 from prefect_executions.service.problems import install
+from prefect_executions.service.streams import follower, hub
+from prefect_executions.service.streams import stream as streams
 from prefect_executions.service.streams.follower import Follower, Position
 from prefect_executions.service.streams.hub import EventHub, Subscription
 from prefect_executions.service.streams.stream import LIFETIME_SECONDS, EventStream, follow
 from prefect_executions.storage.objects import MemoryObjects
+from world import eventually
 
 PATIENCE = 60.0
 
@@ -427,7 +428,7 @@ def test_what_happened_while_nobody_listened_is_told(executions: Executions, wor
 def test_of_many_missed_checkpoints_the_newest_are_told(
     replica: Replica, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(followers, "MISSED_CHECKPOINTS", 3)
+    monkeypatch.setattr(follower, "MISSED_CHECKPOINTS", 3)
     with replica.listen(world.id) as client:
         client.next()
 

@@ -14,7 +14,6 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from pydantic import BaseModel
-from world import eventually
 
 from memory import kinds
 from prefect_executions import execution, step
@@ -27,6 +26,7 @@ from prefect_executions.prefect.resume_form import GOES_ON
 from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.testkit import MemoryStore
 from stores import Faulty
+from world import eventually
 
 
 class Approval(BaseModel):

@@ -17,7 +17,7 @@ from prefect_executions.service.responses import CODES
 from prefect_executions.storage.objects import MemoryObjects
 from rest import opened
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
