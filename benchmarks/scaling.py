@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import FlowRun
 from benchmarks.measure import Result
 from benchmarks.steps import quiet
 from prefect_executions import serialization
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.local import S3Server, Stack
 from prefect_executions.log.log import ExecutionLog
@@ -161,7 +161,7 @@ def of_many_executions(stack: Stack, prefect: SyncPrefectClient) -> Iterator[Res
     """A creation, a reading and a look of the supervisor, among so many that run."""
     flow_runs = FlowRuns(prefect, store=uuid4().hex)
     executions = Executions(stack.s3.store().objects(), flow_runs)
-    creations = Creations(executions)
+    creations = Creation(executions)
     supervisor = Supervisor(executions, prefect, ExecutionsSettings())
     last = creations.create(name="first")[0]
     there = 1

@@ -6,14 +6,14 @@ from threading import Barrier, Event, Thread
 
 import pytest
 
-from prefect_executions.background import Pacer, Throttle
+from prefect_executions.background import Scheduler, Throttle
 
 PATIENCE = 30
 
 
 def test_it_goes_on_until_it_is_stopped() -> None:
     called: Queue[int] = Queue()
-    pacer = Pacer("pacer")
+    pacer = Scheduler("pacer")
     pacer.every(0.01, lambda: called.put(1), at_once=True)
 
     for _ in range(5):
@@ -28,7 +28,7 @@ def test_it_goes_on_until_it_is_stopped() -> None:
 
 def test_what_is_added_later_and_due_sooner_comes_first() -> None:
     order: Queue[str] = Queue()
-    pacer = Pacer("pacer")
+    pacer = Scheduler("pacer")
     pacer.after(3, lambda: order.put("late"))
     pacer.after(0, lambda: order.put("soon"))
 
@@ -38,7 +38,7 @@ def test_what_is_added_later_and_due_sooner_comes_first() -> None:
 
 def test_what_is_called_can_add_more() -> None:
     done = Event()
-    pacer = Pacer("pacer")
+    pacer = Scheduler("pacer")
     pacer.after(0, lambda: pacer.after(0, done.set))
 
     assert done.wait(PATIENCE)
@@ -47,7 +47,7 @@ def test_what_is_called_can_add_more() -> None:
 
 def test_what_fails_is_not_in_the_others_way(caplog: pytest.LogCaptureFixture) -> None:
     done = Event()
-    pacer = Pacer("pacer")
+    pacer = Scheduler("pacer")
     pacer.after(0, lambda: print(1 / 0))
     pacer.after(0.01, done.set)
 
@@ -59,7 +59,7 @@ def test_what_fails_is_not_in_the_others_way(caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize("_", range(50))
 def test_many_threads_may_begin_with_it_at_once(_: int) -> None:
     called: Queue[int] = Queue()
-    pacer, start = Pacer("pacer"), Barrier(4)
+    pacer, start = Scheduler("pacer"), Barrier(4)
 
     def add(n: int) -> None:
         start.wait()
@@ -74,7 +74,7 @@ def test_many_threads_may_begin_with_it_at_once(_: int) -> None:
 
 
 def test_after_its_end_it_begins_no_more() -> None:
-    pacer = Pacer("pacer")
+    pacer = Scheduler("pacer")
     pacer.after(0, lambda: None)
     pacer.stop()
     pacer.join(PATIENCE)

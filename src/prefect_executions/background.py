@@ -19,7 +19,7 @@ class _Chore:
     every: float | None
 
 
-class Pacer(Thread):
+class Scheduler(Thread):
     """Calls functions at their times in one daemon thread, until it is stopped.
 
     The thread starts with the first function; threads may share the pacer.
@@ -83,7 +83,7 @@ class Throttle(Generic[K]):
     """Acts on each key that has changed, once in so many seconds at most; threads may share it.
 
     Args:
-        later: Calls a function after so many seconds: `Pacer.after`.
+        later: Calls a function after so many seconds: `Scheduler.after`.
         act: What is done; it raises nothing.
         every: Seconds between two acts on a key.
         first: Seconds between a change and the act on it, where none was just before.

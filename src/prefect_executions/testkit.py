@@ -22,7 +22,7 @@ from pydantic import BaseModel, PrivateAttr
 
 from prefect_executions import serialization
 from prefect_executions.blocks.store import ExecutionStore, replaced_by
-from prefect_executions.executions.creation import EMPTY, Creations
+from prefect_executions.executions.creation import EMPTY, Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.log.entry import Kind
@@ -164,7 +164,7 @@ class Trial:
         Raises:
             CheckpointNotFound: there is no such checkpoint.
         """
-        made, _ = Creations(self._kit.executions).fork(self.id, checkpoint_id=checkpoint_id)
+        made, _ = Creation(self._kit.executions).fork(self.id, checkpoint_id=checkpoint_id)
         fork = Trial(self._kit, self._flow, made)
         fork.run()
         return fork
@@ -223,7 +223,7 @@ class TestKit:
             deployed = self._client.create_deployment(self._client.create_flow(flow), "testing")
             self._deployments[id(flow)] = flow, deployed
         _, deployment = self._deployments[id(flow)]
-        execution, _ = Creations(self.executions).create(
+        execution, _ = Creation(self.executions).create(
             name=flow.name,
             deployment=str(deployment),
             parameters=flow.serialize_parameters(parameters),

@@ -17,7 +17,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.states import Cancelling
 
 from chaos.tasks import DATA
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id, flow_run_id
 from prefect_executions.local import Process, Stack
@@ -125,7 +125,7 @@ class Cluster:
 
     def create(self, name: str, deployment: str, parameters: dict[str, int]) -> None:
         """Create an execution."""
-        Creations(self.executions).create(name=name, deployment=deployment, parameters=parameters)
+        Creation(self.executions).create(name=name, deployment=deployment, parameters=parameters)
 
     def pause(self, execution: str) -> None:
         """Pause an execution."""

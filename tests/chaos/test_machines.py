@@ -11,7 +11,7 @@ from prefect.exceptions import ObjectNotFound
 
 from chaos.machines import Machine, obstacle
 from chaos.servers import Balancer, missing, several
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Process, Stack
 from prefect_executions.log.entry import Kind
@@ -73,7 +73,7 @@ def test_an_execution_goes_on_on_another_machine_from_the_store_alone(tmp_path: 
         first = one.process(*WORKER, env=there)
         up.callback(first.kill)
         first.start()
-        execution, _ = Creations(executions).create(
+        execution, _ = Creation(executions).create(
             name="moves",
             deployment="survey/machines",
             parameters={"per_second": 2, "only": ["prefect", "boto3", "pydantic", "httpx", "rich"]},

@@ -19,8 +19,8 @@ from prefect_executions.errors import (
     StateError,
     Superseded,
 )
-from prefect_executions.executions.agents import RESULT_BYTES, OutsideAgents
-from prefect_executions.executions.creation import EMPTY, Creations
+from prefect_executions.executions.agents import RESULT_BYTES, ExternalAgents
+from prefect_executions.executions.creation import EMPTY, Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import checkpoint_seq
 from prefect_executions.local import Stack
@@ -40,10 +40,10 @@ class Agents:
         self.prefect = prefect
         self.flow_runs = FlowRuns(prefect, store=uuid4().hex, wait=lambda _: None)
         self.executions = Executions(MemoryObjects(), self.flow_runs)
-        self.outside = OutsideAgents(self.executions)
+        self.outside = ExternalAgents(self.executions)
 
     def create(self, state: Any = EMPTY, **config: Any) -> Execution:
-        execution, _ = Creations(self.executions).create(
+        execution, _ = Creation(self.executions).create(
             name="task", state=state, config=ExecutionConfig(**config)
         )
         return execution
@@ -429,7 +429,7 @@ def test_a_retry_has_its_time(here: Agents) -> None:
 def test_its_time_is_over_with_its_next_report(here: Agents) -> None:
     saving, beating, completing = (here.create(max_duration_seconds=60) for _ in range(3))
     later = replace(here.executions, clock=lambda: datetime.now(UTC) + timedelta(seconds=100))
-    agent = OutsideAgents(later)
+    agent = ExternalAgents(later)
 
     saved = later.checkpoint(saving.id, state={"n": 1}, attempt=1)
     beat = agent.heartbeat(beating.id, attempt=1)
@@ -453,14 +453,14 @@ def test_what_nobody_has_noticed_of_a_death_is_no_active_time(here: Agents) -> N
     execution = here.create(max_duration_seconds=60)
     later = replace(here.executions, clock=lambda: datetime.now(UTC) + timedelta(seconds=1000))
 
-    begun = OutsideAgents(later).begin(execution.id)
+    begun = ExternalAgents(later).begin(execution.id)
 
     assert begun.prefect.attempt == 2
     assert begun.elapsed_seconds < 60
     assert here.executions.log(execution.id).head().entry.dead_seconds == pytest.approx(
         1000, abs=99
     )
-    OutsideAgents(later).begin(execution.id)
+    ExternalAgents(later).begin(execution.id)
     assert here.executions.log(execution.id).head().entry.dead_seconds == pytest.approx(
         1000, abs=99
     )
@@ -479,7 +479,7 @@ def test_a_retry_in_the_ui_is_begun_at_once(here: Agents) -> None:
 def test_what_a_deployment_runs_is_not_an_agent_s_to_report_on(here: Agents) -> None:
     flow_id = here.prefect.create_flow_from_name(f"flow-{uuid4().hex}")
     deployment = here.prefect.create_deployment(flow_id, "idle")
-    execution, _ = Creations(here.executions).create(name="a", deployment=str(deployment))
+    execution, _ = Creation(here.executions).create(name="a", deployment=str(deployment))
     here.in_the_ui(execution, Running())
 
     for report in (

@@ -22,7 +22,7 @@ from prefect_executions.errors import (
     StateError,
     StoreUnavailable,
 )
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Stack
 from prefect_executions.log.journal import LARGE
@@ -39,7 +39,7 @@ class Here:
         self.store = Faulty(MemoryObjects())
         self.flow_runs = FlowRuns(prefect, store=uuid4().hex, wait=lambda _: None)
         self.executions = Executions(self.store, self.flow_runs)
-        self.creations = Creations(self.executions)
+        self.creations = Creation(self.executions)
         self.deployments = [self.deployment() for _ in range(2)]
 
     def deployment(self) -> str:
@@ -123,7 +123,7 @@ def test_one_that_was_taken_for_left_leaves_nothing(
 
     here.store.meanwhile = [remove]
 
-    creations = Creations(here.executions.seen_by(agents))
+    creations = Creation(here.executions.seen_by(agents))
     with pytest.raises(ExecutionNotFound):
         creations.create(name="a", deployment=here.deployments[0], agent_id="me", key=key)
 
@@ -240,7 +240,7 @@ def test_a_run_without_a_deployment_can_t_be_forked(stack: Stack) -> None:
         id_ = called()
 
         with pytest.raises(ExecutionConflict, match="no deployment"):
-            Creations(kit.executions).fork(id_)
+            Creation(kit.executions).fork(id_)
 
 
 def test_a_fork_is_made_once_for_each_key_whatever_is_saved_meanwhile(here: Here) -> None:
@@ -296,7 +296,7 @@ def test_a_fork_has_what_steps_had_recorded_by_its_checkpoint(stack: Stack) -> N
 
 
 def test_who_acts_for_some_agents_creates_for_them_only(here: Here) -> None:
-    scoped = Creations(here.executions.seen_by(frozenset({"a"})))
+    scoped = Creation(here.executions.seen_by(frozenset({"a"})))
     mine, _ = scoped.create(name="n", agent_id="a", deployment=here.deployments[0])
 
     for agent_id in ("b", None):
@@ -320,8 +320,8 @@ def test_what_is_not_seen_is_not_there(here: Here) -> None:
         lambda: scoped.pause(execution.id),
         lambda: scoped.resume(execution.id),
         lambda: scoped.delete(execution.id),
-        lambda: Creations(scoped).fork(execution.id),
-        lambda: Creations(scoped).create(
+        lambda: Creation(scoped).fork(execution.id),
+        lambda: Creation(scoped).create(
             name="n", agent_id="a", from_checkpoint=f"{execution.id}/ckpt_000000"
         ),
     ):

@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.states import Completed
 
 from prefect_executions.errors import CheckpointNotFound, CursorError
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.executions.views import patch_of
 from prefect_executions.ids import checkpoint_id, flow_run_id
@@ -51,7 +51,7 @@ class Read:
     def __init__(self, executions: Executions, store: Counting) -> None:
         self.executions = executions
         self.store = store
-        execution, _ = Creations(executions).create(name="a", state={"n": 0})
+        execution, _ = Creation(executions).create(name="a", state={"n": 0})
         self.id = execution.id
         self.run_id = flow_run_id(execution.id)
 

@@ -9,7 +9,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import Artifact
 
 from prefect_executions.errors import ExecutionNotFound
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Stack
 from prefect_executions.prefect.artifacts import PageArtifact
@@ -30,7 +30,7 @@ def artifacts(prefect: SyncPrefectClient, run_id: UUID) -> list[Artifact]:
 
 def test_a_page_that_somebody_has_deleted_is_written_anew(prefect: SyncPrefectClient) -> None:
     executions = Executions(MemoryObjects(), FlowRuns(prefect, store=uuid4().hex))
-    execution, _ = Creations(executions).create(name="a run")
+    execution, _ = Creation(executions).create(name="a run")
     run = executions.run(execution.id)
     page = PageArtifact(prefect, run.id)
     page.show(executions.run_page(run))
@@ -51,7 +51,7 @@ def test_of_an_execution_that_was_deleted_no_page_is_written(
     prefect: SyncPrefectClient, shown: bool
 ) -> None:
     executions = Executions(MemoryObjects(), FlowRuns(prefect, store=uuid4().hex))
-    execution, _ = Creations(executions).create(name="a run")
+    execution, _ = Creation(executions).create(name="a run")
     run = executions.run(execution.id)
     page, told = PageArtifact(prefect, run.id), executions.run_page(run)
     if shown:

@@ -41,8 +41,8 @@ from prefect.states import (
 from killing import CalledObjects, CalledTransport, Caller, Killed
 from prefect_executions import execution
 from prefect_executions.errors import ExecutionConflict, ExecutionNotFound, Superseded
-from prefect_executions.executions.agents import OutsideAgents
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.agents import ExternalAgents
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
@@ -202,7 +202,7 @@ class Scene:
 
     def begin_outside(self, *states: State[Any]) -> None:
         """Let an execution of an agent outside Prefect go through these states."""
-        execution, _ = Creations(self.executions(Caller())).create(name="a", config=CONFIG)
+        execution, _ = Creation(self.executions(Caller())).create(name="a", config=CONFIG)
         self._run_id = execution.prefect.flow_run_id
         for each in states:
             self.set_state(each)
@@ -230,35 +230,35 @@ def _name(entry: Entry) -> str:
 
 def create(scene: Scene, caller: Caller) -> None:
     deployment = str(scene.servers.deployment)
-    Creations(scene.executions(caller)).create(name="a", deployment=deployment, config=CONFIG)
+    Creation(scene.executions(caller)).create(name="a", deployment=deployment, config=CONFIG)
 
 
 def create_by_key(scene: Scene, caller: Caller) -> None:
     deployment = str(scene.servers.deployment)
-    Creations(scene.executions(caller)).create(name="a", deployment=deployment, key="k")
+    Creation(scene.executions(caller)).create(name="a", deployment=deployment, key="k")
 
 
 def create_outside(scene: Scene, caller: Caller) -> None:
-    Creations(scene.executions(caller)).create(name="a", key="k")
+    Creation(scene.executions(caller)).create(name="a", key="k")
 
 
 def fork(scene: Scene, caller: Caller) -> None:
     assert scene.source is not None
     source = execution_id(scene.source)
-    Creations(scene.executions(caller)).fork(source, checkpoint_id="ckpt_000002", key="k")
+    Creation(scene.executions(caller)).fork(source, checkpoint_id="ckpt_000002", key="k")
 
 
 def begin(scene: Scene, caller: Caller) -> None:
-    OutsideAgents(scene.executions(caller)).begin(scene.id)
+    ExternalAgents(scene.executions(caller)).begin(scene.id)
 
 
 def complete(scene: Scene, caller: Caller) -> None:
-    agents = OutsideAgents(scene.executions(caller))
+    agents = ExternalAgents(scene.executions(caller))
     agents.complete(scene.id, state=[1], result="done", attempt=1)
 
 
 def fail_outside(scene: Scene, caller: Caller) -> None:
-    agents = OutsideAgents(scene.executions(caller))
+    agents = ExternalAgents(scene.executions(caller))
     agents.fail(scene.id, state=[1], error="once", attempt=1)
 
 
@@ -303,7 +303,7 @@ def look(scene: Scene, caller: Caller) -> None:
 def finish_creation(scene: Scene, caller: Caller) -> None:
     """What a supervisor does with a run whose creation was left."""
     assert scene.run is not None
-    Creations(scene.executions(caller)).finish(scene.run)
+    Creation(scene.executions(caller)).finish(scene.run)
 
 
 def bury(scene: Scene, caller: Caller) -> None:

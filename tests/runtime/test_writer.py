@@ -14,7 +14,7 @@ from prefect_executions import serialization
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
 from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
-from prefect_executions.runtime.writer import IN_FLIGHT, Durability, Writer
+from prefect_executions.runtime.writer import IN_FLIGHT, Durability, LogWriter
 from prefect_executions.storage.objects import MemoryObjects
 from stores import Fault, Faulty
 
@@ -38,7 +38,7 @@ class Gated:
         return getattr(self.inner, name)
 
 
-Make = Callable[..., Writer]
+Make = Callable[..., LogWriter]
 
 
 @pytest.fixture
@@ -48,14 +48,14 @@ def memory() -> Faulty:
 
 @pytest.fixture
 def make(memory: Faulty) -> Iterator[Make]:
-    writers: list[Writer] = []
+    writers: list[LogWriter] = []
 
-    def writer(durability: str = "sync", objects: Any = None, **options: Any) -> Writer:
+    def writer(durability: str = "sync", objects: Any = None, **options: Any) -> LogWriter:
         plain = ExecutionLog(memory, ID)
         if not plain.exists():
             plain.create({}, b"0")
         log = ExecutionLog(objects or memory, ID)
-        writers.append(Writer(log, plain.attempt(), Durability(durability), **options))
+        writers.append(LogWriter(log, plain.attempt(), Durability(durability), **options))
         return writers[-1]
 
     yield writer

@@ -20,7 +20,7 @@ from prefect_executions.service import problems
 from prefect_executions.service.dependencies import Require
 from prefect_executions.service.keyring import Keyring
 from prefect_executions.service.middleware.audit import Audit
-from prefect_executions.service.middleware.authentication import KeyGuard
+from prefect_executions.service.middleware.authentication import Authentication
 from prefect_executions.service.middleware.body_limit import BodyLimit
 from prefect_executions.service.middleware.headers import SecurityHeaders
 from prefect_executions.service.middleware.rate_limit import Rates
@@ -96,7 +96,7 @@ def _app(
     if not unguarded:
         rates = Rates(rate)
         app.add_middleware(
-            KeyGuard, keyring=keyring, rates=rates, open_paths=open_paths, failures=failures
+            Authentication, keyring=keyring, rates=rates, open_paths=open_paths, failures=failures
         )
     app.add_middleware(Audit)
     app.add_middleware(SecurityHeaders)
@@ -199,7 +199,7 @@ def test_no_web_socket_gets_past(keyring: Known) -> None:
         await send({"type": "websocket.accept"})
 
     rates = Rates("9/hour")
-    guarded = KeyGuard(echo, keyring=keyring, rates=rates, open_paths=["/health"])
+    guarded = Authentication(echo, keyring=keyring, rates=rates, open_paths=["/health"])
 
     with (
         pytest.raises(WebSocketDisconnect) as refused,
@@ -512,7 +512,7 @@ def test_a_stream_passes_piece_by_piece(keyring: Known) -> None:
                 arrived.set()
 
         app: ASGIApp = BodyLimit(stream, max_bytes=10)
-        app = KeyGuard(app, keyring=keyring, rates=Rates("9/hour"), open_paths=[])
+        app = Authentication(app, keyring=keyring, rates=Rates("9/hour"), open_paths=[])
         app = SecurityHeaders(Audit(app))
         scope = {
             "type": "http",

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from prefect_executions.blocks.key import Permission, create_key, revoke_key
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Stack
 from prefect_executions.prefect.flow_runs import FlowRuns
@@ -38,7 +38,7 @@ class Walked:
         flow_runs = FlowRuns(prefect, store=uuid4().hex, wait=lambda _: None)
         executions = Executions(MemoryObjects(), flow_runs)
         self.app = create_app(executions, Keyring(prefect, api_key=uuid4().hex))
-        execution, _ = Creations(executions).create(name="a", agent_id="mine")
+        execution, _ = Creation(executions).create(name="a", agent_id="mine")
         self.id = execution.id
         self.executions = executions
         self.names: list[str] = []

@@ -28,7 +28,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import AwaitingRetry, Completed, Crashed, Failed, Running, Suspended
 
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
@@ -216,7 +216,7 @@ def executions(prefect: SyncPrefectClient) -> Executions:
 @pytest.fixture
 def new(prefect: SyncPrefectClient, executions: Executions) -> Callable[[], World]:
     def make() -> World:
-        made, _ = Creations(executions).create(name="a run")
+        made, _ = Creation(executions).create(name="a run")
         return World(prefect, executions, made.id)
 
     return make

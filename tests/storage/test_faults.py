@@ -46,7 +46,7 @@ class Act:
         return self.entry is None and not self.refused
 
 
-class Writer:
+class LogWriter:
     """A process of one execution, and a rival that rolls back and saves beside it.
 
     `acts` is all that they have tried to write. The nonce of an entry names the act that wrote it.
@@ -252,7 +252,7 @@ def test_of_ten_thousand_operations_under_faults_nothing_is_lost_and_nothing_dou
     assert min(doubts.count(True), doubts.count(False)) >= 5
 
 
-def _writers(objects: S3Objects) -> list[Writer]:
+def _writers(objects: S3Objects) -> list[LogWriter]:
     clients = [replace(objects, tries=TRIES) for _ in range(CLIENTS)]
     writers = []
     for number in range(EXECUTIONS):
@@ -260,16 +260,16 @@ def _writers(objects: S3Objects) -> list[Writer]:
             ExecutionLog(clients[client % CLIENTS], f"exec_{number:032x}")
             for client in (number, number + 1)
         )
-        writers.append(Writer(log, rival, Random(f"{SEED} {number}")))
+        writers.append(LogWriter(log, rival, Random(f"{SEED} {number}")))
     return writers
 
 
-def _work(writer: Writer) -> None:
+def _work(writer: LogWriter) -> None:
     for _ in range(TURNS):
         writer.turn()
 
 
-def _doubts(writer: Writer, history: History) -> list[bool]:
+def _doubts(writer: LogWriter, history: History) -> list[bool]:
     """Of what was in doubt: whether it is there."""
     authors = {_author(entry) for entry in history.entries.values()}
     return [act.name in authors for act in writer.acts if act.in_doubt]

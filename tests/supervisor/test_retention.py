@@ -13,7 +13,7 @@ from prefect.states import Completed, Failed, Running, Suspended
 
 from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.cli import main
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
@@ -36,7 +36,7 @@ class World:
         self.later = timedelta(0)
         flow_runs = FlowRuns(prefect, store=uuid4().hex, wait=lambda _: None)
         self.executions = Executions(MemoryObjects(), flow_runs)
-        self.creations = Creations(self.executions)
+        self.creations = Creation(self.executions)
         flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
         self.deployment = str(prefect.create_deployment(flow_id, "idle"))
 
@@ -250,7 +250,7 @@ def test_the_command_lists_and_removes(
 ) -> None:
     monkeypatch.setattr("prefect_executions.supervisor.orphans.AGE", timedelta(0))
     executions = Executions(store.objects(), FlowRuns(prefect, store=f"{store.name}"))
-    known, gone = (Creations(executions).create(name="task")[0] for _ in range(2))
+    known, gone = (Creation(executions).create(name="task")[0] for _ in range(2))
     prefect.delete_flow_run(gone.prefect.flow_run_id)
 
     assert gc("--store", f"{store.name}", "--dry-run", "--json") == 0
@@ -274,7 +274,7 @@ def test_the_command_asks_whether_it_is_the_right_prefect(
     """Of a store that belongs to another Prefect it would remove everything."""
     monkeypatch.setattr("prefect_executions.supervisor.orphans.AGE", timedelta(0))
     executions = Executions(store.objects(), FlowRuns(prefect, store=f"{store.name}"))
-    execution, _ = Creations(executions).create(name="task")
+    execution, _ = Creation(executions).create(name="task")
     prefect.delete_flow_run(execution.prefect.flow_run_id)
 
     assert gc("--store", f"{store.name}") == 1

@@ -36,7 +36,7 @@ from prefect_executions.errors import (
     PrefectUnavailable,
     StoreUnavailable,
 )
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack, free_ports
@@ -91,7 +91,7 @@ class World:
         return Supervisor(self.executions, self.prefect, settings, clock=self.clock)
 
     def create(self, **config: Any) -> FlowRun:
-        execution, _ = Creations(self.executions).create(
+        execution, _ = Creation(self.executions).create(
             name="task", deployment=self.deployment, config=ExecutionConfig(**config)
         )
         return self.prefect.read_flow_run(execution.prefect.flow_run_id)
@@ -665,7 +665,7 @@ def test_a_pause_whose_form_was_never_saved_gets_one(here: World, asks: bool, sa
 
 def agent(here: World, **config: Any) -> FlowRun:
     """A run of an agent outside Prefect, in its first attempt."""
-    execution, _ = Creations(here.executions).create(name="task", config=ExecutionConfig(**config))
+    execution, _ = Creation(here.executions).create(name="task", config=ExecutionConfig(**config))
     return here.prefect.read_flow_run(execution.prefect.flow_run_id)
 
 

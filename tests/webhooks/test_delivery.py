@@ -40,14 +40,14 @@ from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.prefect.states import CREATING
 from prefect_executions.prefect.tags import tags_of
-from prefect_executions.webhooks.delivery import Pace
-from prefect_executions.webhooks.dispatcher import Deliverer, deliver
+from prefect_executions.webhooks.delivery import Timing
+from prefect_executions.webhooks.dispatcher import Dispatcher, deliver
 from prefect_executions.webhooks.lease import Lease
 from prefect_executions.webhooks.post import Undelivered, is_public, post
 from world import eventually
 
 PATIENCE = 30.0
-PACE = Pace(
+PACE = Timing(
     look=0.1,
     look_back_every=0.5,
     first_retry=0.05,
@@ -566,8 +566,8 @@ class World:
         for state in states:
             self.prefect.set_flow_run_state(run.id, state, force=True)
 
-    def deliverer(self, **pace: Any) -> Deliverer:
-        return Deliverer(self.prefect, store=self.store, pace=replace(PACE, **pace))
+    def deliverer(self, **pace: Any) -> Dispatcher:
+        return Dispatcher(self.prefect, store=self.store, pace=replace(PACE, **pace))
 
     def start(self, **pace: Any) -> tuple[Event, Thread]:
         stop = Event()

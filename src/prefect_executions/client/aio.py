@@ -12,12 +12,12 @@ from prefect_executions.client import calls
 from prefect_executions.client.calls import Call, T
 from prefect_executions.client.problems import not_understood
 from prefect_executions.client.profiles import find
-from prefect_executions.client.sending import JSON, Patience, headers, read, timeouts
+from prefect_executions.client.sending import JSON, RetryPolicy, headers, read, timeouts
 from prefect_executions.client.watching import (
     ENDED,
     RETRY_SECONDS,
     Event,
-    Looks,
+    Poll,
     deleted_meanwhile,
     event_of,
 )
@@ -88,7 +88,7 @@ class AsyncClient:
 
     async def send(self, call: Call[T]) -> T:
         """Carry out a call, and try it again where that is safe."""
-        patience, content = Patience(self._patience), call.content
+        patience, content = RetryPolicy(self._patience), call.content
         while True:
             outcome: httpx.Response | httpx.TransportError
             try:
@@ -305,7 +305,7 @@ class AsyncClient:
         Raises:
             TimeoutError: it has none of them in time.
         """
-        looks = Looks(until, timeout)
+        looks = Poll(until, timeout)
         while True:
             now = await self.get(execution_id, checkpoints="none")
             pause = looks.pause_after(now.status)
@@ -328,7 +328,7 @@ class AsyncClient:
             Unavailable: the service is away for longer than the client would wait.
         """
         call = Call("GET", calls.events(execution_id), bool, repeatable=True)
-        last, patience = last_event_id, Patience(self._patience)
+        last, patience = last_event_id, RetryPolicy(self._patience)
         while True:
             headers, opened = {"Last-Event-ID": last} if last else {}, False
             try:
@@ -357,5 +357,5 @@ class AsyncClient:
                 if not opened:
                     await asyncio.sleep(patience.pause_after(call, error))
                     continue
-            patience = Patience(self._patience)  # one that was open may have been so for hours
+            patience = RetryPolicy(self._patience)  # one that was open may have been so for hours
             await asyncio.sleep(RETRY_SECONDS)

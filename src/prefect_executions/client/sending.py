@@ -29,7 +29,7 @@ _ONLY_IF_REPEATABLE = {502, 503, 504}
 
 
 @dataclass
-class Patience:
+class RetryPolicy:
     """How long one call is tried.
 
     Args:

@@ -45,7 +45,7 @@ def deleted_meanwhile(id_: str, last: str | None, answer: httpx.Response) -> Eve
     return Event("deleted", {"execution_id": id_, "at": timestamp(datetime.now(UTC))}, last)
 
 
-class Looks:
+class Poll:
     """When who waits for an execution looks at it.
 
     Args:

@@ -34,7 +34,7 @@ RESULT_BYTES = 256 << 10  # of a result as JSON; it is read with the head of the
 
 
 @dataclass(frozen=True)
-class OutsideAgents:
+class ExternalAgents:
     """What agents outside Prefect do.
 
     Every method raises `ExecutionConflict` for an execution that a deployment runs.

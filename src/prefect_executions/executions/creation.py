@@ -73,7 +73,7 @@ class _Plan:
 
 
 @dataclass(frozen=True)
-class Creations:
+class Creation:
     """Creates executions.
 
     Args:

@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.logging import get_run_logger
 
-from prefect_executions.background import Pacer, Throttle
+from prefect_executions.background import Scheduler, Throttle
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.ids import execution_id
 from prefect_executions.log.log import ExecutionLog
@@ -125,7 +125,7 @@ class AttemptPage:
         self._logger = get_run_logger()
         self._writing = Lock()
         self._closed = False
-        self._pacer = Pacer("execution-page")
+        self._pacer = Scheduler("execution-page")
         self._throttle: Throttle[None] = Throttle(
             self._pacer.after, lambda _: self._write(), every=EVERY_SECONDS, first=FIRST_SECONDS
         )
@@ -178,11 +178,11 @@ class AttemptPage:
         )
 
 
-class Pages:
+class PageUpdates:
     """Keeps the pages of executions up to date that no process of Prefect's keeps.
 
     Args:
-        later: Calls a function after so many seconds: `Pacer.after`.
+        later: Calls a function after so many seconds: `Scheduler.after`.
         page: What is told of the execution of a flow run.
         client: Prefect's.
     """

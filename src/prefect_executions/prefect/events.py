@@ -83,7 +83,7 @@ class CheckpointNews:
     within a second.
 
     Args:
-        later: Calls a function after so many seconds: `Pacer.after`.
+        later: Calls a function after so many seconds: `Scheduler.after`.
         tell: Says it.
         clock: Seconds that go on.
     """

@@ -12,7 +12,7 @@ from prefect.futures import resolve_futures_to_states
 from prefect.logging import get_run_logger
 from rich.filesize import decimal
 
-from prefect_executions.background import Pacer
+from prefect_executions.background import Scheduler
 from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.errors import (
     AlreadyExists,
@@ -32,7 +32,7 @@ from prefect_executions.prefect.resume_form import go_back
 from prefect_executions.runtime.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
 from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.runtime.run import Run, entered, patiently
-from prefect_executions.runtime.writer import Durability, Writer
+from prefect_executions.runtime.writer import Durability, LogWriter
 from prefect_executions.serialization import JsonType, migrated
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.steps.undo import undo_async, undo_sync
@@ -71,7 +71,7 @@ def open_run(
         client = stack.enter_context(get_client(sync_client=True))
         ownership = Ownership.here(client)
         # Two, so that a slow store does not keep the heart from beating.
-        heart, pacer = Pacer("execution-heart"), Pacer("execution-pacer")
+        heart, pacer = Scheduler("execution-heart"), Scheduler("execution-pacer")
         stack.callback(heart.stop)
         heart.every(
             ExecutionsSettings().heartbeat_seconds,
@@ -105,7 +105,7 @@ def open_run(
             page.saved(head)
             logger.info("%s", _saved(head.entry, seconds))
 
-        writer = Writer(log, head, durability, patiently=patiently, tell=tell)
+        writer = LogWriter(log, head, durability, patiently=patiently, tell=tell)
         saved_by = f"version {before} of the flow" if before else "its creator, or older code"
         state = migrated(state_type, head.state, migrate, saved_by)
         config = head.created.config.over(settings)

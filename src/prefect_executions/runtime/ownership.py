@@ -286,7 +286,7 @@ class Ownership:
         Args:
             delay: How long.
             message: What people see meanwhile.
-            wait: Waits for so many seconds; true if that was broken off.
+            wait: Pauses for so many seconds; true if that was broken off.
         """
         at = datetime.now(UTC) + delay
         waiting = self._wait_for_retry(AwaitingRetry(scheduled_time=at, message=message))
@@ -402,7 +402,7 @@ def _outlast(away: PrefectUnavailable) -> None:
     sleep(AWAY_PAUSE)
 
 
-class Looks:
+class OwnershipCheck:
     """Carries out a check in a thread, and not every time: an allowance fills with time.
 
     Args:

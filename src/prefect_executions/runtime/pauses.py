@@ -18,7 +18,7 @@ from prefect_executions.steps.replay import Call, Replay
 M = TypeVar("M", bound=BaseModel)
 
 
-class Waits:
+class Pauses:
     """The pauses that a flow makes itself.
 
     Args:

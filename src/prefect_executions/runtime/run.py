@@ -18,7 +18,7 @@ from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel
 
-from prefect_executions.background import Pacer
+from prefect_executions.background import Scheduler
 from prefect_executions.errors import (
     CorruptEntry,
     DurationExceeded,
@@ -40,9 +40,9 @@ from prefect_executions.prefect.pauses import Form
 from prefect_executions.prefect.resume_form import CHOICES, GOES_ON, resume_form
 from prefect_executions.prefect.states import STATUS_OF_TYPE
 from prefect_executions.runtime.interrupts import Interrupt
-from prefect_executions.runtime.ownership import Looks, Ownership
-from prefect_executions.runtime.pauses import Waits
-from prefect_executions.runtime.writer import Durability, Writer
+from prefect_executions.runtime.ownership import Ownership, OwnershipCheck
+from prefect_executions.runtime.pauses import Pauses
+from prefect_executions.runtime.writer import Durability, LogWriter
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.replay import Call, Replay
 
@@ -114,7 +114,7 @@ class Run(Generic[S]):
 
     def __init__(
         self,
-        writer: Writer,
+        writer: LogWriter,
         state_type: JsonType[S],
         ownership: Ownership,
         config: ExecutionConfig,
@@ -135,7 +135,7 @@ class Run(Generic[S]):
         self._ownership = ownership
         self._resume_form = lambda: resume_form(writer.log.read(checkpoints=CHOICES))
         self._ended = ended
-        self._waits = Waits(
+        self._waits = Pauses(
             self.replay,
             ownership,
             save=self._save_with,
@@ -145,7 +145,7 @@ class Run(Generic[S]):
         )
         self._resources = ExitStack()
         self._lock = threading.RLock()
-        self._looks = Looks(ownership.check)
+        self._looks = OwnershipCheck(ownership.check)
         self._logger = get_run_logger()
         self._overdue = False
         self._closed = threading.Event()
@@ -443,7 +443,7 @@ class Run(Generic[S]):
 
     # ------------------------------------------------------------------ beginning and ending
 
-    def start(self, pacer: Pacer, interrupt: Interrupt) -> None:
+    def start(self, pacer: Scheduler, interrupt: Interrupt) -> None:
         """Begin what happens beside the flow: timed checkpoints, and the end of its time.
 
         Args:
@@ -462,7 +462,7 @@ class Run(Generic[S]):
                 self.require_time()
             pacer.after(left, lambda: self._expire(pacer, interrupt, limit))
 
-    def _expire(self, pacer: Pacer, interrupt: Interrupt, limit: float) -> None:
+    def _expire(self, pacer: Scheduler, interrupt: Interrupt, limit: float) -> None:
         """End the flow, unless Prefect knows of a pause meanwhile that this process has waited."""
         left = 0.0
         try:

@@ -34,7 +34,7 @@ class _Checkpoint:
     seq: int | None = None  # once it is written
 
 
-class Writer:
+class LogWriter:
     """Writes to the log of one attempt.
 
     What steps record and what is checkpointed is taken down in its order, and written in it, each

@@ -14,17 +14,22 @@ from prefect_executions.blocks.key import Permission
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.service import problems
-from prefect_executions.service.dependencies import SECURITY, Changing, Require, require_known_query
+from prefect_executions.service.dependencies import (
+    SECURITY,
+    NotifyChange,
+    Require,
+    require_known_query,
+)
 from prefect_executions.service.docs import documents
 from prefect_executions.service.inspector import OPEN_PATHS, PATH, Session, inspector
 from prefect_executions.service.keyring import Keyring
 from prefect_executions.service.metrics import Metrics
 from prefect_executions.service.middleware.audit import Audit
-from prefect_executions.service.middleware.authentication import KeyGuard
+from prefect_executions.service.middleware.authentication import Authentication
 from prefect_executions.service.middleware.body_limit import BodyLimit
 from prefect_executions.service.middleware.headers import SecurityHeaders
 from prefect_executions.service.middleware.rate_limit import Rates
-from prefect_executions.service.middleware.telemetry import Measured
+from prefect_executions.service.middleware.telemetry import RequestTelemetry
 from prefect_executions.service.routes.executions import routes
 from prefect_executions.service.streams.hub import EventHub
 
@@ -117,7 +122,7 @@ def create_app(
     hub = hub or EventHub()
     metrics.streams.set_function(lambda: hub.clients)
     router = routes(executions, deployments or {}, hub, metrics, changed)
-    passed = [*SECURITY, Depends(require_known_query), Depends(Changing(changed))]
+    passed = [*SECURITY, Depends(require_known_query), Depends(NotifyChange(changed))]
     app.include_router(router, dependencies=passed)
     _add_service_routes(
         app, metrics, [] if openness.metrics else [Depends(Require(Permission.READ))]
@@ -131,7 +136,11 @@ def create_app(
     open_paths += ["/metrics"] if openness.metrics else []
     rates = Rates(limits.rate, limits.rate_storage)
     app.add_middleware(
-        KeyGuard, keyring=keyring, rates=rates, open_paths=open_paths, failures=limits.failures
+        Authentication,
+        keyring=keyring,
+        rates=rates,
+        open_paths=open_paths,
+        failures=limits.failures,
     )
     app.add_middleware(Session)
     app.add_middleware(Audit)
@@ -144,7 +153,7 @@ def create_app(
             expose_headers=_TOLD_TO_PAGES,
         )
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(RequestTelemetry, metrics=metrics)
     return app
 
 

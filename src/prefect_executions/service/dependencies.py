@@ -68,7 +68,7 @@ class Require:
             raise PermissionMissing(self._permission)
 
 
-class Changing:
+class NotifyChange:
     """A dependency of routes: tells of the execution that a request has changed.
 
     Args:
@@ -104,7 +104,7 @@ async def require_known_query(request: Request) -> None:
         )
 
 
-class Patience:
+class PreferWait:
     """How long a caller would wait for what it asks for.
 
     Args:
@@ -149,9 +149,9 @@ async def _preferred(
             examples=["wait=10"],
         ),
     ] = None,
-) -> Patience:
+) -> PreferWait:
     match = _WAIT.search(prefer or "")
-    return Patience(min(float(match[1]), LONGEST) if match else None, response)
+    return PreferWait(min(float(match[1]), LONGEST) if match else None, response)
 
 
-Wait = Annotated[Patience, Depends(_preferred)]
+Wait = Annotated[PreferWait, Depends(_preferred)]

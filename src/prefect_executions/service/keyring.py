@@ -15,7 +15,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import BlockDocument
 
-from prefect_executions.background import Pacer
+from prefect_executions.background import Scheduler
 from prefect_executions.blocks.documents import documents_of, write
 from prefect_executions.blocks.key import (
     ANYBODY,
@@ -91,8 +91,8 @@ class Keyring:
         self._used: dict[UUID, float] = {}
         self._closed = False
         # Two threads: a write that Prefect lets wait must not keep a revoked key alive.
-        self._loader = Pacer("executions-keys")
-        self._writer = Pacer("executions-keys-used")
+        self._loader = Scheduler("executions-keys")
+        self._writer = Scheduler("executions-keys-used")
 
     def close(self) -> None:
         """Stop the threads; afterwards nothing is read or written any more."""

@@ -11,10 +11,10 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
-from prefect_executions.background import Pacer
+from prefect_executions.background import Scheduler
 from prefect_executions.blocks.store import load_store
 from prefect_executions.executions.executions import Executions
-from prefect_executions.prefect.artifacts import Pages
+from prefect_executions.prefect.artifacts import PageUpdates
 from prefect_executions.prefect.events import CheckpointNews
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service.app import Limits, Openness, create_app
@@ -70,7 +70,7 @@ def serve(*, host: str, port: int) -> None:
                 "`prefect-executions keys create`, or listen on 127.0.0.1."
             )
         metrics, hub = Metrics(), EventHub()
-        pacer = Pacer("executions-news")
+        pacer = Scheduler("executions-news")
         stack.callback(pacer.stop)
         news = CheckpointNews(pacer.after)
         stack.callback(news.close)
@@ -78,9 +78,9 @@ def serve(*, host: str, port: int) -> None:
             MeteredObjects(store.objects(), metrics), max_bytes=settings.cache_bytes
         )
         executions = Executions(objects, FlowRuns(client, store=settings.store), tell=news.saved)
-        page_pacer = Pacer("executions-pages")
+        page_pacer = Scheduler("executions-pages")
         stack.callback(page_pacer.stop)
-        pages = Pages(
+        pages = PageUpdates(
             page_pacer.after,
             lambda run_id: executions.run_page(executions.flow_runs.read(run_id)),
             client,

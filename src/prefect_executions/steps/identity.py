@@ -88,7 +88,7 @@ def canonical(
     # A key is made of what reads well in it.
     names = [name for name, value in parameters.items() if type(value) in (str, int, UUID)]
     example = f"{at}-{{{names[0]}}}" if names else f"{at}-…"
-    writer = _Writer(at, example, future)
+    writer = Canonicalizer(at, example, future)
     return _fields(writer, parameters, label="")
 
 
@@ -103,7 +103,7 @@ def _node(tag: bytes, *parts: bytes | memoryview) -> bytes:
     return b"%s#%d:%s" % (tag, size, state.digest())
 
 
-class _Writer:
+class Canonicalizer:
     """Writes the parts of one call's inputs, and knows the path of the one it is at.
 
     Args:
@@ -146,7 +146,7 @@ class _Writer:
         raise InputError(f"{self._at}({path})", f"{problem}; {hint}")
 
 
-_Form = Callable[[Any, _Writer], bytes]
+_Form = Callable[[Any, Canonicalizer], bytes]
 
 
 @lru_cache(maxsize=1024)
@@ -199,7 +199,7 @@ def _str(text: str) -> bytes:
     return _node(b"str", str.encode(text, "utf-8", "surrogatepass"))
 
 
-def _fields(writer: _Writer, fields: Mapping[str, Any], label: str = ".") -> bytes:
+def _fields(writer: Canonicalizer, fields: Mapping[str, Any], label: str = ".") -> bytes:
     names = sorted(fields)
     return _node(
         b"fields", *[_str(name) + writer.part(label + name, fields[name]) for name in names]
@@ -209,7 +209,7 @@ def _fields(writer: _Writer, fields: Mapping[str, Any], label: str = ".") -> byt
 def _data(tag: str, encode: Callable[[Any], Any]) -> _Form:
     """The form of what bytes, or a text, say all about."""
 
-    def form(value: Any, _: _Writer) -> bytes:
+    def form(value: Any, _: Canonicalizer) -> bytes:
         data = encode(value)
         if isinstance(data, str):
             data = data.encode("utf-8", "surrogatepass")
@@ -225,7 +225,7 @@ def _text(kind: Any) -> _Form:
 def _made(tag: str, **made: Callable[[Any], Any]) -> _Form:
     """The form of what the values that are `made` of it say all about."""
 
-    def form(value: Any, writer: _Writer) -> bytes:
+    def form(value: Any, writer: Canonicalizer) -> bytes:
         parts = [writer.part(f".{name}", make(value)) for name, make in made.items()]
         return _node(tag.encode(), *parts)
 
@@ -239,7 +239,7 @@ def _attributes(tag: str, *names: str) -> _Form:
 def _items(kind: Any, *, is_ordered: bool = True) -> _Form:
     tag = kind.__name__.encode()
 
-    def form(value: Any, writer: _Writer) -> bytes:
+    def form(value: Any, writer: Canonicalizer) -> bytes:
         items = enumerate(kind.__iter__(value))
         if is_ordered:
             return _node(tag, *[writer.part(f"[{index}]", item) for index, item in items])
@@ -248,7 +248,7 @@ def _items(kind: Any, *, is_ordered: bool = True) -> _Form:
     return form
 
 
-def _pairs(value: Any, writer: _Writer) -> list[bytes]:
+def _pairs(value: Any, writer: Canonicalizer) -> list[bytes]:
     pairs = []
     for key, item in dict.items(value):
         label = f"[{json.dumps(key[:40], ensure_ascii=False)}]" if type(key) is str else "[…]"
@@ -256,15 +256,15 @@ def _pairs(value: Any, writer: _Writer) -> list[bytes]:
     return pairs
 
 
-def _dict(value: Any, writer: _Writer) -> bytes:
+def _dict(value: Any, writer: Canonicalizer) -> bytes:
     return _node(b"dict", *sorted(_pairs(value, writer)))
 
 
-def _ordered_dict(value: Any, writer: _Writer) -> bytes:
+def _ordered_dict(value: Any, writer: Canonicalizer) -> bytes:
     return _node(b"OrderedDict", *_pairs(value, writer))
 
 
-def _default_dict(value: Any, writer: _Writer) -> bytes:
+def _default_dict(value: Any, writer: Canonicalizer) -> bytes:
     default = writer.part(".default_factory", value.default_factory)
     return _node(b"defaultdict", default, _dict(value, writer))
 
@@ -275,32 +275,32 @@ def _datetime(value: datetime) -> str:
     return f"{(value - _EPOCH) // timedelta(microseconds=1)} after 1970 UTC"
 
 
-def _enum(value: Enum, writer: _Writer) -> bytes:
+def _enum(value: Enum, writer: Canonicalizer) -> bytes:
     member = value._value_ if isinstance(value, Flag) else value._name_
     return _node(b"enum", _name(type(value)), writer.part("", member))
 
 
-def _zone(value: tzinfo, writer: _Writer) -> bytes:
+def _zone(value: tzinfo, writer: Canonicalizer) -> bytes:
     known = value.key if isinstance(value, ZoneInfo) else value.utcoffset(None)
     if known is None:
         writer.refuse(value)
     return _node(b"zone", writer.part("", known))
 
 
-def _secret(value: Any, writer: _Writer) -> bytes:
+def _secret(value: Any, writer: Canonicalizer) -> bytes:
     data = writer.part("", value.get_secret_value())
     return _node(b"secret", _name(type(value)), hashlib.sha256(data).digest())
 
 
-def _shown(value: Any, _: _Writer) -> bytes:
+def _shown(value: Any, _: Canonicalizer) -> bytes:
     return _node(b"shown", _name(type(value)), _str(str(value)))
 
 
-def _held(value: Any, writer: _Writer) -> bytes:
+def _held(value: Any, writer: Canonicalizer) -> bytes:
     return _node(b"object", _name(type(value)), _fields(writer, _added(value, object)))
 
 
-def _model(value: pydantic.BaseModel, writer: _Writer) -> bytes:
+def _model(value: pydantic.BaseModel, writer: Canonicalizer) -> bytes:
     held = vars(value)  # getattr would warn of a deprecated field
     fields = {name: held[name] for name in type(value).model_fields if name in held}
     extra = dict(value.__pydantic_extra__ or {})
@@ -313,7 +313,7 @@ def _model(value: pydantic.BaseModel, writer: _Writer) -> bytes:
     return _node(b"object", name, _fields(writer, fields), _fields(writer, extra))
 
 
-def _exception(value: BaseException, writer: _Writer) -> bytes:
+def _exception(value: BaseException, writer: Canonicalizer) -> bytes:
     reduced = value.__reduce__()  # some keep more than their args
     if not isinstance(reduced, tuple):
         writer.refuse(value)
@@ -337,7 +337,7 @@ def _found(value: Any) -> bytes | None:
     return None
 
 
-def _named(value: Any, writer: _Writer) -> bytes:
+def _named(value: Any, writer: Canonicalizer) -> bytes:
     generic = getattr(value, "__pydantic_generic_metadata__", None) or {}
     if generic.get("origin"):
         return _alias(generic["origin"], generic["args"], writer)
@@ -347,24 +347,24 @@ def _named(value: Any, writer: _Writer) -> bytes:
     return name
 
 
-def _method(value: Any, writer: _Writer) -> bytes:
+def _method(value: Any, writer: Canonicalizer) -> bytes:
     owner = value.__self__
     if owner is None or isinstance(owner, ModuleType):
         return _named(value, writer)
     return _node(b"method", writer.part(".__self__", owner), _str(value.__name__))
 
 
-def _alias(origin: Any, args: tuple[Any, ...], writer: _Writer) -> bytes:
+def _alias(origin: Any, args: tuple[Any, ...], writer: Canonicalizer) -> bytes:
     is_union = origin in (typing.Union, types.UnionType)
     name = _str("|") if is_union else writer.part("", origin)
     return _node(b"generic", name, writer.part(".__args__", args))
 
 
-def _annotation(value: BaseAnnotation, writer: _Writer) -> bytes:
+def _annotation(value: BaseAnnotation, writer: Canonicalizer) -> bytes:
     return writer.part("", value.unwrap())
 
 
-def _state(value: State[Any], writer: _Writer) -> bytes:
+def _state(value: State[Any], writer: Canonicalizer) -> bytes:
     try:
         result = run_coro_as_sync(value.aresult(raise_on_failure=False))
     except PrefectException:  # it has not ended, or its result was not kept
@@ -372,13 +372,13 @@ def _state(value: State[Any], writer: _Writer) -> bytes:
     return writer.part("", result)
 
 
-def _future(value: PrefectFuture[Any], writer: _Writer) -> bytes:
+def _future(value: PrefectFuture[Any], writer: Canonicalizer) -> bytes:
     if writer.future is None:
         writer.refuse(value)
     return writer.part("", writer.future(value))
 
 
-def _other(value: Any, writer: _Writer) -> bytes:
+def _other(value: Any, writer: Canonicalizer) -> bytes:
     kind = type(value)
     if dataclasses.is_dataclass(kind):
         names = [field.name for field in dataclasses.fields(kind)]

@@ -192,7 +192,7 @@ class Step(Task[P, R]):
         run = find_run()
         if run is None:
             return plain(*args, return_state=return_state, wait_for=wait_for, **kwargs)
-        future = _Numbering.here(run).submit(
+        future = NumberingTaskRunner.here(run).submit(
             self, get_call_parameters(self.fn, args, kwargs), wait_for
         )
         if not return_state:
@@ -214,7 +214,7 @@ class Step(Task[P, R]):
             return plain(
                 *args, return_state=return_state, wait_for=wait_for, deferred=deferred, **kwargs
             )
-        runner = _Numbering.here(run)
+        runner = NumberingTaskRunner.here(run)
         parameters = get_call_parameters(self.fn, args, kwargs, apply_defaults=False)
         step: Any = self
         with runner:
@@ -283,7 +283,7 @@ class Step(Task[P, R]):
     else:
         __call__, submit, map = _call, _submit, _map
 
-    def _begin(self, run: Run[Any], parameters: dict[str, Any]) -> "_Carried[R]":
+    def _begin(self, run: Run[Any], parameters: dict[str, Any]) -> "StepCall[R]":
         """Identify a call.
 
         Raises:
@@ -304,10 +304,10 @@ class Step(Task[P, R]):
                 inputs = None
         run.replay.claim_name(self.name, self._code)
         call = run.begin_call(self.name, key, inputs=inputs, is_keyed=self.key is not None)
-        return _Carried(self, run, call)
+        return StepCall(self, run, call)
 
 
-class _Numbering(TaskRunner[Any]):
+class NumberingTaskRunner(TaskRunner[Any]):
     """Numbers the calls that are submitted, and lets the flow's task runner run them."""
 
     def __init__(self, runner: TaskRunner[Any], run: Run[Any]) -> None:
@@ -316,26 +316,28 @@ class _Numbering(TaskRunner[Any]):
         self._run = run
 
     @classmethod
-    def here(cls, run: Run[Any]) -> "_Numbering":
+    def here(cls, run: Run[Any]) -> "NumberingTaskRunner":
         """Before the task runner of the flow that this code runs in."""
         context = FlowRunContext.get()
         if context is None:
             raise RuntimeError("a step is submitted to the task runner of a flow; here is none")
         return cls(context.task_runner, run)
 
-    def duplicate(self) -> "_Numbering":
-        return _Numbering(self._runner, self._run)
+    def duplicate(self) -> "NumberingTaskRunner":
+        """One that numbers calls for the same task runner."""
+        return NumberingTaskRunner(self._runner, self._run)
 
     def submit(
         self, task: Any, parameters: dict[str, Any], wait_for: Any = None, dependencies: Any = None
     ) -> Any:
+        """Number a call, and submit it to the flow's task runner."""
         carried = task._begin(self._run, parameters)
         future = carried.submit(self._runner, parameters, wait_for, dependencies)
         _calls[future] = carried.call
         return future
 
 
-class _Carried(Generic[R]):
+class StepCall(Generic[R]):
     """One call of a step, as it is carried out: replayed, or run and recorded.
 
     Attributes:

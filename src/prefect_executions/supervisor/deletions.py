@@ -10,7 +10,7 @@ from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.prefect.flow_runs import pages_of
 
 
-class Census:
+class DeletedRuns:
     """Knows the flow runs with some tags, and notices when one is there no more.
 
     A look asks how many there are; where that has changed, for the newest; and only where these do

@@ -38,7 +38,7 @@ class Orphan(BaseModel):
 
 
 @dataclass(frozen=True)
-class Survey:
+class StoreReport:
     """What a store has.
 
     Args:
@@ -66,7 +66,7 @@ class Orphans:
     executions: Executions
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def survey(self) -> Survey:
+    def survey(self) -> StoreReport:
         """Look at all that the store has: a LIST per 1,000 entries, some requests per orphan.
 
         Raises:
@@ -78,7 +78,7 @@ class Orphans:
             there = self._known(ids)
             logs, known = logs + len(ids), known + len(there)
             orphans += [found for id_ in ids if id_ not in there and (found := self._orphan(id_))]
-        return Survey(logs, known, orphans)
+        return StoreReport(logs, known, orphans)
 
     def remove(self, orphan: Orphan) -> bool:
         """Remove what is left of an execution; whether nobody else has done so, or uses it.

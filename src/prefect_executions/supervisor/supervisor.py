@@ -20,7 +20,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 
-from prefect_executions.background import Pacer
+from prefect_executions.background import Scheduler
 from prefect_executions.blocks.store import load_store
 from prefect_executions.errors import (
     ExecutionConflict,
@@ -30,7 +30,7 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.log.entry import Kind
@@ -52,7 +52,7 @@ from prefect_executions.prefect.states import is_created, state_of, status_of
 from prefect_executions.prefect.tags import OUTSIDE
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects
-from prefect_executions.supervisor.deletions import Census
+from prefect_executions.supervisor.deletions import DeletedRuns
 from prefect_executions.supervisor.retention import Retention
 from prefect_executions.telemetry import show_log, tracer
 
@@ -110,7 +110,7 @@ class Supervisor:
         self._looked_at_all = _NEVER
         self._moved_at = monotonic()  # when a look has come further
         self._due: dict[UUID, datetime] = {}  # until when a silent run is taken for alive
-        self._census = Census(client, executions.flow_runs.tags)
+        self._census = DeletedRuns(client, executions.flow_runs.tags)
         self._gone: set[UUID] = set()  # runs that were deleted in Prefect itself
         self._own_beat: datetime | None = None  # the newest own heartbeat that Prefect has kept
         self._counted_at: datetime | None = None  # the same, when the census was last right
@@ -130,7 +130,7 @@ class Supervisor:
             if monotonic() - self._moved_at < LOOK_HANGS:
                 beat_of_supervisor(self.id)
 
-        heart = Pacer("supervisor-heart")
+        heart = Scheduler("supervisor-heart")
         heart.every(self._silence.total_seconds() / 4, beat)
         try:
             while not stop(self._pause):
@@ -459,7 +459,7 @@ class Supervisor:
                 self._note("started again")
                 logger.warning("%s never began; scheduled again", execution_id(run.id))
         elif age > CREATION_ENDS:
-            Creations(self._executions).finish(run)
+            Creation(self._executions).finish(run)
             self._note("finished a creation")
 
 

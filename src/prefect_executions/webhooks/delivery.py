@@ -52,7 +52,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
-class Pace:
+class Timing:
     """How soon, how often and how long, in seconds.
 
     Attributes:
@@ -115,7 +115,7 @@ def _status(state: Any) -> Status | None:
     return STATUS_OF_TYPE[type_] if type_ else None
 
 
-class Courier:
+class Delivery:
     """Delivers to one webhook, in the order in which things happened, in a thread of its own.
 
     Args:
@@ -135,7 +135,7 @@ class Courier:
         *,
         tags: list[str],
         lease: Lease,
-        pace: Pace,
+        pace: Timing,
     ) -> None:
         self._client = client
         self._id = document.id

@@ -15,13 +15,13 @@ from prefect_executions.blocks.webhook import ExecutionWebhook, new_secret
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.prefect.tags import tags_of
 from prefect_executions.settings import ExecutionsSettings
-from prefect_executions.webhooks.delivery import Courier, Pace
+from prefect_executions.webhooks.delivery import Delivery, Timing
 from prefect_executions.webhooks.lease import Lease
 
 logger = logging.getLogger(__name__)
 
 
-class Deliverer:
+class Dispatcher:
     """Delivers to all webhooks, as long as no other one does.
 
     Args:
@@ -30,13 +30,15 @@ class Deliverer:
         pace: How soon, how often, how long.
     """
 
-    def __init__(self, client: SyncPrefectClient, *, store: str, pace: Pace | None = None) -> None:
+    def __init__(
+        self, client: SyncPrefectClient, *, store: str, pace: Timing | None = None
+    ) -> None:
         self._client = client
         self._store = store
-        self._pace = pace or Pace()
+        self._pace = pace or Timing()
         self._tags = tags_of(store)
         self._lease = Lease(client, f"prefect-executions-webhooks-{store}", term=self._pace.term)
-        self._couriers: dict[UUID, Courier] = {}
+        self._couriers: dict[UUID, Delivery] = {}
 
     def run(self, stop: Event) -> None:
         """Deliver until `stop` is set; what is under way is finished."""
@@ -74,7 +76,7 @@ class Deliverer:
                 wanted.pop(id_, None)
         for id_, (document, webhook) in wanted.items():
             if id_ not in self._couriers:
-                courier = Courier(
+                courier = Delivery(
                     self._client,
                     document,
                     webhook,
@@ -115,7 +117,7 @@ class Deliverer:
         self._couriers.clear()
 
 
-def deliver(stop: Event, *, pace: Pace | None = None) -> None:
+def deliver(stop: Event, *, pace: Timing | None = None) -> None:
     """Deliver to all webhooks until `stop` is set; it waits for a Prefect that is away.
 
     Args:
@@ -123,4 +125,4 @@ def deliver(stop: Event, *, pace: Pace | None = None) -> None:
         pace: How soon, how often, how long.
     """
     with get_client(sync_client=True) as client:
-        Deliverer(client, store=ExecutionsSettings().store, pace=pace).run(stop)
+        Dispatcher(client, store=ExecutionsSettings().store, pace=pace).run(stop)

@@ -13,11 +13,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from prefect_executions.blocks.key import ANYBODY, SETTINGS, Caller
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.service.keyring import PATIENCE_SECONDS, Keyring
-from prefect_executions.service.middleware.rate_limit import Rates, Standing
+from prefect_executions.service.middleware.rate_limit import Quota, Rates
 from prefect_executions.service.problems import away, problem
 
 
-class KeyGuard:
+class Authentication:
     """Let only those through whose key is known, as often as they may come.
 
     Wrong keys are limited by the address that they come from, so that nobody can guess without end.
@@ -51,7 +51,7 @@ class KeyGuard:
         self._rates = rates
         self._open_paths = frozenset(open_paths)
         self._failures = failures
-        self._barred: dict[str, tuple[float, Standing]] = {}
+        self._barred: dict[str, tuple[float, Quota]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -93,7 +93,7 @@ class KeyGuard:
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, standing.told_by(send))
 
-    async def _standing(self, caller: Caller | None, address: str) -> Standing:
+    async def _standing(self, caller: Caller | None, address: str) -> Quota:
         if caller is None:
             standing = await self._rates.hit(f"failed {address}", self._failures)
             if standing.refused:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Standing:
+class Quota:
     """Where a caller stands.
 
     Args:
@@ -90,7 +90,7 @@ class Rates:
         assert isinstance(kept, Storage)
         self._limiter = SlidingWindowCounterRateLimiter(kept)
 
-    async def hit(self, who: str, own: str | None = None) -> Standing:
+    async def hit(self, who: str, own: str | None = None) -> Quota:
         """Count one request; one that can't be counted may pass.
 
         Args:
@@ -103,6 +103,6 @@ class Rates:
             stats = await self._limiter.get_window_stats(item, who)
         except StorageError as error:
             logger.warning("Requests can't be counted, and so are not limited: %s", error)
-            return Standing(item.amount, item.amount, 1, refused=False)
+            return Quota(item.amount, item.amount, 1, refused=False)
         reset = max(math.ceil(stats.reset_time - time.time()), 1)
-        return Standing(item.amount, stats.remaining, reset, refused=not granted)
+        return Quota(item.amount, stats.remaining, reset, refused=not granted)

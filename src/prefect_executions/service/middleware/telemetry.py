@@ -14,7 +14,7 @@ from prefect_executions.telemetry import tracer
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
 
-class Measured:
+class RequestTelemetry:
     """Counts requests, and gives each a span. By route: an id in a path would make endless series.
 
     Args:

@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field
 
 from prefect_executions.blocks.key import Caller, Permission
 from prefect_executions.errors import ExecutionNotFound
-from prefect_executions.executions.agents import OutsideAgents
-from prefect_executions.executions.creation import Creations
+from prefect_executions.executions.agents import ExternalAgents
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import DELETE_PATIENCE, Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.models import (
@@ -167,7 +167,7 @@ def routes(
         fields = dict(new)
         if new.deployment is None and new.task_type is not None:
             fields["deployment"] = deployments.get(new.task_type)
-        creations = Creations(seen_by(caller))
+        creations = Creation(seen_by(caller))
         return created(creations.create(**fields, key=own(idempotency_key, caller)), response)
 
     @router.get(
@@ -379,7 +379,7 @@ def routes(
         It has the checkpoint's state, and what steps had recorded by then is not run again.
         """
         body = body or Fork()
-        creations = Creations(seen_by(caller))
+        creations = Creation(seen_by(caller))
         return created(
             creations.fork(id_, **dict(body), key=own(idempotency_key, caller)), response
         )
@@ -455,7 +455,7 @@ def routes(
         It continues from `state`, and reports as attempt `prefect.attempt`. For an execution that
         was resumed, is to be tried again, or whose agent was restarted.
         """
-        return OutsideAgents(seen_by(caller)).begin(id_)
+        return ExternalAgents(seen_by(caller)).begin(id_)
 
     @router.post(
         "/{execution_id}/heartbeat",
@@ -468,7 +468,7 @@ def routes(
         Silence for longer than three `checkpoint_interval_seconds` counts as a crash; a checkpoint
         is a sign of life, too.
         """
-        return OutsideAgents(seen_by(caller)).heartbeat(id_, body.attempt)
+        return ExternalAgents(seen_by(caller)).heartbeat(id_, body.attempt)
 
     @router.post(
         "/{execution_id}/complete",
@@ -478,7 +478,7 @@ def routes(
     )
     def complete_execution(id_: _Id, caller: _Writer, body: Complete | None = None) -> Execution:
         """Say that an execution is done, with its last state and a result."""
-        return OutsideAgents(seen_by(caller)).complete(id_, **dict(body or Complete()))
+        return ExternalAgents(seen_by(caller)).complete(id_, **dict(body or Complete()))
 
     @router.post(
         "/{execution_id}/fail",
@@ -488,7 +488,7 @@ def routes(
     )
     def fail_execution(id_: _Id, body: Fail, caller: _Writer) -> Execution:
         """Say that an attempt has failed: it is to be tried again while retries are left."""
-        return OutsideAgents(seen_by(caller)).fail(id_, **dict(body))
+        return ExternalAgents(seen_by(caller)).fail(id_, **dict(body))
 
     return router
 
