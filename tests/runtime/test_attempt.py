@@ -31,7 +31,7 @@ from prefect_executions.log.log import ExecutionLog
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.tags import RETENTION
-from prefect_executions.runtime.attempt import _begun
+from prefect_executions.runtime.decorator import _begun
 from prefect_executions.runtime.ownership import LOOK_BURST
 from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.testkit import MemoryStore
@@ -554,7 +554,7 @@ _E2E = str(Path(__file__).parents[1] / "e2e")
 def test_what_a_flow_has_left_is_saved_when_a_store_that_is_away_is_back(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prefect_executions.runtime.run.STORE_PAUSE", 0.01)
+    monkeypatch.setattr("prefect_executions.runtime.checkpoints.STORE_PAUSE", 0.01)
     faulty = Faulty(MemoryObjects())
 
     @flow

@@ -200,7 +200,7 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for(
     stack: Stack, store: MemoryStore, objects: Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When a process begins, and when it counts a retry: there is nothing else that it could do."""
-    monkeypatch.setattr("prefect_executions.runtime.run.STORE_PAUSE", 0.01)
+    monkeypatch.setattr("prefect_executions.runtime.checkpoints.STORE_PAUSE", 0.01)
     objects.faults = [Fault.LOST, Fault.LOST]
 
     def body(run: Run[Count]) -> str:
@@ -222,7 +222,7 @@ def test_a_process_whose_store_stays_away_leaves_the_run_to_the_supervisor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It can't count a retry; to Prefect, and so to a supervisor, it has crashed."""
-    monkeypatch.setattr("prefect_executions.runtime.run.STORE_PATIENCE", 0)
+    monkeypatch.setattr("prefect_executions.runtime.checkpoints.STORE_PATIENCE", 0)
     objects.faults = [Fault.LOST] * 3
 
     @flow
@@ -243,7 +243,7 @@ def test_a_retry_that_a_store_that_is_away_can_t_count_is_left_to_the_supervisor
     prefect: SyncPrefectClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("prefect_executions.runtime.run.STORE_PATIENCE", 0)
+    monkeypatch.setattr("prefect_executions.runtime.checkpoints.STORE_PATIENCE", 0)
 
     @flow
     @execution(store=store, max_retries=1)

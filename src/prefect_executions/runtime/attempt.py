@@ -1,239 +1,233 @@
-"""Running a flow's function as an attempt of its execution: beginning, trying again, ending."""
+"""One attempt of an execution, in one process: it begins, ends, fails, or is tried again."""
 
-import asyncio
-from collections.abc import Callable
-from contextlib import ExitStack
-from functools import partial
-from threading import Lock
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
 
-from prefect.client.orchestration import get_client
-from prefect.futures import resolve_futures_to_states
+from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
-from rich.filesize import decimal
 
 from prefect_executions.background import Scheduler
 from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.errors import (
-    AlreadyExists,
-    ExecutionDeleted,
-    ExecutionNotFound,
-    PrefectUnavailable,
+    CorruptEntry,
+    DurationExceeded,
+    ExecutionError,
+    InputError,
+    NotAnExecution,
+    ReplayMismatch,
+    StateError,
     StoreUnavailable,
+    UnsuitableStore,
 )
-from prefect_executions.ids import checkpoint_id, execution_id
-from prefect_executions.log.entry import Entry
-from prefect_executions.log.log import ExecutionLog
-from prefect_executions.log.reader import Head
-from prefect_executions.models import ExecutionConfig
-from prefect_executions.prefect.artifacts import AttemptPage, PageArtifact
-from prefect_executions.prefect.events import CheckpointNews, attempt_ended, beat_of_run
-from prefect_executions.prefect.resume_form import go_back
-from prefect_executions.runtime.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
+from prefect_executions.models import ExecutionConfig, Status
+from prefect_executions.prefect.artifacts import AttemptPage
+from prefect_executions.prefect.pauses import Form
+from prefect_executions.prefect.states import STATUS_OF_TYPE
+from prefect_executions.runtime.checkpoints import Checkpointer, patiently
+from prefect_executions.runtime.interrupts import Interrupt
 from prefect_executions.runtime.ownership import Ownership
-from prefect_executions.runtime.run import Run, entered, patiently
-from prefect_executions.runtime.writer import Durability, LogWriter
-from prefect_executions.serialization import JsonType, migrated
-from prefect_executions.settings import ExecutionsSettings
-from prefect_executions.steps.undo import undo_async, undo_sync
+from prefect_executions.runtime.run import Run
+from prefect_executions.runtime.time_limit import TimeLimit
+from prefect_executions.runtime.writer import Durability
+from prefect_executions.serialization import JsonType
+from prefect_executions.steps.recorder import Recorder
 
-R = TypeVar("R")
 S = TypeVar("S")
 
+# Errors that another attempt would only meet again.
+_NEVER_MENDS = (
+    StateError,
+    InputError,
+    ReplayMismatch,
+    CorruptEntry,
+    NotAnExecution,
+    UnsuitableStore,
+    DurationExceeded,
+)
 
-def open_run(
-    store: Callable[[], ExecutionStore],
-    state_type: JsonType[S],
-    settings: ExecutionConfig,
-    durability: Durability,
-    migrate: Callable[[Any], Any] | None,
-    interrupt: Interrupt,
-) -> Run[S]:
-    """Begin an attempt of the execution that this flow run is; `Run.close` ends it.
+_current: ContextVar["Attempt[Any] | None"] = ContextVar("current_attempt", default=None)
+
+
+@dataclass(frozen=True)
+class Options(Generic[S]):
+    """What `@execution` says of a flow.
 
     Args:
         store: Loads the store.
         state_type: The type of the state.
-        settings: The flow's own settings.
+        config: The flow's own settings.
         durability: When what it saves is durable.
-        migrate: Makes of an older state, as JSON, one that fits its type.
-        interrupt: Ends the flow's function.
+        migrate: Makes of an older state, as JSON, one that fits the type.
+    """
+
+    store: Callable[[], ExecutionStore]
+    state_type: JsonType[S]
+    config: ExecutionConfig
+    durability: Durability
+    migrate: Callable[[Any], Any] | None
+
+
+class Attempt(Generic[S]):
+    """One attempt of an execution; `begin_attempt` makes it.
+
+    Attributes:
+        run: The execution, as the flow sees it.
+        recorder: Records the steps.
+        state_type: The type of the state.
+    """
+
+    def __init__(
+        self,
+        run: Run[S],
+        recorder: Recorder,
+        state_type: JsonType[S],
+        *,
+        ownership: Ownership,
+        checkpoints: Checkpointer,
+        time_limit: TimeLimit,
+        resume_form: Callable[[], Form],
+        page: AttemptPage,
+    ) -> None:
+        self.run = run
+        self.recorder = recorder
+        self.state_type = state_type
+        self._ownership = ownership
+        self._checkpoints = checkpoints
+        self._time_limit = time_limit
+        self._resume_form = resume_form
+        self._page = page
+        self._resources = ExitStack()
+        self._logger = get_run_logger()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Let `current_attempt` be this one, and record the steps that the body calls."""
+        token = _current.set(self)
+        try:
+            with self.recorder.entered():
+                yield
+        finally:
+            _current.reset(token)
+
+    def start(self, scheduler: Scheduler, interrupt: Interrupt) -> None:
+        """Begin the timed checkpoints, and to watch the time.
+
+        Args:
+            scheduler: Does it.
+            interrupt: Ends the flow's function when the time is over.
+
+        Raises:
+            DurationExceeded: No time is left.
+        """
+        if (seconds := self.run.config.checkpoint_interval_seconds) is not None:
+            scheduler.every(seconds, self._checkpoints.save_published)
+        self._time_limit.start(scheduler, interrupt)
+
+    def require_time(self) -> None:
+        """Check that there is time left.
+
+        Raises:
+            DurationExceeded: The time is over.
+        """
+        self._time_limit.require()
+
+    def finish(self) -> None:
+        """Complete: the function has returned. Leaves where the run was taken away."""
+        patiently(self.run.checkpoint)
+        patiently(self._checkpoints.flush)
+        self._checkpoints.check_ownership()
+        self._page.ended(Status.COMPLETED, None)
+
+    def fail(self, failure: BaseException) -> None:
+        """Save what was published, and try again if that is allowed.
+
+        Returns when this process is to try again; with a deployment a worker does.
+
+        Args:
+            failure: What the function raised: an error, or what ends a process.
+        """
+        try:
+            self._fail(failure)
+        except Pause as pause:
+            if pause.state is not None:
+                self._page.ended(STATUS_OF_TYPE[pause.state.type], pause.state.message)
+            raise
+        except Exception as error:
+            self._page.ended(Status.FAILED, f"{type(error).__name__}: {error}")
+            raise
+
+    def _fail(self, failure: BaseException) -> None:
+        self._checkpoints.save_published(patient=isinstance(failure, Pause))
+        if isinstance(failure, Pause):
+            self._complete_pause()
+            raise failure
+        if self._time_limit.is_over and not isinstance(failure, DurationExceeded):
+            self._checkpoints.check_ownership()
+            raise self._time_limit.error from failure
+        if not isinstance(failure, Exception):
+            raise failure
+        self._checkpoints.check_ownership()
+        if isinstance(failure, _NEVER_MENDS):
+            raise failure
+        self._retry(failure)
+
+    def _complete_pause(self) -> None:
+        """Let the Resume form offer what was just saved; where that fails, a supervisor does it."""
+        try:
+            self._ownership.complete_pause(self._resume_form)
+        except ExecutionError as failure:
+            self._logger.info("The Resume form is left to the supervisor: %s", failure)
+
+    def _retry(self, failure: Exception) -> None:
+        """Count a retry and make it, here or in another process; raise the failure if none is left.
+
+        Raises:
+            StoreUnavailable: The retry could not be counted, and no supervisor can do it.
+        """
+        retries, most = self._checkpoints.head.entry.retries, self.run.config.max_retries or 0
+        if retries >= most:
+            raise failure
+        reason = f"{type(failure).__name__}: {failure}"[:500]
+        answers = self._ownership.attempt_id
+        try:
+            patiently(lambda: self._checkpoints.append_retry(answers=answers, reason=reason))
+        except StoreUnavailable as away:
+            if self._ownership.can_be_rescheduled:  # a supervisor counts the retry
+                why = f"{reason}. {away}"
+                patiently(lambda: self._ownership.give_up(why))
+            raise
+        message = f"Retry {retries + 1} of {most} after {reason}"
+        delay = timedelta(seconds=self.run.config.retry_delay_seconds or 0)
+        self._logger.warning("%s", message)
+        if self._ownership.can_be_rescheduled:
+            patiently(lambda: self._ownership.retry_elsewhere(delay, message))
+        self._ownership.retry_here(delay, message, self._checkpoints.closed.wait)
+
+    def on_close(self, close: Callable[[], object]) -> None:
+        """Let `close` call this, too."""
+        self._resources.callback(close)
+
+    def close(self) -> None:
+        """End the attempt; a task that outlives the flow can't save any more."""
+        self._checkpoints.close()
+        self.recorder.close()
+        self._resources.close()
+
+
+def current_attempt() -> Attempt[Any]:
+    """The attempt that this code runs in.
 
     Raises:
-        NotAnExecution: there is no flow run here.
-        Pause: the run is not this process's (any more); Prefect ends the process quietly.
-        StateError: the state in the log does not fit the type.
-        DurationExceeded: the execution has no time left.
-        CheckpointNotFound: the one chosen in the Resume form is not there.
-        StoreUnavailable, PrefectUnavailable: for a minute, and no supervisor can try again.
+        NotAnExecution: It runs in none.
     """
-    with ExitStack() as stack:
-        client = stack.enter_context(get_client(sync_client=True))
-        ownership = Ownership.here(client)
-        # Two, so that a slow store does not keep the heart from beating.
-        heart, pacer = Scheduler("execution-heart"), Scheduler("execution-pacer")
-        stack.callback(heart.stop)
-        heart.every(
-            ExecutionsSettings().heartbeat_seconds,
-            lambda: beat_of_run(ownership.run.id, ownership.run.name),
-            at_once=True,
+    attempt = _current.get()
+    if attempt is None:
+        raise NotAnExecution(
+            "no execution runs here; call this inside a flow decorated with `@flow` above "
+            "`@execution`"
         )
-        warn = partial(get_run_logger().warning, "%s")
-        try:
-            patiently(ownership.check_start)  # a run held meanwhile must not wait for the store
-            kept_in = patiently(store)
-            log = ExecutionLog(kept_in.objects(), execution_id(ownership.run.id))
-            patiently(lambda: ownership.mark(kept_in.name, removes=settings.removes))
-            patiently(lambda: ownership.take_choice(lambda choice: go_back(log, choice, warn)))
-            before = patiently(lambda: _version_before(log))
-            head = patiently(lambda: _begin(log, ownership, settings))
-        except (StoreUnavailable, PrefectUnavailable) as away:
-            if ownership.can_be_rescheduled:
-                ownership.give_up(f"{away}")
-            raise
-        run_id, name = ownership.run.id, ownership.run.name
-        stack.callback(attempt_ended, run_id, name, head.entry.attempt)
-        news = CheckpointNews(heart.after)
-        stack.callback(news.close)
-        page = AttemptPage(PageArtifact(client, run_id), log, head, ownership.active_seconds())
-        stack.callback(page.close)
-        stack.callback(pacer.stop)  # before the last page, which may take a while
-        logger = get_run_logger()
-
-        def tell(head: Head, seconds: float) -> None:
-            news.saved(run_id, name, head.entry)
-            page.saved(head)
-            logger.info("%s", _saved(head.entry, seconds))
-
-        writer = LogWriter(log, head, durability, patiently=patiently, tell=tell)
-        saved_by = f"version {before} of the flow" if before else "its creator, or older code"
-        state = migrated(state_type, head.state, migrate, saved_by)
-        config = head.created.config.over(settings)
-        run = Run(writer, state_type, ownership, config, state, ended=page.ended)
-        run.start(pacer, interrupt)
-        run.on_close(stack.pop_all().close)
-    place = f"continues from {run.resumed_from}" if run.resumed_from else "starts"
-    logger.info("Execution %s: attempt %d %s", run.id, run.attempt, place)
-    if before not in (None, ownership.version):
-        logger.warning(
-            "The flow is of version %s; the attempt before was of version %s",
-            ownership.version,
-            before,
-        )
-    return run
-
-
-def run_sync(
-    begin: Callable[[Interrupt], Run[Any]], fn: Callable[..., R], args: Any, kwargs: dict[str, Any]
-) -> R:
-    """Call a flow's function as an attempt of its execution."""
-    while True:
-        interrupt = ThreadInterrupt()
-        run = begin(interrupt)
-        try:
-            interrupt.arm()
-            run.require_time()  # before, there was nothing to interrupt
-            with entered(run):
-                undo_sync(run)
-                result = fn(*args, **kwargs)
-                resolve_futures_to_states(result)  # steps among them are still to be recorded
-            interrupt.disarm()
-            run.finish()
-            return result
-        except BaseException as failure:
-            interrupt.disarm(failure)
-            run.fail(failure)
-        finally:
-            run.close()
-
-
-async def run_async(
-    begin: Callable[[Interrupt], Run[Any]],
-    fn: Callable[..., Any],
-    args: Any,
-    kwargs: dict[str, Any],
-) -> Any:
-    """`run_sync` for an async function: what blocks is done in threads."""
-    while True:
-        interrupt = TaskInterrupt()
-        run = await _begun(partial(begin, interrupt))
-        try:
-            interrupt.arm()
-            run.require_time()  # before, there was nothing to interrupt
-            with entered(run):
-                await undo_async(run)
-                result = await fn(*args, **kwargs)
-                await asyncio.to_thread(resolve_futures_to_states, result)
-            interrupt.disarm()
-            await asyncio.to_thread(run.finish)
-            return result
-        except BaseException as failure:
-            interrupt.disarm(failure)
-            await asyncio.to_thread(run.fail, failure)
-        finally:
-            await asyncio.to_thread(run.close)
-
-
-async def _begun(begin: Callable[[], Run[Any]]) -> Run[Any]:
-    """Begin in a thread; who is cancelled meanwhile leaves no run behind."""
-    lock, begun, is_cancelled = Lock(), list[Run[Any]](), False
-
-    def close_all() -> None:
-        while begun:
-            begun.pop().close()
-
-    def beginning() -> Run[Any]:
-        run = begin()
-        with lock:
-            begun.append(run)
-            if is_cancelled:
-                close_all()
-        return run
-
-    try:
-        return await asyncio.to_thread(beginning)
-    except asyncio.CancelledError:
-        with lock:
-            is_cancelled = True
-            close_all()
-        raise
-
-
-def _saved(entry: Entry, seconds: float) -> str:
-    label = f' "{entry.label}"' if entry.label else ""
-    return (
-        f"Checkpoint {checkpoint_id(entry.seq)}{label} saved: {decimal(entry.stored)} in "
-        f"{seconds * 1000:.0f} ms (state {decimal(entry.size)})"
-    )
-
-
-def _version_before(log: ExecutionLog) -> str | None:
-    """The version of the flow in the attempt before this one, if that is known."""
-    try:
-        begun = log.begun(log.living_head())
-    except ExecutionNotFound:
-        return None
-    return None if begun is None else begun.version
-
-
-def _begin(log: ExecutionLog, ownership: Ownership, settings: ExecutionConfig) -> Head:
-    """Append the attempt; where nobody made a log for this flow run yet, that comes first."""
-    own = settings.model_dump(mode="json") if settings != ExecutionConfig() else None
-    try:
-        return log.attempt(lambda _: ownership.check_start(), config=own, version=ownership.version)
-    except ExecutionDeleted:
-        ownership.leave()
-    except ExecutionNotFound:
-        ownership.check_start()
-    meta = {
-        "name": ownership.run.name,
-        "description": None,
-        "agent_id": None,
-        "task_type": None,
-        "config": ExecutionConfig().model_dump(mode="json"),
-    }
-    try:
-        log.create(meta, b"{}")
-    except AlreadyExists:
-        get_run_logger().debug("Another process made the log of %s", log.execution_id)
-    return log.attempt(lambda _: ownership.check_start(), config=own, version=ownership.version)
+    return attempt

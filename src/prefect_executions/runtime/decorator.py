@@ -1,20 +1,25 @@
 """`@execution`: what makes a Prefect flow a durable execution."""
 
+import asyncio
 import inspect
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
+from threading import Lock
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, TypeVar, get_origin, overload
 
 from prefect.flows import Flow
+from prefect.futures import resolve_futures_to_states
 
 from prefect_executions.blocks.store import ExecutionStore, open_store
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.runtime.attempt import open_run, run_async, run_sync
-from prefect_executions.runtime.interrupts import Interrupt
-from prefect_executions.runtime.run import Run, current_run
+from prefect_executions.runtime.attempt import Attempt, Options, current_attempt
+from prefect_executions.runtime.beginning import begin_attempt
+from prefect_executions.runtime.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
+from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.writer import Durability
 from prefect_executions.serialization import JsonType
+from prefect_executions.steps.undo import undo_async, undo_sync
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,17 +89,16 @@ class _Execution:
         """
         if inspect.isclass(fn) or not (fn is None or callable(fn)):
             raise TypeError(f"`@execution` decorates a function; did you mean state={fn!r}?")
-        state_type: JsonType[Any] = JsonType(state)
-        settings = ExecutionConfig.model_validate(config)
-        kind = Durability(durability)
-
-        def begin(interrupt: Interrupt) -> Run[Any]:
-            return open_run(
-                lambda: open_store(store), state_type, settings, kind, migrate, interrupt
-            )
+        options: Options[Any] = Options(
+            lambda: open_store(store),
+            JsonType(state),
+            ExecutionConfig.model_validate(config),
+            Durability(durability),
+            migrate,
+        )
 
         def decorate(fn: Callable[P, R]) -> Callable[P, R]:
-            return _decorate(fn, begin)
+            return _decorate(fn, partial(begin_attempt, options))
 
         return decorate if fn is None else decorate(fn)
 
@@ -114,19 +118,98 @@ class _Execution:
             NotAnExecution: it runs in none.
             TypeError: the state is of another type.
         """
-        run = current_run()
-        of = run.state_type.type
+        attempt = current_attempt()
+        of = attempt.state_type.type
         if state is not None and state not in (of, get_origin(of)):
             raise TypeError(
-                f"the state of this execution is {run.state_type.name}, by its `@execution`"
+                f"the state of this execution is {attempt.state_type.name}, by its `@execution`"
             )
-        return run
+        return attempt.run
 
 
 execution = _Execution()
 
 
-def _decorate(fn: Callable[P, R], begin: Callable[[Interrupt], Run[Any]]) -> Callable[P, R]:
+def run_sync(
+    begin: Callable[[Interrupt], Attempt[Any]],
+    fn: Callable[..., R],
+    args: Any,
+    kwargs: dict[str, Any],
+) -> R:
+    """Call a flow's function as an attempt of its execution, and again while retries are left."""
+    while True:
+        interrupt = ThreadInterrupt()
+        attempt = begin(interrupt)
+        try:
+            interrupt.arm()
+            attempt.require_time()  # before, there was nothing to interrupt
+            with attempt.entered():
+                undo_sync(attempt.recorder)
+                result = fn(*args, **kwargs)
+                resolve_futures_to_states(result)  # steps among them are yet to be recorded
+            interrupt.disarm()
+            attempt.finish()
+            return result
+        except BaseException as failure:
+            interrupt.disarm(failure)
+            attempt.fail(failure)
+        finally:
+            attempt.close()
+
+
+async def run_async(
+    begin: Callable[[Interrupt], Attempt[Any]],
+    fn: Callable[..., Any],
+    args: Any,
+    kwargs: dict[str, Any],
+) -> Any:
+    """`run_sync` for an async function: what blocks is done in threads."""
+    while True:
+        interrupt = TaskInterrupt()
+        attempt = await _begun(partial(begin, interrupt))
+        try:
+            interrupt.arm()
+            attempt.require_time()  # before, there was nothing to interrupt
+            with attempt.entered():
+                await undo_async(attempt.recorder)
+                result = await fn(*args, **kwargs)
+                await asyncio.to_thread(resolve_futures_to_states, result)
+            interrupt.disarm()
+            await asyncio.to_thread(attempt.finish)
+            return result
+        except BaseException as failure:
+            interrupt.disarm(failure)
+            await asyncio.to_thread(attempt.fail, failure)
+        finally:
+            await asyncio.to_thread(attempt.close)
+
+
+async def _begun(begin: Callable[[], Attempt[Any]]) -> Attempt[Any]:
+    """Begin in a thread; an attempt that begins after this was cancelled is closed."""
+    lock, begun, is_cancelled = Lock(), list[Attempt[Any]](), False
+
+    def close_all() -> None:
+        while begun:
+            begun.pop().close()
+
+    def beginning() -> Attempt[Any]:
+        attempt = begin()
+        with lock:
+            begun.append(attempt)
+            if is_cancelled:
+                close_all()
+        return attempt
+
+    try:
+        return await asyncio.to_thread(beginning)
+    except asyncio.CancelledError:
+        with lock:
+            is_cancelled = True
+            close_all()
+        raise
+
+
+def _decorate(fn: Callable[P, R], begin: Callable[[Interrupt], Attempt[Any]]) -> Callable[P, R]:
     if isinstance(fn, Flow):
         raise TypeError("`@execution` goes below `@flow`: it wraps the function, not the flow")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):

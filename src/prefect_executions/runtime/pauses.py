@@ -1,4 +1,4 @@
-"""What a flow waits for: a person's answer, the end of a pause; each of them once, like a step."""
+"""The pauses and questions of a flow: each is recorded once, like a step."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,6 +11,7 @@ from prefect_executions.errors import ReplayMismatch, StateError
 from prefect_executions.log.journal import PAUSE, Outcome, Record
 from prefect_executions.models import LABEL_LENGTH, OnTimeout
 from prefect_executions.prefect.pauses import Form, pause_key, question_key
+from prefect_executions.runtime.checkpoints import Checkpointer
 from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.replay import Call, Replay
@@ -19,38 +20,35 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Pauses:
-    """The pauses that a flow makes itself.
+    """The pauses and questions that a flow makes itself.
 
     Args:
         replay: The calls of the attempt.
-        ownership: Knows of pauses.
-        save: Saves the state under a label, with records that it is given, so that it is durable.
-        record: Takes records down.
-        pause: Pauses the run.
-        resume_form: The form of a pause in which nothing else is asked.
+        ownership: Pauses the flow run, and knows what became of its pauses.
+        checkpoints: Saves the state and the records.
+        resume_form: Makes the form of a pause that asks nothing else.
     """
 
     def __init__(
         self,
         replay: Replay,
         ownership: Ownership,
-        *,
-        save: Callable[[str, Callable[[], list[Record]]], None],
-        record: Callable[[Callable[[], list[Record]]], None],
-        pause: Callable[[str, str | None, Form], None],
+        checkpoints: Checkpointer,
         resume_form: Callable[[], Form],
     ) -> None:
         self._replay = replay
         self._ownership = ownership
-        self._save = save
-        self._record = record
-        self._pause = pause
+        self._checkpoints = checkpoints
         self._resume_form = resume_form
 
     def pause(
-        self, reason: str | None, until: datetime | timedelta | None, on_timeout: OnTimeout
+        self,
+        take: Callable[[], bytes],
+        reason: str | None,
+        until: datetime | timedelta | None,
+        on_timeout: OnTimeout,
     ) -> Call:
-        """See `Run.pause`; what called it goes on behind the call that this returns."""
+        """See `Run.pause`; `take` encodes the state. The caller says when the call has returned."""
         ends = datetime.now(UTC) + until if isinstance(until, timedelta) else until
         if ends is not None and ends.tzinfo is None:
             raise ValueError(f"until: {ends} has no time zone; give it one, or a timedelta.")
@@ -61,12 +59,12 @@ class Pauses:
             key = known.pause_key if known is not None else None
             if key is None or not self._ownership.pause_ended(key)[0]:
                 key = pause_key(ends, on_timeout)
-                self._wait(call, key, reason, self._resume_form)
+                self._wait(take, call, key, reason, self._resume_form)
             self._end(call, key)
         return call
 
-    def ask(self, model: type[M], prompt: str) -> tuple[M, Call]:
-        """See `Run.ask`; what called it goes on behind the call that this returns."""
+    def ask(self, take: Callable[[], bytes], model: type[M], prompt: str) -> tuple[M, Call]:
+        """See `Run.ask`; `take` encodes the state. The caller says when the call has returned."""
         kept: JsonType[M] = JsonType(model, what="input")
         name = f"ask {model.__name__}"
         call = self._replay.begin(name, serialization.digest("ask", model.__name__, prompt))
@@ -81,25 +79,37 @@ class Pauses:
                     if answer is not None:
                         break
                 key, form = question_key(), _form(model, prompt, problem)
-                self._wait(call, key, prompt, lambda form=form: form)  # type: ignore[misc]
+                self._wait(take, call, key, prompt, lambda form=form: form)  # type: ignore[misc]
             result = kept.dump(answer)
             self._end(call, key, result)
         return answer, call
 
-    def _wait(self, call: Call, key: str, reason: str | None, form: Callable[[], Form]) -> None:
-        """Pause. The record comes first: an answer without a question would be nobody's.
+    def _wait(
+        self,
+        take: Callable[[], bytes],
+        call: Call,
+        key: str,
+        reason: str | None,
+        form: Callable[[], Form],
+    ) -> None:
+        """Pause. The record comes first, so that no answer is without its question.
 
-        It is kept with a checkpoint, so that rolling back to that one goes on behind the pause.
+        It is saved with a checkpoint, so that a roll-back to that one continues after the pause.
         """
         label = (reason or "Paused").splitlines()[0][:LABEL_LENGTH] or "Paused"
-        self._save(label, lambda: self._replay.ended(call, Outcome.WAITING, pause_key=key))
-        self._pause(key, reason, form())
+        self._checkpoints.save_with(
+            take, label, lambda: self._replay.ended(call, Outcome.WAITING, pause_key=key)
+        )
+        with self._checkpoints.leaving():
+            self._ownership.pause(key, reason, form())
 
     def _end(self, call: Call, key: str, result: bytes | None = None) -> None:
-        self._record(lambda: self._replay.ended(call, Outcome.DONE, pause_key=key, result=result))
+        self._checkpoints.record(
+            lambda: self._replay.ended(call, Outcome.DONE, pause_key=key, result=result)
+        )
 
     def _answer(self, key: str, kept: JsonType[M]) -> tuple[M | None, str | None]:
-        """The answer to what was asked in a pause, or None and what was wrong with it."""
+        """The answer given in a pause; or None, and the problem with it if there was one."""
         was_paused, was_resumed = self._ownership.pause_ended(key)
         given = self._ownership.answer(key) if was_paused else None
         if given is None and not was_resumed:

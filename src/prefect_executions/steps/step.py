@@ -1,18 +1,13 @@
 """`@step`: a Prefect task whose result is recorded once, and comes back whatever has died since."""
 
-import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import copy_context
+from collections.abc import Callable, Coroutine, Iterable
 from copy import copy
-from functools import partial, wraps
+from functools import partial
 from inspect import signature
-from types import CodeType
 from typing import (
     TYPE_CHECKING,
     Any,
-    Generic,
     Literal,
     ParamSpec,
     TypeVar,
@@ -20,26 +15,20 @@ from typing import (
     get_type_hints,
     overload,
 )
-from weakref import WeakKeyDictionary
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
-from prefect.exceptions import Pause
-from prefect.futures import PrefectConcurrentFuture, PrefectFuture, PrefectFutureList
-from prefect.states import Completed, State
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from prefect.utilities.asyncutils import run_coro_as_sync
+from prefect.futures import PrefectFuture, PrefectFutureList
+from prefect.states import State
 from prefect.utilities.callables import get_call_parameters
 from pydantic import PydanticUserError
 
-from prefect_executions.errors import InputError, ReplayMismatch, StateError
-from prefect_executions.log.journal import Outcome, Record
-from prefect_executions.runtime.run import Run, find_run
-from prefect_executions.serialization import JsonType, digest
-from prefect_executions.steps.identity import Identified, canonical
-from prefect_executions.steps.keys import filled, require_fitting
-from prefect_executions.steps.replay import Call
+from prefect_executions.errors import ReplayMismatch, StateError
+from prefect_executions.log.journal import Record
+from prefect_executions.serialization import JsonType
+from prefect_executions.steps.call import NumberingTaskRunner, StepCall, calling
+from prefect_executions.steps.keys import require_fitting
+from prefect_executions.steps.recorder import Recorder, find_recorder
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +36,6 @@ T = TypeVar("T")
 
 # By their names and the qualified names of their functions; of several, the one made last.
 _steps: dict[str, dict[str, "Step[..., Any]"]] = {}
-_calls: WeakKeyDictionary[PrefectFuture[Any], Call] = WeakKeyDictionary()
 
 # How `Task.__init__` calls an option, and what it makes of it.
 _KEPT_AS = {
@@ -97,10 +85,6 @@ class Step(Task[P, R]):
         return getattr(self.fn, "__qualname__", type(self.fn).__qualname__)
 
     @property
-    def _code(self) -> CodeType | None:
-        return getattr(inspect.unwrap(self.fn), "__code__", None)
-
-    @property
     def result_type(self) -> JsonType[Any]:
         """The type of the result, by the function's annotation; JSON if it has none.
 
@@ -118,14 +102,14 @@ class Step(Task[P, R]):
                 ) from error
         return self._result_type
 
-    def recorded_result(self, run: Run[Any], record: Record) -> R:
+    def recorded_result(self, recorder: Recorder, record: Record) -> R:
         """What a call has returned, as it is recorded.
 
         Raises:
             ReplayMismatch: it is of another type.
         """
         try:
-            result: R = self.result_type.load(run.result_of(record))
+            result: R = self.result_type.load(recorder.result_of(record))
         except StateError as error:
             raise ReplayMismatch(
                 self.name,
@@ -152,21 +136,9 @@ class Step(Task[P, R]):
             return cast("Step[P, R]", super().__get__(instance, owner))
         if self.isstaticmethod or instance is None:
             return self
-        bound = self._with(_in_place_of(self.fn, self.fn))
+        bound: Step[P, R] = calling(self, self.fn)
         bound.fn.__prefect_self__ = instance  # type: ignore[attr-defined]
         return bound
-
-    def bare(self) -> "Step[P, R]":
-        """This step as another process can get it."""
-        other = copy(self)
-        other._result_type = None
-        return other
-
-    def _with(self, fn: Any) -> "Step[P, R]":
-        """This step, calling another function."""
-        other = copy(self)
-        other.fn = fn
-        return other
 
     # ------------------------------------------------------------------ calling
 
@@ -174,25 +146,26 @@ class Step(Task[P, R]):
         self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any
     ) -> Any:
         plain: Any = super().__call__
-        run = find_run()
-        if run is None:
+        recorder = find_recorder()
+        if recorder is None:
             return plain(*args, return_state=return_state, wait_for=wait_for, **kwargs)
-        carried = self._begin(run, get_call_parameters(self.fn, args, kwargs))
-        call: Any = partial(Task.__call__, self._with(carried.fn))
-        with carried.noting_failure():  # of what comes before the function, too
-            result = call(*args, return_state=return_state, wait_for=wait_for, **kwargs)
+        parameters = get_call_parameters(self.fn, args, kwargs)
+        call: StepCall[R] = StepCall.begin(self, recorder, parameters)
+        run: Any = partial(Task.__call__, call.task)
+        with call.noting_failure():  # of what comes before the function, too
+            result = run(*args, return_state=return_state, wait_for=wait_for, **kwargs)
         if self.isasync:
-            return carried.returned_later(result, return_state)
-        return carried.returned(result, return_state)
+            return call.returned_later(result, return_state)
+        return call.returned(result, return_state)
 
     def _submit(
         self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any
     ) -> Any:
         plain: Any = super().submit
-        run = find_run()
-        if run is None:
+        recorder = find_recorder()
+        if recorder is None:
             return plain(*args, return_state=return_state, wait_for=wait_for, **kwargs)
-        future = NumberingTaskRunner.here(run).submit(
+        future = NumberingTaskRunner.here(recorder).submit(
             self, get_call_parameters(self.fn, args, kwargs), wait_for
         )
         if not return_state:
@@ -209,12 +182,12 @@ class Step(Task[P, R]):
         **kwargs: Any,
     ) -> Any:
         plain: Any = super().map
-        run = find_run()
-        if run is None or deferred:
+        recorder = find_recorder()
+        if recorder is None or deferred:
             return plain(
                 *args, return_state=return_state, wait_for=wait_for, deferred=deferred, **kwargs
             )
-        runner = NumberingTaskRunner.here(run)
+        runner = NumberingTaskRunner.here(recorder)
         parameters = get_call_parameters(self.fn, args, kwargs, apply_defaults=False)
         step: Any = self
         with runner:
@@ -282,180 +255,6 @@ class Step(Task[P, R]):
 
     else:
         __call__, submit, map = _call, _submit, _map
-
-    def _begin(self, run: Run[Any], parameters: dict[str, Any]) -> "StepCall[R]":
-        """Identify a call.
-
-        Raises:
-            TypeError: pydantic can't keep its result.
-            InputError: an input has no stable identity.
-            ReplayMismatch: what is recorded under its key is another call.
-            Pause: the run is to leave, before it does anything new.
-        """
-        _ = self.result_type  # before anything is done
-        inputs: str | None = None
-        if self.key is None:
-            key = digest("step", self.name, canonical(parameters, at=self.name, future=_identify))
-        else:
-            key = digest("key", filled(self.name, self.key, parameters))
-            try:
-                inputs = digest(canonical(parameters, at=self.name, future=_identify_anywhere))
-            except InputError:  # that is what keys are for
-                inputs = None
-        run.replay.claim_name(self.name, self._code)
-        call = run.begin_call(self.name, key, inputs=inputs, is_keyed=self.key is not None)
-        return StepCall(self, run, call)
-
-
-class NumberingTaskRunner(TaskRunner[Any]):
-    """Numbers the calls that are submitted, and lets the flow's task runner run them."""
-
-    def __init__(self, runner: TaskRunner[Any], run: Run[Any]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._runner = runner
-        self._run = run
-
-    @classmethod
-    def here(cls, run: Run[Any]) -> "NumberingTaskRunner":
-        """Before the task runner of the flow that this code runs in."""
-        context = FlowRunContext.get()
-        if context is None:
-            raise RuntimeError("a step is submitted to the task runner of a flow; here is none")
-        return cls(context.task_runner, run)
-
-    def duplicate(self) -> "NumberingTaskRunner":
-        """One that numbers calls for the same task runner."""
-        return NumberingTaskRunner(self._runner, self._run)
-
-    def submit(
-        self, task: Any, parameters: dict[str, Any], wait_for: Any = None, dependencies: Any = None
-    ) -> Any:
-        """Number a call, and submit it to the flow's task runner."""
-        carried = task._begin(self._run, parameters)
-        future = carried.submit(self._runner, parameters, wait_for, dependencies)
-        _calls[future] = carried.call
-        return future
-
-
-class StepCall(Generic[R]):
-    """One call of a step, as it is carried out: replayed, or run and recorded.
-
-    Attributes:
-        call: Which one.
-        fn: What the task runs in place of the step's function.
-    """
-
-    def __init__(self, step: Step[..., R], run: Run[Any], call: Call) -> None:
-        self.call = call
-        self.fn: Any = _in_place_of(step.fn, self._run_async if step.isasync else self._run_sync)
-        self._step: Any = step
-        self._run = run
-        self._result: list[R] = []  # what the function, or the record, has given
-        self._was_replayed = False
-
-    def returned(self, result: Any, return_state: bool) -> Any:
-        """Give the result to who made the call."""
-        if not self._result:  # it has failed, and returns a state, or has not even begun
-            self._run.record_call(self.call, Outcome.BEGUN)
-        self.call.returned()
-        # A task that ends in a state of its own returns it; only so the UI shows a replay.
-        return self._result[0] if self._was_replayed and not return_state else result
-
-    async def returned_later(self, result: Any, return_state: bool) -> Any:
-        """`returned`, in the context that awaits the result."""
-        with self.noting_failure():
-            result = await result
-        return self.returned(result, return_state)
-
-    @contextmanager
-    def noting_failure(self) -> Iterator[None]:
-        """Let the call keep its place before those that come after it, where it fails."""
-        try:
-            yield
-        except (Exception, asyncio.CancelledError):  # by the latter an async step runs out of time
-            self._run.record_call(self.call, Outcome.BEGUN)
-            raise
-
-    def submit(self, runner: TaskRunner[Any], *call: Any) -> PrefectFuture[Any]:
-        """Let a task runner carry it out.
-
-        Where that does so in other processes, these only run the function: this one records what
-        comes of it.
-        """
-        here = self._step._with(self.fn)
-        if isinstance(runner, ThreadPoolTaskRunner):
-            return runner.submit(here, *call)
-        if self._run.replay.claim(self.call) is not None:
-            self._run.replay.release(self.call)
-            return self._run.threads.submit(here, *call)
-        try:
-            there = runner.submit(self._step.bare(), *call)
-        except BaseException:
-            self._run.replay.release(self.call)
-            raise
-        recorded = self._run.waiters.submit(copy_context().run, self._record_from, there)
-        return PrefectConcurrentFuture(there.task_run_id, recorded)
-
-    def _record_from(self, there: PrefectFuture[Any]) -> State[Any]:
-        """Wait for a future, and record its result before anybody gets it."""
-        try:
-            with suppress(Pause):  # who asks for the result leaves; the step is done all the same
-                there.wait()
-            state = there.state
-            if state.is_completed():
-                self._result = [run_coro_as_sync(state.aresult(raise_on_failure=False))]
-                self._record()
-            else:
-                self._run.record_call(self.call, Outcome.BEGUN)
-            return state
-        finally:
-            self._run.replay.release(self.call)
-
-    def _run_sync(self, *args: Any, **kwargs: Any) -> Any:
-        with self._around() as known:
-            if known is not None and not self._result:
-                return self._replay(known)
-            if not self._result:
-                self._result = [self._step.fn(*args, **kwargs)]
-            self._record()
-        return self._result[0]
-
-    async def _run_async(self, *args: Any, **kwargs: Any) -> Any:
-        with self._around() as known:
-            if known is not None and not self._result:
-                return await asyncio.to_thread(self._replay, known)
-            if not self._result:
-                self._result = [await self._step.fn(*args, **kwargs)]
-            await asyncio.to_thread(self._record)
-        return self._result[0]
-
-    @contextmanager
-    def _around(self) -> Iterator[Record | None]:
-        with self._run.replay.running(self.call) as known, self.noting_failure():
-            yield known
-
-    def _record(self) -> None:
-        """Record the result; once more where that failed and Prefect tries again."""
-        data = self._step.result_type.dump(self._result[0])
-        undo = self._step.undo is not None
-        function = self._step.function if undo else None
-        self._run.record_call(self.call, Outcome.DONE, result=data, undo=undo, function=function)
-
-    def _replay(self, record: Record) -> Any:
-        """The recorded result, as a state that tells so.
-
-        Raises:
-            ReplayMismatch: it is of another type.
-        """
-        if self._run.replay.is_new(record):
-            self._run.flush()
-        self._result = [self._step.recorded_result(self._run, record)]
-        self._was_replayed = True
-        return Completed(
-            name="Replayed",
-            message=f"Recorded at {record.at:%Y-%m-%d %H:%M:%S} UTC; the function was not run.",
-            data=self._result[0],
-        )
 
 
 def steps_named(name: str) -> dict[str, Step[..., Any]]:
@@ -533,28 +332,3 @@ def _returned_by(fn: Any) -> Any:
         raise TypeError(
             f"the annotation of what {inner.__name__} returns is not known when it runs: {error}"
         ) from error
-
-
-def _in_place_of(fn: Any, call: Any) -> Any:
-    """`call` under the name and signature of `fn`; it can be given attributes of its own."""
-    return wraps(fn)(partial(call))
-
-
-def _identify(future: PrefectFuture[Any]) -> Any:
-    """What stands for the future of a step: its call. Another one's result is waited for.
-
-    Equal calls may return different things, so it takes the call's number to tell them apart.
-    """
-    if (call := _calls.get(future)) is not None:
-        return Identified(f"{call.key} {call.order}")
-    return _identify_anywhere(future)
-
-
-def _identify_anywhere(future: PrefectFuture[Any]) -> Any:
-    """The same for a call with a key of its own, whatever is called anew around it."""
-    if (call := _calls.get(future)) is not None:
-        return Identified(call.key)
-    future.wait()
-    if not future.state.is_completed():  # so the call will not take place, or does not mind
-        return Identified(future.state.type.value)
-    return future.result()

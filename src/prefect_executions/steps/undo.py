@@ -11,19 +11,19 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_executions.errors import ReplayMismatch
 from prefect_executions.log.journal import Record
-from prefect_executions.runtime.run import Run
+from prefect_executions.steps.recorder import Recorder
 from prefect_executions.steps.step import Step, steps_named
 
 
-def undo_sync(run: Run[Any]) -> None:
+def undo_sync(recorder: Recorder) -> None:
     """Undo what a roll-back has left to be undone, newest first.
 
     Raises:
         ReplayMismatch: this code has no such step.
     """
-    for record in run.replay.to_undo():
-        with run.replay.undoing(record):
-            known, result = _to_undo(run, record)
+    for record in recorder.replay.to_undo():
+        with recorder.replay.undoing(record):
+            known, result = _to_undo(recorder, record)
 
             def undo(result: Any, known: Step[..., Any] = known) -> None:
                 done = known.undo and known.undo(result)
@@ -32,14 +32,14 @@ def undo_sync(run: Run[Any]) -> None:
                 _wait_for(done)
 
             _undo_task(known, undo)(result)
-        run.undone(record)
+        recorder.record_undone(record)
 
 
-async def undo_async(run: Run[Any]) -> None:
+async def undo_async(recorder: Recorder) -> None:
     """`undo_sync` for an async flow."""
-    for record in run.replay.to_undo():
-        with run.replay.undoing(record):
-            known, result = await asyncio.to_thread(_to_undo, run, record)
+    for record in recorder.replay.to_undo():
+        with recorder.replay.undoing(record):
+            known, result = await asyncio.to_thread(_to_undo, recorder, record)
 
             async def undo(result: Any, known: Step[..., Any] = known) -> None:
                 done = known.undo and known.undo(result)
@@ -48,10 +48,10 @@ async def undo_async(run: Run[Any]) -> None:
                 await asyncio.to_thread(_wait_for, done)
 
             await _undo_task(known, undo)(result)
-        await asyncio.to_thread(run.undone, record)
+        await asyncio.to_thread(recorder.record_undone, record)
 
 
-def _to_undo(run: Run[Any], record: Record) -> tuple[Step[..., Any], Any]:
+def _to_undo(recorder: Recorder, record: Record) -> tuple[Step[..., Any], Any]:
     """The step of a call that is to be undone, and its result."""
     named = steps_named(record.step)
     same = named.get(record.function or "")
@@ -70,7 +70,7 @@ def _to_undo(run: Run[Any], record: Record) -> tuple[Step[..., Any], Any]:
             "a roll-back has left it to be undone, and this code has no step of this name with "
             "`undo`. Bring it back; `undo=lambda result: None` undoes nothing.",
         )
-    return found[0], found[0].recorded_result(run, record)
+    return found[0], found[0].recorded_result(recorder, record)
 
 
 def _undo_task(known: Step[..., Any], undo: Callable[..., Any]) -> Any:

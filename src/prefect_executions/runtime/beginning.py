@@ -1,0 +1,222 @@
+"""Beginning an attempt: in Prefect, in the log, and in what happens beside the flow."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, TypeVar
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.logging import get_run_logger
+from rich.filesize import decimal
+
+from prefect_executions.background import Scheduler
+from prefect_executions.errors import (
+    AlreadyExists,
+    ExecutionDeleted,
+    ExecutionNotFound,
+    PrefectUnavailable,
+    StoreUnavailable,
+)
+from prefect_executions.ids import checkpoint_id, execution_id
+from prefect_executions.log.entry import Entry
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
+from prefect_executions.models import ExecutionConfig
+from prefect_executions.prefect.artifacts import AttemptPage, PageArtifact
+from prefect_executions.prefect.events import CheckpointNews, attempt_ended, beat_of_run
+from prefect_executions.prefect.pauses import Form
+from prefect_executions.prefect.resume_form import CHOICES, GOES_ON, go_back, resume_form
+from prefect_executions.runtime.attempt import Attempt, Options
+from prefect_executions.runtime.checkpoints import Checkpointer, patiently
+from prefect_executions.runtime.interrupts import Interrupt
+from prefect_executions.runtime.ownership import Ownership
+from prefect_executions.runtime.pauses import Pauses
+from prefect_executions.runtime.run import Run
+from prefect_executions.runtime.time_limit import TimeLimit
+from prefect_executions.runtime.writer import LogWriter
+from prefect_executions.serialization import migrated
+from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.steps.recorder import Recorder
+from prefect_executions.steps.replay import Replay
+
+S = TypeVar("S")
+
+
+def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
+    """Begin an attempt of the execution that this flow run is; `Attempt.close` ends it.
+
+    Args:
+        options: What `@execution` says.
+        interrupt: Ends the flow's function.
+
+    Raises:
+        NotAnExecution: There is no flow run here.
+        Pause: The run is not this process's (any more); Prefect ends the process quietly.
+        StateError: The state in the log does not fit the type.
+        DurationExceeded: The execution has no time left.
+        CheckpointNotFound: The checkpoint chosen in the Resume form is not there.
+        StoreUnavailable, PrefectUnavailable: For a minute, and no supervisor can try again.
+    """
+    with ExitStack() as stack:
+        client = stack.enter_context(get_client(sync_client=True))
+        ownership = Ownership.here(client)
+        # Two threads, so that a slow store does not keep the heart from beating.
+        heart, scheduler = Scheduler("execution-heart"), Scheduler("execution-scheduler")
+        stack.callback(heart.stop)
+        heart.every(
+            ExecutionsSettings().heartbeat_seconds,
+            lambda: beat_of_run(ownership.run.id, ownership.run.name),
+            at_once=True,
+        )
+        log, before, head = _enter_log(options, ownership)
+        tell, page = _report(stack, client, heart, ownership, log, head)
+        stack.callback(scheduler.stop)  # before the last page, which may take a while
+        writer = LogWriter(log, head, options.durability, patiently=patiently, tell=tell)
+        saved_by = f"version {before} of the flow" if before else "its creator, or older code"
+        state = migrated(options.state_type, head.state, options.migrate, saved_by)
+        attempt = _assemble(options, writer, ownership, state, page)
+        attempt.start(scheduler, interrupt)
+        attempt.on_close(stack.pop_all().close)
+    _log_beginning(attempt.run, before, ownership.version)
+    return attempt
+
+
+def _enter_log(
+    options: Options[Any], ownership: Ownership
+) -> tuple[ExecutionLog, str | None, Head]:
+    """The log, the version of the flow in the attempt before, and the head with this attempt."""
+    warn = partial(get_run_logger().warning, "%s")
+    try:
+        patiently(ownership.check_start)  # a run held meanwhile must not wait for the store
+        store = patiently(options.store)
+        log = ExecutionLog(store.objects(), execution_id(ownership.run.id))
+        patiently(lambda: ownership.mark(store.name, removes=options.config.removes))
+        patiently(lambda: ownership.take_choice(lambda choice: go_back(log, choice, warn)))
+        before = patiently(lambda: _version_before(log))
+        return log, before, patiently(lambda: _append_attempt(log, ownership, options.config))
+    except (StoreUnavailable, PrefectUnavailable) as away:
+        if ownership.can_be_rescheduled:
+            ownership.give_up(f"{away}")
+        raise
+
+
+def _report(
+    stack: ExitStack,
+    client: SyncPrefectClient,
+    heart: Scheduler,
+    ownership: Ownership,
+    log: ExecutionLog,
+    head: Head,
+) -> tuple[Callable[[Head, float], None], AttemptPage]:
+    """What is called with each checkpoint, to report it in Prefect; and the page of the run."""
+    run_id, name = ownership.run.id, ownership.run.name
+    stack.callback(attempt_ended, run_id, name, head.entry.attempt)
+    news = CheckpointNews(heart.after)
+    stack.callback(news.close)
+    page = AttemptPage(PageArtifact(client, run_id), log, head, ownership.active_seconds())
+    stack.callback(page.close)
+    logger = get_run_logger()
+
+    def report(head: Head, seconds: float) -> None:
+        news.saved(run_id, name, head.entry)
+        page.saved(head)
+        logger.info("%s", _saved(head.entry, seconds))
+
+    return report, page
+
+
+def _assemble(
+    options: Options[S], writer: LogWriter, ownership: Ownership, state: S, page: AttemptPage
+) -> Attempt[S]:
+    log, entry = writer.log, writer.head.entry
+    config = writer.head.created.config.over(options.config)
+    replay = Replay(writer.head.journal, has_checkpoint=entry.continues_from > 0)
+    checkpoints = Checkpointer(writer, ownership, replay)
+    time_limit = TimeLimit(
+        log.execution_id,
+        config.max_duration_seconds,
+        ownership,
+        dead_seconds=lambda: checkpoints.head.entry.dead_seconds,
+        save=checkpoints.save_published,
+    )
+
+    def admit() -> None:
+        checkpoints.check_signal()
+        time_limit.require()
+
+    def form() -> Form:
+        return resume_form(log.read(checkpoints=CHOICES))
+
+    pauses = Pauses(
+        replay, ownership, checkpoints, form if ownership.can_be_rescheduled else lambda: GOES_ON
+    )
+    run = Run(
+        log.execution_id,
+        entry,
+        config,
+        state,
+        options.state_type,
+        checkpoints=checkpoints,
+        pauses=pauses,
+        time_limit=time_limit,
+    )
+    return Attempt(
+        run,
+        Recorder(checkpoints, replay, admit),
+        options.state_type,
+        ownership=ownership,
+        checkpoints=checkpoints,
+        time_limit=time_limit,
+        resume_form=form,
+        page=page,
+    )
+
+
+def _log_beginning(run: Run[Any], before: str | None, version: str | None) -> None:
+    logger = get_run_logger()
+    place = f"continues from {run.resumed_from}" if run.resumed_from else "starts"
+    logger.info("Execution %s: attempt %d %s", run.id, run.attempt, place)
+    if before not in (None, version):
+        logger.warning(
+            "The flow is of version %s; the attempt before was of version %s", version, before
+        )
+
+
+def _saved(entry: Entry, seconds: float) -> str:
+    label = f' "{entry.label}"' if entry.label else ""
+    return (
+        f"Checkpoint {checkpoint_id(entry.seq)}{label} saved: {decimal(entry.stored)} in "
+        f"{seconds * 1000:.0f} ms (state {decimal(entry.size)})"
+    )
+
+
+def _version_before(log: ExecutionLog) -> str | None:
+    """The version of the flow in the attempt before this one, if that is known."""
+    try:
+        begun = log.begun(log.living_head())
+    except ExecutionNotFound:
+        return None
+    return None if begun is None else begun.version
+
+
+def _append_attempt(log: ExecutionLog, ownership: Ownership, config: ExecutionConfig) -> Head:
+    """Append the attempt to the log, which is made first where there is none."""
+    own = config.model_dump(mode="json") if config != ExecutionConfig() else None
+    try:
+        return log.attempt(lambda _: ownership.check_start(), config=own, version=ownership.version)
+    except ExecutionDeleted:
+        ownership.leave()
+    except ExecutionNotFound:
+        ownership.check_start()
+    meta = {
+        "name": ownership.run.name,
+        "description": None,
+        "agent_id": None,
+        "task_type": None,
+        "config": ExecutionConfig().model_dump(mode="json"),
+    }
+    try:
+        log.create(meta, b"{}")
+    except AlreadyExists:
+        get_run_logger().debug("Another process made the log of %s", log.execution_id)
+    return log.attempt(lambda _: ownership.check_start(), config=own, version=ownership.version)

@@ -1,0 +1,257 @@
+"""One call of a step: its identity, and how it is carried out, replayed and recorded."""
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from copy import copy
+from functools import partial, wraps
+from types import CodeType
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from prefect.context import FlowRunContext
+from prefect.exceptions import Pause
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect.states import Completed, State
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.utilities.asyncutils import run_coro_as_sync
+
+from prefect_executions.errors import InputError
+from prefect_executions.log.journal import Outcome, Record
+from prefect_executions.serialization import digest
+from prefect_executions.steps.identity import Identified, canonical
+from prefect_executions.steps.keys import filled
+from prefect_executions.steps.recorder import Recorder
+from prefect_executions.steps.replay import Call
+
+R = TypeVar("R")
+
+_calls: WeakKeyDictionary[PrefectFuture[Any], Call] = WeakKeyDictionary()
+
+
+class StepCall(Generic[R]):
+    """One call of a step: the recorded result, or the function's, which is recorded.
+
+    Args:
+        step: The step, a `Step`.
+        recorder: Where the result is recorded.
+        call: The call's place among the others.
+
+    Attributes:
+        call: The call's place among the others.
+        task: The task that carries out the call; it has the step's name and options.
+    """
+
+    def __init__(self, step: Any, recorder: Recorder, call: Call) -> None:
+        self.call = call
+        self.task = calling(step, self._run_async if step.isasync else self._run_sync)
+        self._step = step
+        self._recorder = recorder
+        self._result: list[R] = []  # of the function or the record, once there is one
+        self._was_replayed = False
+
+    @classmethod
+    def begin(cls, step: Any, recorder: Recorder, parameters: dict[str, Any]) -> "StepCall[R]":
+        """Identify a call of a step.
+
+        Raises:
+            TypeError: pydantic can't keep its result.
+            InputError: An input has no stable identity.
+            ReplayMismatch: Another call is recorded under its key.
+            Pause: The flow has to leave before it does anything new.
+        """
+        _ = step.result_type  # before anything is done
+        inputs: str | None = None
+        if step.key is None:
+            key = digest("step", step.name, canonical(parameters, at=step.name, future=_identify))
+        else:
+            key = digest("key", filled(step.name, step.key, parameters))
+            try:
+                inputs = digest(canonical(parameters, at=step.name, future=_identify_anywhere))
+            except InputError:  # such inputs are what keys are for
+                inputs = None
+        recorder.replay.claim_name(step.name, _code_of(step.fn))
+        call = recorder.begin(step.name, key, inputs=inputs, is_keyed=step.key is not None)
+        return cls(step, recorder, call)
+
+    def returned(self, result: Any, return_state: bool) -> Any:
+        """What the caller gets for what the task returned."""
+        if not self._result:  # it failed and returns a state, or did not even begin
+            self._recorder.record(self.call, Outcome.BEGUN)
+        self.call.returned()
+        # A task that ends in a state of its own returns that state, which the Prefect UI shows.
+        return self._result[0] if self._was_replayed and not return_state else result
+
+    async def returned_later(self, result: Any, return_state: bool) -> Any:
+        """`returned`, in the context that awaits the result."""
+        with self.noting_failure():
+            result = await result
+        return self.returned(result, return_state)
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Record that the call has begun where it fails: it keeps its place before later ones."""
+        try:
+            yield
+        except (Exception, asyncio.CancelledError):  # an async step out of time is cancelled
+            self._recorder.record(self.call, Outcome.BEGUN)
+            raise
+
+    def submit(self, runner: TaskRunner[Any], *call: Any) -> PrefectFuture[Any]:
+        """Submit the call to a task runner.
+
+        A task runner with other processes runs only the function there: this process waits for the
+        result and records it.
+        """
+        replay = self._recorder.replay
+        if isinstance(runner, ThreadPoolTaskRunner):
+            return runner.submit(self.task, *call)
+        if replay.claim(self.call) is not None:
+            replay.release(self.call)
+            return self._recorder.threads.submit(self.task, *call)
+        try:
+            there = runner.submit(_portable(self._step), *call)
+        except BaseException:
+            replay.release(self.call)
+            raise
+        recorded = self._recorder.waiters.submit(copy_context().run, self._record_from, there)
+        return PrefectConcurrentFuture(there.task_run_id, recorded)
+
+    def _record_from(self, there: PrefectFuture[Any]) -> State[Any]:
+        """Wait for a future, and record its result before anything else gets it."""
+        try:
+            with suppress(Pause):  # the step is done all the same; who asks for the result leaves
+                there.wait()
+            state = there.state
+            if state.is_completed():
+                self._result = [run_coro_as_sync(state.aresult(raise_on_failure=False))]
+                self._record()
+            else:
+                self._recorder.record(self.call, Outcome.BEGUN)
+            return state
+        finally:
+            self._recorder.replay.release(self.call)
+
+    def _run_sync(self, *args: Any, **kwargs: Any) -> Any:
+        with self._running() as known:
+            if known is not None and not self._result:
+                return self._replay(known)
+            if not self._result:
+                self._result = [self._step.fn(*args, **kwargs)]
+            self._record()
+        return self._result[0]
+
+    async def _run_async(self, *args: Any, **kwargs: Any) -> Any:
+        with self._running() as known:
+            if known is not None and not self._result:
+                return await asyncio.to_thread(self._replay, known)
+            if not self._result:
+                self._result = [await self._step.fn(*args, **kwargs)]
+            await asyncio.to_thread(self._record)
+        return self._result[0]
+
+    @contextmanager
+    def _running(self) -> Iterator[Record | None]:
+        with self._recorder.replay.running(self.call) as known, self.noting_failure():
+            yield known
+
+    def _record(self) -> None:
+        """Record the result; again where that failed and Prefect tries the task again."""
+        data = self._step.result_type.dump(self._result[0])
+        undo = self._step.undo is not None
+        function = self._step.function if undo else None
+        self._recorder.record(self.call, Outcome.DONE, result=data, undo=undo, function=function)
+
+    def _replay(self, record: Record) -> Any:
+        """The recorded result in a state that says so.
+
+        Raises:
+            ReplayMismatch: The result is of another type.
+        """
+        self._result = [self._step.recorded_result(self._recorder, record)]
+        self._was_replayed = True
+        return Completed(
+            name="Replayed",
+            message=f"Recorded at {record.at:%Y-%m-%d %H:%M:%S} UTC; the function was not run.",
+            data=self._result[0],
+        )
+
+
+# A `TaskRunner` for `map`, which makes one call for each input.
+class NumberingTaskRunner(TaskRunner[Any]):
+    """Numbers the calls that are submitted, and submits them to the flow's task runner."""
+
+    def __init__(self, runner: TaskRunner[Any], recorder: Recorder) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._runner = runner
+        self._recorder = recorder
+
+    @classmethod
+    def here(cls, recorder: Recorder) -> "NumberingTaskRunner":
+        """One for the task runner of the flow that this code runs in.
+
+        Raises:
+            RuntimeError: This code runs in no flow.
+        """
+        context = FlowRunContext.get()
+        if context is None:
+            raise RuntimeError("a step is submitted to the task runner of a flow; here is none")
+        return cls(context.task_runner, recorder)
+
+    def duplicate(self) -> "NumberingTaskRunner":
+        """One that numbers calls for the same task runner."""
+        return NumberingTaskRunner(self._runner, self._recorder)
+
+    def submit(
+        self, task: Any, parameters: dict[str, Any], wait_for: Any = None, dependencies: Any = None
+    ) -> Any:
+        """Number a call, and submit it to the flow's task runner."""
+        begun: StepCall[Any] = StepCall.begin(task, self._recorder, parameters)
+        future = begun.submit(self._runner, parameters, wait_for, dependencies)
+        _calls[future] = begun.call
+        return future
+
+
+def calling(step: Any, fn: Any) -> Any:
+    """A copy of a step that calls another function under the name and signature of its own."""
+    other = copy(step)
+    other.fn = in_place_of(step.fn, fn)
+    return other
+
+
+def in_place_of(fn: Any, call: Any) -> Any:
+    """`call` under the name and signature of `fn`; it can be given attributes of its own."""
+    return wraps(fn)(partial(call))
+
+
+def _portable(step: Any) -> Any:
+    """A copy of a step that can be sent to another process."""
+    other = copy(step)
+    other._result_type = None
+    return other
+
+
+def _code_of(fn: Any) -> CodeType | None:
+    return getattr(inspect.unwrap(fn), "__code__", None)
+
+
+def _identify(future: PrefectFuture[Any]) -> Any:
+    """What stands for the future of a step: its call. Other futures are waited for.
+
+    Equal calls may return different things, so the call's number is part of it.
+    """
+    if (call := _calls.get(future)) is not None:
+        return Identified(f"{call.key} {call.order}")
+    return _identify_anywhere(future)
+
+
+def _identify_anywhere(future: PrefectFuture[Any]) -> Any:
+    """`_identify` for a call with a key of its own, wherever the call stands among others."""
+    if (call := _calls.get(future)) is not None:
+        return Identified(call.key)
+    future.wait()
+    if not future.state.is_completed():  # so the call will not take place, or does not mind
+        return Identified(future.state.type.value)
+    return future.result()

@@ -1,0 +1,135 @@
+"""What steps need of the attempt that they run in: whether they may begin, and where to record."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import cached_property
+from threading import RLock
+from typing import Any, Protocol
+
+from prefect.logging import get_run_logger
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from prefect_executions.log.journal import Large, Outcome, Record
+from prefect_executions.steps.replay import Call, Replay
+
+WAITERS = 256  # how many steps in other processes are waited for at once
+
+_current: ContextVar["Recorder | None"] = ContextVar("current_recorder", default=None)
+
+
+class Journal(Protocol):
+    """Where the records of an attempt are kept."""
+
+    def require_open(self) -> None:
+        """Check that the attempt has not ended.
+
+        Raises:
+            NotAnExecution: The attempt has ended.
+        """
+        ...
+
+    def record(self, take: Callable[[], list[Record]]) -> None:
+        """Write records, in the order in which they are taken."""
+        ...
+
+    def flush(self) -> None:
+        """Write the records that could not be written before."""
+        ...
+
+    def large_result(self, where: Large) -> bytes:
+        """Read a result that is kept outside the journal."""
+        ...
+
+
+class Recorder:
+    """Matches the calls of one attempt with recorded ones, and records what they return.
+
+    Args:
+        journal: Where the records are kept.
+        replay: The calls of the attempt.
+        admit: Leaves the flow where nothing new may begin: the run is suspended, or out of time.
+    """
+
+    def __init__(self, journal: Journal, replay: Replay, admit: Callable[[], None]) -> None:
+        self.replay = replay
+        self._journal = journal
+        self._admit = admit
+        self._lock = RLock()
+        self._resources = ExitStack()
+        self._logger = get_run_logger()
+
+    def begin(self, step: str, key: str, *, inputs: str | None, is_keyed: bool) -> Call:
+        """Number a call of a step; leave the flow where nothing new may begin.
+
+        Args:
+            step: The step's name.
+            key: What identifies the call.
+            inputs: The digest of the inputs of a call with a key of its own.
+            is_keyed: Whether the call has a key of its own.
+        """
+        self._journal.require_open()
+        call = self.replay.begin(step, key, inputs=inputs, is_keyed=is_keyed)
+        if call.record is None:
+            self._admit()
+            if self.replay.is_ambiguous(call):
+                self._logger.warning(
+                    "The step %r is called again with the same inputs after a checkpoint. If this "
+                    "flow skips what its state says is done, an attempt that continues from there "
+                    "gets the result of the first such call: give the step a key, or an input that "
+                    "tells the calls apart.",
+                    step,
+                )
+        return call
+
+    def record(self, call: Call, outcome: Outcome, **fields: Any) -> None:
+        """Record the outcome of a call; `fields` are others of `Record`."""
+        self._journal.record(lambda: self.replay.ended(call, outcome, **fields))
+
+    def record_undone(self, record: Record) -> None:
+        """Record that a call was undone."""
+        gone = replace(record, outcome=Outcome.UNDONE, result=None, large=None)
+        self._journal.record(lambda: [gone])
+
+    def result_of(self, record: Record) -> bytes:
+        """The recorded result of a call, as JSON; it is durable when this returns."""
+        if self.replay.is_new(record):
+            self._journal.flush()
+        if record.large is not None:
+            return self._journal.large_result(record.large)
+        return record.result or b"null"
+
+    @cached_property
+    def threads(self) -> ThreadPoolTaskRunner[Any]:
+        """Runs calls that can't run in other processes."""
+        with self._lock:
+            return self._resources.enter_context(ThreadPoolTaskRunner())
+
+    @cached_property
+    def waiters(self) -> ThreadPoolExecutor:
+        """Threads that wait for calls in other processes."""
+        with self._lock:
+            threads = ThreadPoolExecutor(WAITERS, thread_name_prefix="execution-waiter")
+            self._resources.callback(threads.shutdown, wait=False, cancel_futures=True)
+            return threads
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._resources.close()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Record the steps that the body calls."""
+        token = _current.set(self)
+        try:
+            with self.replay.flow():
+                yield
+        finally:
+            _current.reset(token)
+
+
+def find_recorder() -> Recorder | None:
+    """The recorder of the execution that this code runs in; None outside of executions."""
+    return _current.get()
