@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -14,12 +15,13 @@ from hypothesis import settings as hypothesis_settings
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.worker import EventsWorker
+from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
 from moto_server import moto_server
 from prefect_executions.local import S3Server, Stack
 from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.storage.s3 import S3Objects
-from prefect_executions.testkit import MemoryStore
+from prefect_executions.testkit import MemoryStore, TestKit, testing
 from rest import KEY
 from stores import Counting, Faulty
 
@@ -120,6 +122,24 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             client.create_work_pool(WorkPoolCreate(name="doomed", type="process"))
         yield running
         EventsWorker.drain_all(timeout=10)  # at exit it would wait for a server that is gone
+
+
+@pytest.fixture
+def quick(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave out what Prefect spends time on in each attempt.
+
+    It ends a subscription to events about pauses, and waits two seconds when SQLite is busy.
+    """
+    monkeypatch.setattr("prefect.flow_engine.observe_flow_run_suspension", lambda *_: nullcontext())
+    monkeypatch.setattr("prefect.client.base.clamped_poisson_interval", lambda *_: 0.05)
+    with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}):
+        yield
+
+
+@pytest.fixture
+def kit(quick: None) -> Iterator[TestKit]:
+    with testing() as kit:
+        yield kit
 
 
 @pytest.fixture

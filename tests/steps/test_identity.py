@@ -1,29 +1,21 @@
 """Inputs to canonical bytes: what is the same stays the same, what differs differs."""
 
 import asyncio
-import builtins
 import collections
 import dataclasses
 import datetime
-import decimal
 import enum
-import fractions
 import functools
-import io
-import ipaddress
 import math
 import os
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 import threading
 import time
 import types
 import typing
-import uuid
-import warnings
 import zoneinfo
 from datetime import UTC, timedelta, timezone
 from decimal import Decimal
@@ -35,9 +27,6 @@ from unittest.mock import Mock
 from uuid import UUID
 
 import attrs
-import prefect
-import prefect.futures
-import prefect.utilities.annotations
 import pydantic
 import pytest
 from hypothesis import given
@@ -46,14 +35,13 @@ from prefect import flow, task
 from prefect.blocks.core import Block
 from prefect.blocks.system import Secret as SecretBlock
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
-from prefect.states import Completed, Failed, Running
+from prefect.states import Completed, Failed
 from prefect.utilities.annotations import allow_failure, opaque, quote, unmapped
 from pydantic import BaseModel
 
 from prefect_executions import serialization
-from prefect_executions.errors import InputError
 from prefect_executions.steps import identity
-from prefect_executions.steps.identity import OBJECTS, REFUSED, VALUES, Identified
+from prefect_executions.steps.identity import OBJECTS, VALUES, Identified
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 
@@ -116,10 +104,6 @@ class Odd(dict[str, Any]):
 
     __iter__ = __len__ = __eq__ = __getitem__ = items = keys = values = _no  # type: ignore[assignment]
     __hash__ = None  # type: ignore[assignment]
-
-
-class Service:
-    def call(self) -> None: ...
 
 
 class Outer(Block):
@@ -595,107 +579,6 @@ def test_a_failed_state_is_its_exception() -> None:
     assert _canonical(Failed(data=ValueError("a"))) == _canonical(ValueError("a"))
 
 
-def _nested(depth: int) -> Any:
-    value: Any = 1
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
-def _cycle() -> Any:
-    value: list[Any] = []
-    value.append(value)
-    return {"loop": value}
-
-
-def _closure() -> Any:
-    def inner() -> None: ...
-
-    return inner
-
-
-def _local_class() -> Any:
-    class Local: ...
-
-    return Local
-
-
-def _coroutine() -> Any:
-    coroutine = asyncio.sleep(0)
-    coroutine.close()
-    return coroutine
-
-
-SECRET = "hunter2"
-UNSTABLE = [
-    (io.StringIO(SECRET), "", "an open file, of type StringIO,"),
-    (socket.socket(), "", "a socket, of type socket,"),
-    (threading.Lock(), "", "a lock, of type lock,"),
-    (threading.Thread(), "", "a thread, of type Thread,"),
-    (iter([SECRET]), "", "an iterator, which can be read only once, of type list_iterator,"),
-    (
-        (word for word in [SECRET]),
-        "",
-        "an iterator, which can be read only once, of type generator,",
-    ),
-    (_coroutine(), "", "an awaitable, which can be awaited only once, of type coroutine,"),
-    (sys, "", "a module, of type module,"),
-    (memoryview(b"a"), "", "a view of other memory, of type memoryview,"),
-    (
-        lambda: SECRET,
-        "",
-        "a function that can't be found by its name in its module, of type function,",
-    ),
-    (_closure(), "", "a function that can't be found by its name in its module, of type function,"),
-    (_local_class(), "", "a class that can't be found by its name in its module, of type type,"),
-    (functools.partial(_closure()), ".func", "a function that can't be found"),
-    (task(_closure()), ".fn", "a function that can't be found"),
-    (Service().call, ".__self__", "a value of type Service"),
-    (Service(), "", "a value of type Service"),
-    (object(), "", "a value of type object"),
-    (sys.version_info, "", "a value of type version_info"),
-    (Mock(spec=User), "", "a value of type Mock"),
-    (Running(), "", "a state without a result, of type State,"),
-    ([1, {"x": (Service(),)}], '[1]["x"][0]', "a value of type Service"),
-    ({(1, Service()): SECRET}, "[…] (the key)[1]", "a value of type Service"),
-    ({5: Service()}, "[…]", "a value of type Service"),
-    (frozenset({Service()}), "{…}", "a value of type Service"),
-    (Point(1, {"a": Service()}), '.y["a"]', "a value of type Service"),
-    (Pair(SECRET, Service()), "[1]", "a value of type Service"),
-    (
-        User.model_validate({"name": SECRET, "pool": [Service()]}),
-        ".pool[0]",
-        "a value of type Service",
-    ),
-    (_tagged(Service()), ".tag", "a value of type Service"),
-    (ValueError(SECRET, Service()), ".args[1]", "a value of type Service"),
-    (quote([Service()]), "[0]", "a value of type Service"),
-    (_nested(200), "[0]" * 66 + "…", "is nested deeper than 100 levels, or contains itself"),
-    (_cycle(), '["loop"]' + "[0]" * 62 + "…", "is nested deeper than 100 levels"),
-]
-
-
-@pytest.mark.parametrize(("value", "path", "problem"), UNSTABLE, ids=lambda it: type(it).__name__)
-def test_what_is_unstable_is_refused_with_path_and_way_out(
-    value: Any, path: str, problem: str
-) -> None:
-    with pytest.raises(InputError) as refusal:
-        identity.canonical({"session": value, "url": SECRET}, at="fetch")
-
-    assert refusal.value.path.startswith(f"fetch(session{path[:150]}")
-    assert refusal.value.path.endswith("…)" if path.endswith("…") else f"session{path})")
-    assert refusal.value.problem.startswith(problem)
-    assert refusal.value.problem.endswith(
-        'pass plain data, or give the step a key: @step(key="fetch-{url}")'
-    )
-    assert SECRET not in str(refusal.value)
-
-
-def test_a_future_is_refused_where_nobody_knows_it() -> None:
-    with pytest.raises(InputError, match="PrefectConcurrentFuture has no stable identity"):
-        _canonical(_future(), future=None)
-
-
 def test_a_secret_is_not_in_the_bytes() -> None:
     for name in ("SecretStr", "SecretBytes", "block"):
         assert b"s3cret" not in _canonical(SAMPLES[name])
@@ -709,90 +592,3 @@ def test_many_and_large_inputs_are_quick() -> None:
 
     assert time.thread_time() - start < 5
     assert len(data) < 2_000_000
-
-
-# Classes whose instances are known by another way than their class.
-BY_NAME_OR_PARTS = {
-    "types": {"GenericAlias", "UnionType"},
-    "typing": {"NewType"},
-}
-# Classes whose instances are refused without a reason of their own.
-UNKNOWN = {
-    "builtins": {"classmethod", "object", "property", "staticmethod", "super"},
-    "decimal": {"Context"},
-    "enum": {"auto", "member", "nonmember", "property", "verify"},
-    "functools": {"cached_property", "partialmethod", "singledispatchmethod"},
-    "io": {"IncrementalNewlineDecoder"},
-    "re": {"Match"},
-    "threading": {"Barrier", "local"},
-    "types": {
-        *("CellType", "ClassMethodDescriptorType", "DynamicClassAttribute"),
-        *("GetSetDescriptorType", "MemberDescriptorType", "MethodDescriptorType"),
-        *("MethodWrapperType", "WrapperDescriptorType", "CapsuleType"),
-    },
-    "typing": {
-        *("ForwardRef", "ParamSpec", "ParamSpecArgs", "ParamSpecKwargs", "TypeVar", "TypeVarTuple"),
-        *("TypeAliasType", "NoDefault"),
-    },
-    "dataclasses": {"Field", "InitVar"},
-    "prefect.utilities.annotations": {"NotSet"},
-    "pydantic": {
-        *("AfterValidator", "BeforeValidator", "PlainValidator", "WrapValidator", "SkipValidation"),
-        *("ValidateAs", "InstanceOf", "WithJsonSchema", "PlainSerializer", "SerializeAsAny"),
-        *("WrapSerializer", "AliasChoices", "AliasGenerator", "AliasPath", "UrlConstraints"),
-        *("Strict", "StringConstraints", "AllowInfNan", "EncodedBytes", "EncodedStr", "Tag"),
-        *("GetPydanticSchema", "Discriminator", "FailFast", "TypeAdapter"),
-        *("GetCoreSchemaHandler", "GetJsonSchemaHandler", "ValidationInfo", "SerializationInfo"),
-        *("FieldSerializationInfo", "ModelWrapValidatorHandler", "ValidatorFunctionWrapHandler"),
-        "SerializerFunctionWrapHandler",
-    },
-}
-# Classes that have no instances, other than of subclasses.
-ABSTRACT = {
-    "pathlib": {"Path", "PurePath"},
-    "typing": {
-        *("Annotated", "Any", "Generic", "Protocol", "BinaryIO", "IO", "TextIO", "SupportsAbs"),
-        *("SupportsBytes", "SupportsComplex", "SupportsFloat", "SupportsIndex", "SupportsInt"),
-        *("SupportsRound", "Union"),
-    },
-    "pydantic": {
-        *("BaseConfig", "Extra", "EmailStr", "IPvAnyAddress", "IPvAnyInterface", "IPvAnyNetwork"),
-        *("ImportString", "Json", "PastDate", "FutureDate", "PastDatetime", "FutureDatetime"),
-        *("AwareDatetime", "NaiveDatetime", "EncoderProtocol", "Base64Encoder"),
-    },
-}
-CATALOGUE = [
-    *(builtins, collections, dataclasses, datetime, decimal, enum, fractions, functools, io),
-    *(ipaddress, pathlib, re, threading, types, typing, uuid, zoneinfo),
-    *(prefect, prefect.futures, prefect.utilities.annotations, pydantic),
-]
-
-
-def _public_classes(module: ModuleType) -> dict[str, type]:
-    names = getattr(module, "__all__", None) or [
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
-    ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some are deprecated
-        found = {name: getattr(module, name) for name in names}
-    return {name: value for name, value in found.items() if isinstance(value, type)}
-
-
-@pytest.mark.parametrize("module", CATALOGUE, ids=lambda module: str(module.__name__))
-def test_of_each_type_it_is_decided_whether_it_has_a_form(module: ModuleType) -> None:
-    refused = tuple(kind for kinds in REFUSED.values() for kind in kinds)
-    decided = {
-        name
-        for name, kind in _public_classes(module).items()
-        if identity._form(kind)[0] is not object or issubclass(kind, refused)
-    }
-    named = {
-        name
-        for table in (BY_NAME_OR_PARTS, UNKNOWN, ABSTRACT)
-        for name in table.get(module.__name__, ())
-    }
-
-    assert decided & named == set()
-    assert _public_classes(module).keys() - decided - named == set()

@@ -1,0 +1,350 @@
+"""Whatever crashes, each call gets its own result again; on a real Prefect server."""
+
+import asyncio
+import threading
+from collections import Counter
+from typing import Any
+
+import pytest
+from prefect import flow, task
+from prefect.flows import Flow
+
+from memory import Count
+from prefect_executions import execution, step
+from prefect_executions.testkit import Crash, TestKit
+from trials import act, acts, charge, done, ended, fails, join, later, once, plain
+
+
+@step
+def outer(n: int) -> str:
+    return plain(n) + plain(n + 1) + act(f"outer {n}")
+
+
+@step
+async def outer_later(n: int) -> str:
+    return "".join(await asyncio.gather(later(n), later(n + 1))) + act(f"outer {n}")
+
+
+@step(retries=1)
+def stumbles(n: int) -> str:
+    """Fail in the first try of each attempt, with something done."""
+    text = plain(n) + plain(n + 1)
+    run = execution.current()
+    if (run.id, run.attempt) not in stumbled:
+        stumbled.add((run.id, run.attempt))
+        raise RuntimeError("stumbled")
+    return text + act(f"stumbles {n}")
+
+
+stumbled: set[tuple[str, int]] = set()
+
+
+@task
+def ordinary(n: int) -> str:
+    return plain(n) + plain(n + 1)
+
+
+@flow
+@execution
+def loop() -> list[str]:
+    return [plain(n) for n in range(3)]
+
+
+@flow
+@execution
+async def gathering() -> list[str]:
+    first = await later(0)
+    return [first, *await asyncio.gather(later(1), later(2))]
+
+
+@flow
+@execution
+def submitting() -> str:
+    parts = [plain.submit(1), later.submit(2)]
+    both = join.submit(parts)  # type: ignore[arg-type]  # Prefect lets futures stand for results
+    return join.submit([both], end="!").result()  # type: ignore[list-item]
+
+
+@flow
+@execution
+def mapping() -> list[str]:
+    found = plain.map([1, 2])
+    return join.map(found, end="?").result()  # type: ignore[arg-type]
+
+
+@flow
+@execution
+def nesting() -> list[str]:
+    return [outer(1), outer.submit(5).result()]
+
+
+@flow
+@execution
+async def nesting_later() -> str:
+    return "".join(await asyncio.gather(outer_later(1), later(5)))
+
+
+@flow
+def inner_flow(n: int) -> str:
+    return plain(n) + plain.submit(n + 1).result()
+
+
+@flow
+@execution
+def with_subflow() -> list[str]:
+    return [inner_flow(3), plain(2)]
+
+
+@flow
+@execution
+def with_tasks() -> list[str]:
+    beside = ordinary.submit(5)
+    return [plain(3), beside.result()]
+
+
+@flow
+@execution(state=Count)
+def skipping() -> int:
+    run = execution.current(Count)
+    while run.state.n < 2:
+        plain(run.state.n)
+        run.state.n += 1
+        run.checkpoint()
+    return run.state.n
+
+
+@flow
+@execution
+def falling_back() -> list[str]:
+    said = []
+    for n in (1, 2):
+        try:
+            said.append(fails(n))
+        except RuntimeError:
+            said.append(plain(n))
+    return said
+
+
+@flow
+@execution
+def stumbling() -> list[str]:
+    return [stumbles(1)]
+
+
+@flow
+@execution
+def with_keys() -> list[str]:
+    """Which inputs the second attempt comes with is of no interest."""
+    return [charge(1), plain(1), charge.submit(2).result(), charge(1)]
+
+
+SEQUENTIAL = [loop, nesting, with_subflow, skipping, falling_back, stumbling, with_keys]
+AT_ONCE = [gathering, submitting, mapping, nesting_later, with_tasks]
+
+
+def name_of(flow: Flow[..., Any]) -> str:
+    return flow.name
+
+
+known: dict[str, tuple[Any, Counter[str], int]] = {}
+
+
+def undisturbed(kit: TestKit, flow: Flow[..., Any]) -> tuple[Any, Counter[str], int]:
+    """What a flow comes to and does, and how many calls it records, when nothing happens."""
+    if flow.name not in known:
+        trial = ended(kit.start(flow))
+        known[flow.name] = trial.result, acts.copy(), len(done(kit, trial))
+        assert set(acts.values()) == {1}
+        acts.clear()
+    return known[flow.name]
+
+
+@pytest.mark.parametrize("flow", SEQUENTIAL, ids=name_of)
+def test_each_effect_happens_once_if_the_process_dies_between_record_and_effect(
+    kit: TestKit, flow: Flow[..., Any]
+) -> None:
+    """However often: here at each record, one after the other."""
+    result, effects, _ = undisturbed(kit, flow)
+
+    with kit.crash_after(2):  # the attempt, a record
+        trial = kit.start(flow)
+    crashes = 0
+    while trial.status == "failed":
+        crashes += 1
+        assert isinstance(trial.error, Crash)
+        with kit.crash_after(2):
+            trial.resume()
+
+    assert acts == effects
+    assert ended(trial).result == result
+    assert crashes >= len(effects)
+
+
+@pytest.mark.parametrize("flow", [*SEQUENTIAL, *AT_ONCE], ids=name_of)
+def test_only_what_was_not_recorded_is_done_again(kit: TestKit, flow: Flow[..., Any]) -> None:
+    """The process dies before a record, when the effect has happened; before each of them."""
+    result, effects, records = undisturbed(kit, flow)
+
+    crashes = 0
+    for crash in range(2, records + 2):  # the attempt comes first
+        acts.clear()
+        with kit.crash_before(crash):
+            trial = kit.start(flow)
+        if trial.status == "completed":  # some records have shared an entry
+            break
+        crashes += 1
+        before, recorded = acts.copy(), done(kit, trial)
+        trial.resume()
+
+        assert ended(trial).result == result
+        assert acts.keys() == effects.keys()
+        assert acts.total() - before.total() == effects.total() - len(recorded)
+        assert max(acts.values()) <= 2
+        if flow in SEQUENTIAL:
+            assert list(acts.values()).count(2) <= 1
+    assert crashes > 1 if flow in AT_ONCE else crashes == records
+
+
+def test_in_a_loop_of_equal_calls_each_gets_its_own_result_again(kit: TestKit) -> None:
+    """As an agent asks a model again and again; each answer is another."""
+    tickets = iter(range(100))
+
+    @step
+    def think() -> int:
+        return next(tickets)
+
+    @flow
+    @execution
+    def thinks() -> list[int]:
+        return [think() for _ in range(3)]
+
+    for at in range(3):
+        tickets = iter(range(100))
+        with kit.crash_before(2 + at):
+            trial = kit.start(thinks)
+        trial.resume()
+        assert trial.result == [*range(at), *range(at + 1, 4)]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_loop_that_skips_rounds_does_not_get_their_answers(kit: TestKit, kind: str) -> None:
+    tickets = iter(range(100))
+
+    @step
+    def think() -> int:
+        return next(tickets)
+
+    @step
+    async def think_later() -> int:
+        return next(tickets)
+
+    @flow
+    @execution(state=Count)
+    def thinks() -> list[int]:
+        run = execution.current(Count)
+        said = []
+        while run.state.n < 3:
+            plain(run.state.n)
+            said.append(think())
+            run.state.n += 1
+            run.checkpoint()
+        return said
+
+    @flow
+    @execution(state=Count)
+    async def thinks_later() -> list[int]:
+        run = execution.current(Count)
+        said = []
+        while run.state.n < 3:
+            await later(run.state.n)
+            said.append(await think_later())
+            run.state.n += 1
+            await run.acheckpoint()
+        return said
+
+    with kit.crash_before(7):  # the second round is done, and not saved
+        trial = kit.start(thinks if kind == "sync" else thinks_later)
+    assert trial.state == {"n": 1}
+    trial.resume()
+
+    assert ended(trial).result == [1, 2]
+
+
+def test_equal_calls_that_run_at_once_and_what_follows_of_them_stay_together(
+    kit: TestKit,
+) -> None:
+    """The calls of `use` are told apart by which call of `draw` they are given."""
+    lots = iter(range(100))
+    first_may_end = threading.Event()
+
+    @step
+    def draw() -> int:
+        return next(lots)
+
+    @step
+    def use(lot: int) -> int:
+        if lot == 0 and execution.current().attempt == 1:
+            first_may_end.wait(20)
+        act(f"use {lot}")
+        return lot
+
+    @flow
+    @execution
+    def draws() -> list[int]:
+        drawn = []
+        for _ in range(2):
+            drawn.append(draw.submit())
+            drawn[-1].wait()
+        used = [use.submit(lot) for lot in drawn]  # type: ignore[arg-type]
+        if execution.current().attempt == 1:
+            used[1].wait()
+            first_may_end.set()
+        return [future.result() for future in used]
+
+    with kit.crash_before(5):  # the attempt, two lots, the use of the second
+        trial = kit.start(draws)
+    assert isinstance(trial.error, Crash)
+    assert [record.step for record in done(kit, trial)] == ["draw", "draw", "use"]
+
+    trial.resume()
+
+    assert ended(trial).result == [0, 1]
+    assert acts == {"use 0": 2, "use 1": 1}
+
+
+def test_equal_calls_around_a_checkpoint_are_warned_of_once(
+    kit: TestKit, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @step
+    def poll() -> int:
+        return 1
+
+    @step(key="poll")
+    def keyed() -> int:
+        return 1
+
+    def body() -> None:
+        run = execution.current()
+        for n in range(3):
+            poll()
+            keyed()
+            plain(n)
+            run.state["n"] = n
+            run.checkpoint()
+
+    warned = []
+
+    def warn(text: str, *args: Any) -> None:
+        warned.append(text % args)
+
+    original = execution.current
+
+    def watched() -> None:
+        run = original()
+        monkeypatch.setattr(run._logger, "warning", warn)
+        body()
+
+    ended(once(kit, watched))
+
+    assert len(warned) == 1
+    assert "'poll' is called again with the same inputs after a checkpoint" in warned[0]
