@@ -593,3 +593,25 @@ def test_who_is_cancelled_while_it_begins_leaves_no_run_behind() -> None:
     asyncio.run(leave())
 
     assert closed.wait(20)
+
+
+def test_a_run_shows_nothing_but_what_is_for_authors(stack: Stack, store: MemoryStore) -> None:
+    @flow
+    @execution(store=store)
+    def shows() -> list[str]:
+        return [name for name in dir(execution.current()) if not name.startswith("_")]
+
+    assert shows() == [
+        "aask",
+        "acheckpoint",
+        "apause",
+        "ask",
+        "attempt",
+        "checkpoint",
+        "config",
+        "id",
+        "pause",
+        "publish",
+        "resumed_from",
+        "state",
+    ]

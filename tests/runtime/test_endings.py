@@ -404,7 +404,7 @@ def test_the_timer_ends_with_the_run(stack: Stack, store: MemoryStore) -> None:
         beside.extend(
             thread
             for thread in threading.enumerate()
-            if thread.name in ("execution-heart", "execution-pacer")
+            if thread.name in ("execution-heart", "execution-scheduler")
         )
 
     call(both(store, body, checkpoint_interval_seconds=0.05)["sync"])

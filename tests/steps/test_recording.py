@@ -15,6 +15,7 @@ from prefect_executions.errors import (
     StoreUnavailable,
 )
 from prefect_executions.log.journal import decode
+from prefect_executions.steps.recorder import find_recorder
 from prefect_executions.storage.objects import MemoryObjects, Objects
 from prefect_executions.testkit import TestKit, testing
 from stores import Counting, Fault, Faulty
@@ -68,7 +69,7 @@ def test_steps_that_end_together_share_an_entry(quick: None) -> None:
     def fans_out() -> list[int]:
         counting.forget()
         futures = meets.map(range(8))
-        writer = execution.current()._writer
+        writer = execution.current()._checkpoints._writer
         until = monotonic() + 20
         while len(writer._waiting) < 8 and monotonic() < until:
             sleep(0.01)
@@ -97,7 +98,7 @@ def test_a_record_that_failed_is_tried_again_without_the_function(
     def body() -> int:
         faulty.faults = [Fault.LOST]
         calls[kind]()
-        return len(decode(execution.current()._writer.head.journal))
+        return len(decode(execution.current()._checkpoints._writer.head.journal))
 
     trial = once(faulty_kit, body)
 
@@ -113,7 +114,7 @@ def test_a_keyed_call_is_durable_when_it_returns_though_an_earlier_one_was_not(
         with pytest.raises(StoreUnavailable):
             charge(1)
         charge(1)
-        return len(decode(execution.current()._writer.head.journal))
+        return len(decode(execution.current()._checkpoints._writer.head.journal))
 
     trial = once(faulty_kit, body)
 
@@ -133,12 +134,11 @@ def test_a_record_that_was_written_twice_is_undone_once_or_not_at_all(
             faulty.faults = [Fault.LOST]
         return act("once") + str(run.attempt)
 
-    record_call = None
-
     def body() -> None:
         run = execution.current()
-        nonlocal record_call
-        original = run.record_call
+        recorder = find_recorder()
+        assert recorder is not None
+        original = recorder.record
 
         def then_checkpoint(call: Any, outcome: Any, **fields: Any) -> None:
             try:
@@ -148,7 +148,7 @@ def test_a_record_that_was_written_twice_is_undone_once_or_not_at_all(
                 run.checkpoint(label="meanwhile")
                 raise
 
-        run.record_call = then_checkpoint  # type: ignore[method-assign]
+        recorder.record = then_checkpoint  # type: ignore[method-assign]
         acts_once()
         run.checkpoint(label="behind")
         if run.attempt == 1:
@@ -181,7 +181,11 @@ def test_what_is_written_late_may_be_done_again_but_keeps_its_order(
         found = [think() for _ in range(3)]
         if run.attempt == 1:
             until = monotonic() + 20
-            while durability == "async" and not run._writer.is_idle and monotonic() < until:
+            while (
+                durability == "async"
+                and not run._checkpoints._writer.is_idle
+                and monotonic() < until
+            ):
                 sleep(0.01)
             kit.crash()
         found += [think() for _ in range(2)]

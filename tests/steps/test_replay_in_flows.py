@@ -11,6 +11,7 @@ from prefect.flows import Flow
 
 from memory import Count
 from prefect_executions import execution, step
+from prefect_executions.steps.recorder import find_recorder
 from prefect_executions.testkit import Crash, TestKit
 from trials import act, acts, charge, done, ended, fails, join, later, once, plain
 
@@ -337,11 +338,10 @@ def test_equal_calls_around_a_checkpoint_are_warned_of_once(
     def warn(text: str, *args: Any) -> None:
         warned.append(text % args)
 
-    original = execution.current
-
     def watched() -> None:
-        run = original()
-        monkeypatch.setattr(run._logger, "warning", warn)
+        recorder = find_recorder()
+        assert recorder is not None
+        monkeypatch.setattr(recorder._logger, "warning", warn)
         body()
 
     ended(once(kit, watched))
