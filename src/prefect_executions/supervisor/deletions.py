@@ -62,8 +62,8 @@ class DeletedRuns:
     def due(self, now: datetime) -> Iterable[UUID]:
         """The runs that were deleted in Prefect, and are yet to be cleared away.
 
-        A database that was replaced, or restored to an earlier time, lacks runs that nobody has
-        deleted. It lacks this supervisor's heartbeats too, and its runs are left to `gc`.
+        A database that was replaced, or restored to an earlier time, lacks runs that were never
+        deleted. It lacks this supervisor's heartbeats too, and such runs are left to `gc`.
         """
         closely = self._count_closely.restart(now)
         if self._heartbeat.newest is None:
