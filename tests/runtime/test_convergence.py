@@ -57,7 +57,10 @@ from prefect_executions.prefect.tags import DELETING, tags_of
 from prefect_executions.service.bulk import to_each
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects
-from prefect_executions.supervisor.supervisor import CREATION_ENDS, Supervisor
+from prefect_executions.supervisor.crashes import CREATION_ENDS, SilentRuns
+from prefect_executions.supervisor.duty import DutyContext
+from prefect_executions.supervisor.heartbeat import OwnHeartbeat
+from prefect_executions.supervisor.supervisor import Supervisor
 from prefect_executions.testkit import MemoryStore
 
 SETTINGS = ExecutionsSettings(heartbeat_seconds=1, silence_seconds=10, pending_seconds=600)
@@ -310,10 +313,10 @@ def bury(scene: Scene, caller: Caller) -> None:
     """What a supervisor does with a run that it has found silent."""
     run = scene.run
     if run is not None and state_of(run).is_running():
-        supervisor = scene.supervisor(caller)
         found_at = state_of(run).timestamp + timedelta(seconds=SILENT_SECONDS)
-        supervisor._clock = lambda: found_at
-        supervisor._bury(run)
+        executions, client = scene.executions(caller), scene.servers.client(caller)
+        context = DutyContext(executions, client, SETTINGS, clock=lambda: found_at)
+        SilentRuns(context, OwnHeartbeat(context.silence)).act(run)
 
 
 def fail(scene: Scene, caller: Caller) -> None:

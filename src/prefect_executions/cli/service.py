@@ -52,7 +52,7 @@ def gc(
     with get_client(sync_client=True) as client:
         block = load_store(store)
         orphans = Orphans(Executions(block.objects(), FlowRuns(client, store=f"{block.name}")))
-        survey = orphans.survey()
+        survey = orphans.report()
         found = survey.orphans
         output.rows(
             found,

@@ -1,4 +1,4 @@
-"""The supervisor: it does what is left undone when processes, workers and services die."""
+"""The supervisor: it finishes what processes, workers and services leave undone when they die."""
 
 from prefect_executions.supervisor.supervisor import supervise
 

@@ -1,4 +1,4 @@
-"""What is left in a store of executions whose flow runs are gone from Prefect."""
+"""Orphans: logs in a store whose flow runs do not exist in Prefect."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,17 +15,17 @@ from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.prefect.flow_runs import pages_of
 
-AGE = timedelta(hours=1)  # a log that was written to since is left alone
-_AT_ONCE = 200  # flow runs that Prefect is asked for at once
+AGE = timedelta(hours=1)  # a log that was written to more recently is left alone
+_AT_ONCE = 200  # flow runs that are looked up in one request
 
 
 class Orphan(BaseModel):
     """A log without a flow run.
 
     Attributes:
-        execution_id: Whose it was.
-        entries: How many entries it has.
-        bytes_stored: Bytes of them in the store.
+        execution_id: The execution's id.
+        entries: The number of its entries.
+        bytes_stored: Their bytes in the store.
         written_at: When the newest was written.
     """
 
@@ -39,12 +39,12 @@ class Orphan(BaseModel):
 
 @dataclass(frozen=True)
 class StoreReport:
-    """What a store has.
+    """The logs in a store.
 
     Args:
-        logs: How many logs.
-        known: How many of them belong to a flow run in Prefect.
-        orphans: Those that do not, but for what was written just now.
+        logs: The number of logs.
+        known: The number of logs that belong to a flow run in Prefect.
+        orphans: The logs that do not, except those that were written to just now.
     """
 
     logs: int
@@ -56,7 +56,7 @@ class StoreReport:
 class Orphans:
     """Finds and removes the logs of executions that were deleted in Prefect itself.
 
-    A supervisor removes them at once; these are of when none was there to see it.
+    A running supervisor removes such a log at once; orphans remain when none is running.
 
     Args:
         executions: The executions in the store.
@@ -66,8 +66,8 @@ class Orphans:
     executions: Executions
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def survey(self) -> StoreReport:
-        """Look at all that the store has: a LIST per 1,000 entries, some requests per orphan.
+    def report(self) -> StoreReport:
+        """Read all of the store: a LIST per 1,000 entries, some requests per orphan.
 
         Raises:
             StoreUnavailable, PrefectUnavailable: one of them does not answer.
@@ -81,20 +81,23 @@ class Orphans:
         return StoreReport(logs, known, orphans)
 
     def remove(self, orphan: Orphan) -> bool:
-        """Remove what is left of an execution; whether nobody else has done so, or uses it.
+        """Remove an orphan, unless it has changed or its flow run exists.
+
+        Returns:
+            Whether it was removed.
 
         Raises:
             StoreUnavailable, PrefectUnavailable: one of them does not answer.
         """
         if self._known([orphan.execution_id]) or self._orphan(orphan.execution_id) != orphan:
             return False
-        with suppress(ExecutionNotFound):  # somebody else has removed it just now
+        with suppress(ExecutionNotFound):  # another process has just removed it
             self.executions.delete(orphan.execution_id)
         self.executions.flow_runs.delete_artifacts(flow_run_id(orphan.execution_id))
         return True
 
     def _logs(self) -> Iterator[str]:
-        """The ids of the executions that have a log; whatever else is there is passed over."""
+        """The ids of the executions that have a log; other keys are passed over."""
         parts = (key.split("/") for key in self.executions.objects.scan(""))
         for id_, _ in groupby(key[1] for key in parts if len(key) == 3):
             with suppress(ExecutionNotFound):

@@ -1,0 +1,209 @@
+"""Runs whose process or worker has died: they are declared crashed, retried or started again."""
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from itertools import takewhile
+from typing import Any
+from uuid import UUID
+
+from prefect.client.schemas.objects import FlowRun, State, StateType
+
+from prefect_executions.errors import ExecutionDeleted, ExecutionNotFound
+from prefect_executions.executions.creation import Creation
+from prefect_executions.ids import execution_id
+from prefect_executions.log.entry import Kind
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
+from prefect_executions.models import ExecutionConfig
+from prefect_executions.prefect.events import Heartbeats, last_sign
+from prefect_executions.prefect.flow_runs import CRASH_SETTLES
+from prefect_executions.prefect.states import is_created, state_of
+from prefect_executions.prefect.tags import OUTSIDE
+from prefect_executions.supervisor.duty import NEVER, DutyContext, Interval
+from prefect_executions.supervisor.heartbeat import OwnHeartbeat
+
+logger = logging.getLogger(__name__)
+
+CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer was left half-made
+COLLEAGUE_ACTS = timedelta(seconds=15)  # how long another supervisor may take for what it began
+STARTS = 3  # how often a run that died before its first attempt began is started again
+
+
+class SilentRuns:
+    """Declares runs crashed that are Running in Prefect and have sent no heartbeat for too long."""
+
+    name = "declare silent runs crashed"
+
+    def __init__(self, context: DutyContext, heartbeat: OwnHeartbeat) -> None:
+        self._context = context
+        self._heartbeat = heartbeat
+        self.alive_until: dict[UUID, datetime] = {}  # until when a silent run counts as alive
+
+    def due(self, now: datetime) -> Iterable[FlowRun]:
+        """The silent runs; none while Prefect may have lost heartbeats."""
+        silence = self._context.silence
+        heard = Heartbeats.since(self._context.client, now - silence)
+        self._heartbeat.update(heard, now)
+        if not self._heartbeat.proves_silence(now):
+            return []
+        running = self._context.flow_runs.in_state(StateType.RUNNING)
+        known = {run.id for run in running}
+        self.alive_until = {id_: at for id_, at in self.alive_until.items() if id_ in known}
+        return [
+            run
+            for run in running
+            if run.id not in heard.runs
+            and now - state_of(run).timestamp > silence
+            and now > self.alive_until.get(run.id, NEVER)
+        ]
+
+    def act(self, run: FlowRun) -> None:
+        """Declare a run crashed, unless it is alive, has changed, or only lacks its completion.
+
+        The head is read first: an attempt that begins later collides with what is written here.
+        """
+        head = _find_head(self._context.log(run))
+        alive = last_sign(self._context.client, run.id, state_of(run).timestamp)
+        silence = self._context.silence
+        if head is not None and OUTSIDE in run.tags:
+            alive = max(alive, head.entry.at)
+            silence = max(silence, self._silence_of_agent(head))
+        dead = self._context.clock() - alive
+        if dead <= silence:
+            self.alive_until[run.id] = alive + silence
+        elif not self._context.flow_runs.is_still(run):
+            return
+        elif head is not None and head.entry.kind is Kind.RESULT:
+            self._context.flow_runs.complete(run)
+            self._context.note("finished a completion")
+        else:
+            self._declare_crashed(run, head, alive, dead)
+
+    def _declare_crashed(
+        self, run: FlowRun, head: Head | None, alive: datetime, dead: timedelta
+    ) -> None:
+        reason = f"No heartbeat since {alive:%Y-%m-%d %H:%M:%S} UTC: its process has died."
+        answers = state_of(run).id.hex
+        if head and not (head.entry.kind is Kind.CRASH and head.entry.answers == answers):
+            log = self._context.log(run)
+            log.crash(head, answers=answers, dead_seconds=dead.total_seconds(), reason=reason)
+        self._context.flow_runs.crash(run, reason)
+        self._context.note("declared a crash")
+        logger.warning("%s has crashed. %s", execution_id(run.id), reason)
+
+    def _silence_of_agent(self, head: Head) -> timedelta:
+        """How long an agent outside Prefect may be silent: three of its checkpoint intervals."""
+        seconds = head.created.config.checkpoint_interval_seconds
+        if seconds is None:
+            return timedelta(seconds=self._context.settings.agent_silence_seconds)
+        return timedelta(seconds=3 * seconds)
+
+
+class CrashedRuns:
+    """Lets a worker continue crashed runs while they have retries left."""
+
+    name = "retry crashed runs"
+
+    def __init__(self, context: DutyContext) -> None:
+        self._context = context
+        self._look_at_all = Interval(context.rarely)
+        self._settled: dict[UUID, UUID] = {}  # crashed runs to leave alone, each with its state
+
+    def due(self, now: datetime) -> Iterable[FlowRun]:
+        """The runs that crashed just now, and sometimes all, whose crash is no longer reported."""
+        is_all = self._look_at_all.restart(now)
+        since = None if is_all else now - 2 * self._context.rarely
+        runs = self._context.flow_runs.in_state(StateType.CRASHED, ended_after=since)
+        if is_all:
+            known = {run.id for run in runs}
+            self._settled = {id_: state for id_, state in self._settled.items() if id_ in known}
+        return [
+            run
+            for run in runs
+            if self._settled.get(run.id) != state_of(run).id
+            and now - state_of(run).timestamp > CRASH_SETTLES
+        ]
+
+    def act(self, run: FlowRun) -> None:
+        """Restore the state that a late report of a crash has replaced, or retry the run."""
+        states = self._context.flow_runs.states(run)
+        if self._context.flow_runs.undo_crash(run, states):
+            self._context.note("restored a state")
+            logger.warning("%s had been left before its process died", execution_id(run.id))
+            return
+        log = self._context.log(run)
+        head = _find_head(log)
+        if head is None:
+            self._settled[run.id] = state_of(run).id
+        else:
+            self._retry(run, log, head, is_granted=_is_granted(head, states))
+
+    def _retry(self, run: FlowRun, log: ExecutionLog, head: Head, *, is_granted: bool) -> None:
+        state, now = state_of(run), self._context.clock()
+        # The config of `@execution` is unknown before the first attempt has begun.
+        default = ExecutionConfig(max_retries=STARTS if head.entry.begun is None else None)
+        config = log.config(head).over(default)
+        if is_granted and now - head.entry.at < COLLEAGUE_ACTS:
+            return
+        if not is_granted:
+            if run.deployment_id is None or head.entry.retries >= (config.max_retries or 0):
+                self._settled[run.id] = state.id
+                return
+            if not self._context.flow_runs.is_still(run):  # a later attempt collides in the log
+                return
+            head = log.retry(head, answers=state.id.hex, reason=state.message or "Crashed")
+        message = f"Retry {head.entry.retries} of {config.max_retries} after a crash"
+        at = max(now, state.timestamp + timedelta(seconds=config.retry_delay_seconds or 0))
+        if self._context.flow_runs.retry(run, at=at, message=message):
+            self._context.note("retried after a crash")
+            logger.warning("%s: %s", execution_id(run.id), message)
+
+
+class PendingRuns:
+    """Finishes creations that were left half-made, and restarts runs whose worker died."""
+
+    name = "finish half-done starts"
+
+    def __init__(self, context: DutyContext) -> None:
+        self._context = context
+
+    def due(self, now: datetime) -> Iterable[FlowRun]:
+        """The runs that have been Pending for too long."""
+        pending = timedelta(seconds=self._context.settings.pending_seconds)
+        return [
+            run
+            for run in self._context.flow_runs.in_state(StateType.PENDING)
+            if now - state_of(run).timestamp > (pending if is_created(run) else CREATION_ENDS)
+        ]
+
+    def act(self, run: FlowRun) -> None:
+        """Schedule a run again, or release or remove one whose creation was left half-made."""
+        if not is_created(run):
+            Creation(self._context.executions).finish(run)
+            self._context.note("finished a creation")
+        elif self._context.flow_runs.start_again(run):
+            self._context.note("started again")
+            logger.warning("%s never began; scheduled again", execution_id(run.id))
+
+
+def _find_head(log: ExecutionLog) -> Head | None:
+    """The head of a log, or None when there is no log.
+
+    Raises:
+        ExecutionDeleted: the log ends with a tombstone.
+    """
+    try:
+        return log.living_head()
+    except ExecutionDeleted:
+        raise
+    except ExecutionNotFound:
+        return None
+
+
+def _is_granted(head: Head, states: list[State[Any]]) -> bool:
+    """Whether one more attempt was granted, and no process has been started for it since."""
+    if head.entry.kind is not Kind.RETRY:
+        return False
+    since = takewhile(lambda state: not state.is_pending(), reversed(states))
+    return any(state.id.hex == head.entry.answers for state in since)

@@ -1,0 +1,67 @@
+"""Runs that are ending, or have ended otherwise than by completing."""
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+from prefect.client.schemas.objects import FlowRun, StateType
+
+from prefect_executions.ids import execution_id
+from prefect_executions.prefect.artifacts import PageArtifact
+from prefect_executions.prefect.states import state_of, status_of
+from prefect_executions.supervisor.duty import DutyContext
+
+logger = logging.getLogger(__name__)
+
+
+class CancellingRuns:
+    """Ends cancellations that no worker ends."""
+
+    name = "end cancellations"
+
+    def __init__(self, context: DutyContext) -> None:
+        self._context = context
+
+    def due(self, _: datetime) -> Iterable[FlowRun]:
+        """The runs that are Cancelling."""
+        return self._context.flow_runs.in_state(StateType.CANCELLING)
+
+    def act(self, run: FlowRun) -> None:
+        """End a cancellation that has taken too long."""
+        self._context.flow_runs.end_cancelling(run)
+
+
+class EndedRuns:
+    """Brings the pages of ended runs up to date where their processes could not."""
+
+    name = "show ends"
+
+    def __init__(self, context: DutyContext) -> None:
+        self._context = context
+        self._shown: dict[UUID, UUID] = {}  # ended runs whose pages are right, with their states
+
+    def due(self, now: datetime) -> Iterable[FlowRun]:
+        """The runs that have failed, crashed or been cancelled just now."""
+        runs = self._context.flow_runs.in_state(
+            StateType.FAILED,
+            StateType.CRASHED,
+            StateType.CANCELLED,
+            ended_after=now - 2 * self._context.rarely,
+        )
+        known = {run.id for run in runs}
+        self._shown = {id_: state for id_, state in self._shown.items() if id_ in known}
+        return [run for run in runs if self._shown.get(run.id) != state_of(run).id]
+
+    def act(self, run: FlowRun) -> None:
+        """Restore the state that a repeated cancellation has replaced, or write the run's page."""
+        if state_of(run).is_cancelled() and self._context.flow_runs.undo_repeated_cancellation(
+            run, self._context.flow_runs.states(run)
+        ):
+            self._context.note("restored a state")
+            logger.warning("%s goes on: it was cancelled before", execution_id(run.id))
+            return
+        page = PageArtifact(self._context.client, run.id)
+        if page.status() != status_of(run).value:
+            page.show(self._context.executions.run_page(run))
+        self._shown[run.id] = state_of(run).id

@@ -1,0 +1,15 @@
+"""The world of the supervisor's tests."""
+
+from collections.abc import Iterator
+
+import pytest
+from prefect.client.orchestration import get_client
+
+from idle import IdleWorld
+from prefect_executions.local import Stack
+
+
+@pytest.fixture
+def here(stack: Stack) -> Iterator[IdleWorld]:
+    with get_client(sync_client=True) as client:
+        yield IdleWorld(client)

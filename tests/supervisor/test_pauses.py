@@ -1,0 +1,239 @@
+"""Pauses: their forms, and how they end in time."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.states import Cancelled, Crashed, Pending, Running, Scheduled, Suspended
+
+from idle import IdleWorld
+from prefect_executions.errors import ExecutionConflict
+from prefect_executions.ids import execution_id
+from prefect_executions.models import OnTimeout
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.pauses import (
+    Form,
+    asks_for_checkpoint,
+    lacks_form,
+    pause_key,
+    paused,
+    question_key,
+    save_form,
+)
+from prefect_executions.prefect.states import hold, state_of
+
+
+def test_a_pause_in_the_prefect_ui_loses_its_time_out_and_gets_a_form(here: IdleWorld) -> None:
+    run = here.create()
+    expires = datetime.now(UTC) + timedelta(seconds=300)
+    here.set(run, Running())
+    here.executions.checkpoint(execution_id(run.id), state={"n": 1}, label="first")
+    here.set(run, Suspended(message="why", pause_expiration_time=expires))
+
+    here.supervisor().look()
+
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert (state.name, state.message) == ("Suspended", "why")
+    assert state.state_details.pause_timeout is None
+    assert state.state_details.pause_reschedule
+    assert asks_for_checkpoint(state)
+    keys = state.state_details.run_input_keyset or {}
+    schema = json.loads(here.prefect.read_flow_run_input(run.id, keys["schema"]))
+    offered = schema["properties"]["checkpoint"]["enum"]
+    assert [choice.split(" · ")[0:2] for choice in offered[1:]] == [["ckpt_000001", "first"]]
+
+
+@pytest.mark.parametrize(
+    ("between", "is_then"),
+    [
+        ([Scheduled(name="Resuming")], "AwaitingRetry"),
+        ([Scheduled(name="Resuming"), Pending()], "AwaitingRetry"),
+        ([Cancelled()], "Cancelled"),
+        ([Suspended(pause_key="another")], "Suspended"),
+        ([Crashed()], "Suspended"),
+        ([], "Suspended"),
+    ],
+    ids=["resumed", "taken", "cancelled", "held", "crashed", "nothing"],
+)
+def test_what_comes_between_a_pause_and_its_form_lasts(
+    here: IdleWorld, between: list[State[Any]], is_then: str
+) -> None:
+    """The form is set by force, which would replace a Resume that came in between."""
+    run = here.create()
+    here.set(run, Running(), Suspended(message="why"))
+    as_it_was_read = here.prefect.read_flow_run(run.id)
+    here.set(run, *between)
+
+    hold(here.prefect, as_it_was_read, Form({"type": "object", "properties": {}}, ""))
+
+    assert here.name_of(run) == is_then
+
+
+def test_a_pause_waits_while_a_worker_is_just_taking_the_run(here: IdleWorld) -> None:
+    """A worker that finds the run paused would end, and with it all of its flow processes."""
+    run = here.create()
+    here.set(run, Pending())
+    states = iter([Pending(name="Submitting")])
+
+    def goes_on(_: float) -> None:
+        here.set(run, *([state] if (state := next(states, None)) else []))
+
+    flow_runs = FlowRuns(here.prefect, wait=goes_on)
+    flow_runs.suspend(run.id, key=pause_key(), reason=None, form=Form({"type": "object"}, ""))
+
+    before, last = flow_runs.states(run)[-2:]
+    assert (before.name, last.name) == ("Submitting", "Suspended")
+
+
+def test_a_resume_waits_for_the_form_of_a_pause_that_is_just_made(here: IdleWorld) -> None:
+    """Prefect refuses to resume without it; a client that polls for the pause comes too early."""
+    run = here.create()
+    here.set(run, Running())
+    with patch("prefect_executions.prefect.flow_runs.save_form"):
+        run = here.executions.flow_runs.suspend(
+            run.id, key=pause_key(), reason=None, form=Form({"type": "object"}, "")
+        )
+    state = state_of(run)
+    assert lacks_form(here.prefect, run.id, state)
+
+    def comes(_: float) -> None:
+        save_form(here.prefect, run.id, state, Form({"type": "object"}, ""))
+
+    resumed = FlowRuns(here.prefect, wait=comes).resume(run.id)
+
+    assert state_of(resumed).is_scheduled()
+
+
+def test_a_resume_of_a_pause_whose_form_does_not_come_says_so(here: IdleWorld) -> None:
+    run = here.create()
+    here.set(run, Running(), paused(pause_key(), "why"))
+
+    with pytest.raises(ExecutionConflict, match="try again"):
+        FlowRuns(here.prefect, wait=lambda _: None).resume(run.id)
+
+
+def test_a_pause_that_was_restored_without_its_form_gets_one(here: IdleWorld) -> None:
+    """As when a process starts, finds its run suspended, and has not read the log yet."""
+    run = here.create()
+    here.set(run, Running(), Suspended(message="why"))
+
+    here.supervisor().look()
+
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert asks_for_checkpoint(state)
+    assert not lacks_form(here.prefect, run.id, state)
+
+
+@pytest.mark.parametrize("crashes", [False, True], ids=["suspended", "and crashed"])
+def test_a_flow_that_asks_for_an_input_keeps_its_question(here: IdleWorld, crashes: bool) -> None:
+    """The flow has set the time-out, and finds its answer by the keys of the pause."""
+    run = here.create()
+    expires = datetime.now(UTC) + timedelta(seconds=3600)
+    asking: State[Any] = Suspended(pause_expiration_time=expires, pause_key="key")
+    asking.state_details.run_input_keyset = {"schema": "a", "response": "b"}
+    here.set(run, Running())
+    here.log(run).attempt()
+    here.set(run, asking, *([Crashed()] if crashes else []))
+    here.later = timedelta(seconds=20)
+
+    here.supervisor().look()
+
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert state.name == "Suspended"
+    assert state.state_details.run_input_keyset == {"schema": "a", "response": "b"}
+    assert state.state_details.pause_key == "key"
+    assert state.state_details.pause_timeout is not None
+
+
+def test_a_pause_that_has_its_form_is_left_alone(
+    here: IdleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = here.create()
+    here.set(run, Running(), Suspended(message="why"))
+    supervisor = here.supervisor()
+    supervisor.look()
+    here.later = timedelta(minutes=11)
+    supervisor.look()
+    asked = []
+    monkeypatch.setattr(here.executions.flow_runs, "complete_pause", lambda *of: asked.append(of))
+
+    here.later = timedelta(minutes=13)
+    supervisor.look()
+
+    assert not asked
+
+
+def paused_until(here: IdleWorld, on_timeout: OnTimeout) -> FlowRun:
+    run = here.create()
+    here.set(run, Running())
+    until = datetime.now(UTC) + timedelta(seconds=30)
+    here.executions.pause(execution_id(run.id), until=until, on_timeout=on_timeout)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("on_timeout", "name"),
+    [
+        (OnTimeout.RESUME, "Resuming"),
+        (OnTimeout.FAIL, "Failed"),
+        (OnTimeout.TERMINATE, "Cancelled"),
+    ],
+)
+def test_a_pause_ends_when_its_time_has_come_and_not_before(
+    here: IdleWorld, on_timeout: OnTimeout, name: str
+) -> None:
+    run = paused_until(here, on_timeout)
+    here.supervisor().look()
+    assert here.name_of(run) == "Suspended"
+
+    here.later = timedelta(seconds=31)
+    here.supervisor().look()
+    here.supervisor().look()
+
+    assert here.name_of(run) == name
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    if on_timeout is not OnTimeout.RESUME:
+        assert "Nobody resumed it until" in (state.message or "")
+
+
+def test_who_resumes_in_time_hears_no_more_of_the_deadline(here: IdleWorld) -> None:
+    run = paused_until(here, OnTimeout.FAIL)
+    here.executions.resume(execution_id(run.id))
+    here.set(run, Running(), Suspended())  # and another pause, without a deadline
+    here.later = timedelta(seconds=31)
+
+    here.supervisor().look()
+
+    assert here.name_of(run) == "Suspended"
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize("saved", [False, True], ids=["nothing of it", "half of it"])
+def test_a_pause_whose_form_was_never_saved_gets_one(
+    here: IdleWorld, asks: bool, saved: bool
+) -> None:
+    """The process that paused it has died in between; Prefect would refuse to resume it."""
+    run = here.create()
+    here.set(run, Running())
+    lost = paused(question_key() if asks else pause_key(), "why")
+    here.prefect.set_flow_run_state(run.id, lost)
+    refused = here.prefect.resume_flow_run(run.id)
+    assert refused.status is SetStateStatus.REJECT
+    if saved:
+        keys = lost.state_details.run_input_keyset or {}
+        here.prefect.create_flow_run_input(run.id, keys["description"], '"why"')
+
+    here.supervisor().look()
+    keys = here.prefect.read_flow_run(run.id).state.state_details.run_input_keyset  # type: ignore[union-attr]
+    schema = here.prefect.read_flow_run_input(run.id, keys["schema"])
+
+    assert ("latest" in schema) is not asks
+    assert here.prefect.resume_flow_run(run.id).status is SetStateStatus.ACCEPT
