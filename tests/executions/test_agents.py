@@ -1,4 +1,4 @@
-"""Agents outside Prefect: they create, begin, report, and learn what was done in the Prefect UI."""
+"""External agents: they create, begin, report, and learn what was done in the Prefect UI."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,7 +34,7 @@ from prefect_executions.storage.objects import MemoryObjects
 
 
 class Agents:
-    """Agents outside Prefect, and what people do to their executions in the Prefect UI."""
+    """External agents, and what people do to their executions in the Prefect UI."""
 
     def __init__(self, prefect: SyncPrefectClient) -> None:
         self.prefect = prefect
@@ -269,7 +269,7 @@ def test_an_attempt_that_somebody_resumed_over_is_refused_before_the_next_begins
 
 
 def test_a_report_behind_a_roll_back_is_refused(here: Agents) -> None:
-    """While the run is still paused, and the log says already that it goes back."""
+    """The run is still paused, but the log has been rolled back."""
     execution = here.create()
     here.save(execution, {"n": 1})
     here.executions.pause(execution.id)
@@ -345,7 +345,7 @@ def test_it_completes_with_a_result(here: Agents) -> None:
     assert (ended.status, ended.state, ended.result) == (Status.COMPLETED, {"n": 3}, [1, None])
     assert ended.completed_at is not None
     assert here.executions.get(execution.id).result == [1, None]
-    assert here.external.complete(execution.id, attempt=1).result == [1, None]  # as a repeat does
+    assert here.external.complete(execution.id, attempt=1).result == [1, None]  # a repeat
     with pytest.raises(ExecutionConflict):
         here.save(execution, {"n": 4})
 
@@ -449,7 +449,7 @@ def test_its_time_is_over_with_its_next_report(here: Agents) -> None:
 
 
 def test_what_nobody_has_noticed_of_a_death_is_no_active_time(here: Agents) -> None:
-    """An agent that was restarted begins at once, before its silence is taken for a crash."""
+    """A restarted agent begins at once, before its silence counts as a crash."""
     execution = here.create(max_duration_seconds=60)
     later = replace(here.executions, clock=lambda: datetime.now(UTC) + timedelta(seconds=1000))
 

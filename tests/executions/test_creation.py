@@ -115,7 +115,7 @@ def test_of_requests_at_once_one_creates(here: Here) -> None:
 def test_one_that_was_taken_for_left_leaves_nothing(
     here: Here, key: str | None, agents: frozenset[str] | None
 ) -> None:
-    """A supervisor has removed its run while the creator waited for the store."""
+    """A supervisor removed the run while its creator waited for the store."""
 
     def remove() -> None:
         [run] = here.flow_runs.in_state(StateType.PENDING)
