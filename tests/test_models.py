@@ -5,16 +5,9 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import ValidationError
 
-from prefect_executions.errors import CheckpointNotFound, ExecutionConflict, ExecutionNotFound
+from prefect_executions.errors import CheckpointNotFound, ExecutionNotFound
 from prefect_executions.ids import checkpoint_id, checkpoint_seq, execution_id, flow_run_id
-from prefect_executions.models import (
-    Execution,
-    ExecutionConfig,
-    Status,
-    require_open,
-    require_pausable,
-    require_resumable,
-)
+from prefect_executions.models import Execution, ExecutionConfig
 
 DOCUMENTED = (
     "id name description agent_id task_type status state checkpoints config elapsed_seconds "
@@ -63,23 +56,6 @@ def test_a_checkpoints_id_is_its_number(seq: int, name: str) -> None:
 def test_what_is_no_checkpoints_id_names_no_checkpoint(wrong: str) -> None:
     with pytest.raises(CheckpointNotFound):
         checkpoint_seq("exec", wrong)
-
-
-@pytest.mark.parametrize(
-    ("require", "allowed"),
-    [
-        (require_pausable, {"running", "paused"}),
-        (require_resumable, {"paused", "failed", "terminated"}),
-        (require_open, {"running", "paused"}),
-    ],
-)
-def test_what_each_status_allows(require, allowed: set[str]) -> None:  # type: ignore[no-untyped-def]
-    for status in Status:
-        if status.value in allowed:
-            require("exec", status)
-        else:
-            with pytest.raises(ExecutionConflict, match=f"it is {status.value}"):
-                require("exec", status)
 
 
 @pytest.mark.parametrize(

@@ -1,43 +1,43 @@
-"""The errors of this package, one tree.
+"""The errors of this package, as one tree.
 
     ExecutionError
     ├── ExecutionNotFound            no execution has this id
     │   └── ExecutionDeleted         it has been deleted, or is being deleted
     ├── CheckpointNotFound           the execution has no such checkpoint
-    ├── DeploymentNotFound           create named a deployment that Prefect does not know
+    ├── DeploymentNotFound           `create` named a deployment that Prefect does not know
     ├── ParametersError              the deployment's flow does not take these parameters
-    ├── IdempotencyConflict          a key of create was used before, for something else
-    ├── AgentForbidden               create named an agent that its caller may not act for
-    ├── CursorError                  a cursor that no list has given, or for another list
+    ├── IdempotencyConflict          the key of a `create` was used for another request
+    ├── AgentForbidden               `create` named an agent that its caller may not act for
+    ├── CursorError                  a malformed cursor, or one of another list
     ├── ExecutionConflict            the execution's status does not allow this
-    ├── Superseded                   a newer attempt, or a roll-back, has taken the execution over
-    ├── DurationExceeded             it was active for longer than `config.max_duration_seconds`
+    ├── Superseded                   another attempt or a roll-back has taken over the execution
+    ├── DurationExceeded             it was active for longer than its `max_duration_seconds`
     ├── StateError                   a state that can't be kept, or does not fit the flow's model
     ├── InputError                   a step's input that has no stable identity
-    ├── ReplayMismatch               what is recorded of a step does not fit its call
+    ├── ReplayMismatch               the record of a step does not fit its call
     ├── AnswerError                  an answer that does not fit what was asked
     ├── NotAnExecution               called outside a flow run decorated with `@execution`
     ├── PrefectUnavailable           Prefect's server did not answer, or refused
     └── StoreError
         ├── StoreNotFound            Prefect has no Execution Store block of this name
-        ├── AlreadyExists            an object with this key is there already
+        ├── AlreadyExists            an object with this key exists already
         ├── StoreUnavailable         the store did not answer, or refused
-        ├── UnsuitableStore          the store breaks a law that durability rests on
+        ├── UnsuitableStore          the store lacks what durability depends on
         └── CorruptEntry             bytes in the store are not what was written
 
-The facts of an error are its fields, and so its `args`: it survives pickling, which Prefect does
-with a flow run's exception. What leaves a flow on purpose (a pause, a cancellation) is not an error
-and is raised as Prefect's own `prefect.exceptions.Pause`.
+The fields of an error are its facts, and also its `args`: so it survives pickling, as Prefect
+pickles the exception of a flow run. A flow that is left on purpose (a pause, a cancellation) raises
+Prefect's own `prefect.exceptions.Pause`, which is no error.
 """
 
 from dataclasses import dataclass
 
 
 class ExecutionError(Exception):
-    """The root: catch it to catch whatever this package raises."""
+    """The root of the tree: catch it to catch every error of this package."""
 
     def __post_init__(self) -> None:
-        """Let the fields be what pickling makes it of, however they were given."""
+        """Make the fields the `args`, by which pickling restores an error."""
         self.args = tuple(vars(self).values())
 
 
@@ -52,7 +52,7 @@ class ExecutionNotFound(ExecutionError):
 
 
 class ExecutionDeleted(ExecutionNotFound):
-    """The execution has been deleted; of its log the tombstone may be left."""
+    """The execution has been deleted; a tombstone may be left of its log."""
 
 
 @dataclass(eq=False, repr=False)
@@ -71,7 +71,7 @@ class CheckpointNotFound(ExecutionError):
 
 @dataclass(eq=False, repr=False)
 class DeploymentNotFound(ExecutionError):
-    """Create named a deployment that Prefect does not know."""
+    """`create` named a deployment that Prefect does not know."""
 
     deployment: str
 
@@ -88,7 +88,7 @@ class ParametersError(ExecutionError):
 
 @dataclass(eq=False, repr=False)
 class IdempotencyConflict(ExecutionError):
-    """A key of create was used before, for something else; nothing was created."""
+    """The key of a `create` was used for another request; nothing was created."""
 
     execution_id: str
 
@@ -101,7 +101,7 @@ class IdempotencyConflict(ExecutionError):
 
 @dataclass(eq=False, repr=False)
 class AgentForbidden(ExecutionError):
-    """Create named an agent that its caller may not act for; nothing was created."""
+    """`create` named an agent that its caller may not act for; nothing was created."""
 
     agent_id: str | None
 
@@ -110,7 +110,7 @@ class AgentForbidden(ExecutionError):
 
 
 class CursorError(ExecutionError):
-    """A cursor that no list has given, or that belongs to another list."""
+    """A malformed cursor, or one of another list."""
 
     def __str__(self) -> str:
         return "cursor: give `next_cursor` of the page before, with the same filter and order."
@@ -118,7 +118,7 @@ class CursorError(ExecutionError):
 
 @dataclass(eq=False, repr=False)
 class ExecutionConflict(ExecutionError):
-    """What was asked is not possible in the execution's status; nothing was changed."""
+    """The execution's status does not allow this; nothing was changed."""
 
     execution_id: str
     operation: str
@@ -131,7 +131,7 @@ class ExecutionConflict(ExecutionError):
 
 @dataclass(eq=False, repr=False)
 class Superseded(ExecutionError):
-    """Another attempt or a roll-back has taken the execution over; nothing was written."""
+    """Another attempt or a roll-back has taken over the execution; nothing was written."""
 
     execution_id: str
     attempt: int
@@ -146,7 +146,7 @@ class Superseded(ExecutionError):
 
 @dataclass(eq=False, repr=False)
 class DurationExceeded(ExecutionError):
-    """The execution was active for longer than it may be; its state is saved."""
+    """The execution was active for longer than `max_duration_seconds`; its state is saved."""
 
     execution_id: str
     max_duration_seconds: float
@@ -160,7 +160,7 @@ class DurationExceeded(ExecutionError):
 
 @dataclass(eq=False, repr=False)
 class StateError(ExecutionError):
-    """A state that can't be kept as it is, or does not fit the model that the flow names."""
+    """A state that can't be kept as it is, or does not fit the flow's model."""
 
     path: str
     problem: str
@@ -171,7 +171,7 @@ class StateError(ExecutionError):
 
 @dataclass(eq=False, repr=False)
 class InputError(ExecutionError):
-    """An input of a step that no later attempt could recognise."""
+    """An input of a step that a later attempt could not recognise."""
 
     path: str
     problem: str
@@ -182,7 +182,7 @@ class InputError(ExecutionError):
 
 @dataclass(eq=False, repr=False)
 class ReplayMismatch(ExecutionError):
-    """What is recorded of a step does not fit its call: the code has changed since."""
+    """The record of a step does not fit its call: the code has changed since."""
 
     step: str
     problem: str
@@ -202,7 +202,7 @@ class AnswerError(ExecutionError):
 
 
 class NotAnExecution(ExecutionError):
-    """`execution.current()` where no execution runs, or `@execution` without `@flow`."""
+    """`execution.current()` was called where no execution runs, or `@execution` has no `@flow`."""
 
 
 @dataclass(eq=False, repr=False)
@@ -216,7 +216,7 @@ class PrefectUnavailable(ExecutionError):
 
 
 class StoreError(ExecutionError):
-    """Something about the place where the log is kept."""
+    """An error of the store that keeps the logs."""
 
 
 @dataclass(eq=False, repr=False)
@@ -234,7 +234,7 @@ class StoreNotFound(StoreError):
 
 @dataclass(eq=False, repr=False)
 class AlreadyExists(StoreError):
-    """An object with this key is there already; nothing was written."""
+    """An object with this key exists already; nothing was written."""
 
     key: str
 
@@ -244,7 +244,7 @@ class AlreadyExists(StoreError):
 
 @dataclass(eq=False, repr=False)
 class StoreUnavailable(StoreError):
-    """The store did not answer or refused; whether a write took place is not known."""
+    """The store did not answer, or refused; a write may or may not have happened."""
 
     operation: str
     problem: str
@@ -254,12 +254,12 @@ class StoreUnavailable(StoreError):
 
 
 class UnsuitableStore(StoreError):
-    """The store breaks a law that durability rests on, so it is refused."""
+    """The store lacks what durability depends on, so it is not used."""
 
 
 @dataclass(eq=False, repr=False)
 class CorruptEntry(StoreError):
-    """Bytes in the store are damaged, or of a format that this version can not read."""
+    """Bytes in the store are damaged, or in a format that this version can't read."""
 
     key: str
     problem: str

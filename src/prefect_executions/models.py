@@ -1,4 +1,4 @@
-"""What an execution is: its values, and which changes of status are allowed."""
+"""The values of the API: executions, their checkpoints, configs, lists and answers."""
 
 import re
 from datetime import datetime
@@ -8,14 +8,12 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from prefect_executions.errors import ExecutionConflict
-
 NAME_LENGTH = 200
 DESCRIPTION_LENGTH = 10_000
 LABEL_LENGTH = 200
 MAX_SECONDS = 1e9  # thirty years
 
-# PostgreSQL, which may stand behind Prefect, holds no NUL in a text.
+# PostgreSQL, which Prefect may use, can't store a NUL in a text.
 _TEXT = r"^[^\x00]*$"
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH, pattern=_TEXT)]
@@ -24,7 +22,7 @@ Description = Annotated[str, StringConstraints(max_length=DESCRIPTION_LENGTH, pa
 
 
 def _no_number(value: Any) -> Any:
-    """Refuse what pydantic would take for seconds since 1970."""
+    """Refuse a number, which pydantic would read as seconds since 1970."""
     if isinstance(value, int | float) or (
         isinstance(value, str) and re.fullmatch(r"\s*[-+]?[0-9.]+\s*", value)
     ):
@@ -33,13 +31,13 @@ def _no_number(value: Any) -> Any:
 
 
 def _no_word(value: Any) -> Any:
-    """Refuse what pydantic would take for a number: true, and "1"."""
+    """Refuse what pydantic would read as a number: true, and "1"."""
     if isinstance(value, bool | str):
         raise ValueError("give a number")
     return value
 
 
-# After the limits of a number, so that these stand in the JSON schema.
+# Comes after the limits of a number, so that they are in the JSON schema.
 NoWord = BeforeValidator(_no_word)
 Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 
@@ -55,7 +53,7 @@ class Status(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing happens any more unless it is resumed."""
+        """Whether the execution has ended: nothing more happens unless it is resumed."""
         return self in (Status.COMPLETED, Status.FAILED, Status.TERMINATED)
 
 
@@ -75,42 +73,6 @@ def require_label(label: str) -> None:
     """
     if not 1 <= len(label) <= LABEL_LENGTH:
         raise ValueError(f"label: has {len(label)} characters; give 1 to {LABEL_LENGTH}.")
-
-
-def require_pausable(execution_id: str, status: Status) -> None:
-    """Check that an execution can be paused: running, or paused already.
-
-    Raises:
-        ExecutionConflict: it has ended.
-    """
-    if status.ended:
-        raise ExecutionConflict(execution_id, "pause", status, "Only a running one can be paused.")
-
-
-def require_open(execution_id: str, status: Status) -> None:
-    """Check that a checkpoint can be saved by hand: the execution has not ended.
-
-    Raises:
-        ExecutionConflict: it has.
-    """
-    if status.ended:
-        hint = "Its history is closed." if status is Status.COMPLETED else "Resume it first."
-        raise ExecutionConflict(execution_id, "checkpoint", status, hint)
-
-
-def require_resumable(execution_id: str, status: Status) -> None:
-    """Check that an execution can be resumed: paused, failed or terminated.
-
-    Raises:
-        ExecutionConflict: it runs, or has completed.
-    """
-    if status in (Status.RUNNING, Status.COMPLETED):
-        hint = (
-            "Pause it first."
-            if status is Status.RUNNING
-            else "Paused, failed and terminated ones can be resumed."
-        )
-        raise ExecutionConflict(execution_id, "resume", status, hint)
 
 
 _OverZero = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False), NoWord]
@@ -148,11 +110,11 @@ class ExecutionConfig(BaseModel):
 
     @property
     def removes(self) -> bool:
-        """Whether anything of the execution is to be removed by and by."""
+        """Whether the retention of this config removes anything."""
         return self.keep_checkpoints is not None or self.delete_after_seconds is not None
 
     def over(self, default: "ExecutionConfig") -> "ExecutionConfig":
-        """These settings, and where a field is null, those of `default`."""
+        """These settings, with those of `default` where a field is null."""
         return default.model_copy(update=self.model_dump(exclude_none=True))
 
 

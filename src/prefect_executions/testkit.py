@@ -1,7 +1,7 @@
-"""For tests of flows: executions in memory, that crash and pause where a test wants it.
+"""Testing flows: executions in memory that crash and pause where a test wants it.
 
-Prefect's server is what the test has: its `prefect_test_harness`, say. Attempts run in the test's
-own process, one after the other, as a worker would start them.
+The test brings the Prefect server, such as `prefect_test_harness`. Attempts run in the process of
+the test, one after the other, as a worker would start them.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ _STORE = "testing"
 
 
 class Crash(BaseException):
-    """The process of an execution dies here, as far as its store can tell."""
+    """The process of an execution dies here; nothing it writes later reaches the store."""
 
 
 class MemoryStore(ExecutionStore):
-    """A store block whose executions are kept in this process's memory, or wherever it is told."""
+    """A store block that keeps executions in memory, or in the objects it is given."""
 
     _block_type_name = "Memory Store"
     _block_type_slug = "memory-store"
@@ -58,28 +58,28 @@ class MemoryStore(ExecutionStore):
         return self._objects
 
 
-class _Plan:
-    """What is to happen as a process writes to the store."""
+class _Hooks:
+    """What to call when a process writes to the store, with its `_ProcessObjects` and the bytes."""
 
     def __init__(self) -> None:
-        self.before: list[Callable[..., None]] = []  # called with the life that writes, and
-        self.after: list[Callable[..., None]] = []  # with what it writes
+        self.before: list[Callable[..., None]] = []
+        self.after: list[Callable[..., None]] = []
 
 
-class _Life:
-    """The store as one process sees it: when that is dead, nothing of it gets through any more."""
+class _ProcessObjects:
+    """The store as one process sees it; when the process is dead, every call raises `Crash`."""
 
-    def __init__(self, inner: Objects, plan: _Plan) -> None:
+    def __init__(self, inner: Objects, hooks: _Hooks) -> None:
         self._inner = inner
-        self._plan = plan
+        self._hooks = hooks
         self._is_dead = False
 
     def create(self, key: str, data: bytes) -> None:
         self._require_alive()
-        for act in self._plan.before:
+        for act in self._hooks.before:
             act(self, data)
         self._inner.create(key, data)
-        for act in self._plan.after:
+        for act in self._hooks.after:
             act(self, data)
 
     def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
@@ -113,7 +113,7 @@ class Trial:
     Attributes:
         id: The execution's id.
         result: What the flow returned, when it has completed.
-        error: What the newest attempt has raised, if it failed or crashed.
+        error: What the newest attempt raised, if it failed or crashed.
     """
 
     def __init__(self, kit: "TestKit", flow: Flow[..., Any], execution: Execution) -> None:
@@ -124,11 +124,11 @@ class Trial:
         self._flow = flow
 
     def __repr__(self) -> str:
-        """Say how it stands, for a failed assertion."""
+        """Show its status and result, for a failed assertion."""
         return f"<{self._flow.name} {self.id}: {self.status}, {self.error or self.result!r}>"
 
     def get(self) -> Execution:
-        """The execution as anybody sees it, with all checkpoints and their states."""
+        """Read the execution, with all checkpoints and their states."""
         return self._kit.executions.get(self.id, checkpoints=None)
 
     @property
@@ -146,10 +146,10 @@ class Trial:
 
         Args:
             checkpoint_id: Roll back to this checkpoint.
-            input: The answer to what it asks.
+            input: The answer to what the flow asks.
 
         Returns:
-            What the resume has answered.
+            What `Executions.resume` returns.
 
         Raises:
             ExecutionConflict, CheckpointNotFound, AnswerError: see `Executions.resume`.
@@ -170,7 +170,7 @@ class Trial:
         return fork
 
     def run(self) -> None:
-        """Run attempts as long as Prefect has it scheduled, without waiting for their time."""
+        """Run attempts while Prefect has it scheduled, without waiting for their time."""
         while state_of(run := self._kit._read(self.id)).is_scheduled():
             self._attempt(run)
 
@@ -188,7 +188,7 @@ class Trial:
 
 
 class TestKit:
-    """What `testing` gives."""
+    """What `testing` yields: starts executions, and crashes and pauses them."""
 
     __test__ = False  # pytest
 
@@ -198,8 +198,8 @@ class TestKit:
             objects, FlowRuns(client, store=_STORE, wait=lambda _: None), wait=lambda _: None
         )
         self._objects = objects
-        self._plan = _Plan()
-        self._begin_life()
+        self._hooks = _Hooks()
+        self._begin_process()
         self._client = client
         self._deployments: dict[int, tuple[Flow[..., Any], UUID]] = {}  # by the ids of the flows
 
@@ -217,7 +217,7 @@ class TestKit:
             flow: A flow decorated with `@execution`.
             state: The first state, as JSON or a pydantic model.
             config: How it is run.
-            parameters: The flow's.
+            parameters: The parameters of the flow.
         """
         if id(flow) not in self._deployments:
             deployed = self._client.create_deployment(self._client.create_flow(flow), "testing")
@@ -235,29 +235,29 @@ class TestKit:
         return trial
 
     def crash(self) -> NoReturn:
-        """Let the process that runs this die here."""
-        self._life.die()
+        """Kill the process that calls this."""
+        self._process.die()
 
     @contextmanager
     def crash_before(self, n: int) -> Iterator[None]:
-        """Let the process die when it is about to write its `n`th entry from now on.
+        """Kill the process when it is about to write its `n`th entry from now on.
 
-        A process writes one as the attempt begins, one for each checkpoint, and one for each step;
-        steps that end together share one.
+        A process writes one entry when its attempt begins, one for each checkpoint, and one for
+        each step; steps that end together share one.
         """
-        yield from _planned(self._plan.before, _dying_at(n))
+        yield from _hooked(self._hooks.before, _dying_at(n))
 
     @contextmanager
     def crash_after(self, n: int) -> Iterator[None]:
-        """Let the process die when it has written its `n`th entry from now on."""
-        yield from _planned(self._plan.after, _dying_at(n))
+        """Kill the process when it has written its `n`th entry from now on."""
+        yield from _hooked(self._hooks.after, _dying_at(n))
 
     @contextmanager
     def pause_at(self, label: str) -> Iterator[None]:
         """Pause the execution when it saves a checkpoint with this label, as a person would."""
-        context: FlowRunContext | None = None  # of the execution, not of a flow in it
+        context: FlowRunContext | None = None  # of the execution, not of a subflow
 
-        def pause(_: _Life, data: bytes) -> None:
+        def pause(_: _ProcessObjects, data: bytes) -> None:
             nonlocal context
             header = serialization.load(data.partition(b"\n")[0])
             if header["kind"] == Kind.ATTEMPT:
@@ -268,28 +268,28 @@ class TestKit:
             state = state_of(self._client.read_flow_run(context.flow_run.id))
             context.flow_run_suspension_request.mark_requested(state)
 
-        yield from _planned(self._plan.after, pause, first=True)
+        yield from _hooked(self._hooks.after, pause, first=True)
 
-    def _begin_life(self) -> None:
-        """Let what is called from now on be another process."""
-        self._life = _Life(self._objects, self._plan)
-        self.store._objects = self._life
+    def _begin_process(self) -> None:
+        """Run what is called from now on as another process."""
+        self._process = _ProcessObjects(self._objects, self._hooks)
+        self.store._objects = self._process
 
     def _read(self, execution_id: str) -> FlowRun:
         """The flow run of an execution."""
         return self._client.read_flow_run(flow_run_id(execution_id))
 
     def _take(self, run: FlowRun) -> FlowRun:
-        """Take a scheduled run, and begin a process for it, as a worker does."""
-        self._begin_life()
+        """Begin a process for a scheduled run, as a worker does."""
+        self._begin_process()
         self._client.set_flow_run_state(run.id, Pending(), force=True)
         return self._client.read_flow_run(run.id)
 
 
-def _planned(
+def _hooked(
     acts: list[Callable[..., None]], act: Callable[..., None], *, first: bool = False
 ) -> Iterator[None]:
-    acts.insert(0 if first else len(acts), act)  # a death comes last: nothing comes after it
+    acts.insert(0 if first else len(acts), act)  # a crash comes last: nothing runs after it
     try:
         yield
     finally:
@@ -297,14 +297,14 @@ def _planned(
 
 
 def _dying_at(n: int) -> Callable[..., None]:
-    """Let the process die that calls this for the `n`th time."""
+    """Make a hook that kills the process which calls it for the `n`th time."""
     left = n
 
-    def count(life: _Life, *_: bytes) -> None:
+    def count(process: _ProcessObjects, *_: bytes) -> None:
         nonlocal left
         left -= 1
         if left == 0:
-            life.die()
+            process.die()
 
     return count
 
@@ -313,14 +313,14 @@ def _dying_at(n: int) -> Callable[..., None]:
 def testing(objects: Objects | None = None) -> Iterator[TestKit]:  # noqa: PT028
     """Keep executions in memory, and run them in this process.
 
-    Whatever store a flow names, its executions are kept here. A flow that is simply called runs
-    too; `TestKit.start` runs it as a worker would, so that it can pause, crash and be resumed.
+    Executions are kept here whatever store a flow names. A flow can also be called as usual;
+    `TestKit.start` runs it as a worker would, so that it can pause, crash and be resumed.
 
     Args:
-        objects: Where they are kept; by default in memory, and gone afterwards.
+        objects: Where executions are kept; by default in memory, and gone afterwards.
     """
-    quickly = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-    with quickly, get_client(sync_client=True) as client:
+    no_heartbeats = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    with no_heartbeats, get_client(sync_client=True) as client:
         kit = TestKit(client, MemoryObjects() if objects is None else objects)
         with replaced_by(kit.store):
             yield kit

@@ -1,4 +1,4 @@
-"""Agents outside Prefect: they create, begin, report, and learn what was done in the Prefect UI."""
+"""External agents: they create, begin, report, and learn what was done in the Prefect UI."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,13 +34,13 @@ from prefect_executions.storage.objects import MemoryObjects
 
 
 class Agents:
-    """Agents outside Prefect, and what people do to their executions in the Prefect UI."""
+    """External agents, and what people do to their executions in the Prefect UI."""
 
     def __init__(self, prefect: SyncPrefectClient) -> None:
         self.prefect = prefect
         self.flow_runs = FlowRuns(prefect, store=uuid4().hex, wait=lambda _: None)
         self.executions = Executions(MemoryObjects(), self.flow_runs)
-        self.outside = ExternalAgents(self.executions)
+        self.external = ExternalAgents(self.executions)
 
     def create(self, state: Any = EMPTY, **config: Any) -> Execution:
         execution, _ = Creation(self.executions).create(
@@ -113,7 +113,7 @@ def test_a_pause_in_the_ui_reaches_it_with_its_next_checkpoint(here: Agents) -> 
 
     assert here.save(execution, {"n": 1}) is Status.PAUSED
     assert here.executions.get(execution.id).state == {"n": 1}
-    assert here.outside.heartbeat(execution.id, 1).status is Status.PAUSED
+    assert here.external.heartbeat(execution.id, 1).status is Status.PAUSED
 
 
 def test_after_a_resume_in_the_ui_it_begins_an_attempt(here: Agents) -> None:
@@ -122,7 +122,7 @@ def test_after_a_resume_in_the_ui_it_begins_an_attempt(here: Agents) -> None:
     here.save(execution, {"n": 1})
     here.resume_in_the_ui(execution)
 
-    begun = here.outside.begin(execution.id)
+    begun = here.external.begin(execution.id)
 
     assert begun.state == {"n": 1}
     assert begun.prefect.attempt == 2
@@ -137,12 +137,12 @@ def test_a_roll_back_chosen_in_the_resume_form_is_what_it_continues_from(here: A
     here.save(execution, {"n": 2})
     here.choose_in_the_ui(execution, good.id)
 
-    begun = here.outside.begin(execution.id)
+    begun = here.external.begin(execution.id)
 
     assert begun.state == {"n": 1}
-    assert here.outside.begin(execution.id).state == {"n": 1}  # the choice counts once
+    assert here.external.begin(execution.id).state == {"n": 1}  # the choice counts once
     here.save(execution, {"n": 5}, attempt=3)
-    assert here.outside.begin(execution.id).state == {"n": 5}
+    assert here.external.begin(execution.id).state == {"n": 5}
 
 
 def test_a_choice_that_can_t_be_followed_is_said_once(here: Agents) -> None:
@@ -153,9 +153,9 @@ def test_a_choice_that_can_t_be_followed_is_said_once(here: Agents) -> None:
     here.executions.log(execution.id).remove([checkpoint_seq(execution.id, chosen)])
 
     with pytest.raises(CheckpointNotFound):
-        here.outside.begin(execution.id)
+        here.external.begin(execution.id)
 
-    assert here.outside.begin(execution.id).prefect.attempt == 2
+    assert here.external.begin(execution.id).prefect.attempt == 2
 
 
 def test_a_roll_back_over_rest_comes_after_a_choice_that_nobody_has_followed(here: Agents) -> None:
@@ -168,7 +168,7 @@ def test_a_roll_back_over_rest_comes_after_a_choice_that_nobody_has_followed(her
 
     here.executions.resume(execution.id, checkpoint_id=first.id)
 
-    assert here.outside.begin(execution.id).state == {"n": 1}
+    assert here.external.begin(execution.id).state == {"n": 1}
 
 
 def test_a_roll_back_comes_after_a_pause_in_which_nothing_was_chosen(here: Agents) -> None:
@@ -182,7 +182,7 @@ def test_a_roll_back_comes_after_a_pause_in_which_nothing_was_chosen(here: Agent
 
     assert resumed.status is Status.RUNNING
     assert here.name_of(execution) == "AwaitingRetry"
-    assert here.outside.begin(execution.id).state == {}
+    assert here.external.begin(execution.id).state == {}
 
 
 def test_a_roll_back_of_one_that_somebody_else_lets_go_on_is_done(here: Agents) -> None:
@@ -199,7 +199,7 @@ def test_a_roll_back_of_one_that_somebody_else_lets_go_on_is_done(here: Agents) 
     resumed = here.executions.resume(execution.id, checkpoint_id="ckpt_000000")
 
     assert resumed.status is Status.RUNNING
-    assert here.outside.begin(execution.id).state == {}
+    assert here.external.begin(execution.id).state == {}
 
 
 def test_nobody_writes_behind_a_result(here: Agents, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,10 +211,10 @@ def test_nobody_writes_behind_a_result(here: Agents, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patched:
         patched.setattr(here.flow_runs, "complete", away)
         with pytest.raises(PrefectUnavailable):
-            here.outside.complete(execution.id, result={"found": 2}, attempt=1)
+            here.external.complete(execution.id, result={"found": 2}, attempt=1)
     with pytest.raises(ExecutionConflict, match="just being completed"):
         here.executions.checkpoint(execution.id, state={"by": "hand"})
-    here.outside.complete(execution.id, result={"found": 2}, attempt=1)
+    here.external.complete(execution.id, result={"found": 2}, attempt=1)
 
     assert here.executions.get(execution.id).result == {"found": 2}
 
@@ -226,7 +226,7 @@ def test_rest_and_ui_resume_alike(here: Agents) -> None:
     resumed = here.executions.resume(execution.id, checkpoint_id="ckpt_000000")
 
     assert resumed.state == {}
-    assert here.outside.begin(execution.id).state == {}
+    assert here.external.begin(execution.id).state == {}
 
 
 def test_a_cancellation_in_the_ui_reaches_it_and_is_done(here: Agents) -> None:
@@ -243,13 +243,13 @@ def test_a_cancellation_in_the_ui_reaches_it_and_is_done(here: Agents) -> None:
 
 def test_an_older_attempt_is_refused(here: Agents) -> None:
     execution = here.create()
-    here.outside.begin(execution.id)  # its machine was restarted
+    here.external.begin(execution.id)  # its machine was restarted
 
     for report in (
         lambda: here.save(execution, {"n": 9}, attempt=1),
-        lambda: here.outside.heartbeat(execution.id, 1),
-        lambda: here.outside.complete(execution.id, attempt=1),
-        lambda: here.outside.fail(execution.id, error="no", attempt=1),
+        lambda: here.external.heartbeat(execution.id, 1),
+        lambda: here.external.complete(execution.id, attempt=1),
+        lambda: here.external.fail(execution.id, error="no", attempt=1),
     ):
         with pytest.raises(Superseded):
             report()
@@ -269,7 +269,7 @@ def test_an_attempt_that_somebody_resumed_over_is_refused_before_the_next_begins
 
 
 def test_a_report_behind_a_roll_back_is_refused(here: Agents) -> None:
-    """While the run is still paused, and the log says already that it goes back."""
+    """The run is still paused, but the log has been rolled back."""
     execution = here.create()
     here.save(execution, {"n": 1})
     here.executions.pause(execution.id)
@@ -287,12 +287,12 @@ def test_an_attempt_that_begins_as_another_completes_undoes_no_result(
     def begin_then_complete(flow_runs: FlowRuns, run: FlowRun) -> FlowRun:
         monkeypatch.undo()
         with pytest.raises(ExecutionConflict, match="completed"):
-            here.outside.begin(execution.id)
+            here.external.begin(execution.id)
         return complete(flow_runs, flow_runs.read(run.id))
 
     monkeypatch.setattr(FlowRuns, "complete", begin_then_complete)
 
-    done = here.outside.complete(execution.id, result=7, attempt=1)
+    done = here.external.complete(execution.id, result=7, attempt=1)
 
     assert (done.status, done.result) == (Status.COMPLETED, 7)
     assert here.executions.get(execution.id).result == 7
@@ -301,7 +301,7 @@ def test_an_attempt_that_begins_as_another_completes_undoes_no_result(
 def test_two_that_begin_at_once_are_two_attempts(here: Agents) -> None:
     execution = here.create()
 
-    attempts = {here.outside.begin(execution.id).prefect.attempt for _ in range(3)}
+    attempts = {here.external.begin(execution.id).prefect.attempt for _ in range(3)}
 
     assert attempts == {2, 3, 4}
 
@@ -320,7 +320,7 @@ def test_what_comes_as_an_attempt_begins_wins(
 
     monkeypatch.setattr(FlowRuns, "start", started_late)
     with pytest.raises(ExecutionConflict):
-        here.outside.begin(execution.id)
+        here.external.begin(execution.id)
 
     assert here.name_of(execution) == state.name
     assert here.executions.get(execution.id).status in (Status.PAUSED, Status.TERMINATED)
@@ -332,7 +332,7 @@ def test_what_is_held_is_not_begun(here: Agents, state: State[Any]) -> None:
     here.in_the_ui(execution, state)
 
     with pytest.raises(ExecutionConflict, match="Resume it first"):
-        here.outside.begin(execution.id)
+        here.external.begin(execution.id)
 
     assert here.executions.get(execution.id).prefect.attempt == 1
 
@@ -340,12 +340,12 @@ def test_what_is_held_is_not_begun(here: Agents, state: State[Any]) -> None:
 def test_it_completes_with_a_result(here: Agents) -> None:
     execution = here.create()
 
-    ended = here.outside.complete(execution.id, state={"n": 3}, result=[1, None], attempt=1)
+    ended = here.external.complete(execution.id, state={"n": 3}, result=[1, None], attempt=1)
 
     assert (ended.status, ended.state, ended.result) == (Status.COMPLETED, {"n": 3}, [1, None])
     assert ended.completed_at is not None
     assert here.executions.get(execution.id).result == [1, None]
-    assert here.outside.complete(execution.id, attempt=1).result == [1, None]  # as a repeat does
+    assert here.external.complete(execution.id, attempt=1).result == [1, None]  # a repeat
     with pytest.raises(ExecutionConflict):
         here.save(execution, {"n": 4})
 
@@ -363,7 +363,7 @@ def test_what_completes_while_it_is_read_is_not_told_without_its_result(
     def complete_then_run(executions: Executions, id_: str) -> FlowRun:
         assert read.wait(20)
         monkeypatch.undo()
-        here.outside.complete(id_, state={"n": 3}, result=1)
+        here.external.complete(id_, state={"n": 3}, result=1)
         return run(executions, id_)
 
     read_of = ExecutionLog.read
@@ -379,14 +379,14 @@ def test_who_was_paused_and_is_done_all_the_same_completes(here: Agents) -> None
     execution = here.create()
     here.pause_in_the_ui(execution)
 
-    assert here.outside.complete(execution.id, result=1).status is Status.COMPLETED
+    assert here.external.complete(execution.id, result=1).status is Status.COMPLETED
 
 
 def test_a_result_that_is_too_large_is_refused(here: Agents) -> None:
     execution = here.create()
 
     with pytest.raises(StateError, match="at most"):
-        here.outside.complete(execution.id, result="x" * RESULT_BYTES, state={"n": 1})
+        here.external.complete(execution.id, result="x" * RESULT_BYTES, state={"n": 1})
 
     assert here.executions.get(execution.id).status is Status.RUNNING
     assert here.executions.get(execution.id).state == {}
@@ -395,33 +395,33 @@ def test_a_result_that_is_too_large_is_refused(here: Agents) -> None:
 def test_it_fails_for_good_without_retries(here: Agents) -> None:
     execution = here.create()
 
-    ended = here.outside.fail(execution.id, error="No disk", state={"n": 1}, attempt=1)
+    ended = here.external.fail(execution.id, error="No disk", state={"n": 1}, attempt=1)
 
     assert (ended.status, ended.state) == (Status.FAILED, {"n": 1})
     assert ended.prefect.message == "No disk"
     here.executions.resume(execution.id)
-    assert here.outside.begin(execution.id).state == {"n": 1}
+    assert here.external.begin(execution.id).state == {"n": 1}
 
 
 def test_a_failure_is_tried_again_while_there_are_retries(here: Agents) -> None:
     execution = here.create(max_retries=1)
 
-    failed = here.outside.fail(execution.id, error="No disk")
+    failed = here.external.fail(execution.id, error="No disk")
 
     assert failed.status is Status.RUNNING
     assert failed.prefect.state_name == "AwaitingRetry"
     assert failed.prefect.message == "Retry 1 of 1 after: No disk"
-    begun = here.outside.begin(execution.id)
+    begun = here.external.begin(execution.id)
     assert begun.prefect.attempt == 2
-    assert here.outside.fail(execution.id, error="No disk", attempt=2).status is Status.FAILED
+    assert here.external.fail(execution.id, error="No disk", attempt=2).status is Status.FAILED
 
 
 def test_a_retry_has_its_time(here: Agents) -> None:
     execution = here.create(max_retries=1, retry_delay_seconds=3600)
-    here.outside.fail(execution.id, error="No disk")
+    here.external.fail(execution.id, error="No disk")
 
     with pytest.raises(ExecutionConflict, match="to be tried again at"):
-        here.outside.begin(execution.id)
+        here.external.begin(execution.id)
 
     assert here.executions.get(execution.id).prefect.attempt == 1
 
@@ -449,7 +449,7 @@ def test_its_time_is_over_with_its_next_report(here: Agents) -> None:
 
 
 def test_what_nobody_has_noticed_of_a_death_is_no_active_time(here: Agents) -> None:
-    """An agent that was restarted begins at once, before its silence is taken for a crash."""
+    """A restarted agent begins at once, before its silence counts as a crash."""
     execution = here.create(max_duration_seconds=60)
     later = replace(here.executions, clock=lambda: datetime.now(UTC) + timedelta(seconds=1000))
 
@@ -470,10 +470,10 @@ def test_what_nobody_has_noticed_of_a_death_is_no_active_time(here: Agents) -> N
 def test_a_retry_in_the_ui_is_begun_at_once(here: Agents) -> None:
     execution = here.create()
     here.save(execution, {"n": 1})
-    here.outside.fail(execution.id, error="No disk")
+    here.external.fail(execution.id, error="No disk")
     here.in_the_ui(execution, AwaitingRetry())
 
-    assert here.outside.begin(execution.id).state == {"n": 1}
+    assert here.external.begin(execution.id).state == {"n": 1}
 
 
 def test_what_a_deployment_runs_is_not_an_agent_s_to_report_on(here: Agents) -> None:
@@ -483,10 +483,10 @@ def test_what_a_deployment_runs_is_not_an_agent_s_to_report_on(here: Agents) -> 
     here.in_the_ui(execution, Running())
 
     for report in (
-        lambda: here.outside.begin(execution.id),
-        lambda: here.outside.heartbeat(execution.id, 0),
-        lambda: here.outside.complete(execution.id),
-        lambda: here.outside.fail(execution.id, error="no"),
+        lambda: here.external.begin(execution.id),
+        lambda: here.external.heartbeat(execution.id, 0),
+        lambda: here.external.complete(execution.id),
+        lambda: here.external.fail(execution.id, error="no"),
     ):
         with pytest.raises(ExecutionConflict, match="A deployment runs it"):
             report()

@@ -39,7 +39,7 @@ class Here:
         self.store = Faulty(MemoryObjects())
         self.flow_runs = FlowRuns(prefect, store=uuid4().hex, wait=lambda _: None)
         self.executions = Executions(self.store, self.flow_runs)
-        self.creations = Creation(self.executions)
+        self.creation = Creation(self.executions)
         self.deployments = [self.deployment() for _ in range(2)]
 
     def deployment(self) -> str:
@@ -47,7 +47,7 @@ class Here:
         return str(self.prefect.create_deployment(flow_id, "idle"))
 
     def create(self, **fields: Any) -> tuple[Execution, bool]:
-        return self.creations.create(**{"name": "a", "deployment": self.deployments[0], **fields})
+        return self.creation.create(**{"name": "a", "deployment": self.deployments[0], **fields})
 
     def all(self) -> list[str]:
         return [item.id for item in self.executions.search(ExecutionFilter()).items]
@@ -62,9 +62,9 @@ def here(stack: Stack) -> Iterator[Here]:
 # ---------------------------------------------------------------------- keys of requests
 
 
-@pytest.mark.parametrize("outside", [False, True])
-def test_the_same_request_with_the_same_key_creates_one(here: Here, outside: bool) -> None:
-    fields = {"state": {"b": 1, "a": 2}, "deployment": None if outside else here.deployments[0]}
+@pytest.mark.parametrize("is_external", [False, True])
+def test_the_same_request_with_the_same_key_creates_one(here: Here, is_external: bool) -> None:
+    fields = {"state": {"b": 1, "a": 2}, "deployment": None if is_external else here.deployments[0]}
     first, is_new = here.create(**fields, key="k")
     again, is_new_again = here.create(**fields | {"state": {"a": 2, "b": 1}}, key="k")
 
@@ -115,17 +115,17 @@ def test_of_requests_at_once_one_creates(here: Here) -> None:
 def test_one_that_was_taken_for_left_leaves_nothing(
     here: Here, key: str | None, agents: frozenset[str] | None
 ) -> None:
-    """A supervisor has removed its run while the creator waited for the store."""
+    """A supervisor removed the run while its creator waited for the store."""
 
     def remove() -> None:
         [run] = here.flow_runs.in_state(StateType.PENDING)
-        here.creations.finish(run)
+        here.creation.finish(run)
 
     here.store.meanwhile = [remove]
 
-    creations = Creation(here.executions.seen_by(agents))
+    creation = Creation(here.executions.seen_by(agents))
     with pytest.raises(ExecutionNotFound):
-        creations.create(name="a", deployment=here.deployments[0], agent_id="me", key=key)
+        creation.create(name="a", deployment=here.deployments[0], agent_id="me", key=key)
 
     assert here.all() == []
     assert list(here.store.scan("")) == []
@@ -208,7 +208,7 @@ def test_a_fork_is_run_as_the_other_one_is(here: Here) -> None:
     )
     here.executions.checkpoint(source.id, state={"n": 1})
 
-    fork, is_new = here.creations.fork(source.id)
+    fork, is_new = here.creation.fork(source.id)
 
     assert is_new
     assert fork.id != source.id
@@ -225,7 +225,7 @@ def test_a_fork_is_run_as_the_other_one_is(here: Here) -> None:
 def test_a_fork_of_an_agent_s_execution_is_an_agent_s(here: Here) -> None:
     source, _ = here.create(deployment=None, state={"n": 1})
 
-    fork, _ = here.creations.fork(source.id, name="b")
+    fork, _ = here.creation.fork(source.id, name="b")
 
     assert (fork.name, fork.prefect.attempt, fork.status) == ("b", 1, Status.RUNNING)
 
@@ -245,20 +245,20 @@ def test_a_run_without_a_deployment_can_t_be_forked(stack: Stack) -> None:
 
 def test_a_fork_is_made_once_for_each_key_whatever_is_saved_meanwhile(here: Here) -> None:
     source, _ = here.create()
-    first, _ = here.creations.fork(source.id, key="k")
+    first, _ = here.creation.fork(source.id, key="k")
     here.executions.checkpoint(source.id, state={"n": 1})
 
-    again, is_new = here.creations.fork(source.id, key="k")
+    again, is_new = here.creation.fork(source.id, key="k")
 
     assert (again.id, is_new) == (first.id, False)
     with pytest.raises(IdempotencyConflict):
-        here.creations.fork(source.id, name="another", key="k")
+        here.creation.fork(source.id, name="another", key="k")
 
 
 def test_a_name_that_is_long_already_stays_within_its_limit(here: Here) -> None:
     source, _ = here.create(name="n" * 200)
 
-    assert len(here.creations.fork(source.id)[0].name) == 200
+    assert len(here.creation.fork(source.id)[0].name) == 200
 
 
 def test_a_fork_has_what_steps_had_recorded_by_its_checkpoint(stack: Stack) -> None:

@@ -23,7 +23,7 @@ NOON = datetime(2126, 11, 24, 12, tzinfo=UTC)
 
 
 class Listed:
-    """Flow runs in a store of their own, each due at a time of its own unless told otherwise."""
+    """Flow runs in a store of their own, each due at a time of its own by default."""
 
     def __init__(self, prefect: SyncPrefectClient) -> None:
         self.prefect = prefect
@@ -93,7 +93,7 @@ def test_nothing_is_told_twice_or_left_out_while_executions_come_and_go(here: Li
     pages = here.pages(3)
     seen = next(pages)
 
-    here.prefect.delete_flow_run(UUID(made[8][5:]))  # told already
+    here.prefect.delete_flow_run(UUID(made[8][5:]))  # listed already
     here.prefect.delete_flow_run(UUID(made[4][5:]))  # not yet
     here.add()
     here.set(made[2], Completed())

@@ -805,17 +805,17 @@ def test_a_deletion_that_somebody_else_finishes_is_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prefect.set_flow_run_state(UUID(execution["id"][5:]), Running(), force=True)
-    ended, asked = Executions.has_ended, []
+    ended, asked = Executions.finish_cancelling, []
 
-    def has_ended(executions: Executions, run_id: UUID) -> bool:
+    def finish(executions: Executions, run_id: UUID) -> bool:
         asked.append(run_id)
         if len(asked) == 1:
             return False
-        monkeypatch.setattr(Executions, "has_ended", ended)
+        monkeypatch.setattr(Executions, "finish_cancelling", ended)
         prefect.set_flow_run_state(run_id, Cancelled(), force=True)
         return executions.delete(execution["id"])
 
-    monkeypatch.setattr(Executions, "has_ended", has_ended)
+    monkeypatch.setattr(Executions, "finish_cancelling", finish)
 
     assert rest.delete(path(execution)).status_code == 204
     assert rest.get(path(execution)).status_code == 404

@@ -1,1 +1,1 @@
-"""Executions from outside a run: create, get, search, checkpoint, pause, resume, delete."""
+"""Executions from outside a run: create, read, search, checkpoint, pause, resume, delete."""

@@ -1,7 +1,7 @@
-"""Executions that agents outside Prefect run, in any language: they report over REST.
+"""Executions of external agents: programs in any language that report over REST.
 
-Such an execution is a flow run, too, of a deployment that has nothing a worker could run. So the
-Prefect UI shows it, and what is done there reaches the agent in the answer to its next report.
+Such an execution is a flow run too, of a deployment that no worker can run. So the Prefect UI shows
+it, and the agent learns what was done there from the answer to its next report.
 """
 
 import logging
@@ -16,8 +16,13 @@ from prefect_executions import serialization
 from prefect_executions.errors import ExecutionConflict, StateError
 from prefect_executions.executions.creation import EMPTY
 from prefect_executions.executions.executions import Executions
+from prefect_executions.executions.rules import (
+    act_on_report,
+    enforce_duration,
+    require_reportable,
+    require_startable,
+)
 from prefect_executions.executions.views import execution_of
-from prefect_executions.ids import execution_id
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
@@ -30,14 +35,14 @@ from prefect_executions.prefect.tags import OUTSIDE
 
 logger = logging.getLogger(__name__)
 
-RESULT_BYTES = 256 << 10  # of a result as JSON; it is read with the head of the log
+RESULT_BYTES = 256 << 10  # of a result as JSON, which is read with the head of the log
 
 
 @dataclass(frozen=True)
 class ExternalAgents:
-    """What agents outside Prefect do.
+    """Takes the reports of external agents: an attempt begins, is alive, completes or fails.
 
-    Every method raises `ExecutionConflict` for an execution that a deployment runs.
+    Every method raises `ExecutionConflict` for an execution that a worker runs.
 
     Args:
         executions: The executions.
@@ -46,37 +51,38 @@ class ExternalAgents:
     executions: Executions
 
     def begin(self, execution_id: str) -> Begun:
-        """Begin an attempt: from now on the caller runs the execution, and nobody else.
+        """Begin an attempt: from now on only the caller runs the execution.
 
-        It continues from `state` in the answer, and reports as attempt `prefect.attempt`. An older
-        attempt is refused from then on, so an agent that was restarted may begin at once.
+        The caller continues from `state` in the answer, and reports as attempt `prefect.attempt`.
+        Older attempts are refused from then on, so an agent that was restarted can begin at once.
 
         Raises:
             ExecutionConflict: it is paused, has ended, waits for a retry, or has no time left.
         """
         run = self._run(execution_id, "begin an attempt of")
-        self._require_startable(run)
+        require_startable(run)
         log = self.executions.log(execution_id)
         flow_runs = self.executions.flow_runs
-        told = partial(logger.warning, "%s: %s", execution_id)
+        warn = partial(logger.warning, "%s: %s", execution_id)
         states = flow_runs.states(run)
-        take_choice(flow_runs.client, run.id, states, lambda answer: go_back(log, answer, told))
+        take_choice(flow_runs.client, run.id, states, lambda answer: go_back(log, answer, warn))
         admitted = run
 
         def admit(head: Head) -> float:
             nonlocal admitted
             admitted = flow_runs.read(run.id)
-            self._require_startable(admitted)
+            require_startable(admitted)
             if not state_of(admitted).is_running():
                 return 0
-            if head.entry.kind is Kind.RESULT:  # its agent completes it, or has died before
+            if head.entry.kind is Kind.RESULT:  # its agent is completing it, or died before that
                 admitted = flow_runs.complete(admitted)
-                self._require_startable(admitted)
+                require_startable(admitted)
             return self._dead_seconds(admitted, head)
 
         head = log.attempt(admit)
         run = flow_runs.start(admitted)
-        if self.executions.standing(run, head) is Status.FAILED:
+        run = enforce_duration(flow_runs, run, head, self.executions.clock())
+        if status_of(run) is Status.FAILED:
             hint = "It was active for longer than its max_duration_seconds."
             raise ExecutionConflict(execution_id, "begin an attempt of", Status.FAILED, hint)
         beat_of_run(run.id, run.name)
@@ -84,16 +90,19 @@ class ExternalAgents:
         return Begun(**dict(execution))
 
     def heartbeat(self, execution_id: str, attempt: int) -> Standing:
-        """Say that an attempt is alive, and learn whether it should go on.
+        """Report that an attempt is alive; the answer says whether it should go on.
 
         Raises:
-            Superseded: it is not the newest, or another one is to begin.
+            Superseded: it is not the newest, or another one is about to begin.
             ExecutionConflict: the execution has ended.
         """
         run = self._run(execution_id, "keep alive")
-        head = self.executions.head_for(run, self.executions.log(execution_id), attempt)
+        run = self.executions.flow_runs.end_cancelling(run)
+        head = self.executions.log(execution_id).living_head()
+        require_reportable(run, head, attempt)
         beat_of_run(run.id, run.name)
-        return Standing(status=self.executions.standing(run, head), attempt=attempt)
+        status = act_on_report(self.executions.flow_runs, run, head, self.executions.clock())
+        return Standing(status=status, attempt=attempt)
 
     def complete(
         self,
@@ -103,17 +112,17 @@ class ExternalAgents:
         result: Any = None,
         attempt: int | None = None,
     ) -> Execution:
-        """Say that an execution is done.
+        """Report that an execution is done.
 
         Args:
             execution_id: Its id.
             state: Its last state; by default the newest that was saved.
-            result: What it has come to, as JSON.
-            attempt: Only as this attempt, if it is the newest.
+            result: Its result, as JSON.
+            attempt: The attempt that reports; refused if it is not the newest.
 
         Raises:
             StateError: the state or the result can't be kept, or is too large; nothing was changed.
-            Superseded: the attempt is not the newest, or another one is to begin.
+            Superseded: the attempt is not the newest, or another one is about to begin.
             ExecutionConflict: it has ended already, in another way.
         """
         size = len(serialization.dump(result, at="result"))
@@ -122,9 +131,9 @@ class ExternalAgents:
             raise StateError("result", problem)
         run = self._run(execution_id, "complete")
         log = self.executions.log(execution_id)
-        if status_of(run) is Status.COMPLETED:  # as a repeat finds it
+        if status_of(run) is Status.COMPLETED:  # by an earlier call
             return self._execution(run, log)
-        head = self._last_state(run, log, state, attempt)
+        head = self._save_last_state(run, log, state, attempt)
         if head.entry.kind is not Kind.RESULT:
             log.result(head, result)
         run = self.executions.flow_runs.complete(run)
@@ -138,22 +147,22 @@ class ExternalAgents:
         state: Any = EMPTY,
         attempt: int | None = None,
     ) -> Execution:
-        """Say that an attempt has failed: it is to be tried again while retries are left.
+        """Report that an attempt has failed; it is tried again while retries are left.
 
         Args:
             execution_id: Its id.
             error: What happened.
             state: The last state; by default the newest that was saved.
-            attempt: Only as this attempt, if it is the newest.
+            attempt: The attempt that reports; refused if it is not the newest.
 
         Raises:
             StateError: the state can't be kept; nothing was changed.
-            Superseded: the attempt is not the newest, or another one is to begin.
+            Superseded: the attempt is not the newest, or another one is about to begin.
             ExecutionConflict: it has ended already.
         """
         run = self._run(execution_id, "fail")
         log = self.executions.log(execution_id)
-        head = self._last_state(run, log, state, attempt)
+        head = self._save_last_state(run, log, state, attempt)
         config = head.created.config
         answers = state_of(run).id.hex
         granted = head.entry.kind is Kind.RETRY and head.entry.answers == answers
@@ -177,26 +186,20 @@ class ExternalAgents:
         return run
 
     def _dead_seconds(self, run: FlowRun, head: Head) -> float:
-        """How long ago the agent that runs a run has given its last sign of life."""
+        """How many seconds ago the agent of a run last reported."""
         since = max(state_of(run).timestamp, head.entry.at)
         alive = last_sign(self.executions.flow_runs.client, run.id, since)
         return max((self.executions.clock() - alive).total_seconds(), 0)
 
-    def _require_startable(self, run: FlowRun) -> None:
-        status, id_ = status_of(run), execution_id(run.id)
-        if status is not Status.RUNNING:
-            raise ExecutionConflict(id_, "begin an attempt of", status, "Resume it first.")
-        at = state_of(run).state_details.scheduled_time
-        if state_of(run).is_scheduled() and at is not None and at > datetime.now(UTC):
-            hint = f"It is to be tried again at {serialization.timestamp(at)}."
-            raise ExecutionConflict(id_, "begin an attempt of", status, hint)
-
-    def _last_state(self, run: FlowRun, log: ExecutionLog, state: Any, attempt: int | None) -> Head:
-        """The head, after the last state was saved; a repeat finds it saved already."""
+    def _save_last_state(
+        self, run: FlowRun, log: ExecutionLog, state: Any, attempt: int | None
+    ) -> Head:
+        """Save the last state, unless an earlier call has; return the head after that."""
         data = None if state is EMPTY else serialization.dump(state)
         head = log.living_head()
         if not self._is_repeated(run, head, attempt):
-            self.executions.require_reportable(run, log, head, attempt)
+            run = self.executions.flow_runs.end_cancelling(run)
+            require_reportable(run, head, attempt)
         if data is None or data == head.state:
             return head
         saved = log.checkpoint(head, data)
@@ -204,7 +207,7 @@ class ExternalAgents:
         return saved
 
     def _is_repeated(self, run: FlowRun, head: Head, attempt: int | None) -> bool:
-        """Whether this attempt has ended in the log, and Prefect does not know of it yet."""
+        """Whether an earlier call has ended this attempt in the log, but not yet in Prefect."""
         mine = attempt is None or attempt == head.entry.attempt
         ended = head.entry.kind is Kind.RESULT or (
             head.entry.kind is Kind.RETRY and head.entry.answers == state_of(run).id.hex

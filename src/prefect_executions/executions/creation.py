@@ -1,4 +1,4 @@
-"""Creating executions: from nothing, or from a checkpoint of another one."""
+"""Creating executions: from a first state, or from a checkpoint of another one."""
 
 import logging
 from collections.abc import Sequence
@@ -39,21 +39,21 @@ from prefect_executions.prefect.tags import (
 
 logger = logging.getLogger(__name__)
 
-EMPTY: Any = object()  # no state was given, which is `{}`; None is a state
+EMPTY: Any = object()  # no state was given, so it is `{}`; None is a state
 _FORK = " (fork)"
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be created.
+    """An execution to be created.
 
     Args:
-        meta: What the log keeps of it.
+        meta: What the log keeps about it.
         state: The first state.
-        records: What steps of another execution have recorded before.
-        deployment: What runs it; None: an agent outside Prefect.
-        parameters: Of the deployment's flow.
-        request: The same for equal requests.
+        deployment: The deployment that runs it; None for an external agent.
+        parameters: The parameters of the deployment's flow.
+        request: A digest that equal requests share.
+        records: What the steps of the execution that it is forked from have recorded.
     """
 
     meta: dict[str, Any]
@@ -77,7 +77,7 @@ class Creation:
     """Creates executions.
 
     Args:
-        executions: Those that there are.
+        executions: The executions that a new one is added to.
     """
 
     executions: Executions
@@ -96,32 +96,32 @@ class Creation:
         config: ExecutionConfig | None = None,
         key: str | None = None,
     ) -> tuple[Execution, bool]:
-        """Create an execution, and let a worker start it.
+        """Create an execution, and schedule it for a worker.
 
         The log is written before a worker can take the run, so no process begins without one.
-        Without a deployment an agent outside Prefect runs it, and its first attempt has begun.
+        Without a deployment an external agent runs it, and its first attempt has begun.
 
         Args:
-            name: What it is called.
-            deployment: What runs it.
-            parameters: Of the deployment's flow.
+            name: Its name.
+            deployment: The deployment that runs it, by name or id.
+            parameters: The parameters of the deployment's flow.
             description: What it is for.
             agent_id: The agent that it belongs to.
             task_type: The kind of task.
             state: The first state; by default `{}`.
-            from_checkpoint: Take the first state from here: `exec_…/ckpt_…`.
+            from_checkpoint: The checkpoint to take the first state from: `exec_…/ckpt_…`.
             config: How it is run.
-            key: Of the request: repeated with the same key it creates nothing.
+            key: The key of the request: a repeat with the same key creates nothing.
 
         Returns:
             The execution, and whether it was created by this call.
 
         Raises:
-            StateError: part of the state or the parameters is no JSON; nothing was created.
+            StateError: part of the state or the parameters is not JSON; nothing was created.
             DeploymentNotFound: there is no such deployment; nothing was created.
             ParametersError: its flow does not take these parameters; nothing was created.
             ExecutionNotFound, CheckpointNotFound: there is no such checkpoint to start from.
-            IdempotencyConflict: the key was used for something else.
+            IdempotencyConflict: the key was used for another request.
             AgentForbidden: the caller may not act for this agent.
         """
         if from_checkpoint is not None and state is not EMPTY:
@@ -133,13 +133,10 @@ class Creation:
             "task_type": task_type,
             "config": (config or ExecutionConfig()).model_dump(mode="json"),
         }
-        if from_checkpoint is None:
-            data = serialization.dump({} if state is EMPTY else state)
-        else:
+        data = serialization.dump({} if state is EMPTY else state)
+        if from_checkpoint is not None:
             origin, _, checkpoint = from_checkpoint.partition("/")
-            self.executions.run(origin)
-            source = self.executions.log(origin)
-            data = source.at_checkpoint(checkpoint_seq(origin, checkpoint)).state
+            data = self.executions.at_checkpoint(origin, checkpoint).state
             meta["fork"] = {"execution_id": origin, "checkpoint_id": checkpoint}
         serialization.dump(meta, at="execution")
         serialization.dump(parameters or {}, at="parameters")
@@ -154,16 +151,16 @@ class Creation:
         name: str | None = None,
         key: str | None = None,
     ) -> tuple[Execution, bool]:
-        """Create an execution that continues from a checkpoint of another one, beside it.
+        """Create an execution that continues from a checkpoint of another one.
 
-        It has the state of the checkpoint and what steps had recorded by then, so these are not run
-        again. It is run as the other one is.
+        It has the state of the checkpoint and what steps had recorded by then, so these steps do
+        not run again. Its deployment, parameters and config are those of the other one.
 
         Args:
             execution_id: The other one.
             checkpoint_id: Its checkpoint; by default its newest state.
-            name: What the new one is called; by default as the other one, with "(fork)".
-            key: Of the request: repeated with the same key it creates nothing.
+            name: The name of the new one; by default that of the other one, with "(fork)".
+            key: The key of the request: a repeat with the same key creates nothing.
 
         Returns:
             The execution, and whether it was created by this call.
@@ -172,10 +169,10 @@ class Creation:
             CheckpointNotFound: there is no such checkpoint; nothing was created.
             DeploymentNotFound: the deployment of the other one is gone.
             ExecutionConflict: the other one never had a deployment.
-            IdempotencyConflict: the key was used for something else.
+            IdempotencyConflict: the key was used for another request.
         """
         run = self.executions.run(execution_id)
-        outside = OUTSIDE in run.tags
+        is_external = OUTSIDE in run.tags
         if run.deployment_id is None:
             hint = "It has no deployment, so that no worker could run the fork."
             raise ExecutionConflict(execution_id, "fork", status_of(run), hint)
@@ -190,15 +187,15 @@ class Creation:
         plan = _Plan(
             meta,
             head.state,
-            None if outside else str(run.deployment_id),
-            {} if outside else run.parameters,
+            None if is_external else str(run.deployment_id),
+            {} if is_external else run.parameters,
             _digest("fork", execution_id, checkpoint_id, name),
             _records(log, head),
         )
         return self._create(plan, key)
 
     def finish(self, run: FlowRun) -> None:
-        """Let a worker start a run whose creation was left half-done, or remove it."""
+        """Finish the creation of a run that was interrupted, or remove the run."""
         log = self.executions.log(execution_id(run.id))
         try:
             head = log.living_head()
@@ -235,8 +232,8 @@ class Creation:
             else:
                 run = flow_runs.schedule(run)
         except Exception as error:
-            # Another request with this key may be about to finish it, unless its run is gone: it
-            # was taken for left.
+            # Another request with this key may be about to finish the creation, unless the run is
+            # gone: a supervisor then took it for abandoned.
             if key is None or isinstance(error, ExecutionNotFound):
                 self._undo(run)
             raise
@@ -246,16 +243,16 @@ class Creation:
         return execution_of(run, history, executions.clock(), states=False), is_new
 
     def _begin(self, log: ExecutionLog, head: Head, run: FlowRun) -> tuple[Head, FlowRun]:
-        """Begin the first attempt of an agent outside Prefect, if it has not begun."""
+        """Begin the first attempt of an external agent, unless it has begun."""
         head = head if head.entry.attempt else log.attempt()
         run = self.executions.flow_runs.start(run)
         beat_of_run(run.id, run.name)
         return head, run
 
     def _undo(self, run: FlowRun) -> None:
-        """Remove a half-made execution, as far as that goes; why it failed is another's word."""
+        """Remove a half-made execution; if that fails, only log why."""
         try:
-            with suppress(ExecutionNotFound):  # of which the log may be left
+            with suppress(ExecutionNotFound):  # the run is gone, its log may not be
                 self.executions.flow_runs.mark_deleting(run)
             self.executions.seen_by(None).delete(execution_id(run.id), patience=0)
         except ExecutionError as error:
@@ -263,7 +260,7 @@ class Creation:
 
 
 def _entry_0(log: ExecutionLog, meta: dict[str, Any], plan: _Plan) -> tuple[Head, bool]:
-    """Begin a log, unless it was begun by the same request; and whether it was not."""
+    """Create a log, unless the same request has; return its head, and whether it is new."""
     try:
         return log.create(meta, plan.state, records=plan.records), True
     except AlreadyExists:
@@ -274,14 +271,14 @@ def _entry_0(log: ExecutionLog, meta: dict[str, Any], plan: _Plan) -> tuple[Head
 
 
 def _digest(*parts: Any) -> str:
-    """The same for equal JSON, however it was written."""
+    """A digest that equal JSON shares, however it was written."""
     return serialization.digest(
         *(orjson.dumps(part, option=orjson.OPT_SORT_KEYS) for part in parts)
     )
 
 
 def _checkpoint_of(head: Head) -> str:
-    """The checkpoint whose state is in force."""
+    """The checkpoint that an execution would continue from."""
     return checkpoint_id(head.entry.continues_from)
 
 
@@ -290,9 +287,9 @@ def _fork_of(name: str) -> str:
 
 
 def _records(log: ExecutionLog, head: Head) -> list[Record]:
-    """What steps have recorded, as another log may keep it.
+    """The records of steps, as the log of a fork can keep them.
 
-    What a roll-back has left to be undone is the other one's to undo.
+    Steps that a roll-back has left to be undone are undone by the original execution.
     """
     records = decode(head.journal).values()
     kept = [r for r in records if r.outcome not in (Outcome.UNDO, Outcome.UNDONE)]

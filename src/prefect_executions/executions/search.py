@@ -1,8 +1,8 @@
-"""Executions by what Prefect knows of them, page by page.
+"""Searching executions by what Prefect knows of them, page by page.
 
-Prefect lists flow runs by offset, and offsets move while runs come and go. What never moves is when
-a run was to start first, by which it also sorts: so a page begins at the time at which the one
-before has ended, and leaves out the runs of that very time that were told already.
+Prefect lists flow runs by offset, and offsets shift while runs are created and deleted. The time at
+which a run was first expected to start never changes, and Prefect can sort by it. So a page begins
+at the time where the page before ended, and leaves out the runs of that time that were on it.
 """
 
 import base64
@@ -32,8 +32,8 @@ from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.prefect.states import is_created, state_of, types_of
 from prefect_executions.prefect.tags import DELETING, agent_tag, task_type_tag
 
-_AT_ONCE = 200  # what Prefect lists at once
-_ROUNDS = 5  # how often it is asked for one page
+_AT_ONCE = 200  # runs that Prefect lists in one request
+_ROUNDS = 5  # requests to Prefect for one page
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Search:
     """A list of executions.
 
     Args:
-        tags: What all of them are tagged with.
-        filter: Which of them are meant.
+        tags: The tags that all of them have.
+        filter: Which of them to list.
         order: In which order.
-        agents: Only those of these agents; None: of all.
+        agents: Only the executions of these agents; None for all.
     """
 
     tags: list[str]
@@ -55,10 +55,10 @@ class Search:
     def page(
         self, client: SyncPrefectClient, *, limit: int, cursor: str | None = None
     ) -> tuple[list[FlowRun], str | None]:
-        """The next executions, `limit` at most, and what the page after begins at.
+        """The next runs, at most `limit`, and the cursor of the page after; None after the last.
 
-        What Prefect can't filter by is filtered here, of a thousand runs at most: so a page may be
-        shorter though more follow.
+        What Prefect can't filter by is filtered here, among a thousand runs at most. So a page may
+        have fewer even if more follow.
 
         Raises:
             CursorError: the cursor is not of this list.
@@ -91,13 +91,13 @@ class Search:
 
     @property
     def _is_plain(self) -> bool:
-        """Whether Prefect can do all the filtering."""
+        """Whether Prefect can do all of the filtering."""
         asked = self.filter
         return asked.name is None and asked.updated_after is None and asked.updated_before is None
 
     @property
     def _name(self) -> str:
-        """Tells lists apart."""
+        """A digest of filter, order and agents: a cursor belongs to one list."""
         agents = None if self.agents is None else sorted(self.agents)
         return serialization.digest(self.filter.model_dump_json(), self.order, json.dumps(agents))
 
@@ -109,7 +109,7 @@ class Search:
         own = None if self.agents is None else [agent_tag(agent) for agent in sorted(self.agents)]
         types = [type_ for status in asked.status for type_ in types_of(status)]
         return FlowRunFilter(
-            id=FlowRunFilterId(not_any_=list(place.told)) if place.told else None,
+            id=FlowRunFilterId(not_any_=list(place.seen)) if place.seen else None,
             tags=FlowRunFilterTags(all_=tags, any_=own),
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)) if types else None,
             name=FlowRunFilterName(like_=asked.name) if asked.name else None,
@@ -131,7 +131,7 @@ class Search:
             return False
         asked, changed = self.filter, state_of(run).timestamp
         return (
-            # Prefect takes `_` and `%` in a name for wildcards.
+            # In Prefect's filter `_` and `%` are wildcards.
             (asked.name is None or asked.name.casefold() in run.name.casefold())
             and (asked.updated_after is None or changed >= asked.updated_after)
             and (asked.updated_before is None or changed <= asked.updated_before)
@@ -139,7 +139,7 @@ class Search:
 
 
 def created_at(run: FlowRun) -> datetime:
-    """When a run was created, or was to start, if Prefect has scheduled it."""
+    """When a run was created; of one that Prefect scheduled, when it was to start."""
     time = run.expected_start_time or run.created
     assert time is not None
     return time
@@ -150,41 +150,41 @@ class _Place:
     """A place in a list.
 
     Args:
-        time: The time of the last run that was told.
-        told: The runs of that time that were told.
+        time: The time of the last run that was listed.
+        seen: The runs of that time that were listed.
     """
 
     time: datetime | None
-    told: tuple[UUID, ...]
+    seen: tuple[UUID, ...]
 
     def after(self, run: FlowRun) -> "_Place":
-        """The place behind a run."""
+        """The place after a run."""
         time = created_at(run)
-        return _Place(time, (*self.told, run.id) if time == self.time else (run.id,))
+        return _Place(time, (*self.seen, run.id) if time == self.time else (run.id,))
 
     def encode(self, name: str) -> str:
         """The place as a cursor of the list of this name."""
         assert self.time is not None
-        told = b"".join(run_id.bytes for run_id in self.told)
+        seen = b"".join(run_id.bytes for run_id in self.seen)
         return base64.urlsafe_b64encode(
-            f"{name[:16]} {self.time.isoformat()} ".encode() + told
+            f"{name[:16]} {self.time.isoformat()} ".encode() + seen
         ).decode()
 
     @classmethod
     def decode(cls, cursor: str, name: str) -> "_Place":
-        """Undo `encode`.
+        """Read a place from a cursor of the list of this name.
 
         Raises:
-            CursorError: it is none, or of another list.
+            CursorError: the cursor is malformed, or of another list.
         """
         try:
-            of, time, told = base64.urlsafe_b64decode(cursor.encode()).split(b" ", 2)
+            of, time, seen = base64.urlsafe_b64decode(cursor.encode()).split(b" ", 2)
             if of != name[:16].encode():
                 raise CursorError("another list's")
             at = datetime.fromisoformat(time.decode())
             if at.tzinfo is None:
                 raise ValueError("no time zone")
-            return cls(at, tuple(_uuids(told)))
+            return cls(at, tuple(_uuids(seen)))
         except (ValueError, UnicodeError) as error:
             raise CursorError(f"{error}") from error
 

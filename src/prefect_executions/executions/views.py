@@ -1,4 +1,4 @@
-"""What is told of executions: made of their flow runs in Prefect and their logs."""
+"""The values of the API, made from flow runs in Prefect and their logs."""
 
 from datetime import datetime
 from typing import Any
@@ -26,12 +26,12 @@ from prefect_executions.prefect.tags import agent_of, task_type_of
 
 
 def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool) -> Execution:
-    """An execution.
+    """Make an `Execution`.
 
     Args:
         run: Its flow run.
         history: Its log.
-        now: The present time, for one that runs.
+        now: The present time; a running one has been active until now.
         states: Whether its checkpoints come with their states.
     """
     head = history.head
@@ -78,7 +78,7 @@ def checkpoint_of(entry: Entry, state: Any) -> Checkpoint:
 
 
 def patch_of(before: Any, after: Any) -> list[dict[str, Any]]:
-    """What changes one JSON value into another, as JSON Patch (RFC 6902)."""
+    """The JSON Patch (RFC 6902) that changes one JSON value into another."""
     patch: list[dict[str, Any]] = jsonpatch.make_patch(before, after).patch
     return patch
 
@@ -101,7 +101,7 @@ def summary_of(run: FlowRun, created_at: datetime) -> Summary:
 
 
 def run_page_of(run: FlowRun, history: History, now: datetime) -> RunPage:
-    """What the page of a flow run in the Prefect UI tells."""
+    """What the page of a flow run in the Prefect UI shows."""
     head, status = history.head, status_of(run)
     return RunPage(
         execution_id=execution_id(run.id),
@@ -115,7 +115,7 @@ def run_page_of(run: FlowRun, history: History, now: datetime) -> RunPage:
 
 
 def active_seconds(run: FlowRun, head: Head, now: datetime) -> float:
-    """For how long an execution was active, in seconds."""
+    """For how many seconds an execution was active."""
     return max(active_time(run, now).total_seconds() - head.entry.dead_seconds, 0.0)
 
 

@@ -264,7 +264,7 @@ def routes(
         delete = partial(executions.delete, id_, patience=0)
         if await to_thread.run_sync(delete):
             return
-        ended = partial(executions.has_ended, flow_run_id(id_))
+        ended = partial(executions.finish_cancelling, flow_run_id(id_))
         with suppress(ExecutionNotFound):  # a supervisor has finished it
             if not (
                 await patience.until(ended, default=DELETE_PATIENCE)

@@ -1,0 +1,235 @@
+"""Reading executions: get, search, checkpoints, versions, costs."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from prefect.client.schemas.objects import FlowRun
+
+from prefect_executions import serialization
+from prefect_executions.errors import CheckpointNotFound, CursorError, ExecutionNotFound
+from prefect_executions.executions.search import Search, created_at
+from prefect_executions.executions.views import (
+    checkpoint_of,
+    checkpoints_of,
+    execution_of,
+    patch_of,
+    run_page_of,
+    summary_of,
+)
+from prefect_executions.ids import checkpoint_seq, execution_id, flow_run_id
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
+from prefect_executions.models import (
+    Checkpoint,
+    CheckpointPage,
+    Cost,
+    Diff,
+    Execution,
+    ExecutionFilter,
+    Order,
+    Page,
+    Status,
+)
+from prefect_executions.prefect.events import has_ended
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.run_page import NEWEST, RunPage
+from prefect_executions.prefect.states import is_created, state_of, status_of
+from prefect_executions.prefect.tags import DELETING, agent_tag
+from prefect_executions.storage.objects import Objects
+
+_SETTLED = timedelta(minutes=1)  # longer than any read takes, and than clocks differ
+
+_beside = ThreadPoolExecutor(32, thread_name_prefix="executions-store")
+
+
+@dataclass(frozen=True)
+class ExecutionReader:
+    """Reads the executions in a store, on a Prefect server.
+
+    Args:
+        objects: The store.
+        flow_runs: Their flow runs.
+        clock: Returns the present time.
+        agents: Only the executions of these agents are seen; None for all.
+
+    Every method raises `ExecutionNotFound` for an id that is malformed, not seen or deleted,
+    `StoreUnavailable` when the store does not answer, and `PrefectUnavailable` when Prefect does
+    not. Nothing is kept here: any number of instances may use the same executions.
+    """
+
+    objects: Objects
+    flow_runs: FlowRuns
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    agents: frozenset[str] | None = None
+
+    def seen_by(self, agents: frozenset[str] | None) -> Self:
+        """The executions of some agents; None for all."""
+        return replace(self, agents=agents)
+
+    def get(
+        self, execution_id: str, *, checkpoints: int | None = 100, states: bool = True
+    ) -> Execution:
+        """Read an execution.
+
+        Args:
+            execution_id: Its id.
+            checkpoints: How many of the newest to include; None for all.
+            states: Whether the checkpoints come with their states.
+        """
+        return self.get_with_version(execution_id, checkpoints=checkpoints, states=states)[0]
+
+    def get_with_version(
+        self, execution_id: str, *, checkpoints: int | None = 100, states: bool = True
+    ) -> tuple[Execution, str]:
+        """`get`, and the `version` of what it returns."""
+        log = self.log(execution_id)
+        reading = _beside.submit(log.read, checkpoints=checkpoints)
+        run = self.run(execution_id)
+        history = reading.result()
+        # The log is written before the run ends or is paused. If that has just happened, the log
+        # may have been read before the last entry was written.
+        if status_of(run) != Status.RUNNING and self.clock() - state_of(run).timestamp < _SETTLED:
+            history = log.read(checkpoints=checkpoints)
+        execution = execution_of(run, history, self.clock(), states=states)
+        return execution, _version(run, history.head.entry.seq)
+
+    def version(self, execution_id: str) -> str:
+        """A text that changes whenever the execution does, but not as time passes."""
+        newest = _beside.submit(self.log(execution_id).newest)
+        run = self.run(execution_id)
+        return _version(run, newest.result())
+
+    def run_page(self, run: FlowRun) -> RunPage:
+        """What the page of a flow run in the Prefect UI shows."""
+        return run_page_of(
+            run, self.log(execution_id(run.id)).read(checkpoints=NEWEST), self.clock()
+        )
+
+    def search(
+        self,
+        filter_: ExecutionFilter,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: Order = Order.NEWEST_FIRST,
+    ) -> Page:
+        """List executions by what Prefect knows of them; the store is not read.
+
+        Pages repeat no execution and skip none, even when executions are created or deleted between
+        two pages.
+
+        Args:
+            filter_: Which executions.
+            limit: How many at most; a page may have fewer even if more follow.
+            cursor: `next_cursor` of the page before.
+            order: Newest or oldest first.
+
+        Raises:
+            CursorError: the cursor is not of this list.
+        """
+        search = Search(self.flow_runs.tags, filter_, order, self.agents)
+        runs, next_cursor = search.page(self.flow_runs.client, limit=limit, cursor=cursor)
+        items = [summary_of(run, created_at(run)) for run in runs]
+        return Page(items=items, next_cursor=next_cursor)
+
+    def checkpoints(
+        self, execution_id: str, *, limit: int = 50, cursor: str | None = None, states: bool = False
+    ) -> CheckpointPage:
+        """List the checkpoints of an execution, newest first.
+
+        Args:
+            execution_id: Its id.
+            limit: How many at most.
+            cursor: `next_cursor` of the page before.
+            states: Whether they come with their states.
+
+        Raises:
+            CursorError: the cursor is not of this list.
+        """
+        self.run(execution_id)
+        log = self.log(execution_id)
+        if cursor is None:
+            history = log.read(checkpoints=limit)
+        else:
+            try:
+                history = log.read_before(checkpoint_seq(execution_id, cursor), checkpoints=limit)
+            except CheckpointNotFound as unknown:
+                raise CursorError(f"{unknown}") from None
+        items = checkpoints_of(history, states=states)
+        more = len(items) == limit and history.numbers[-1] > 1
+        return CheckpointPage(items=items, next_cursor=items[-1].id if more else None)
+
+    def read_checkpoint(self, execution_id: str, checkpoint_id: str) -> Checkpoint:
+        """Read one checkpoint, with its state.
+
+        Raises:
+            CheckpointNotFound: there is no such checkpoint.
+        """
+        head = self.at_checkpoint(execution_id, checkpoint_id)
+        return checkpoint_of(head.entry, serialization.load(head.state))
+
+    def diff(self, execution_id: str, checkpoint_id: str, other_id: str) -> Diff:
+        """Compare the states of two checkpoints, as a JSON Patch (RFC 6902).
+
+        Raises:
+            CheckpointNotFound: there is no such checkpoint.
+        """
+        before, after = (
+            serialization.load(self.at_checkpoint(execution_id, checkpoint).state)
+            for checkpoint in (checkpoint_id, other_id)
+        )
+        patch = patch_of(before, after)
+        return Diff(
+            execution_id=execution_id, checkpoint_id=checkpoint_id, other_id=other_id, patch=patch
+        )
+
+    def cost(self, execution_id: str) -> Cost:
+        """Measure what an execution keeps in the store, by one LIST for every 1,000 entries."""
+        self.run(execution_id)
+        entries, size = self.log(execution_id).cost()
+        return Cost(execution_id=execution_id, entries=entries, puts=entries, bytes_stored=size)
+
+    def log(self, execution_id: str) -> ExecutionLog:
+        """The log of an execution, which may not exist."""
+        return ExecutionLog(self.objects, execution_id, clock=self.clock)
+
+    def run(self, execution_id: str) -> FlowRun:
+        """Read the flow run of an execution."""
+        run = self.flow_runs.read(flow_run_id(execution_id))
+        if not is_created(run) or DELETING in run.tags or not self._sees(run):
+            raise ExecutionNotFound(execution_id)
+        return run
+
+    def at_checkpoint(self, execution_id: str, checkpoint_id: str) -> Head:
+        """Read the log of an execution as it was at a checkpoint.
+
+        Raises:
+            CheckpointNotFound: there is no such checkpoint.
+        """
+        self.run(execution_id)
+        return self.log(execution_id).at_checkpoint(checkpoint_seq(execution_id, checkpoint_id))
+
+    def has_begun(self, execution_id: str, attempt: int) -> bool:
+        """Whether an attempt has begun; it may have ended since."""
+        run = self.run(execution_id)
+        head = self.log(execution_id).living_head()
+        return head.entry.attempt >= attempt and not state_of(run).is_scheduled()
+
+    def has_left(self, execution_id: str) -> bool:
+        """Whether the process of a paused or ended execution is no longer at work."""
+        run = self.run(execution_id)
+        states = self.flow_runs.states(run)
+        began = next((state for state in reversed(states) if state.is_running()), None)
+        if began is None or state_of(run).is_running():
+            return began is None
+        return has_ended(self.flow_runs.client, run.id, began.timestamp)
+
+    def _sees(self, run: FlowRun) -> bool:
+        return self.agents is None or any(agent_tag(agent) in run.tags for agent in self.agents)
+
+
+def _version(run: FlowRun, newest: int | None) -> str:
+    return f"{state_of(run).id.hex}-{newest}"
