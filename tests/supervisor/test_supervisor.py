@@ -54,7 +54,8 @@ from prefect_executions.prefect.pauses import (
     question_key,
     save_form,
 )
-from prefect_executions.prefect.states import CREATING, hold, state_of
+from prefect_executions.prefect.states import CREATING, state_of
+from prefect_executions.prefect.suspension import hold
 from prefect_executions.prefect.tags import DELETING
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects
@@ -415,7 +416,7 @@ def test_a_run_that_never_began_is_scheduled_again(here: World) -> None:
 
 
 def test_a_cancellation_without_a_worker_is_ended(here: World, monkeypatch: Any) -> None:
-    monkeypatch.setattr("prefect_executions.prefect.flow_runs.CANCEL_ENDS", timedelta(0))
+    monkeypatch.setattr("prefect_executions.prefect.transitions.CANCEL_ENDS", timedelta(0))
     run = here.create()
     here.set(run, Running(), Cancelling())
 
@@ -491,7 +492,7 @@ def test_a_resume_waits_for_the_form_of_a_pause_that_is_just_made(here: World) -
     """Without it Prefect lets nothing be resumed; who polls until it is paused comes too early."""
     run = here.create()
     here.set(run, Running())
-    with patch("prefect_executions.prefect.flow_runs.save_form"):
+    with patch("prefect_executions.prefect.suspension.save_form"):
         run = here.executions.flow_runs.suspend(
             run.id, key=pause_key(), reason=None, form=Form({"type": "object"}, "")
         )
@@ -954,4 +955,4 @@ def test_the_page_of_a_run_that_was_killed_tells_that_it_has_ended(here: World) 
 
     here.supervisor().look()
 
-    assert PageArtifact(here.prefect, run.id).status() == "terminated"
+    assert PageArtifact(here.prefect, run.id).find() == "terminated"

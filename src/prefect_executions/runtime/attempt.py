@@ -29,6 +29,7 @@ from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.artifacts import AttemptPage, PageArtifact
 from prefect_executions.prefect.events import CheckpointNews, attempt_ended, beat_of_run
 from prefect_executions.prefect.resume_form import go_back
+from prefect_executions.prefect.tags import RETENTION, add_tags, tags_of
 from prefect_executions.runtime.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
 from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.runtime.run import Run, entered, patiently
@@ -83,7 +84,8 @@ def open_run(
             patiently(ownership.check_start)  # a run held meanwhile must not wait for the store
             kept_in = patiently(store)
             log = ExecutionLog(kept_in.objects(), execution_id(ownership.run.id))
-            patiently(lambda: ownership.mark(kept_in.name, removes=settings.removes))
+            tags = [*tags_of(kept_in.name), *([RETENTION] if settings.removes else [])]
+            patiently(lambda: add_tags(client, ownership.run, *tags))
             patiently(lambda: ownership.take_choice(lambda choice: go_back(log, choice, warn)))
             before = patiently(lambda: _version_before(log))
             head = patiently(lambda: _begin(log, ownership, settings))

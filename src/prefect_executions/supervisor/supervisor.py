@@ -45,11 +45,19 @@ from prefect_executions.prefect.events import (
     is_kept,
     last_sign,
 )
-from prefect_executions.prefect.flow_runs import CRASH_SETTLES, FlowRuns
+from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.pauses import deadline
 from prefect_executions.prefect.resume_form import CHOICES, resume_form
 from prefect_executions.prefect.states import is_created, state_of, status_of
+from prefect_executions.prefect.suspension import CRASH_SETTLES, complete_pause
 from prefect_executions.prefect.tags import OUTSIDE
+from prefect_executions.prefect.transitions import (
+    cancel_paused,
+    crash,
+    start_again,
+    undo_crash,
+    undo_repeated_cancellation,
+)
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects
 from prefect_executions.supervisor.deletions import DeletedRuns
@@ -312,7 +320,7 @@ class Supervisor:
         answers = state.id.hex
         if head and not (head.entry.kind is Kind.CRASH and head.entry.answers == answers):
             log.crash(head, answers=answers, dead_seconds=dead.total_seconds(), reason=reason)
-        self._flow_runs.crash(run, reason)
+        crash(self._client, run, reason)
         self._note("declared a crash")
         logger.warning("%s has crashed. %s", execution_id(run.id), reason)
 
@@ -338,7 +346,7 @@ class Supervisor:
     def _recover(self, run: FlowRun, now: datetime) -> None:
         """Let a worker continue a crashed run, if it may be tried again."""
         states = self._flow_runs.states(run)
-        if self._flow_runs.undo_crash(run, states):
+        if undo_crash(self._client, run, states):
             self._note("restored a state")
             logger.warning("%s had been left before its process died", execution_id(run.id))
             return
@@ -382,7 +390,7 @@ class Supervisor:
         known, seen = self._formed.get(run.id, (None, _NEVER))
         is_new = now - state.timestamp < FORM_SETTLES
         if is_new or known != state.id or now - seen > FORM_SETTLES:
-            self._flow_runs.complete_pause(run, lambda: resume_form(log.read(checkpoints=CHOICES)))
+            complete_pause(self._client, run, lambda: resume_form(log.read(checkpoints=CHOICES)))
             self._formed[run.id] = state.id, now
         ends = deadline(state)
         if ends is None:
@@ -394,7 +402,7 @@ class Supervisor:
         if on_timeout is OnTimeout.FAIL:
             self._flow_runs.fail(run, message)
         elif on_timeout is OnTimeout.TERMINATE:
-            self._flow_runs.terminate(run, message)
+            cancel_paused(self._client, run, message)
         else:
             self._flow_runs.resume(run.id)
         self._note("ended a pause")
@@ -416,14 +424,16 @@ class Supervisor:
 
     def _look_at_end(self, run: FlowRun) -> None:
         """Let the page of a run tell that it has ended, where its process could not."""
-        if state_of(run).is_cancelled() and self._flow_runs.undo_repeated_cancellation(
-            run, self._flow_runs.states(run)
+        if state_of(run).is_cancelled() and undo_repeated_cancellation(
+            self._client, run, self._flow_runs.states(run)
         ):
             self._note("restored a state")
             logger.warning("%s goes on: it was cancelled before", execution_id(run.id))
             return
         page = PageArtifact(self._client, run.id)
-        if page.status() != status_of(run).value:
+        shown = page.find()
+        page.remove_duplicates()
+        if shown != status_of(run).value:
             page.show(self._executions.run_page(run))
         self._shown[run.id] = state_of(run).id
 
@@ -455,7 +465,7 @@ class Supervisor:
         """Release or remove a run whose creation was left, restart one whose worker died."""
         age = now - state_of(run).timestamp
         if is_created(run):
-            if age > self._pending and self._flow_runs.start_again(run):
+            if age > self._pending and start_again(self._client, run):
                 self._note("started again")
                 logger.warning("%s never began; scheduled again", execution_id(run.id))
         elif age > CREATION_ENDS:
