@@ -1,4 +1,4 @@
-"""Our events in Prefect: how often they are sent, that the last one is, and how they are read."""
+"""Events of executions in Prefect: how often they are sent, and how they are read."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ def entry(seq: int) -> Entry:
 
 @dataclass
 class Desk:
-    """A clock that stands still, what is to be done later, and what was told."""
+    """A clock that only moves on request, with its pending calls and the events sent so far."""
 
     now: float = 0.0
     due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
@@ -158,7 +158,7 @@ def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
 
 
 def events_of(prefect: SyncPrefectClient, run_id: UUID, name: str) -> list[Event]:
-    """The events that Prefect has kept, oldest first: it does so within a second here."""
+    """The events that Prefect has stored, oldest first; here it takes up to a second."""
     filter_ = {"resource": {"id": [f"prefect.flow-run.{run_id}"]}, "event": {"name": [name]}}
     filter_ |= {"order": "ASC"}  # type: ignore[dict-item]
     answer = prefect.request("POST", "/events/filter", json={"filter": filter_})
