@@ -30,9 +30,9 @@ from prefect_executions.prefect.events import (
     DELETED,
     NEWS_SECONDS,
     CheckpointNews,
-    checkpoint_saved,
-    deleted,
     has_ended,
+    send_checkpoint_saved,
+    send_deleted,
 )
 from prefect_executions.testkit import MemoryStore, testing
 from world import eventually
@@ -244,8 +244,8 @@ def test_what_is_sent_is_what_is_read(prefect: SyncPrefectClient) -> None:
     prefect.set_flow_run_state(run.id, failed, force=True)
     state = prefect.read_flow_run(run.id).state
     assert state is not None
-    checkpoint_saved(run.id, run.name, entry(42))
-    deleted(run.id, run.name)
+    send_checkpoint_saved(run.id, run.name, entry(42))
+    send_deleted(run.id, run.name)
 
     (end,) = eventually(lambda: events_of(prefect, run.id, DELETED), "all is kept")
 

@@ -56,7 +56,12 @@ from prefect_executions.models import (
     require_pausable,
     require_resumable,
 )
-from prefect_executions.prefect.events import attempt_ended, checkpoint_saved, deleted, has_ended
+from prefect_executions.prefect.events import (
+    has_ended,
+    send_attempt_ended,
+    send_checkpoint_saved,
+    send_deleted,
+)
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.pauses import forget_choice, pause_key
 from prefect_executions.prefect.resume_form import resume_form, warning
@@ -96,7 +101,7 @@ class Executions:
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     wait: Callable[[float], None] = sleep
     agents: frozenset[str] | None = None
-    tell: Callable[[UUID, str, Entry], None] = checkpoint_saved
+    tell: Callable[[UUID, str, Entry], None] = send_checkpoint_saved
 
     def seen_by(self, agents: frozenset[str] | None) -> "Executions":
         """The executions of some agents; None: of all."""
@@ -412,7 +417,7 @@ class Executions:
         with suppress(ExecutionNotFound):  # the log is gone already
             log.delete()
         if run is not None:
-            deleted(run.id, run.name)
+            send_deleted(run.id, run.name)
         if not self._end(flow_run_id(execution_id), patience):
             return False
         log.purge()
@@ -453,7 +458,7 @@ class Executions:
         If it is paused, it leaves; if it was active for longer than it may be, it has failed.
         """
         if state_of(run).is_paused():
-            attempt_ended(run.id, run.name, head.entry.attempt)
+            send_attempt_ended(run.id, run.name, head.entry.attempt)
         limit = head.created.config.max_duration_seconds
         active = active_seconds(run, head, self.clock())
         if limit is not None and state_of(run).is_running() and active > limit:

@@ -34,7 +34,7 @@ STREAM = "prefect-executions.stream."  # prefix of resources
 NEWS_SECONDS = 1.0  # seconds between two checkpoint events of an execution, at least
 
 
-def checkpoint_saved(run_id: UUID, name: str, entry: Entry) -> None:
+def send_checkpoint_saved(run_id: UUID, name: str, entry: Entry) -> None:
     """Send the event that a checkpoint was saved; `CheckpointNews` limits how often.
 
     Args:
@@ -51,17 +51,17 @@ def checkpoint_saved(run_id: UUID, name: str, entry: Entry) -> None:
     _send(CHECKPOINT_SAVED, run_id, name, payload, occurred=entry.at)
 
 
-def attempt_ended(run_id: UUID, name: str, attempt: int) -> None:
+def send_attempt_ended(run_id: UUID, name: str, attempt: int) -> None:
     """Send the event that the process of an attempt leaves the execution."""
     _send(ATTEMPT_ENDED, run_id, name, {"attempt": attempt})
 
 
-def deleted(run_id: UUID, name: str) -> None:
+def send_deleted(run_id: UUID, name: str) -> None:
     """Send the event that an execution was deleted; Prefect itself sends none."""
     _send(DELETED, run_id, name, {})
 
 
-def stream_opened(stream_id: UUID) -> None:
+def send_stream_opened(stream_id: UUID) -> None:
     """Send an event that shows a subscriber of Prefect's events that its subscription works."""
     emit_event(STREAM_OPENED, resource={"prefect.resource.id": f"{STREAM}{stream_id}"})
 
@@ -92,7 +92,7 @@ class CheckpointNews:
         self,
         later: Callable[[float, Callable[[], None]], None],
         *,
-        tell: Callable[[UUID, str, Entry], None] = checkpoint_saved,
+        tell: Callable[[UUID, str, Entry], None] = send_checkpoint_saved,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._tell = tell
@@ -102,7 +102,7 @@ class CheckpointNews:
         self._throttle: Throttle[UUID] = Throttle(later, self._say, every=NEWS_SECONDS, clock=clock)
 
     def saved(self, run_id: UUID, name: str, entry: Entry) -> None:
-        """Send the event of a checkpoint now or soon; see `checkpoint_saved`."""
+        """Send the event of a checkpoint now or soon; see `send_checkpoint_saved`."""
         with self._lock:
             known = self._newest.get(run_id)
             if known is not None and known[1].seq > entry.seq:

@@ -27,7 +27,7 @@ from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.artifacts import AttemptPage, PageArtifact
-from prefect_executions.prefect.events import CheckpointNews, attempt_ended, beat_of_run
+from prefect_executions.prefect.events import CheckpointNews, beat_of_run, send_attempt_ended
 from prefect_executions.prefect.resume_form import go_back
 from prefect_executions.prefect.tags import RETENTION, add_tags, tags_of
 from prefect_executions.runtime.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
@@ -94,7 +94,7 @@ def open_run(
                 ownership.give_up(f"{away}")
             raise
         run_id, name = ownership.run.id, ownership.run.name
-        stack.callback(attempt_ended, run_id, name, head.entry.attempt)
+        stack.callback(send_attempt_ended, run_id, name, head.entry.attempt)
         news = CheckpointNews(heart.after)
         stack.callback(news.close)
         page = AttemptPage(PageArtifact(client, run_id), log, head, ownership.active_seconds())

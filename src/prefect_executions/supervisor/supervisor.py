@@ -41,9 +41,9 @@ from prefect_executions.prefect.artifacts import PageArtifact
 from prefect_executions.prefect.events import (
     Heartbeats,
     beat_of_supervisor,
-    deleted,
     is_kept,
     last_sign,
+    send_deleted,
 )
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.pauses import deadline
@@ -261,7 +261,7 @@ class Supervisor:
             id_ = execution_id(run_id)
             with suppress(ExecutionNotFound):  # it was deleted here
                 self._executions.delete(id_)
-                deleted(run_id, id_)
+                send_deleted(run_id, id_)
                 self._note("cleared what was deleted in Prefect")
                 logger.info("%s was deleted in Prefect; its checkpoints are removed", id_)
             self._flow_runs.delete_artifacts(run_id)
