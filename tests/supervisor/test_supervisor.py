@@ -919,7 +919,8 @@ def test_a_pause_that_has_its_form_is_left_alone(
     here.later = timedelta(minutes=11)
     supervisor.look()
     asked = []
-    monkeypatch.setattr(here.executions.flow_runs, "complete_pause", lambda *of: asked.append(of))
+    complete = "prefect_executions.supervisor.supervisor.complete_pause"
+    monkeypatch.setattr(complete, lambda *of: asked.append(of))
 
     here.later = timedelta(minutes=13)
     supervisor.look()
