@@ -33,14 +33,14 @@ def test_a_page_that_somebody_has_deleted_is_written_anew(prefect: SyncPrefectCl
     executions = Executions(MemoryObjects(), FlowRuns(prefect, store=uuid4().hex))
     execution, _ = Creation(executions).create(name="a run")
     run = executions.run(execution.id)
-    page = PageArtifact(prefect, run.id)
-    page.show(executions.run_page(run))
+    page, shown = PageArtifact(prefect, run.id), executions.run_page(run)
+    page.show(shown)
     [first] = artifacts(prefect, run.id)
     assert first.id is not None
     prefect.delete_artifact(first.id)
 
-    page.show(executions.run_page(run))
-    page.show(executions.run_page(run))
+    page.show(shown)
+    page.show(shown)
 
     [second] = artifacts(prefect, run.id)
     assert second.id != first.id
