@@ -1,4 +1,4 @@
-"""Our events in Prefect: how often they are sent, that the last one is, and how they are read."""
+"""Events of executions in Prefect: how often they are sent, and how they are read."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -30,9 +30,9 @@ from prefect_executions.prefect.events import (
     DELETED,
     NEWS_SECONDS,
     CheckpointNews,
-    checkpoint_saved,
-    deleted,
     has_ended,
+    send_checkpoint_saved,
+    send_deleted,
 )
 from prefect_executions.testkit import MemoryStore, testing
 from world import eventually
@@ -49,7 +49,7 @@ def entry(seq: int) -> Entry:
 
 @dataclass
 class Desk:
-    """A clock that stands still, what is to be done later, and what was told."""
+    """A clock that only moves on request, with its pending calls and the events sent so far."""
 
     now: float = 0.0
     due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
@@ -158,7 +158,7 @@ def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
 
 
 def events_of(prefect: SyncPrefectClient, run_id: UUID, name: str) -> list[Event]:
-    """The events that Prefect has kept, oldest first: it does so within a second here."""
+    """The events that Prefect has stored, oldest first; here it takes up to a second."""
     filter_ = {"resource": {"id": [f"prefect.flow-run.{run_id}"]}, "event": {"name": [name]}}
     filter_ |= {"order": "ASC"}  # type: ignore[dict-item]
     answer = prefect.request("POST", "/events/filter", json={"filter": filter_})
@@ -244,8 +244,8 @@ def test_what_is_sent_is_what_is_read(prefect: SyncPrefectClient) -> None:
     prefect.set_flow_run_state(run.id, failed, force=True)
     state = prefect.read_flow_run(run.id).state
     assert state is not None
-    checkpoint_saved(run.id, run.name, entry(42))
-    deleted(run.id, run.name)
+    send_checkpoint_saved(run.id, run.name, entry(42))
+    send_deleted(run.id, run.name)
 
     (end,) = eventually(lambda: events_of(prefect, run.id, DELETED), "all is kept")
 

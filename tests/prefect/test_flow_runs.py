@@ -1,4 +1,4 @@
-"""Flow runs as executions: what a change from outside meets that came just before it."""
+"""Changing a flow run's state while another process changes it, too."""
 
 from collections.abc import Iterator
 from uuid import UUID, uuid4

@@ -1,4 +1,4 @@
-"""What the page of a run tells, as text."""
+"""The Markdown text of a run's page."""
 
 from datetime import UTC, datetime
 from typing import Any

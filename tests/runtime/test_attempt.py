@@ -32,7 +32,7 @@ from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.tags import RETENTION
 from prefect_executions.runtime.decorator import _begun
-from prefect_executions.runtime.ownership import LOOK_BURST
+from prefect_executions.runtime.ownership import CHECK_BURST
 from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
@@ -398,7 +398,7 @@ def test_in_a_tight_loop_prefect_is_not_asked_every_time(
 
     saves_often()
 
-    assert LOOK_BURST <= len(asked) < 30
+    assert CHECK_BURST <= len(asked) < 30
 
 
 @pytest.mark.parametrize(

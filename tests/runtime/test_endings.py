@@ -33,8 +33,8 @@ from prefect_executions.local import Stack
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.runtime import ownership
 from prefect_executions.runtime.interrupts import TaskInterrupt, ThreadInterrupt
-from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
 
@@ -292,25 +292,23 @@ def test_a_run_that_waits_in_its_process_outlives_a_prefect_that_is_away(
 ) -> None:
     """No other process could go on."""
     away: list[bool] = []
-    read = Ownership._read
+    read, run_again = ownership.find_run, ownership._run_again
 
-    def unavailable(ownership: Ownership) -> Any:
+    def unavailable(*run: Any) -> Any:
         if away:
             away.pop()
             raise PrefectUnavailable("it restarts")
-        return read(ownership)
+        return read(*run)
 
     def body(run: Run[Count]) -> int:
         if run.attempt == 1:
             raise RuntimeError
         return run.attempt
 
-    go_on = Ownership._go_on
-
-    def go_on_without(ownership: Ownership, waiting: Any, **options: Any) -> Any:
+    def run_again_without(*run: Any, **options: Any) -> Any:
         away.extend([True] * (3 - len(tries)))
         tries.append(1)
-        return go_on(ownership, waiting, **options)
+        return run_again(*run, **options)
 
     set_state = SyncPrefectClient.set_flow_run_state
 
@@ -323,10 +321,10 @@ def test_a_run_that_waits_in_its_process_outlives_a_prefect_that_is_away(
 
     tries: list[int] = []
     lost: list[bool] = []
-    monkeypatch.setattr("prefect_executions.runtime.ownership.AWAY_PAUSE", 0.01)
+    monkeypatch.setattr(ownership, "AWAY_PAUSE", 0.01)
     monkeypatch.setattr(SyncPrefectClient, "set_flow_run_state", lose_an_answer)
-    monkeypatch.setattr(Ownership, "_read", unavailable)
-    monkeypatch.setattr(Ownership, "_go_on", go_on_without)
+    monkeypatch.setattr(ownership, "find_run", unavailable)
+    monkeypatch.setattr(ownership, "_run_again", run_again_without)
 
     assert call(both(store, body, max_retries=1)["sync"]) == 2
     assert lost

@@ -291,7 +291,7 @@ def test_a_run_that_nobody_ends_cancelling_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its worker died with its process: it can be rolled back, and deleted, all the same."""
-    monkeypatch.setattr("prefect_executions.prefect.flow_runs.CANCEL_ENDS", timedelta(0))
+    monkeypatch.setattr("prefect_executions.prefect.transitions.CANCEL_ENDS", timedelta(0))
     rest.put(path(execution, "/checkpoint"), json={"state": 1})
     for act in (
         lambda: rest.post(path(execution, "/resume"), json={"checkpoint_id": "ckpt_000001"}),

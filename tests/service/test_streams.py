@@ -32,7 +32,7 @@ from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
-from prefect_executions.prefect.events import checkpoint_saved, deleted
+from prefect_executions.prefect.events import send_checkpoint_saved, send_deleted
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service.problems import install
 from prefect_executions.service.streams import follower, hub
@@ -191,13 +191,13 @@ class World:
         self.executions.checkpoint(self.id, state={"n": n}, label=f"n = {n}")
         entry = self.executions.log(self.id).head().entry
         if tell:
-            checkpoint_saved(self.run_id, "a run", entry)
+            send_checkpoint_saved(self.run_id, "a run", entry)
         return "checkpoint", f"ckpt_{entry.seq:06d}"
 
     def delete(self, *, tell: bool = True) -> Told:
         self.executions.delete(self.id)
         if tell:
-            deleted(self.run_id, "a run")
+            send_deleted(self.run_id, "a run")
         return "deleted", ""
 
 
@@ -325,7 +325,7 @@ def test_an_older_checkpoint_is_no_news(replica: Replica, world: World) -> None:
         entry = world.executions.log(world.id).head().entry
 
         newer = world.save(2)
-        checkpoint_saved(world.run_id, "a run", entry)
+        send_checkpoint_saved(world.run_id, "a run", entry)
         end = world.save(3)
 
         assert client.take(2) == [newer, end]

@@ -12,7 +12,7 @@ from prefect_executions.prefect.artifacts import PageArtifact
 
 
 def test_a_cancellation_without_a_worker_is_ended(here: IdleWorld, monkeypatch: Any) -> None:
-    monkeypatch.setattr("prefect_executions.prefect.flow_runs.CANCEL_ENDS", timedelta(0))
+    monkeypatch.setattr("prefect_executions.prefect.transitions.CANCEL_ENDS", timedelta(0))
     run = here.create()
     here.set(run, Running(), Cancelling())
 
@@ -67,4 +67,4 @@ def test_the_page_of_a_run_that_was_killed_tells_that_it_has_ended(here: IdleWor
 
     here.supervisor().look()
 
-    assert PageArtifact(here.prefect, run.id).status() == "terminated"
+    assert PageArtifact(here.prefect, run.id).find() == "terminated"

@@ -24,7 +24,8 @@ from prefect_executions.prefect.pauses import (
     question_key,
     save_form,
 )
-from prefect_executions.prefect.states import hold, state_of
+from prefect_executions.prefect.states import state_of
+from prefect_executions.prefect.suspension import hold
 
 
 def test_a_pause_in_the_prefect_ui_loses_its_time_out_and_gets_a_form(here: IdleWorld) -> None:
@@ -94,7 +95,7 @@ def test_a_resume_waits_for_the_form_of_a_pause_that_is_just_made(here: IdleWorl
     """Prefect refuses to resume without it; a client that polls for the pause comes too early."""
     run = here.create()
     here.set(run, Running())
-    with patch("prefect_executions.prefect.flow_runs.save_form"):
+    with patch("prefect_executions.prefect.suspension.save_form"):
         run = here.executions.flow_runs.suspend(
             run.id, key=pause_key(), reason=None, form=Form({"type": "object"}, "")
         )
@@ -162,7 +163,8 @@ def test_a_pause_that_has_its_form_is_left_alone(
     here.later = timedelta(minutes=11)
     supervisor.look()
     asked = []
-    monkeypatch.setattr(here.executions.flow_runs, "complete_pause", lambda *of: asked.append(of))
+    complete = "prefect_executions.supervisor.pauses.complete_pause"
+    monkeypatch.setattr(complete, lambda *of: asked.append(of))
 
     here.later = timedelta(minutes=13)
     supervisor.look()

@@ -32,7 +32,7 @@ from prefect_executions.log.entry import Entry
 from prefect_executions.log.journal import Record
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.models import Execution, OnTimeout, Resumed, Saved, Status, StepBehind
-from prefect_executions.prefect.events import checkpoint_saved, deleted
+from prefect_executions.prefect.events import send_checkpoint_saved, send_deleted
 from prefect_executions.prefect.pauses import forget_choice, pause_key
 from prefect_executions.prefect.resume_form import resume_form, warning
 from prefect_executions.prefect.states import state_of, status_of
@@ -59,7 +59,7 @@ class Executions(ExecutionReader):
     """
 
     wait: Callable[[float], None] = sleep
-    tell: Callable[[UUID, str, Entry], None] = checkpoint_saved
+    tell: Callable[[UUID, str, Entry], None] = send_checkpoint_saved
 
     def checkpoint(
         self, execution_id: str, *, state: Any, label: str | None = None, attempt: int | None = None
@@ -217,7 +217,7 @@ class Executions(ExecutionReader):
         with suppress(ExecutionNotFound):  # the log is gone already
             log.delete()
         if run is not None:
-            deleted(run.id, run.name)
+            send_deleted(run.id, run.name)
         if not self._cancel_and_wait(run_id, patience):
             return False
         log.purge()

@@ -14,7 +14,7 @@ from prefect_executions.ids import execution_id
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.reader import Head
 from prefect_executions.models import Status
-from prefect_executions.prefect.events import attempt_ended
+from prefect_executions.prefect.events import send_attempt_ended
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.states import require_restartable, state_of, status_of
 
@@ -112,7 +112,7 @@ def act_on_report(flow_runs: FlowRuns, run: FlowRun, head: Head, now: datetime) 
     has ended is sent here. An execution that was active for too long is failed.
     """
     if state_of(run).is_paused():
-        attempt_ended(run.id, run.name, head.entry.attempt)
+        send_attempt_ended(run.id, run.name, head.entry.attempt)
     return status_of(enforce_duration(flow_runs, run, head, now))
 
 

@@ -29,17 +29,17 @@ from prefect_executions.prefect.tags import DELETING
 
 logger = logging.getLogger(__name__)
 
-KEY = "execution"  # of the artifact
-EVERY_SECONDS = 5.0  # how often it is written at most
-FIRST_SECONDS = 1.0  # after the beginning of an attempt, and after a change where none was before
-_STATUS = "status"  # in its metadata
+KEY = "execution"  # the artifact's key
+EVERY_SECONDS = 5.0  # seconds between two updates, at least
+FIRST_SECONDS = 1.0  # seconds from the first change to the first update
+_STATUS = "status"  # in the artifact's metadata
 
 
 class PageArtifact:
-    """The artifact of one flow run; what writes it at the same time may make another for a moment.
+    """The artifact of one flow run. Two processes that create it at once make a duplicate.
 
     Args:
-        client: Prefect's.
+        client: Prefect's client.
         run_id: The flow run.
 
     Every method raises `PrefectUnavailable` when Prefect does not answer, and `ExecutionNotFound`
@@ -49,30 +49,36 @@ class PageArtifact:
     def __init__(self, client: SyncPrefectClient, run_id: UUID) -> None:
         self._client = client
         self._run_id = run_id
-        self._id: UUID | None = None
+        self._ids: list[UUID] = []  # of the artifacts that were found; the first one is kept
 
     def show(self, page: RunPage) -> None:
-        """Let it tell what a page tells."""
-        told = {
+        """Write a page into the artifact, which is created where it is missing."""
+        fields = {
             "data": page.text(),
             "description": page.summary(),
             "metadata_": {_STATUS: page.status.value},
         }
-        if self._id is None:
-            self.status()
+        if not self._ids:
+            self.find()
+        self.remove_duplicates()
         with prefect_errors(self._run_id):
-            if self._id is not None:
-                with passing(HTTPStatus.NOT_FOUND):  # somebody has deleted it
-                    self._client.update_artifact(self._id, ArtifactUpdate.model_validate(told))
+            if self._ids:
+                with passing(HTTPStatus.NOT_FOUND):  # it has been deleted
+                    update = ArtifactUpdate.model_validate(fields)
+                    self._client.update_artifact(self._ids[0], update)
                     return
             create = ArtifactCreate.model_validate(
-                {**told, "key": KEY, "type": "markdown", "flow_run_id": self._run_id}
+                {**fields, "key": KEY, "type": "markdown", "flow_run_id": self._run_id}
             )
-            self._id = self._client.create_artifact(create).id
-            self._require_run(self._id)
+            self._ids = [self._client.create_artifact(create).id]
+            self._remove_with_run(self._ids[0])
 
-    def _require_run(self, artifact_id: UUID) -> None:
-        """Take a new artifact back if its run is being deleted: Prefect would keep it for ever."""
+    def _remove_with_run(self, artifact_id: UUID) -> None:
+        """Delete a new artifact if its run is being deleted: Prefect would keep it for ever.
+
+        Raises:
+            ExecutionNotFound: The run is being deleted.
+        """
         with passing(HTTPStatus.NOT_FOUND):
             if DELETING not in self._client.read_flow_run(self._run_id).tags:
                 return
@@ -80,34 +86,33 @@ class PageArtifact:
             self._client.delete_artifact(artifact_id)
         raise ExecutionNotFound(execution_id(self._run_id))
 
-    def status(self) -> str | None:
-        """The status that it tells; None: there is no such artifact.
-
-        Others that were made at the same time are let go of.
-        """
+    def find(self) -> str | None:
+        """Find the artifact, and return the status that it shows, or None when there is none."""
         filter_ = ArtifactFilter(
             flow_run_id=ArtifactFilterFlowRunId(any_=[self._run_id]),
             key=ArtifactFilterKey(any_=[KEY]),
         )
         with prefect_errors(self._run_id):
             found = self._client.read_artifacts(artifact_filter=filter_)
-            found = sorted(found, key=lambda artifact: f"{artifact.id}")
-            for other in found[1:]:
-                with passing(HTTPStatus.NOT_FOUND):
-                    self._client.delete_artifact(other.id)
-        if not found:
-            return None
-        self._id = found[0].id
-        return (found[0].metadata_ or {}).get(_STATUS, "")
+        found = sorted(found, key=lambda artifact: f"{artifact.id}")
+        self._ids = [artifact.id for artifact in found]
+        return (found[0].metadata_ or {}).get(_STATUS, "") if found else None
+
+    def remove_duplicates(self) -> None:
+        """Delete the other artifacts that `find` has found: they were created at the same time."""
+        while len(self._ids) > 1:
+            with prefect_errors(self._run_id), passing(HTTPStatus.NOT_FOUND):
+                self._client.delete_artifact(self._ids[-1])
+            self._ids.pop()
 
 
 class AttemptPage:
-    """Keeps the page up to date while an attempt runs, beside the flow, and once more at its end.
+    """Keeps the page of a running attempt up to date in a thread, and writes it again at the end.
 
     Args:
         artifact: The page.
-        log: The log.
-        head: Its head, with the attempt.
+        log: The log of the execution.
+        head: The head of the log, with the attempt.
         active_seconds: How long the execution had been active when the attempt began.
     """
 
@@ -132,21 +137,21 @@ class AttemptPage:
         self._throttle.changed(None)
 
     def saved(self, head: Head) -> None:
-        """A checkpoint was saved: the head of the log."""
+        """Write a saved checkpoint to the page soon; it is the head of the log."""
         self._head = head
         self._rows.appendleft(Row.of(head.entry))
         self._throttle.changed(None)
 
     def ended(self, status: Status, message: str | None) -> None:
-        """The attempt ends, and leaves the execution in a status."""
+        """Note the status in which the attempt leaves the execution."""
         self._ending = status, message
 
     def close(self) -> None:
-        """Write for the last time, unless nobody knows how the attempt ends."""
+        """Write for the last time, unless it is unknown how the attempt ends."""
         self._pacer.stop()
         if self._ending is not None:
             self._write()
-        with self._writing:  # what is being written just now has come to its end
+        with self._writing:  # after a write that is under way
             self._closed = True
 
     def _write(self) -> None:
@@ -155,7 +160,7 @@ class AttemptPage:
                 return
             try:
                 self._artifact.show(self._page())
-            except Exception as failure:  # whatever it is, the flow goes on
+            except Exception as failure:  # the flow must not fail because of its page
                 self._logger.debug("The page of the execution could not be written: %s", failure)
 
     def _page(self) -> RunPage:
@@ -179,12 +184,12 @@ class AttemptPage:
 
 
 class PageUpdates:
-    """Keeps the pages of executions up to date that no process of Prefect's keeps.
+    """Keeps the pages up to date of executions that run outside Prefect.
 
     Args:
-        later: Calls a function after so many seconds: `Scheduler.after`.
-        page: What is told of the execution of a flow run.
-        client: Prefect's.
+        later: Calls a function after so many seconds, as `Scheduler.after` does.
+        page: Makes the page of a flow run.
+        client: Prefect's client.
     """
 
     def __init__(
@@ -200,11 +205,11 @@ class PageUpdates:
         )
 
     def changed(self, run_id: UUID) -> None:
-        """Something was done to an execution."""
+        """Note that an execution has changed, and write its page soon."""
         self._throttle.changed(run_id)
 
     def close(self) -> None:
-        """Write what waits."""
+        """Write the pages that still wait."""
         self._throttle.close()
 
     def _write(self, run_id: UUID) -> None:
@@ -212,5 +217,5 @@ class PageUpdates:
             PageArtifact(self._client, run_id).show(self._page(run_id))
         except ExecutionNotFound:
             logger.debug("The execution of %s was deleted", run_id)
-        except Exception as failure:  # whatever it is, the next page is to be written
+        except Exception as failure:  # the next page must be written
             logger.warning("The page of %s could not be written: %s", run_id, failure)

@@ -14,8 +14,8 @@ from prefect_executions.prefect.tags import EXECUTION
 NOTIFY = "Tell of executions that have failed"
 NOTIFY_CRASH = "Tell of executions that have crashed for good"
 RESUME = "Resume executions that nobody has resumed"
-SHORTEST = timedelta(seconds=10)  # what Prefect waits for at least
-ANSWERED = timedelta(seconds=60)  # until then a supervisor has tried a crashed one again
+SHORTEST = timedelta(seconds=10)  # what Prefect waits at least
+ANSWERED = timedelta(seconds=60)  # a supervisor retries a crashed execution within this time
 
 _OF_EXECUTIONS = {
     "prefect.resource.id": f"prefect.tag.{EXECUTION}",
@@ -34,11 +34,11 @@ def notify_of_failures(client: SyncPrefectClient, block: str) -> list[UUID]:
     """Send a notification when an execution has failed or crashed for good.
 
     Args:
-        client: Prefect's.
-        block: The notification block, as `slack-webhook/alerts`.
+        client: Prefect's client.
+        block: The notification block, such as `slack-webhook/alerts`.
 
     Raises:
-        ValueError: there is no such block.
+        ValueError: There is no such block.
         PrefectUnavailable: Prefect does not answer.
     """
     kind, _, name = block.partition("/")
@@ -75,14 +75,14 @@ def notify_of_failures(client: SyncPrefectClient, block: str) -> list[UUID]:
 
 
 def resume_after(client: SyncPrefectClient, after: timedelta) -> UUID:
-    """Resume each execution that has been paused for so long, from its latest state.
+    """Resume each execution from its latest state when it has been paused for some time.
 
     Args:
-        client: Prefect's.
+        client: Prefect's client.
         after: How long.
 
     Raises:
-        ValueError: that is shorter than Prefect waits.
+        ValueError: The time is shorter than Prefect waits.
         PrefectUnavailable: Prefect does not answer.
     """
     if after < SHORTEST:
@@ -97,7 +97,7 @@ def resume_after(client: SyncPrefectClient, after: timedelta) -> UUID:
 
 
 def _unanswered(state: str, within: timedelta) -> EventTrigger:
-    """An execution has got into a state, and into no other for so long."""
+    """A trigger for executions that have stayed in a state for some time."""
     names = {"Scheduled", "AwaitingRetry", "Resuming", "Pending", "Running", "Completed"}
     names |= {"Failed", "Crashed", "Cancelling", "Cancelled", "Suspended"}
     return EventTrigger(
@@ -113,7 +113,7 @@ def _unanswered(state: str, within: timedelta) -> EventTrigger:
 
 
 def _save(client: SyncPrefectClient, automation: AutomationCore) -> UUID:
-    """Create an automation, or replace the one of its name."""
+    """Create an automation, or replace the one with its name."""
     with prefect_errors():
         for known in client.read_automations_by_name(automation.name):
             client.update_automation(known.id, automation)

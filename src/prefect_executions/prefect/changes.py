@@ -1,4 +1,4 @@
-"""What has happened to executions, as Prefect's events of it tell."""
+"""Changes of executions, read from Prefect's events."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,7 +47,7 @@ class DeletedEvent(BaseModel):
 
 @dataclass(frozen=True)
 class StatusChanged:
-    """A flow run has got a state; Prefect's event of it has the id of the state."""
+    """A flow run has a new state, whose id is the id of Prefect's event."""
 
     state_id: UUID
     type: StateType
@@ -55,7 +55,7 @@ class StatusChanged:
 
     @classmethod
     def of(cls, execution_id: str, state: State[Any]) -> "StatusChanged":
-        """The change to a state."""
+        """The change of a flow run to a state."""
         data = StatusEvent(
             execution_id=execution_id,
             status=STATUS_OF_TYPE[state.type],
@@ -68,14 +68,14 @@ class StatusChanged:
 
 @dataclass(frozen=True)
 class CheckpointSaved:
-    """A checkpoint is in the log."""
+    """A checkpoint was saved in the log."""
 
     seq: int
     data: CheckpointEvent
 
     @classmethod
     def of(cls, execution_id: str, entry: Entry) -> "CheckpointSaved":
-        """The checkpoint of an entry."""
+        """The change that an entry of the log is."""
         data = CheckpointEvent(
             execution_id=execution_id,
             checkpoint_id=checkpoint_id(entry.seq),
@@ -95,7 +95,7 @@ class Deleted:
 
     @classmethod
     def of(cls, execution_id: str, at: datetime | None = None) -> "Deleted":
-        """The end of an execution."""
+        """The deletion of an execution, now by default."""
         return cls(DeletedEvent(execution_id=execution_id, at=at or datetime.now(UTC)))
 
 
@@ -103,12 +103,12 @@ Change = StatusChanged | CheckpointSaved | Deleted
 
 
 def change_of(event: Event) -> tuple[UUID, Change] | None:
-    """The flow run that an event is about, and what has happened; None: nothing that we tell."""
+    """The flow run that an event is about, and its change. Returns None for other events."""
     if (run_id := run_id_of(event.resource.id)) is None:
         return None
     try:
         change = _change(event, execution_id(run_id))
-    except (ValueError, KeyError, CheckpointNotFound):  # anybody may send events
+    except (ValueError, KeyError, CheckpointNotFound):  # any client may send events
         return None
     return None if change is None else (run_id, change)
 

@@ -1,4 +1,4 @@
-"""What Prefect's client raises, translated: the only place that looks at it."""
+"""Translation of the errors of Prefect's client; no other module handles those."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from prefect_executions.ids import execution_id
 
 @contextmanager
 def prefect_errors(run_id: UUID | None = None) -> Iterator[None]:
-    """Translate what Prefect's client raises."""
+    """Translate the errors of Prefect's client, for requests about a flow run if one is given."""
     try:
         yield
     except ObjectNotFound as error:
@@ -33,7 +33,7 @@ def prefect_errors(run_id: UUID | None = None) -> Iterator[None]:
 
 @contextmanager
 def passing(status: HTTPStatus) -> Iterator[None]:
-    """Go on where Prefect answers with this status; its client has an error of its own for some."""
+    """Ignore the error of a request that Prefect answers with this status."""
     try:
         yield
     except httpx.HTTPStatusError as error:
@@ -51,7 +51,7 @@ _STATUS_OF: dict[type[Exception], HTTPStatus] = {
 
 
 def may_pass(away: PrefectUnavailable) -> bool:
-    """Whether Prefect may answer in another way by and by; it refuses a wrong key for ever."""
+    """Whether a later request may succeed; a wrong API key is refused for ever."""
     cause = away.__cause__
     if not isinstance(cause, httpx.HTTPStatusError):
         return True
@@ -63,7 +63,7 @@ _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 def detail_of(response: httpx.Response) -> str:
-    """What Prefect says of a refusal."""
+    """Prefect's reason for refusing a request."""
     try:
         return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):

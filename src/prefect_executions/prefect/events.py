@@ -1,7 +1,7 @@
-"""Our events in Prefect, on the flow run that an execution is: their names, and sending them.
+"""The events of this package in Prefect: sending them, and reading the newest ones.
 
-Sending puts an event into a queue, which a thread of Prefect's empties: it takes 0.1 ms, and
-neither waits nor fails.
+Sending puts an event into a queue that a thread of Prefect's empties. It takes 0.1 ms, and neither
+blocks nor fails.
 """
 
 from collections.abc import Callable
@@ -27,20 +27,20 @@ ATTEMPT_ENDED = "prefect-executions.attempt.ended"
 DELETED = "prefect-executions.deleted"
 STREAM_OPENED = "prefect-executions.stream.opened"
 
-FLOW_RUN = "prefect.flow-run."  # of resources and of names
+FLOW_RUN = "prefect.flow-run."  # prefix of resources and of Prefect's own events
 PREFECT_HEARTBEAT = f"{FLOW_RUN}heartbeat"
-STREAM = "prefect-executions.stream."  # of resources
+STREAM = "prefect-executions.stream."  # prefix of resources
 
-NEWS_SECONDS = 1.0  # how often Prefect is told of an execution's checkpoints, at most
+NEWS_SECONDS = 1.0  # seconds between two checkpoint events of an execution, at least
 
 
-def checkpoint_saved(run_id: UUID, name: str, entry: Entry) -> None:
-    """Say that a checkpoint was saved; `CheckpointNews` says it not too often.
+def send_checkpoint_saved(run_id: UUID, name: str, entry: Entry) -> None:
+    """Send the event that a checkpoint was saved; `CheckpointNews` limits how often.
 
     Args:
         run_id: The flow run.
-        name: Its name.
-        entry: The log's entry.
+        name: The name of the flow run.
+        entry: The checkpoint's entry in the log.
     """
     payload = {
         "checkpoint_id": checkpoint_id(entry.seq),
@@ -51,18 +51,18 @@ def checkpoint_saved(run_id: UUID, name: str, entry: Entry) -> None:
     _send(CHECKPOINT_SAVED, run_id, name, payload, occurred=entry.at)
 
 
-def attempt_ended(run_id: UUID, name: str, attempt: int) -> None:
-    """Say that the process of an attempt leaves the execution."""
+def send_attempt_ended(run_id: UUID, name: str, attempt: int) -> None:
+    """Send the event that the process of an attempt leaves the execution."""
     _send(ATTEMPT_ENDED, run_id, name, {"attempt": attempt})
 
 
-def deleted(run_id: UUID, name: str) -> None:
-    """Say that an execution was deleted: Prefect itself is silent about that."""
+def send_deleted(run_id: UUID, name: str) -> None:
+    """Send the event that an execution was deleted; Prefect itself sends none."""
     _send(DELETED, run_id, name, {})
 
 
-def stream_opened(stream_id: UUID) -> None:
-    """Say that somebody listens to Prefect's events: who hears it knows that it does."""
+def send_stream_opened(stream_id: UUID) -> None:
+    """Send an event that shows a subscriber of Prefect's events that its subscription works."""
     emit_event(STREAM_OPENED, resource={"prefect.resource.id": f"{STREAM}{stream_id}"})
 
 
@@ -76,33 +76,33 @@ def _send(event: str, run_id: UUID, name: str, payload: dict[str, Any], **fields
 
 
 class CheckpointNews:
-    """Says that checkpoints were saved, once a second and execution at most, and always the newest.
+    """Sends checkpoint events: one per second and execution at most, and always for the newest.
 
-    Threads may share it: all is told in the context in which this was made, as to a thread that a
-    flow has started Prefect's settings may be others. What it keeps is bounded by what is saved
-    within a second.
+    Threads may share it. Events are sent in the context in which it was created, because a thread
+    that a flow has started may see other settings of Prefect. It keeps no more than the checkpoints
+    of one second.
 
     Args:
-        later: Calls a function after so many seconds: `Scheduler.after`.
-        tell: Says it.
-        clock: Seconds that go on.
+        later: Calls a function after so many seconds, as `Scheduler.after` does.
+        tell: Sends an event.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
         self,
         later: Callable[[float, Callable[[], None]], None],
         *,
-        tell: Callable[[UUID, str, Entry], None] = checkpoint_saved,
+        tell: Callable[[UUID, str, Entry], None] = send_checkpoint_saved,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._tell = tell
         self._context = copy_context()
         self._lock = Lock()
-        self._newest: dict[UUID, tuple[str, Entry]] = {}  # that is yet to be told
+        self._newest: dict[UUID, tuple[str, Entry]] = {}  # yet to be sent
         self._throttle: Throttle[UUID] = Throttle(later, self._say, every=NEWS_SECONDS, clock=clock)
 
     def saved(self, run_id: UUID, name: str, entry: Entry) -> None:
-        """A checkpoint was saved; see `checkpoint_saved`."""
+        """Send the event of a checkpoint now or soon; see `send_checkpoint_saved`."""
         with self._lock:
             known = self._newest.get(run_id)
             if known is not None and known[1].seq > entry.seq:
@@ -111,7 +111,7 @@ class CheckpointNews:
         self._throttle.changed(run_id)
 
     def close(self) -> None:
-        """Say what waits; from now on nothing does."""
+        """Send the events that still wait."""
         self._throttle.close()
 
     def _say(self, run_id: UUID) -> None:
@@ -121,7 +121,7 @@ class CheckpointNews:
 
 
 def run_id_of(resource_id: str) -> UUID | None:
-    """The flow run that a resource of events is; None: it is something else. Anybody may send."""
+    """The id of a flow run from the resource of an event. Returns None for other resources."""
     kind, _, id_ = resource_id.rpartition(".")
     try:
         return UUID(id_) if f"{kind}." == FLOW_RUN else None
@@ -133,12 +133,12 @@ _SUPERVISOR = "prefect-executions.supervisor."
 
 
 def beat_of_run(run_id: UUID, name: str) -> None:
-    """Say that the process of a flow run is alive; neither waits nor fails."""
+    """Send a heartbeat of the process of a flow run."""
     _beat(f"{FLOW_RUN}{run_id}", name)
 
 
 def beat_of_supervisor(supervisor_id: str) -> None:
-    """Say that a supervisor is alive; neither waits nor fails."""
+    """Send a heartbeat of a supervisor."""
     _beat(f"{_SUPERVISOR}{supervisor_id}", "supervisor")
 
 
@@ -150,7 +150,7 @@ def _beat(resource_id: str, name: str) -> None:
 
 @dataclass(frozen=True)
 class Heartbeats:
-    """The heartbeats that Prefect has kept: a few seconds late, as it writes events in batches."""
+    """The newest heartbeats in Prefect, which stores events in batches, a few seconds late."""
 
     runs: dict[UUID, datetime]
     supervisors: dict[str, datetime]
@@ -159,15 +159,15 @@ class Heartbeats:
     def since(
         cls, client: SyncPrefectClient, since: datetime, *, run_id: UUID | None = None
     ) -> "Heartbeats":
-        """The newest heartbeat of each run and supervisor, if it came after `since`.
+        """Read the newest heartbeat of each run and supervisor, if it came after a time.
 
         Args:
-            client: Prefect's.
+            client: Prefect's client.
             since: The time.
-            run_id: Ask for this run alone.
+            run_id: Read those of this run alone.
 
         Raises:
-            PrefectUnavailable: Prefect did not answer.
+            PrefectUnavailable: Prefect does not answer.
         """
         resource = None if run_id is None else f"{FLOW_RUN}{run_id}"
         newest = _newest(client, HEARTBEAT, since, resource)
@@ -181,10 +181,10 @@ class Heartbeats:
 
 
 def last_sign(client: SyncPrefectClient, run_id: UUID, since: datetime) -> datetime:
-    """The newest heartbeat of a run; if there was none since a time, that time.
+    """The time of the newest heartbeat of a run, or `since` when there was none after it.
 
     Raises:
-        PrefectUnavailable: Prefect did not answer.
+        PrefectUnavailable: Prefect does not answer.
     """
     return max(since, Heartbeats.since(client, since, run_id=run_id).runs.get(run_id, since))
 
@@ -192,10 +192,10 @@ def last_sign(client: SyncPrefectClient, run_id: UUID, since: datetime) -> datet
 def is_kept(client: SyncPrefectClient, supervisor_id: str, beat: datetime) -> bool:
     """Whether Prefect still has a heartbeat of a supervisor that it had before.
 
-    If not, its database is another one, or as it was at an earlier time.
+    If not, its database was replaced, or restored to an earlier time.
 
     Raises:
-        PrefectUnavailable: Prefect did not answer.
+        PrefectUnavailable: Prefect does not answer.
     """
     instant = timedelta(milliseconds=1)
     resource = f"{_SUPERVISOR}{supervisor_id}"
@@ -203,10 +203,10 @@ def is_kept(client: SyncPrefectClient, supervisor_id: str, beat: datetime) -> bo
 
 
 def has_ended(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
-    """Whether the process of an attempt has said that it leaves, after a time.
+    """Whether the process of an attempt has left after a time, by its event.
 
     Raises:
-        PrefectUnavailable: Prefect did not answer.
+        PrefectUnavailable: Prefect does not answer.
     """
     return bool(_newest(client, ATTEMPT_ENDED, since, f"{FLOW_RUN}{run_id}"))
 
@@ -219,7 +219,7 @@ def _newest(
     *,
     until: datetime | None = None,
 ) -> dict[str, datetime]:
-    """When an event was last sent of each resource, by one request."""
+    """The time of the newest event of each resource, by one request."""
     occurred = {"since": since.isoformat(), **({"until": until.isoformat()} if until else {})}
     filter_: dict[str, Any] = {"occurred": occurred, "event": {"name": [event]}}
     if resource is not None:

@@ -1,12 +1,12 @@
-"""Pauses as Prefect keeps them: their key, their deadline, and the form in the UI that ends them.
+"""Pauses in Prefect: their key, their deadline, and the Resume form in the UI.
 
-Prefect's own time-out of a pause fails the run, so the deadline stands in the key of the pause,
+Prefect's own time-out of a pause fails the run. The deadline is therefore part of the pause's key,
 where a supervisor finds it:
 
     execution-{pause|ask}-{32 hex digits}[-{milliseconds since 1970}-{resume|fail|terminate}]
 
-The form is what Prefect calls the input of a flow run: a JSON schema and a description, kept under
-keys that the state names; the answer comes to stand beside them.
+The form is what Prefect calls the input of a flow run: a JSON schema and a description, stored
+under keys that the state names. The answer is stored beside them.
 """
 
 import json
@@ -28,7 +28,7 @@ from prefect_executions.models import OnTimeout
 from prefect_executions.prefect.errors import passing, prefect_errors
 
 _KEY = re.compile(r"execution-(pause|ask)-[0-9a-f]{32}(?:-([0-9]{1,15})-(resume|fail|terminate))?")
-_MESSAGE = 2_000  # characters of a reason that the state of a run shows
+_MESSAGE = 2_000  # how many characters of a reason become the state's message
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Form:
     """What the Resume form in the Prefect UI asks.
 
     Args:
-        schema: Of the answer: a JSON schema.
-        description: What stands above it; Markdown.
+        schema: JSON schema of the answer.
+        description: Markdown text above the fields.
     """
 
     schema: dict[str, Any]
@@ -45,16 +45,16 @@ class Form:
 
 
 def question_key() -> str:
-    """The key of a new pause in which a person is asked something by the flow."""
+    """A key for a new pause in which the flow asks a question."""
     return f"execution-ask-{uuid4().hex}"
 
 
 def pause_key(until: datetime | None = None, on_timeout: OnTimeout = OnTimeout.RESUME) -> str:
-    """The key of another new pause.
+    """A key for a new pause in which nothing is asked but where to continue from.
 
     Args:
-        until: When it ends by itself.
-        on_timeout: What becomes of the run then.
+        until: When the pause ends by itself, or None when it does not.
+        on_timeout: What happens to the run then.
     """
     key = f"execution-pause-{uuid4().hex}"
     if until is None:
@@ -63,7 +63,7 @@ def pause_key(until: datetime | None = None, on_timeout: OnTimeout = OnTimeout.R
 
 
 def deadline(state: State[Any]) -> tuple[datetime, OnTimeout] | None:
-    """When a pause ends by itself, and what becomes of the run then; None if it does not."""
+    """When a pause ends by itself, and what happens to the run then, or None when it does not."""
     match = _KEY.fullmatch(state.state_details.pause_key or "")
     if match is None or match[2] is None or not state.is_paused():
         return None
@@ -71,7 +71,7 @@ def deadline(state: State[Any]) -> tuple[datetime, OnTimeout] | None:
 
 
 def asks_for_checkpoint(state: State[Any]) -> bool:
-    """Whether the form of a pause is the one that says where to continue from."""
+    """Whether the form of a pause is the one that asks where to continue from."""
     match = _KEY.fullmatch(state.state_details.pause_key or "")
     return match is not None and match[1] == "pause" and bool(state.state_details.run_input_keyset)
 
@@ -80,9 +80,9 @@ def paused(key: str, reason: str | None, *, keeps_process: bool = False) -> Stat
     """The state of a paused run, for which `save_form` saves a form.
 
     Args:
-        key: Of the pause.
-        reason: What people read.
-        keeps_process: Whether the process waits; it ends otherwise, and a worker starts another.
+        key: The key of the pause.
+        reason: The message of the state.
+        keeps_process: Whether the process waits. Otherwise it ends, and a worker starts another.
     """
     name = "Paused" if keeps_process else "Suspended"
     message = reason and reason[:_MESSAGE]
@@ -94,9 +94,9 @@ def paused(key: str, reason: str | None, *, keeps_process: bool = False) -> Stat
 
 
 def save_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form: Form) -> None:
-    """Save what is asked in a pause, once it has begun: its beginning removes what was saved."""
+    """Save the form of a pause that has begun; Prefect deletes a form that was saved earlier."""
     keys = state.state_details.run_input_keyset or {}
-    # The schema last: with it the form is whole. What is there was left by a maker that has died.
+    # The schema comes last: it makes the form complete. A process that died may have left a part.
     for part, value in (("description", form.description), ("schema", form.schema)):
         if part in keys:
             with prefect_errors(run_id), passing(HTTPStatus.CONFLICT):
@@ -104,7 +104,7 @@ def save_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form: 
 
 
 def read_form(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> Form | None:
-    """What is asked in a pause; None: nothing."""
+    """The form of a pause. Returns None when nothing is asked, or the form is not saved yet."""
     keys = state.state_details.run_input_keyset
     if not state.is_paused() or not keys:
         return None
@@ -115,9 +115,9 @@ def read_form(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> For
 
 
 def renew_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form: Form) -> None:
-    """Replace what is asked in a pause, if that has changed.
+    """Replace the form of a pause, if it has changed.
 
-    Who resumes in the Prefect UI at that very moment is refused, and tries again.
+    A Resume in the Prefect UI at that very moment is refused, and can be repeated.
     """
     keys = state.state_details.run_input_keyset or {}
     if read_form(client, run_id, state) == form:
@@ -129,15 +129,15 @@ def renew_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form:
 
 
 def lacks_form(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> bool:
-    """Whether a pause of ours has a form that was never saved: it could not be resumed."""
+    """Whether a pause with a key of ours lacks its form: it can't be resumed."""
     keys = state.state_details.run_input_keyset
     if not keys or not _KEY.fullmatch(state.state_details.pause_key or ""):
         return False
     return _read(client, run_id, keys["schema"]) is None
 
 
-def described(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> str:
-    """What is asked in a pause, for people: the fields of the answer."""
+def describe_form(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> str:
+    """The fields of a pause's form, as a sentence."""
     keys = state.state_details.run_input_keyset or {}
     schema = _read(client, run_id, keys["schema"]) or {}
     required = schema.get("required", [])
@@ -149,7 +149,7 @@ def described(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> str
 
 
 def read_answer(client: SyncPrefectClient, run_id: UUID, key: str) -> Any:
-    """What was answered, or None: a form that needs no answer leaves none."""
+    """The answer to the form of a pause. Returns None when there is none."""
     return _read(client, run_id, keyset_from_base_key(key)["response"])
 
 
@@ -162,16 +162,16 @@ def _read(client: SyncPrefectClient, run_id: UUID, key: str) -> Any:
 def take_choice(
     client: SyncPrefectClient, run_id: UUID, states: list[State[Any]], act: Callable[[Any], object]
 ) -> None:
-    """If a run was resumed by the form that says where to continue from, act on the answer.
+    """Act on the answer to the form that asks where to continue from, if the run was resumed by it.
 
-    An answer counts once: for the attempt that comes of it, and not for a later one.
+    An answer counts once, for the attempt that it starts; then it is deleted.
 
     Args:
-        client: Prefect's.
+        client: Prefect's client.
         run_id: The run.
-        states: Those that it has had, oldest first.
-        act: Does what the answer says; where it raises `AnswerError` or `CheckpointNotFound`, the
-            answer is of no use to a later attempt either.
+        states: The states that the run has had, oldest first.
+        act: Does what the answer says. An answer for which it raises `AnswerError` or
+            `CheckpointNotFound` is deleted, too.
     """
     key = _chosen_in(states)
     answer = None if key is None else read_answer(client, run_id, key)
@@ -186,13 +186,13 @@ def take_choice(
 
 
 def forget_choice(client: SyncPrefectClient, run_id: UUID, states: list[State[Any]]) -> None:
-    """Let the answer to the form count no more that no attempt has come to act on."""
+    """Delete the answer to the form that asks where to continue from, if there is one."""
     if (key := _chosen_in(states)) is not None:
         _forget_answer(client, run_id, key)
 
 
 def _chosen_in(states: list[State[Any]]) -> str | None:
-    """The key of the newest pause, if its form was the one that says where to continue from."""
+    """The key of the newest pause, if it was resumed by the form that `take_choice` reads."""
     at = max((n for n, state in enumerate(states) if state.is_paused()), default=None)
     if at is None or not asks_for_checkpoint(states[at]):
         return None

@@ -13,17 +13,17 @@ from prefect_executions.log.reader import History
 from prefect_executions.prefect.pauses import Form
 
 LATEST = "latest"
-CHOICES = 25  # how many of the newest checkpoints it offers
+CHOICES = 25  # how many of the newest checkpoints the form offers
 NOTE_LENGTH = 500
 GOES_ON = Form({"type": "object", "properties": {}}, "Its process waits, and goes on from here.")
 _STEPS_NAMED = 10
 
 
 def resume_form(history: History) -> Form:
-    """The form, with the newest checkpoints to choose from, and what lies behind each.
+    """The form, with the newest checkpoints to choose from, and the steps after each.
 
     Args:
-        history: With at least the newest `CHOICES` checkpoints.
+        history: A history with at least the newest `CHOICES` checkpoints.
     """
     choices = [LATEST]
     lines = ["Continue from the latest state, or roll back to an earlier checkpoint."]
@@ -56,10 +56,10 @@ def resume_form(history: History) -> Form:
 
 
 def chosen_checkpoint(answer: Any) -> str | None:
-    """The id of the checkpoint that an answer names; None for the latest state.
+    """The id of the checkpoint that an answer names, or None for the latest state.
 
     Raises:
-        AnswerError: it is no answer to this form.
+        AnswerError: The answer does not fit this form.
     """
     choice = answer.get("checkpoint", LATEST) if isinstance(answer, dict) else None
     if not isinstance(choice, str) or not choice:
@@ -68,16 +68,16 @@ def chosen_checkpoint(answer: Any) -> str | None:
 
 
 def go_back(log: ExecutionLog, answer: Any, tell: Callable[[str], object]) -> None:
-    """Go back to the checkpoint that was chosen in the form.
+    """Roll back to the checkpoint that was chosen in the form.
 
     Args:
-        log: Of the execution.
-        answer: What was answered.
-        tell: Told what is for people: the note, where it goes back to, the steps that lie behind.
+        log: The log of the execution.
+        answer: The answer to the form.
+        tell: Called with each line for the run's log: the note, the checkpoint, the steps after it.
 
     Raises:
-        AnswerError: the answer is none to this form.
-        CheckpointNotFound: there is no such checkpoint.
+        AnswerError: The answer does not fit this form.
+        CheckpointNotFound: There is no such checkpoint.
     """
     chosen = chosen_checkpoint(answer)
     note = answer.get("note")
@@ -93,7 +93,7 @@ def go_back(log: ExecutionLog, answer: Any, tell: Callable[[str], object]) -> No
 
 
 def warning(checkpoint: str, lost: Iterable[Record]) -> str:
-    """What people are told about the steps behind a checkpoint, newest first."""
+    """The warning about the steps after a checkpoint, newest first."""
     names = [f"{record.step}{' (will be undone)' if record.undo else ''}" for record in lost]
     more = len(names) - _STEPS_NAMED
     text = ", ".join(names[:_STEPS_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""What the page of a flow run in the Prefect UI tells of its execution, as Markdown."""
+"""The Markdown page of an execution, shown with its flow run in the Prefect UI."""
 
 import re
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from prefect_executions.log.entry import Entry
 from prefect_executions.models import Status
 from prefect_executions.settings import ExecutionsSettings
 
-NEWEST = 50  # how many checkpoints it shows
-_BAR = 20  # characters of a full one
-_READ = 4 << 20  # bytes; in a larger state no progress is looked for
-_MESSAGE = 500
+NEWEST = 50  # how many checkpoints the page shows
+_BAR = 20  # characters of a full progress bar
+_READ = 4 << 20  # bytes; a larger state is not searched for its progress
+_MESSAGE = 500  # characters of a state's message
 _NEXT = {
     Status.PAUSED: "**Resume** asks where to continue from, and starts a worker.",
     Status.FAILED: "**Retry** continues from the newest checkpoint.",
@@ -30,12 +30,12 @@ class Row:
     """A checkpoint in the table.
 
     Args:
-        id: Its id.
-        label: Its label.
+        id: The checkpoint's id.
+        label: The checkpoint's label.
         at: When it was saved.
-        attempt: By which attempt.
+        attempt: The attempt that saved it.
         size: Bytes of its state as JSON.
-        written: Bytes that its entry takes in the store.
+        written: Bytes of its entry in the store.
     """
 
     id: str
@@ -55,13 +55,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPage:
-    """What is told of an execution.
+    """What the page shows of an execution.
 
     Args:
-        execution_id: Its id.
-        status: Where it stands.
-        message: What its state in Prefect says, if anything.
-        attempt: The attempt.
+        execution_id: The execution.
+        status: Its status.
+        message: The message of its state in Prefect, if any.
+        attempt: The number of its newest attempt.
         active_seconds: How long it has been active.
         state: Its state, as JSON.
         checkpoints: Its newest checkpoints, newest first.
@@ -88,7 +88,7 @@ class RunPage:
         return " · ".join(facts)
 
     def text(self) -> str:
-        """The page."""
+        """The page, as Markdown."""
         url = _service_url()
         parts = [f"**{self.status}** · {self._facts()}"]
         if self.message and self.status.ended:
@@ -139,7 +139,7 @@ class RunPage:
 
 
 def duration(seconds: float) -> str:
-    """A time span, for people."""
+    """A time span as text."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -148,10 +148,10 @@ def duration(seconds: float) -> str:
 
 
 def progress(state: Any) -> tuple[float, str] | None:
-    """How far a state says that it is: a fraction, and how it says so; None: it does not.
+    """The progress that a state names, as a fraction and as text. Returns None when it names none.
 
-    A state says so by `progress`, as a fraction or in per cent, or by `done` and `total`, each a
-    number or a list of what is done or to be done.
+    A state names it by `progress`, as a fraction or in per cent, or by `done` and `total`, each a
+    number or a list of items.
     """
     if not isinstance(state, dict):
         return None
@@ -184,7 +184,7 @@ def _number(value: Any) -> float | None:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
+    """A text escaped for Markdown, in one line."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$-])", r"\\\1", " ".join(text.split()))
 
 

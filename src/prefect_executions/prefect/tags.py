@@ -1,19 +1,19 @@
-"""The tags of the flow runs that executions are: by them they are found.
+"""The tags of flow runs, by which executions are found: Prefect's labels can't be searched."""
 
-Prefect's labels can't be searched.
-"""
-
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 
-EXECUTION = "execution"  # all of them have it
-DELETING = "execution-deleting"  # somebody has asked for it to be deleted
-RETENTION = "execution-retention"  # something of it is to be removed by and by
+from prefect_executions.prefect.errors import prefect_errors
+
+EXECUTION = "execution"  # every execution
+DELETING = "execution-deleting"  # it is to be deleted
+RETENTION = "execution-retention"  # old checkpoints, or all of it, are to be removed in time
 OUTSIDE = "execution-outside"  # an agent outside Prefect runs it
 _AGENT, _TASK_TYPE = "agent:", "task-type:"
 
 
 def tags_of(store: str | None) -> list[str]:
-    """The tags that executions have, which are kept in the store of this name."""
+    """The tags of all executions that are kept in the store of this name."""
     return [EXECUTION, *([] if store is None else [f"execution-store:{store}"])]
 
 
@@ -28,7 +28,7 @@ def task_type_tag(task_type: str) -> str:
 
 
 def fork_tag(origin: str) -> str:
-    """The tag of the executions that were forked from the one of this id."""
+    """The tag of the executions that were forked from the one with this id."""
     return f"forked-from:{origin}"
 
 
@@ -40,6 +40,18 @@ def agent_of(run: FlowRun) -> str | None:
 def task_type_of(run: FlowRun) -> str | None:
     """The task type of a run, by its tags."""
     return _tagged(run, _TASK_TYPE)
+
+
+def add_tags(client: SyncPrefectClient, run: FlowRun, *tags: str) -> None:
+    """Add to a run in Prefect those of the tags that it lacks.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+        ExecutionNotFound: Prefect does not know the run.
+    """
+    if missing := [tag for tag in tags if tag not in run.tags]:
+        with prefect_errors(run.id):
+            client.update_flow_run(run.id, tags=[*run.tags, *missing])
 
 
 def _tagged(run: FlowRun, prefix: str) -> str | None:

@@ -23,9 +23,10 @@ from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.artifacts import AttemptPage, PageArtifact
-from prefect_executions.prefect.events import CheckpointNews, attempt_ended, beat_of_run
+from prefect_executions.prefect.events import CheckpointNews, beat_of_run, send_attempt_ended
 from prefect_executions.prefect.pauses import Form
 from prefect_executions.prefect.resume_form import CHOICES, GOES_ON, go_back, resume_form
+from prefect_executions.prefect.tags import RETENTION, add_tags, tags_of
 from prefect_executions.runtime.attempt import Attempt, Options
 from prefect_executions.runtime.checkpoints import Checkpointer, patiently
 from prefect_executions.runtime.interrupts import Interrupt
@@ -68,7 +69,7 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
             lambda: beat_of_run(ownership.run.id, ownership.run.name),
             at_once=True,
         )
-        log, before, head = _enter_log(options, ownership)
+        log, before, head = _enter_log(options, client, ownership)
         tell, page = _report(stack, client, heart, ownership, log, head)
         stack.callback(scheduler.stop)  # before the last page, which may take a while
         writer = LogWriter(log, head, options.durability, patiently=patiently, tell=tell)
@@ -82,7 +83,7 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
 
 
 def _enter_log(
-    options: Options[Any], ownership: Ownership
+    options: Options[Any], client: SyncPrefectClient, ownership: Ownership
 ) -> tuple[ExecutionLog, str | None, Head]:
     """The log, the version of the flow in the attempt before, and the head with this attempt."""
     warn = partial(get_run_logger().warning, "%s")
@@ -90,7 +91,8 @@ def _enter_log(
         patiently(ownership.check_start)  # a run held meanwhile must not wait for the store
         store = patiently(options.store)
         log = ExecutionLog(store.objects(), execution_id(ownership.run.id))
-        patiently(lambda: ownership.mark(store.name, removes=options.config.removes))
+        tags = [*tags_of(store.name), *([RETENTION] if options.config.removes else [])]
+        patiently(lambda: add_tags(client, ownership.run, *tags))
         patiently(lambda: ownership.take_choice(lambda choice: go_back(log, choice, warn)))
         before = patiently(lambda: _version_before(log))
         return log, before, patiently(lambda: _append_attempt(log, ownership, options.config))
@@ -110,7 +112,7 @@ def _report(
 ) -> tuple[Callable[[Head, float], None], AttemptPage]:
     """What is called with each checkpoint, to report it in Prefect; and the page of the run."""
     run_id, name = ownership.run.id, ownership.run.name
-    stack.callback(attempt_ended, run_id, name, head.entry.attempt)
+    stack.callback(send_attempt_ended, run_id, name, head.entry.attempt)
     news = CheckpointNews(heart.after)
     stack.callback(news.close)
     page = AttemptPage(PageArtifact(client, run_id), log, head, ownership.active_seconds())

@@ -1,4 +1,4 @@
-"""Whether this process still runs its flow run, and the ways in which it leaves it."""
+"""Whether this process still owns its flow run, and the ways in which it leaves it."""
 
 import logging
 from collections.abc import Callable
@@ -14,73 +14,60 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
-from prefect.states import AwaitingRetry, Crashed, Failed, Running
+from prefect.states import AwaitingRetry, Crashed, Running
 
-from prefect_executions.errors import (
-    ExecutionConflict,
-    ExecutionNotFound,
-    NotAnExecution,
-    PrefectUnavailable,
-)
+from prefect_executions.errors import ExecutionConflict, NotAnExecution, PrefectUnavailable
 from prefect_executions.prefect.errors import may_pass, prefect_errors
-from prefect_executions.prefect.pauses import (
-    Form,
-    asks_for_checkpoint,
-    paused,
-    read_answer,
-    renew_form,
-    save_form,
-    take_choice,
-)
-from prefect_executions.prefect.states import (
-    active_time,
-    follow_up,
-    hold,
-    is_bare_pause,
-    read_states,
-    restore,
-    set_state,
-    state_of,
-    uncovered,
-)
-from prefect_executions.prefect.tags import DELETING, RETENTION, tags_of
+from prefect_executions.prefect.pauses import Form, paused, save_form, take_choice
+from prefect_executions.prefect.states import active_time, state_of, uncovered
+from prefect_executions.prefect.suspension import renew_pause
+from prefect_executions.prefect.tags import DELETING
+from prefect_executions.prefect.transitions import fail, find_run, follow_up, read_states, restore
 
 logger = logging.getLogger(__name__)
 
-RETRY_PAUSE = 0.05  # seconds between two tries to go on, when it is time
-AWAY_PAUSE = 10.0  # seconds between two tries to reach a Prefect that is away
-PAUSED_PAUSE = 1.0  # seconds between two looks of a process that waits for a pause to end
-LOOK_SECONDS = 1.0  # how often there is one, on average
-LOOK_BURST = 10  # how many there may be at once before that counts
-LOOK_PATIENCE = 5.0  # how long the answer is waited for
+RETRY_PAUSE = 0.05  # seconds between two tries to run again, when it is time
+AWAY_PAUSE = 10.0  # seconds between two tries to reach Prefect
+PAUSED_PAUSE = 1.0  # seconds between two reads of a paused run whose process waits
+CHECK_SECONDS = 1.0  # seconds between two checks, on average
+CHECK_BURST = 10  # how many checks may follow each other faster than that
+CHECK_PATIENCE = 5.0  # seconds to wait for the result of a check
 
 
 class Ownership:
-    """Whether this process still runs its flow run, or somebody paused, ended or restarted it.
+    """This process's ownership of its flow run, which a pause, an end or a restart takes away.
 
     A process owns its run as long as the run is in the very Running state that the process set
     when it started: that state's id is the attempt's identity. A process that has lost its run
     leaves as Prefect's own tasks do, by raising `Pause`: the process ends with exit code 0 and the
-    run stays in whatever state it has.
+    run keeps its state.
+
+    Args:
+        context: The flow run that this process runs.
+        client: Prefect's client.
+
+    Raises:
+        NotAnExecution: There is no flow run in the context.
     """
 
     def __init__(self, context: FlowRunContext, client: SyncPrefectClient) -> None:
-        run = context.flow_run
-        if run is None or run.state is None:
+        if context.flow_run is None or context.flow_run.state is None:
             raise NotAnExecution("an execution needs a flow run; put `@flow` above `@execution`")
-        self.run = run
+        self.client = client
+        # In the state that this process owns. A copy: Prefect's engine changes its own run.
+        self.run = context.flow_run.model_copy()
+        # As its author says, or a hash of its file.
+        self.version = context.flow.version if context.flow is not None else None
         self._context = context
-        self._client = client
-        self._state_id = run.state.id
-        self._paused_id: UUID | None = None  # of the pause that this process has made
-        self._states: list[State[Any]] = []  # those of the run, when it was last checked
+        self._paused_id: UUID | None = None  # the pause that this process has set
+        self._states: list[State[Any]] = []  # those of the run, when it was checked at the start
 
     @classmethod
     def here(cls, client: SyncPrefectClient) -> "Ownership":
         """The ownership of the flow run that this code runs in.
 
         Raises:
-            NotAnExecution: it runs in none.
+            NotAnExecution: It does not run in a flow run.
         """
         context = FlowRunContext.get()
         if context is None:
@@ -90,311 +77,292 @@ class Ownership:
     @property
     def attempt_id(self) -> str:
         """The id of the Running state that this process owns, in hex."""
-        return self._state_id.hex
-
-    @property
-    def version(self) -> str | None:
-        """The version of the flow: as its author says, or a hash of its file."""
-        return self._context.flow.version if self._context.flow is not None else None
+        return state_of(self.run).id.hex
 
     @property
     def can_be_rescheduled(self) -> bool:
-        """Whether a worker can continue the run: it belongs to a deployment."""
+        """Whether a worker can continue the run: it has a deployment."""
         return self.run.deployment_id is not None
-
-    def mark(self, store: str | None, *, removes: bool) -> None:
-        """Tag the run as an execution, unless it is already.
-
-        Args:
-            store: The name of the store that it is kept in.
-            removes: Whether something of it is to be removed by and by.
-        """
-        tags = [*tags_of(store), *([RETENTION] if removes else [])]
-        if missing := [tag for tag in tags if tag not in self.run.tags]:
-            with prefect_errors(self.run.id):
-                self._client.update_flow_run(self.run.id, tags=[*self.run.tags, *missing])
 
     def active_seconds(self) -> float:
         """How long the run was Running when this process began, over all its attempts."""
         return active_time(self.run, state_of(self.run).timestamp).total_seconds()
 
     def active_seconds_now(self) -> float:
-        """How long the run has been Running by now; asks Prefect."""
-        run = self._read()
+        """How long the run has been Running until now; reads it from Prefect."""
+        run = find_run(self.client, self.run.id)
         return 0.0 if run is None else active_time(run, datetime.now(UTC)).total_seconds()
 
-    def check_signal(self) -> None:
-        """Leave if Prefect has told this process that its run was suspended; asks nobody."""
-        self._context.flow_run_suspension_request.raise_if_requested()
-
-    def check_start(self) -> None:
-        """Leave if this process should not run after all, or the run is not its own.
-
-        Prefect lets a starting process put Running over a Suspended or a Cancelled that came too
-        late to stop it. Such a run is suspended or cancelled again.
-        """
-        self.check()
-        self._states = read_states(self._client, self.run.id)
-        last = next((state for state in reversed(self._states) if state.id != self._state_id), None)
-        wanted = None if last is None else uncovered(last)
-        if wanted is not None:
-            self._require_own()
-            restore(self._client, self.run.id, wanted)
-            self.leave()
-
-    def leave_by(self, pause: Pause) -> None:
-        """Let the flow leave at its next call of Prefect or of this package.
-
-        A task in a thread that leaves tells nobody: its future may never be asked.
-        """
-        request = self._context.flow_run_suspension_request
-        state = pause.state
-        if state is None and (run := self._read()) is not None:
-            state = run.state
-        if state is not None and not request.is_requested():
-            request.mark_requested(state)
-
-    def pause(self, key: str, reason: str | None, form: Form) -> None:
-        """Pause the run, and leave; without a deployment wait here until somebody resumes it.
-
-        Args:
-            key: Of the pause.
-            reason: What people read.
-            form: What is asked in the Prefect UI.
-
-        Raises:
-            Pause: the process ends.
-        """
-        keeps_process = not self.can_be_rescheduled
-        put = self._put(paused(key, reason, keeps_process=keeps_process), "pause")
-        save_form(self._client, self.run.id, put, form)
-        self._paused_id = put.id
-        if not keeps_process:
-            raise Pause(state=put)
-        self._wait_while_paused(put)
-
-    def complete_pause(self, form: Callable[[], Form]) -> None:
-        """As this process leaves: let the Resume form of a pause offer what is saved by now.
-
-        A pause in the Prefect UI has no form, and one over REST was made before the process has
-        saved its last. What the flow has asked itself is left as it is.
-
-        Args:
-            form: What is asked.
-        """
-        run = self._read()
-        if run is None or state_of(run).id == self._paused_id:
-            return
-        if is_bare_pause(state_of(run)):
-            hold(self._client, run, form())
-        elif asks_for_checkpoint(state_of(run)):
-            renew_form(self._client, run.id, state_of(run), form())
-
-    def _wait_while_paused(self, state: State[Any]) -> None:
-        while True:
-            sleep(PAUSED_PAUSE)
-            try:
-                run = self._read()
-            except PrefectUnavailable as away:
-                _outlast(away)
-                continue
-            if run is None:
-                raise Pause(state=None)
-            now = state_of(run)
-            if now.id == state.id:
-                continue
-            if not now.is_running():
-                raise Pause(state=now)
-            self._state_id = now.id
-            self._context.flow_run = self.run = run
-            return
-
-    def pause_ended(self, key: str) -> tuple[bool, bool]:
-        """Whether the run was paused under this key, and whether somebody resumed it then."""
-        states = read_states(self._client, self.run.id)
-        at = [
-            place
-            for place, known in enumerate(states)
-            if known.is_paused() and known.state_details.pause_key == key
-        ]
-        if not at:
-            return False, False
-        after = states[at[-1] + 1 :][:1]
-        return True, any(state.name in ("Resuming", "Running") for state in after)
-
-    def take_choice(self, act: Callable[[Any], None]) -> None:
-        """See `pauses.take_choice`; comes after `check_start`."""
-        take_choice(self._client, self.run.id, self._states, act)
-
-    def answer(self, key: str) -> Any:
-        """What was answered in the form of a pause; None: nothing."""
-        return read_answer(self._client, self.run.id, key)
+    # ------------------------------------------------------------------ checking
 
     def check(self) -> None:
-        """Ask Prefect whether the run is still this process's, and leave if not.
+        """Read the run from Prefect, and leave if it is not this process's any more.
 
         Raises:
-            Pause: it is not.
-            PrefectUnavailable: Prefect did not answer, so nothing is known.
+            Pause: It is not.
+            PrefectUnavailable: Prefect does not answer, so nothing is known.
         """
-        run = self._read()
+        run = find_run(self.client, self.run.id)
         if run is None:
             raise Pause(state=None)
-        state = state_of(run)
-        if state.id == self._state_id or self._woke_up(state):
-            self.run = run
-            return
-        raise Pause(state=state)
+        if state_of(run).id != state_of(self.run).id and not _woke_up(self.client, self.run, run):
+            raise Pause(state=run.state)
+        self.run = run
 
-    def leave(self) -> NoReturn:
-        """Leave the process; the run keeps the state that it has."""
-        run = self._read()
-        raise Pause(state=None if run is None else run.state)
+    def check_start(self) -> None:
+        """Leave if this process should not have started, or the run is not its own.
+
+        Prefect lets a starting process set Running over a Suspended or Cancelled that came too late
+        to stop it. Such a state is set again.
+        """
+        self.check()
+        self._states = read_states(self.client, self.run.id)
+        own = state_of(self.run).id
+        last = next((state for state in reversed(self._states) if state.id != own), None)
+        covered = None if last is None else uncovered(last)
+        if covered is not None:
+            _require_own(self.client, self.run)
+            restore(self.client, self.run.id, covered)
+            self.leave()
+
+    def check_signal(self) -> None:
+        """Leave if Prefect has signalled this process that its run is suspended; sends no request.
+
+        Raises:
+            Pause: It has.
+        """
+        self._context.flow_run_suspension_request.raise_if_requested()
 
     def is_deleted(self) -> bool:
-        """Whether the run is gone from Prefect, or just going; not if Prefect does not answer."""
+        """Whether the run is deleted in Prefect, or being deleted.
+
+        Returns False when Prefect does not answer.
+        """
         try:
-            run = self._read()
+            run = find_run(self.client, self.run.id)
         except PrefectUnavailable:
             return False
         return run is None or DELETING in run.tags
 
+    # ------------------------------------------------------------------ pausing
+
+    def pause(self, key: str, reason: str | None, form: Form) -> None:
+        """Pause the run, and leave; without a deployment wait here until the run is resumed.
+
+        Args:
+            key: The key of the pause.
+            reason: The message of the state.
+            form: What the Resume form asks.
+
+        Raises:
+            Pause: The process ends.
+        """
+        keeps_process = not self.can_be_rescheduled
+        state = _put(
+            self.client, self.run, paused(key, reason, keeps_process=keeps_process), "pause"
+        )
+        save_form(self.client, self.run.id, state, form)
+        self._paused_id = state.id
+        if not keeps_process:
+            raise Pause(state=state)
+        run = _wait_for_resume(self.client, self.run.id, state.id)
+        self._context.flow_run, self.run = run, run.model_copy()
+
+    def complete_pause(self, form: Callable[[], Form]) -> None:
+        """As this process leaves, let the form of a pause offer all that the process has saved.
+
+        A pause over REST has had its form since before the process saved its last checkpoint.
+
+        Args:
+            form: Makes the form that asks where to continue from.
+        """
+        run = find_run(self.client, self.run.id)
+        if run is not None and state_of(run).id != self._paused_id:
+            renew_pause(self.client, run, form)
+
+    def take_choice(self, act: Callable[[Any], None]) -> None:
+        """See `pauses.take_choice`; comes after `check_start`."""
+        take_choice(self.client, self.run.id, self._states, act)
+
+    # ------------------------------------------------------------------ leaving
+
+    def leave(self) -> NoReturn:
+        """Leave the process; the run keeps its state."""
+        _leave(self.client, self.run.id)
+
+    def leave_by(self, pause: Pause) -> None:
+        """Let the flow leave at its next call of Prefect or of this package.
+
+        A task that leaves in a thread does not end the flow: the flow may never ask for its result.
+        """
+        request = self._context.flow_run_suspension_request
+        state = pause.state
+        if state is None and (run := find_run(self.client, self.run.id)) is not None:
+            state = run.state
+        if state is not None and not request.is_requested():
+            request.mark_requested(state)
+
     def yield_run(self) -> NoReturn:
-        """Leave a run whose log has a roll-back or another attempt after this process's.
+        """Leave a run whose log has a roll-back or another attempt after this process's entries.
 
-        If Prefect thinks all the same that this process runs it, which is so when a roll-back came
-        just as the process started, the run is scheduled for another attempt: it would have no
-        process at all otherwise.
-
-        Without a deployment it is crashed: no other process can be started.
+        If the run is still this process's in Prefect, because a roll-back came just as the process
+        started, it is scheduled for another attempt: it would be left without a process. Without a
+        deployment it crashes, as no other process can be started.
         """
         message = "Superseded in the log"
         if not self.can_be_rescheduled:
             self.give_up(message)
-        self._put(AwaitingRetry(message=message), "continue")
+        _put(self.client, self.run, AwaitingRetry(message=message), "continue")
         self.leave()
+
+    def give_up(self, message: str) -> NoReturn:
+        """Leave the run as crashed; a supervisor retries it if it has retries left."""
+        _put(self.client, self.run, Crashed(message=message), "end")
+        self.leave()
+
+    def fail(self, message: str) -> None:
+        """Fail the run, if it is still this process's, without leaving it."""
+        fail(self.client, self.run, message)
 
     def retry_elsewhere(self, delay: timedelta, message: str) -> NoReturn:
         """Leave the run to a worker, which continues it after `delay`."""
         at = datetime.now(UTC) + delay
-        self._put(AwaitingRetry(scheduled_time=at, message=message), "retry")
+        _put(self.client, self.run, AwaitingRetry(scheduled_time=at, message=message), "retry")
         self.leave()
 
     def retry_here(self, delay: timedelta, message: str, wait: Callable[[float], bool]) -> None:
-        """Wait, and let this process run the run once more.
+        """Wait, and let this process run the run again.
 
         Args:
-            delay: How long.
-            message: What people see meanwhile.
-            wait: Pauses for so many seconds; true if that was broken off.
+            delay: How long to wait.
+            message: The message of the state meanwhile.
+            wait: Sleeps for so many seconds; returns True when it was interrupted.
         """
         at = datetime.now(UTC) + delay
-        waiting = self._wait_for_retry(AwaitingRetry(scheduled_time=at, message=message))
+        waiting = _wait_for_retry(
+            self.client, self.run, AwaitingRetry(scheduled_time=at, message=message)
+        )
         run = None
         while run is None:
-            broken_off = wait(max((at - datetime.now(UTC)).total_seconds(), RETRY_PAUSE))
+            interrupted = wait(max((at - datetime.now(UTC)).total_seconds(), RETRY_PAUSE))
             try:
-                run = self._go_on(waiting, broken_off=broken_off)
+                run = _run_again(self.client, self.run.id, waiting, interrupted=interrupted)
             except PrefectUnavailable as away:
-                if broken_off:
+                if interrupted:
                     raise
                 _outlast(away)
-        # What the engine does too when it runs a flow once more in the same process.
+        # Prefect's engine does the same when it runs a flow again in its process.
         self._context.flow_run = run
 
-    def _wait_for_retry(self, state: State[Any]) -> State[Any]:
-        """Put a state in which the run waits, however often Prefect's answer is lost."""
-        while True:
-            try:
-                return self._put(state, "retry")
-            except Pause as pause:
-                found = pause.state
-                if found is None or (found.name, found.message) != (state.name, state.message):
-                    raise
-                return found
-            except PrefectUnavailable as away:
-                _outlast(away)
 
-    def _go_on(self, waiting: State[Any], *, broken_off: bool) -> FlowRun | None:
-        """Let the run be Running again that waits for a retry; None: it is too early for that."""
-        run = self._read()
-        if broken_off or run is None:
-            self.leave()
-        if state_of(run).id == waiting.id:
-            with prefect_errors(self.run.id):
-                running: State[Any] = Running()
-                answer = self._client.set_flow_run_state(self.run.id, running)
-            if answer.status is SetStateStatus.WAIT:  # by Prefect's clock
-                return None
-            run = self._read()
-        # Where the answer was lost, it is Running: without a deployment by nobody else.
-        if run is None or not state_of(run).is_running():
-            self.leave()
-        return run
+def _leave(client: SyncPrefectClient, run_id: UUID) -> NoReturn:
+    run = find_run(client, run_id)
+    raise Pause(state=None if run is None else run.state)
 
-    def give_up(self, message: str) -> NoReturn:
-        """Leave the run as crashed: a supervisor lets another process try, if it may be tried."""
-        self._put(Crashed(message=message), "end")
-        self.leave()
 
-    def fail(self, message: str) -> None:
-        """End the run as failed, if it is still this process's, without leaving it."""
-        run = self._read()
-        if run is not None and state_of(run).id == self._state_id:
-            self._put(Failed(message=message), "end", force=True)
+def _require_own(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Check that a run is still in the state in which it was read.
 
-    def _read(self) -> FlowRun | None:
+    Raises:
+        Pause: It is not.
+    """
+    now = find_run(client, run.id)
+    if now is None or state_of(now).id != state_of(run).id:
+        raise Pause(state=None if now is None else now.state)
+
+
+def _put(client: SyncPrefectClient, run: FlowRun, state: State[Any], operation: str) -> State[Any]:
+    """Set the state of this process's own run; leave if the run is not its own any more.
+
+    Prefect itself would let a retry or a crash replace a pause or a cancellation.
+
+    Raises:
+        Pause: The run is not this process's any more.
+        ExecutionConflict: Prefect refuses.
+    """
+    _require_own(client, run)
+    try:
+        after = follow_up(client, run, state, operation)
+    except ExecutionConflict:
+        _require_own(client, run)
+        raise
+    if after is None:
+        _leave(client, run.id)
+    return state_of(after)
+
+
+def _woke_up(client: SyncPrefectClient, own: FlowRun, now: FlowRun) -> bool:
+    """Whether a run is Running in the same process again, after a `pause_flow_run` that kept it.
+
+    The run of any other process has been Pending in between.
+    """
+    if not state_of(now).is_running():
+        return False
+    states = read_states(client, own.id)
+    began = [known.timestamp for known in states if known.id == state_of(own).id]
+    return bool(began) and not any(
+        known.is_pending() and known.timestamp > began[0] for known in states
+    )
+
+
+def _wait_for_resume(client: SyncPrefectClient, run_id: UUID, pause_id: UUID) -> FlowRun:
+    """Wait until a paused run is Running again, and return it.
+
+    Raises:
+        Pause: The run has been ended or deleted.
+    """
+    while True:
+        sleep(PAUSED_PAUSE)
         try:
-            with prefect_errors(self.run.id):
-                return self._client.read_flow_run(self.run.id)
-        except ExecutionNotFound:
-            return None
-
-    def _put(self, state: State[Any], operation: str, *, force: bool = False) -> State[Any]:
-        """Set the run's state; leave if the run is not this process's any more, unless by force.
-
-        Prefect itself would let a retry or a crash replace a pause or a cancellation.
-
-        Raises:
-            ExecutionConflict: Prefect refuses.
-        """
-        if force:
-            return state_of(set_state(self._client, self.run.id, state, operation, force=True))
-        self._require_own()
-        try:
-            run = follow_up(self._client, self.run.id, self._state_id, state, operation)
-        except ExecutionConflict:
-            self._require_own()
-            raise
-        if run is None:
-            self.leave()
-        return state_of(run)
-
-    def _require_own(self) -> None:
-        run = self._read()
-        if run is None or state_of(run).id != self._state_id:
+            run = find_run(client, run_id)
+        except PrefectUnavailable as away:
+            _outlast(away)
+            continue
+        if run is None or not (state_of(run).is_running() or state_of(run).id == pause_id):
             raise Pause(state=None if run is None else run.state)
+        if state_of(run).is_running():
+            return run
 
-    def _woke_up(self, state: State[Any]) -> bool:
-        """Whether `state` is this process's own after a `pause_flow_run` that kept the process.
 
-        Any other process must have gone through Pending to be running now.
-        """
-        if not state.is_running():
-            return False
-        states = read_states(self._client, self.run.id)
-        own = [known.timestamp for known in states if known.id == self._state_id]
-        if not own or any(known.is_pending() and known.timestamp > own[0] for known in states):
-            return False
-        self._state_id = state.id
-        return True
+def _wait_for_retry(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> State[Any]:
+    """Set a state in which the run waits, however often Prefect's answer is lost."""
+    while True:
+        try:
+            return _put(client, run, state, "retry")
+        except Pause as pause:
+            found = pause.state
+            if found is None or (found.name, found.message) != (state.name, state.message):
+                raise
+            return found
+        except PrefectUnavailable as away:
+            _outlast(away)
+
+
+def _run_again(
+    client: SyncPrefectClient, run_id: UUID, waiting: State[Any], *, interrupted: bool
+) -> FlowRun | None:
+    """Set a run Running again that waits for a retry. Returns None when it is too early."""
+    run = find_run(client, run_id)
+    if interrupted or run is None:
+        _leave(client, run_id)
+    if state_of(run).id == waiting.id:
+        with prefect_errors(run_id):
+            running: State[Any] = Running()
+            answer = client.set_flow_run_state(run_id, running)
+        if answer.status is SetStateStatus.WAIT:  # by Prefect's clock
+            return None
+        run = find_run(client, run_id)
+    # Where the answer was lost the run is Running: without a deployment no other process sets that.
+    if run is None or not state_of(run).is_running():
+        _leave(client, run_id)
+    return run
 
 
 def _outlast(away: PrefectUnavailable) -> None:
-    """Wait for Prefect, however long that takes: no other process could go on with the run.
+    """Wait for Prefect, however long that takes: no other process could continue the run.
 
     Raises:
-        PrefectUnavailable: it will not get better.
+        PrefectUnavailable: Waiting does not help.
     """
     if not may_pass(away):
         raise away
@@ -403,49 +371,50 @@ def _outlast(away: PrefectUnavailable) -> None:
 
 
 class OwnershipCheck:
-    """Carries out a check in a thread, and not every time: an allowance fills with time.
+    """A check that runs in a thread, and no more than about once a second.
 
     Args:
-        check: What is carried out.
+        check: The check.
     """
 
     def __init__(self, check: Callable[[], None]) -> None:
         self._check = check
-        self._left = float(LOOK_BURST)
+        self._allowance = float(CHECK_BURST)
         self._counted_at = monotonic()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="execution-look")
-        self._look: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="execution-check")
+        self._running: Future[None] | None = None
         self._is_new = False
 
     def start(self) -> None:
-        """Begin a look, if one is allowed, and none is under way."""
-        self._is_new = self._look is None and self._allowed()
+        """Begin a check, unless one is running, or the last ones were too recent."""
+        self._is_new = self._running is None and self._take_allowance()
         if self._is_new:
-            self._look = self._thread.submit(copy_context().run, self._check)
+            self._running = self._thread.submit(copy_context().run, self._check)
 
     def finish(self, *, patient: bool) -> None:
-        """Raise what the look has raised; one without an answer yet is left to the next call.
+        """Raise what the check has raised; a check that still runs is left to the next call.
 
         Args:
-            patient: Whether a look that has just begun is waited for.
+            patient: Whether to wait for a check that has just begun.
         """
-        look = self._look
-        if look is None:
+        running = self._running
+        if running is None:
             return
-        wait([look], timeout=LOOK_PATIENCE if patient and self._is_new else 0)
-        if look.done():
-            self._look = None
-            look.result()
+        wait([running], timeout=CHECK_PATIENCE if patient and self._is_new else 0)
+        if running.done():
+            self._running = None
+            running.result()
 
     def close(self) -> None:
-        """Begin no more."""
+        """Begin no more checks."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _allowed(self) -> bool:
+    def _take_allowance(self) -> bool:
+        """Take a check from the allowance, which fills with time; returns False if it is empty."""
         now = monotonic()
-        self._left = min(LOOK_BURST, self._left + (now - self._counted_at) / LOOK_SECONDS)
-        self._counted_at = now
-        if self._left < 1:
+        filled = self._allowance + (now - self._counted_at) / CHECK_SECONDS
+        self._allowance, self._counted_at = min(CHECK_BURST, filled), now
+        if self._allowance < 1:
             return False
-        self._left -= 1
+        self._allowance -= 1
         return True

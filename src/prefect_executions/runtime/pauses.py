@@ -10,7 +10,8 @@ from prefect_executions import serialization
 from prefect_executions.errors import ReplayMismatch, StateError
 from prefect_executions.log.journal import PAUSE, Outcome, Record
 from prefect_executions.models import LABEL_LENGTH, OnTimeout
-from prefect_executions.prefect.pauses import Form, pause_key, question_key
+from prefect_executions.prefect.pauses import Form, pause_key, question_key, read_answer
+from prefect_executions.prefect.suspension import pause_ended
 from prefect_executions.runtime.checkpoints import Checkpointer
 from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.serialization import JsonType
@@ -57,7 +58,8 @@ class Pauses:
             if known is not None and known.outcome is Outcome.DONE:
                 return call
             key = known.pause_key if known is not None else None
-            if key is None or not self._ownership.pause_ended(key)[0]:
+            own = self._ownership
+            if key is None or not pause_ended(own.client, own.run.id, key)[0]:
                 key = pause_key(ends, on_timeout)
                 self._wait(take, call, key, reason, self._resume_form)
             self._end(call, key)
@@ -110,8 +112,9 @@ class Pauses:
 
     def _answer(self, key: str, kept: JsonType[M]) -> tuple[M | None, str | None]:
         """The answer given in a pause; or None, and the problem with it if there was one."""
-        was_paused, was_resumed = self._ownership.pause_ended(key)
-        given = self._ownership.answer(key) if was_paused else None
+        own = self._ownership
+        was_paused, was_resumed = pause_ended(own.client, own.run.id, key)
+        given = read_answer(own.client, own.run.id, key) if was_paused else None
         if given is None and not was_resumed:
             return None, None
         try:

@@ -17,9 +17,10 @@ from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.events import Heartbeats, last_sign
-from prefect_executions.prefect.flow_runs import CRASH_SETTLES
 from prefect_executions.prefect.states import is_created, state_of
+from prefect_executions.prefect.suspension import CRASH_SETTLES
 from prefect_executions.prefect.tags import OUTSIDE
+from prefect_executions.prefect.transitions import crash, start_again, undo_crash
 from prefect_executions.supervisor.duty import NEVER, DutyContext, Interval
 from prefect_executions.supervisor.heartbeat import OwnHeartbeat
 
@@ -88,7 +89,7 @@ class SilentRuns:
         if head and not (head.entry.kind is Kind.CRASH and head.entry.answers == answers):
             log = self._context.log(run)
             log.crash(head, answers=answers, dead_seconds=dead.total_seconds(), reason=reason)
-        self._context.flow_runs.crash(run, reason)
+        crash(self._context.client, run, reason)
         self._context.note("declared a crash")
         logger.warning("%s has crashed. %s", execution_id(run.id), reason)
 
@@ -128,7 +129,7 @@ class CrashedRuns:
     def act(self, run: FlowRun) -> None:
         """Restore the state that a late report of a crash has replaced, or retry the run."""
         states = self._context.flow_runs.states(run)
-        if self._context.flow_runs.undo_crash(run, states):
+        if undo_crash(self._context.client, run, states):
             self._context.note("restored a state")
             logger.warning("%s had been left before its process died", execution_id(run.id))
             return
@@ -182,7 +183,7 @@ class PendingRuns:
         if not is_created(run):
             Creation(self._context.executions).finish(run)
             self._context.note("finished a creation")
-        elif self._context.flow_runs.start_again(run):
+        elif start_again(self._context.client, run):
             self._context.note("started again")
             logger.warning("%s never began; scheduled again", execution_id(run.id))
 

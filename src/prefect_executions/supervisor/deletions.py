@@ -13,7 +13,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.ids import execution_id
 from prefect_executions.prefect.errors import prefect_errors
-from prefect_executions.prefect.events import deleted, is_kept
+from prefect_executions.prefect.events import is_kept, send_deleted
 from prefect_executions.prefect.flow_runs import pages_of
 from prefect_executions.supervisor.duty import DutyContext, Interval
 from prefect_executions.supervisor.heartbeat import OwnHeartbeat
@@ -86,7 +86,7 @@ class DeletedRuns:
             id_ = execution_id(run_id)
             with suppress(ExecutionNotFound):  # it was deleted here
                 self._context.executions.delete(id_)
-                deleted(run_id, id_)
+                send_deleted(run_id, id_)
                 self._context.note("cleared what was deleted in Prefect")
                 logger.info("%s was deleted in Prefect; its checkpoints are removed", id_)
             self._context.flow_runs.delete_artifacts(run_id)

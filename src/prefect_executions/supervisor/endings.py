@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect_executions.ids import execution_id
 from prefect_executions.prefect.artifacts import PageArtifact
 from prefect_executions.prefect.states import state_of, status_of
+from prefect_executions.prefect.transitions import undo_repeated_cancellation
 from prefect_executions.supervisor.duty import DutyContext
 
 logger = logging.getLogger(__name__)
@@ -55,13 +56,15 @@ class EndedRuns:
 
     def act(self, run: FlowRun) -> None:
         """Restore the state that a repeated cancellation has replaced, or write the run's page."""
-        if state_of(run).is_cancelled() and self._context.flow_runs.undo_repeated_cancellation(
-            run, self._context.flow_runs.states(run)
+        if state_of(run).is_cancelled() and undo_repeated_cancellation(
+            self._context.client, run, self._context.flow_runs.states(run)
         ):
             self._context.note("restored a state")
             logger.warning("%s goes on: it was cancelled before", execution_id(run.id))
             return
         page = PageArtifact(self._context.client, run.id)
-        if page.status() != status_of(run).value:
+        shown = page.find()
+        page.remove_duplicates()
+        if shown != status_of(run).value:
             page.show(self._context.executions.run_page(run))
         self._shown[run.id] = state_of(run).id

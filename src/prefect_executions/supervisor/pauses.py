@@ -12,6 +12,8 @@ from prefect_executions.models import OnTimeout
 from prefect_executions.prefect.pauses import deadline
 from prefect_executions.prefect.resume_form import CHOICES, resume_form
 from prefect_executions.prefect.states import state_of
+from prefect_executions.prefect.suspension import complete_pause
+from prefect_executions.prefect.transitions import cancel_paused
 from prefect_executions.supervisor.duty import NEVER, DutyContext, Interval
 
 logger = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class PausedRuns:
         if on_timeout is OnTimeout.FAIL:
             self._context.flow_runs.fail(run, message)
         elif on_timeout is OnTimeout.TERMINATE:
-            self._context.flow_runs.terminate(run, message)
+            cancel_paused(self._context.client, run, message)
         else:
             self._context.flow_runs.resume(run.id)
         self._context.note("ended a pause")
@@ -65,7 +67,7 @@ class PausedRuns:
         is_new = now - state.timestamp < FORM_SETTLES
         if is_new or known != state.id or now - seen > FORM_SETTLES:
             log = self._context.log(run)
-            self._context.flow_runs.complete_pause(
-                run, lambda: resume_form(log.read(checkpoints=CHOICES))
+            complete_pause(
+                self._context.client, run, lambda: resume_form(log.read(checkpoints=CHOICES))
             )
             self._formed[run.id] = state.id, now

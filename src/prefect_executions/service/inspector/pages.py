@@ -24,7 +24,7 @@ from prefect_executions.errors import ExecutionError
 from prefect_executions.executions.executions import Executions
 from prefect_executions.models import ExecutionFilter, Status
 from prefect_executions.prefect.run_page import duration, progress
-from prefect_executions.prefect.states import read_states
+from prefect_executions.prefect.transitions import read_states
 from prefect_executions.service.dependencies import caller_of
 from prefect_executions.service.inspector.timeline import LANES, WIDTH, timeline
 from prefect_executions.service.problems import status_of, told_of

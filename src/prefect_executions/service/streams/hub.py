@@ -22,7 +22,7 @@ from prefect_executions.prefect.events import (
     PREFECT_HEARTBEAT,
     STREAM,
     STREAM_OPENED,
-    stream_opened,
+    send_stream_opened,
 )
 from prefect_executions.service.streams.follower import Follower
 
@@ -230,7 +230,7 @@ class EventHub:
 async def _announce(stream_id: UUID) -> None:
     pause = 0.1
     while True:
-        stream_opened(stream_id)
+        send_stream_opened(stream_id)
         await asyncio.sleep(pause)
         pause = min(2 * pause, 10)
 
