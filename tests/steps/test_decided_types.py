@@ -104,7 +104,7 @@ def test_of_each_type_it_is_decided_whether_it_has_a_form(module: ModuleType) ->
     decided = {
         name
         for name, kind in _public_classes(module).items()
-        if identity._form(kind)[0] is not object or issubclass(kind, refused)
+        if identity.form_of(kind)[0] is not object or issubclass(kind, refused)
     }
     named = {
         name

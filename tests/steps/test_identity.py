@@ -41,7 +41,8 @@ from pydantic import BaseModel
 
 from prefect_executions import serialization
 from prefect_executions.steps import identity
-from prefect_executions.steps.identity import OBJECTS, VALUES, Identified
+from prefect_executions.steps.identity import OBJECTS, Identified
+from prefect_executions.steps.values import VALUES
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 
@@ -387,7 +388,7 @@ GOLDEN: dict[str, str] = {
 
 
 def test_each_form_has_a_sample() -> None:
-    forms = {identity._form(type(value))[0] for value in SAMPLES.values()}
+    forms = {identity.form_of(type(value))[0] for value in SAMPLES.values()}
 
     missing = {*VALUES, *OBJECTS} - forms
 
@@ -559,7 +560,7 @@ def test_a_script_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
         module = ModuleType(name)
         module.__file__ = "/tmp/somewhere/flow.py"
         monkeypatch.setitem(sys.modules, name, module)
-        names.append(identity._module(name))
+        names.append(identity.module_name(name))
 
     assert names == ["flow"] * 4
 
