@@ -1,4 +1,4 @@
-"""Inputs to canonical bytes: what is the same stays the same, what differs differs."""
+"""Canonical bytes of inputs: equal for equal inputs, different for different ones."""
 
 import asyncio
 import collections
@@ -98,7 +98,7 @@ class Words(list[str]):
 
 
 class Odd(dict[str, Any]):
-    """Would do anything when it is asked."""
+    """A dict whose methods must not be called."""
 
     def _no(self, *_: Any) -> Any:
         raise AssertionError("user code was called")
@@ -145,7 +145,7 @@ def _digest(value: Any) -> str:
     return serialization.digest(_canonical(value))
 
 
-# One value, at least, of each form. No two are the same, and none ever changes its digest.
+# At least one value of each form. All differ, and their digests never change.
 SAMPLES: dict[str, Any] = {
     "None": None,
     "Ellipsis": ...,
@@ -392,11 +392,11 @@ def test_each_form_has_a_sample() -> None:
 
     missing = {*VALUES, *OBJECTS} - forms
 
-    assert missing == {pathlib.WindowsPath}  # of which there is none on this system
+    assert missing == {pathlib.WindowsPath}  # there are none on this system
 
 
 def test_the_digest_of_a_value_never_changes() -> None:
-    """Otherwise runs recorded by an earlier version would make their steps again."""
+    """Otherwise the steps of runs recorded by an earlier version would run again."""
     assert {name: _digest(value) for name, value in SAMPLES.items()} == GOLDEN
 
 
@@ -499,7 +499,7 @@ PLAIN = st.recursive(
 
 
 def _same(value: Any) -> Any:
-    """A form in which Python's == means the same as ours."""
+    """A form for which Python's == agrees with equality of canonical bytes."""
     if isinstance(value, dict):
         return ("dict", frozenset((name, _same(item)) for name, item in value.items()))
     if isinstance(value, list | tuple):

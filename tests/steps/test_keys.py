@@ -1,4 +1,4 @@
-"""Which inputs and keys a step accepts, and which make a call another one."""
+"""Which inputs and keys a step accepts, and when they are a mismatch."""
 
 import threading
 from typing import Any
@@ -38,7 +38,7 @@ def test_an_input_that_has_no_identity_is_refused_by_its_path(kit: TestKit, tmp_
 
 
 def test_a_key_is_made_of_what_the_step_is_given(kit: TestKit) -> None:
-    """Not of the future, state or annotation that stands for it, and is another in each attempt."""
+    """A future, state or annotation in its place would differ in each attempt."""
 
     @step(key="send-{order.name}")
     def send(order: Item) -> str:
@@ -141,7 +141,7 @@ def test_a_key_twice_at_once_is_a_mismatch(kit: TestKit) -> None:
             held()
         release.set()
         first.result()
-        held()  # one after the other is no mistake
+        held()  # a second call after the first has ended is fine
         return "fine"
 
     assert ended(once(kit, body)).result == "fine"
