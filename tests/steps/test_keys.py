@@ -49,13 +49,13 @@ def test_a_key_is_made_of_what_the_step_is_given(kit: TestKit) -> None:
         return Item(name=name)
 
     @task
-    def fetch_anew(name: str) -> Item:
+    def fetch_again(name: str) -> Item:
         return Item(name=name)
 
     def body() -> list[Any]:
         return [
             send.submit(fetch.submit("a")).result(),  # type: ignore[arg-type]
-            send.submit(fetch_anew.submit("b")).result(),  # type: ignore[arg-type]
+            send.submit(fetch_again.submit("b")).result(),  # type: ignore[arg-type]
             send(fetch("c", return_state=True)),  # type: ignore[arg-type]
             send(allow_failure(fetch.submit("d"))),  # type: ignore[arg-type]
             send.map([Item(name="e"), Item(name="f")]).result(),
