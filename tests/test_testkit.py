@@ -54,7 +54,7 @@ def test_a_process_that_dies_as_it_begins_may_be_resumed(kit: TestKit) -> None:
 
 
 def test_a_dead_process_writes_no_more_while_the_next_one_runs(kit: TestKit) -> None:
-    """A thread of it that goes on, that is."""
+    """One of its threads is still running."""
     released = threading.Event()
     outcome: list[BaseException | None] = []
 

@@ -1,4 +1,4 @@
-"""`make chaos SEED=1 ROUNDS=100`: as long a schedule as you like, and a line that sums it up."""
+"""`make chaos SEED=1 ROUNDS=100`: a schedule of any length, and one line that sums it up."""
 
 import argparse
 import shutil
@@ -13,7 +13,7 @@ from chaos.schedule import actions, schedule
 
 
 def main() -> int:
-    """Run a schedule; what it leaves is kept only if a law was broken."""
+    """Run a schedule; its files are kept only if a law was broken."""
     arguments = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     data = Path(tempfile.mkdtemp(prefix="chaos-"))

@@ -1,4 +1,4 @@
-"""Several executions at once, disturbed by a schedule, then left alone until they have ended."""
+"""Several executions at once, disturbed by a schedule, then left alone until they end."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -34,8 +34,8 @@ LAWS = {
     "repeated": evidence.repeated,
     "refetched": evidence.refetched,
 }
-TARGET_PATIENCE = 60.0  # how long a round waits for something that it may be done to
-GIVEN_UP = timedelta(seconds=90)  # a crash that nobody has answered for so long
+TARGET_PATIENCE = 60.0  # how long a round waits for a target
+GIVEN_UP = timedelta(seconds=90)  # how long a crash may last before it is resumed
 END_PATIENCE = 300.0  # how long executions may take to end by themselves
 FROZEN = 20.0  # longer than the 10 s of silence after which a run counts as crashed
 FROZEN_PATIENCE = 60.0  # how long another process may take to begin, before this one goes on
@@ -43,11 +43,11 @@ FROZEN_PATIENCE = 60.0  # how long another process may take to begin, before thi
 
 @dataclass(frozen=True)
 class Later:
-    """What is to be done some time.
+    """An act that is due at a later time.
 
     Args:
-        deadline: Done then at the latest.
-        is_due: Done as soon as this is true.
+        deadline: When it is due at the latest.
+        is_due: Whether it is due already.
         act: Does it.
     """
 
@@ -58,11 +58,11 @@ class Later:
 
 @dataclass
 class Outcome:
-    """What a schedule has led to.
+    """What happened in a schedule.
 
     Args:
-        counts: How often what happened, by name.
-        broken: The laws that were broken: for each, what is wrong.
+        counts: How often each thing happened, by its name.
+        broken: For each broken law, what is wrong.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -91,8 +91,8 @@ class Chaos:
         seed: Decides what they do.
         executions: How many there are at once.
         steps: How many steps each takes.
-        report: Gets a line for whatever is done.
-        total: How many there are in all; by default as many as come and go while it is disturbed.
+        report: Gets a line for each act.
+        total: How many there are in all; by default as many as fit into the schedule.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Chaos:
         }
 
     def run(self, rounds: Iterable[Turn]) -> Outcome:
-        """Do all rounds, let the executions end, and judge."""
+        """Do all rounds, wait until the executions have ended, and check the laws."""
         for turn in rounds:
             self._tend(turn.after, create=True)
             self._act(turn)
@@ -149,7 +149,7 @@ class Chaos:
     # ------------------------------------------------------------------ going on
 
     def _tend(self, seconds: float, *, create: bool) -> list[FlowRun]:
-        """Do for so long what an operator does: start again what has ended, and resume."""
+        """Act as an operator for some time: start new executions, and resume idle ones."""
         deadline = monotonic() + seconds
         while True:
             for process in self._cluster.revive():
@@ -171,7 +171,7 @@ class Chaos:
             it.act()
 
     def _living(self) -> list[FlowRun]:
-        """The flow runs of the executions that have not ended; a crashed one goes on.
+        """The flow runs of the executions that have not ended; a crashed one has not.
 
         One that is being deleted has ended when it is gone.
         """
@@ -210,7 +210,7 @@ class Chaos:
             deployment = DEPLOYMENTS[self._created % len(DEPLOYMENTS)]
             parameters = {"seed": self._seeds.randrange(1_000_000), "steps": self._steps}
             name = f"chaos {self._created}"
-            with suppress(ExecutionError):  # if it is half-made, a supervisor finishes it
+            with suppress(ExecutionError):  # when it is half made, a supervisor finishes it
                 self._cluster.create(name, deployment, parameters)
 
     def _let_end(self) -> None:
@@ -221,7 +221,7 @@ class Chaos:
             self._resume_idle(runs)
 
     def _resume_idle(self, runs: list[FlowRun]) -> None:
-        """Let go on what nobody else lets go on."""
+        """Resume the executions that nothing else resumes."""
         for run in runs:
             if state_of(run).is_paused() or _is_given_up(run):
                 self._resume(execution_id(run.id))
@@ -229,7 +229,7 @@ class Chaos:
     # ------------------------------------------------------------------ actions
 
     def _act(self, turn: Turn) -> None:
-        """Do a round, as soon as there is something to do it to."""
+        """Do a round as soon as it has a target."""
         deadline = monotonic() + TARGET_PATIENCE
         while (done := self._try(turn)) is None and monotonic() < deadline:
             self._tend(0.2, create=True)
@@ -246,7 +246,7 @@ class Chaos:
             return f"refused: {refusal}"
 
     def _strike_flow(self, turn: Turn, by: Signals) -> str | None:
-        """A stopped process is spared: it is to go on when another one has its place."""
+        """Strike a flow process, but no frozen one: it has to go on after another one took over."""
         awake = [p for p in self._cluster.flow_processes() if p.pid not in self._frozen]
         process = _choose(awake, turn.target)
         if process is None or not process.send(by):
@@ -255,7 +255,7 @@ class Chaos:
         return f"{process.execution} pid {process.pid}"
 
     def _freeze_flow(self, turn: Turn) -> str | None:
-        """Some wake up when nobody else runs the execution yet, most when somebody does."""
+        """Freeze a process; most go on only after another process runs the execution."""
         process = _choose(self._busy(), turn.target)
         if process is None:
             return None
@@ -279,12 +279,12 @@ class Chaos:
         self._frozen.discard(process.pid)
 
     def _begun(self, execution: str) -> list[int]:
-        """The processes that have begun to run an execution."""
+        """The processes that are running an execution already."""
         lines = evidence.ledger(self._cluster.data, execution)
         return [line["pid"] for line in lines if line["kind"] == "begin"]
 
     def _strike_worker(self, turn: Turn, by: Signals) -> str | None:
-        """A signal to a worker; the flow processes that end with it count as killed."""
+        """Send a worker a signal; the flow processes that end with it count as killed."""
         worker = self._worker(turn)
         if worker is None:
             return None
@@ -309,7 +309,7 @@ class Chaos:
         self.counts[process.name.split()[-1] + "s"] += 1
 
     def _count_killed(self, processes: list[FlowProcess]) -> None:
-        """Of each execution one counts: Prefect may start a process to start the process."""
+        """Count one process for each execution: Prefect may start a process that starts it."""
         self.counts["kills"] += len({process.execution for process in processes})
 
     def _pause_resume(self, turn: Turn) -> str | None:
@@ -319,7 +319,7 @@ class Chaos:
         return self._pause(run) and self._resume(run)
 
     def _pause_resume_frozen(self, turn: Turn) -> str | None:
-        """The old process wakes up when there is another one."""
+        """The frozen process goes on when there is another one."""
         process = _choose(self._busy(), turn.target)
         if process is None:
             return None
@@ -335,7 +335,7 @@ class Chaos:
         return run
 
     def _roll_back(self, turn: Turn) -> str | None:
-        """To any checkpoint, or to the beginning."""
+        """Roll back to any checkpoint, or to the beginning."""
         execution = self._running(turn)
         if execution is None or not self._pause(execution):
             return None
@@ -360,7 +360,7 @@ class Chaos:
         return execution
 
     def _delete_surely(self, execution: str) -> None:
-        """Delete, and once more in a while where that was refused."""
+        """Delete; when that is refused, try again later."""
         try:
             self._cluster.delete(execution)
         except ExecutionError as error:
@@ -404,7 +404,7 @@ class Chaos:
     # ------------------------------------------------------------------ what they are made of
 
     def _pause(self, execution: str) -> str | None:
-        """Pause an execution, if it is not too late; returns it."""
+        """Pause an execution if it is not too late, and return it."""
         try:
             self._cluster.pause(execution)
         except ExecutionError as error:
@@ -414,7 +414,7 @@ class Chaos:
         return execution
 
     def _resume(self, execution: str, *, to: int | None = None) -> str:
-        """Resume an execution; if that fails now, it is done at the end."""
+        """Resume an execution; if that fails now, try again at the end."""
         target = None if to is None else checkpoint_id(to)
         try:
             self._cluster.resume(execution, target)
@@ -476,7 +476,7 @@ class Chaos:
                 continue
             for law, breaches in LAWS.items():
                 if law == "misled" and self._is_cancelled(run):
-                    continue  # it is not to have a result
+                    continue  # it must not have a result
                 outcome.broken[law] += [f"{found.execution}: {what}" for what in breaches(found)]
             outcome.counts["overlaps"] += evidence.overlaps(found)
             outcome.counts["attempts"] += len(found.begun)
@@ -485,7 +485,7 @@ class Chaos:
 
 
 def _is_given_up(run: FlowRun) -> bool:
-    """Whether a run was killed so often before its first attempt began that it is not retried."""
+    """Whether a run is not retried, as it was killed too often before its first attempt."""
     state = state_of(run)
     return state.is_crashed() and datetime.now(UTC) - state.timestamp > GIVEN_UP
 

@@ -1,4 +1,4 @@
-"""What chaos strikes: the servers, workers, supervisors and flow processes of one stack."""
+"""The servers, workers, supervisors and flow processes that chaos acts on."""
 
 import os
 import shutil
@@ -41,8 +41,8 @@ class FlowProcess:
 
     Args:
         pid: Its process id.
-        parent: That of the process which started it, or of whoever inherited it.
-        execution: Which execution.
+        parent: The process id of its parent.
+        execution: The id of the execution.
     """
 
     pid: int
@@ -50,7 +50,7 @@ class FlowProcess:
     execution: str
 
     def send(self, what: signal.Signals) -> bool:
-        """Send a signal; whether it was still there."""
+        """Send a signal, and return whether the process was still there."""
         try:
             os.kill(self.pid, what)
         except ProcessLookupError:
@@ -62,12 +62,12 @@ class Cluster:
     """A stack with several workers and supervisors, as a context manager.
 
     Args:
-        data: Where everything is kept.
-        more_workers: The pools of the process workers beside the stack's.
-        supervisors: How many supervisors, each in a process of its own.
+        data: The directory for all files.
+        more_workers: The pools of further process workers.
+        supervisors: How many supervisors there are, each in its own process.
     """
 
-    second_pool = "executions"  # in which every other execution runs
+    second_pool = "executions"  # the pool of every other execution
 
     def __init__(
         self, data: Path, *, more_workers: tuple[str, ...] = ("executions",), supervisors: int = 2
@@ -114,7 +114,7 @@ class Cluster:
 
     @contextmanager
     def _services(self) -> Iterator[None]:
-        """Start what is not of the stack."""
+        """Start what the stack does not start."""
         with ExitStack() as resources:
             for supervisor in self.supervisors:
                 resources.callback(supervisor.kill)
@@ -136,11 +136,11 @@ class Cluster:
         self.executions.resume(execution, checkpoint_id=checkpoint)
 
     def delete(self, execution: str) -> None:
-        """Delete an execution; what takes longer a supervisor finishes."""
+        """Delete an execution; a supervisor finishes it when it takes longer."""
         self.executions.delete(execution, patience=0)
 
     def cancel(self, execution: str) -> None:
-        """What the Cancel button of the Prefect UI does."""
+        """Cancel as the button of the Prefect UI does."""
         with prefect_errors(run_id := flow_run_id(execution)):
             self.prefect.set_flow_run_state(run_id, Cancelling(), force=True)
 
@@ -150,35 +150,35 @@ class Cluster:
         return self.stack.workers
 
     def workers_beside(self, worker: Process) -> list[Process]:
-        """The workers of a worker's pool, itself among them."""
+        """The workers of a worker's pool, including itself."""
         pools = {it: self._pools.get(it, self.stack.pool) for it in self.workers}
         return [it for it, pool in pools.items() if pool == pools[worker]]
 
     def flow_processes(self) -> list[FlowProcess]:
-        """The living processes of executions, those included that have only begun to start."""
+        """The living processes of executions, including those that are only starting."""
         return sorted(self._flow_processes(), key=lambda process: process.execution)
 
     def revive(self) -> list[Process]:
         """Start the workers and supervisors that have ended, and return them."""
         ended = [p for p in (*self.workers, *self.supervisors) if not is_alive(p.pid)]
         for process in ended:
-            process.kill()  # it is dead: this buries it
+            process.kill()  # it is dead; this reaps it
             process.start()
         return ended
 
     def restart_s3(self) -> None:
-        """Kill the S3 server, and start it."""
+        """Kill the S3 server, and start it again."""
         self.stack.s3.kill()
         self.stack.s3.start()
 
     def restart_prefect(self) -> None:
-        """Kill Prefect's server, and start it."""
+        """Kill Prefect's server, and start it again."""
         self.stack.server.kill()
         self.stack.server.start()
         self.stack.server.wait_until(self._prefect_answers)
 
     def _deploy(self) -> None:
-        """Deploy the flows from a copy: deploying writes beside them."""
+        """Deploy the flows from a copy, as deploying writes files next to them."""
         source = self.data / "flows"
         source.mkdir(parents=True, exist_ok=True)
         for name in ("tasks.py", "prefect.yaml"):
@@ -196,7 +196,7 @@ class Cluster:
     def _flow_processes(self) -> Iterator[FlowProcess]:
         ours = f"{DATA}={self.data}".encode()
         for directory in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError, IndexError):  # another's, or it has just ended
+            with suppress(OSError, IndexError):  # not ours, or it has just ended
                 env = (directory / "environ").read_bytes().split(b"\0")
                 runs = [e[21:] for e in env if e.startswith(b"PREFECT__FLOW_RUN_ID=")]
                 if runs and ours in env:
@@ -205,7 +205,7 @@ class Cluster:
                     yield FlowProcess(int(directory.name), int(parent), execution_id(run_id))
 
     def _end_flows(self) -> None:
-        """End what the workers, which ended before, have not taken along."""
+        """End the flow processes that are left after the workers have ended."""
         for process in self.flow_processes():
             process.send(signal.SIGKILL)
         eventually(lambda: not self.flow_processes(), "the flow processes end")

@@ -1,4 +1,4 @@
-"""What is left when the chaos is over, and the laws that it has to keep."""
+"""What an execution leaves after the chaos, and the laws that this must keep."""
 
 import json
 from collections import Counter, defaultdict
@@ -21,16 +21,16 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known of one execution.
+    """All that is known about one execution.
 
     Args:
         execution: Its id.
-        parameters: Of its flow.
+        parameters: The parameters of its flow.
         status: The name of its flow run's state.
         entries: Its log, by numbers.
         states: The state in force after each entry.
         keys: How many objects its log has.
-        ledger: What its processes have done, in order.
+        ledger: The lines that its processes have written, in order.
     """
 
     execution: str
@@ -43,7 +43,7 @@ class Evidence:
 
     @classmethod
     def of(cls, run: FlowRun, log: ExecutionLog, data: Path) -> "Evidence":
-        """Collect it."""
+        """Collect what an execution has left."""
         history = log.read(checkpoints=None)
         return cls(
             execution=log.execution_id,
@@ -67,14 +67,14 @@ class Evidence:
 
     @cached_property
     def attempts(self) -> dict[int, list[Line]]:
-        """What each attempt has done."""
+        """The lines of each attempt."""
         lines: dict[int, list[Line]] = defaultdict(list)
         for line in self.ledger:
             lines[line["attempt"]].append(line)
         return lines
 
     def lines(self, kind: str) -> list[Line]:
-        """What was done of a kind."""
+        """The lines of one kind."""
         return [line for line in self.ledger if line["kind"] == kind]
 
 
@@ -95,7 +95,7 @@ def lost(of: Evidence) -> Iterator[str]:
 
 
 def split(of: Evidence) -> Iterator[str]:
-    """The history is linear: one attempt at a time, each from where the one before it was left."""
+    """The history is linear: one attempt at a time, and each continues the one before it."""
     if [*of.entries] != [*range(of.keys)]:
         yield f"{of.keys} entries with the numbers {[*of.entries]}"
     for before, entry in zip(of.entries.values(), [*of.entries.values()][1:], strict=False):
@@ -103,7 +103,7 @@ def split(of: Evidence) -> Iterator[str]:
 
 
 def _breaks(of: Evidence, before: Entry, entry: Entry) -> Iterator[str]:
-    """In which ways an entry does not continue the one before it."""
+    """Why an entry does not continue the one before it, for each reason."""
     old, new = of.states[before.seq], of.states[entry.seq]
     begins = entry.kind is Kind.ATTEMPT
     if entry.attempt != before.attempt + begins:
@@ -123,7 +123,7 @@ def _breaks(of: Evidence, before: Entry, entry: Entry) -> Iterator[str]:
 
 
 def misled(of: Evidence) -> Iterator[str]:
-    """The execution has completed, and with the result of an undisturbed run."""
+    """The execution has completed with the result of an undisturbed run."""
     if of.status != "Completed":
         yield f"it is {of.status}"
     found, expected = of.states[max(of.states)], of.expected
@@ -137,7 +137,7 @@ def misled(of: Evidence) -> Iterator[str]:
 
 
 def repeated(of: Evidence) -> Iterator[str]:
-    """An attempt takes each step once, from the state on that it continues from: none saved."""
+    """An attempt takes each step once, and only steps after the state that it continues from."""
     for attempt, lines in of.attempts.items():
         if attempt not in of.begun:
             yield f"attempt {attempt} took steps and is not in the log"
@@ -157,9 +157,9 @@ def repeated(of: Evidence) -> Iterator[str]:
 
 
 def refetched(of: Evidence) -> Iterator[str]:
-    """A step whose result was recorded is not run again, unless a roll-back has forgotten it."""
+    """A step with a recorded result is not run again, unless a roll-back has removed it."""
     rollbacks = [entry for entry in of.entries.values() if entry.kind is Kind.ROLLBACK]
-    recorded: dict[int, set[int]] = defaultdict(set)  # by which attempts
+    recorded: dict[int, set[int]] = defaultdict(set)  # the attempts that fetched it
     for line in of.ledger:
         step, attempt = line["step"], line["attempt"]
         if line["kind"] == "fetched":
@@ -176,7 +176,7 @@ def refetched(of: Evidence) -> Iterator[str]:
 
 
 def _saved_steps_repeated(of: Evidence) -> Iterator[str]:
-    """A step behind which a checkpoint was saved is not taken again, but after a roll-back."""
+    """A step before a saved checkpoint is taken again only after a roll-back."""
     saved = {ack["checkpoint"]: ack["step"] for ack in of.lines("ack")}
     reached = 0
     for entry in of.entries.values():
@@ -190,7 +190,7 @@ def _saved_steps_repeated(of: Evidence) -> Iterator[str]:
 
 
 def _unheard_steps(of: Evidence) -> Iterator[str]:
-    """No state tells of a step that the attempt named in it has not taken."""
+    """No state has a step that the attempt named in it has not taken."""
     taken = {(line["attempt"], line["step"]) for line in of.lines("effect")}
     final = of.states[max(of.states)]
     for step, attempt in enumerate(final.by, 1):
@@ -199,7 +199,7 @@ def _unheard_steps(of: Evidence) -> Iterator[str]:
 
 
 def overlaps(of: Evidence) -> int:
-    """How many attempts went on when a later one had begun already."""
+    """How many attempts went on after a later one had begun."""
     newest = 0
     late = set()
     for line in of.ledger:
@@ -214,7 +214,7 @@ def _prefix(log: ExecutionLog) -> str:
 
 
 def ledger(data: Path, execution: str) -> list[Line]:
-    """What the processes of an execution have done, in order."""
+    """The lines that the processes of an execution have written, in order."""
     file = data / f"{execution}.ledger"
     lines = file.read_text().splitlines() if file.exists() else []
     return [json.loads(line) for line in lines]

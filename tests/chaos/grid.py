@@ -1,4 +1,4 @@
-"""A Prefect as large installations run it, and executions that are acted on over REST."""
+"""Prefect as large installations run it, and executions that are managed over REST."""
 
 import os
 import subprocess
@@ -20,10 +20,10 @@ _PREFECT = f"{Path(sys.executable).parent}/prefect"
 class _Prefect:
     """Several API servers and the background services, behind one address.
 
-    It stands in the place of the one server of a `Stack`.
+    It takes the place of the single server of a `Stack`.
 
     Args:
-        stack: Whose.
+        stack: The stack.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -52,7 +52,7 @@ class _Prefect:
         self._resources = ExitStack()
 
     def start(self) -> None:
-        """Start all of it."""
+        """Start the servers."""
         with ExitStack() as resources:
             resources.enter_context(several(self.postgres, self.redis, self.balancer))
             migrate = [_PREFECT, "server", "database", "upgrade", "-y"]
@@ -64,14 +64,14 @@ class _Prefect:
         self.balancer.wait_until_answered()
 
     def wait_until(self, ready: object) -> None:
-        """It is waited for as it starts."""
+        """Return at once, as `start` waits."""
 
     def stop(self) -> None:
-        """Stop all of it."""
+        """Stop the servers."""
         self._resources.close()
 
     def restart_one(self, which: int) -> None:
-        """Kill an API server, and start it; another one answers meanwhile."""
+        """Kill an API server, and start it again; another one answers meanwhile."""
         server, port = self.api_servers[which], self.ports[which]
         server.kill()
         server.start()
@@ -93,11 +93,11 @@ class _Prefect:
 class Grid(Cluster):
     """Two API servers on PostgreSQL and Redis, two replicas of the service, two work pools.
 
-    The replicas, each with a supervisor in it, stand where a `Cluster` has supervisors. Workers of
-    both pools share them, two each.
+    The replicas, each with its supervisor, take the place of a `Cluster`'s supervisors. Each pool
+    has two workers.
 
     Args:
-        data: Where everything is kept.
+        data: The directory for all files.
         seed: Decides which API server dies.
     """
 
@@ -106,7 +106,7 @@ class Grid(Cluster):
     def __init__(self, data: Path, *, seed: int = 1) -> None:
         pools = ("executions", SECOND_POOL, SECOND_POOL)
         super().__init__(data, more_workers=pools, supervisors=0)
-        # Many that start at once take long; a run that was started twice only makes it longer.
+        # Many flows that start at once take long; starting a run twice only makes it longer.
         self.stack.env["PREFECT_INTEGRATIONS_EXECUTIONS_PENDING_SECONDS"] = "120"
         self._prefect = _Prefect(self.stack)
         self.stack.server = self._prefect  # type: ignore[assignment]
@@ -134,7 +134,7 @@ class Grid(Cluster):
             yield
 
     def restart_prefect(self) -> None:
-        """Kill one of the API servers, and start it."""
+        """Kill one of the API servers, and start it again."""
         self._prefect.restart_one(self._random.randrange(len(self._prefect.api_servers)))
 
     def create(self, name: str, deployment: str, parameters: dict[str, int]) -> None:
@@ -150,5 +150,5 @@ class Grid(Cluster):
         self._client.resume(execution, checkpoint_id=checkpoint)
 
     def delete(self, execution: str) -> None:
-        """Delete an execution; what takes longer a supervisor finishes."""
+        """Delete an execution; a supervisor finishes it when it takes longer."""
         self._client.delete(execution, wait=0)

@@ -1,4 +1,4 @@
-"""Machines that share no disk and no network but a wire to where Prefect and the store are."""
+"""Machines without a shared disk or network, connected only to Prefect and the store."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from prefect_executions.local import Process
 
 
 def obstacle() -> str | None:
-    """Why there can't be machines here; None: there can."""
+    """Why there can't be machines here, or None."""
     if os.getuid() or not (shutil.which("ip") and shutil.which("unshare")):
         return "machines are made of network namespaces: root, iproute2 and util-linux are needed"
     probe = f"probe-{token_hex(3)}"
@@ -30,7 +30,7 @@ class Machine:
 
     Args:
         wire: The number of its wire: `10.213.{wire}.1` is our end of it, `.2` its own.
-        hidden: What it does not see of the disk.
+        hidden: The directories that it does not see.
     """
 
     def __init__(self, wire: int, *, hidden: list[Path]) -> None:
@@ -66,7 +66,7 @@ class Machine:
         subprocess.run(["ip", "netns", "delete", self.name], check=True)
 
     def install(self, package: Path) -> None:
-        """Make its Python, with a package and all that it needs."""
+        """Make its Python, with a package and the requirements of it."""
         subprocess.run([sys.executable, "-m", "venv", self.python.parent.parent], check=True)
         pip = [self.python, "-m", "pip", "install", "--quiet", package]
         subprocess.run(pip, check=True, capture_output=True)
@@ -76,7 +76,7 @@ class Machine:
         shutil.copytree(other.disk / "venv", self.disk / "venv", symlinks=True)
 
     def process(self, *command: str, env: dict[str, str]) -> Process:
-        """A program of its Python, which has this environment alone."""
+        """A program that runs with its Python and with this environment only."""
         own = {"PATH": os.environ["PATH"], "HOME": f"{self.disk}", **env}
         hide = [f"mount -t tmpfs none {path}" for path in self._hidden]
         run = " && ".join([*hide, f"cd {self.disk}", f'exec {self.python} "$@"'])
@@ -92,13 +92,13 @@ class Machine:
         )
 
     def processes(self) -> list[int]:
-        """All that runs on it."""
+        """All processes on it."""
         command = ["ip", "netns", "pids", self.name]
         found = subprocess.run(command, check=True, capture_output=True, text=True)
         return [int(pid) for pid in found.stdout.split()]
 
     def break_down(self) -> None:
-        """End all that runs on it at once, and lose its disk."""
+        """Kill all its processes at once, and delete its disk."""
         for pid in self.processes():
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.disk, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What is done to the executions and when: drawn from a seed, before anything runs."""
+"""What happens to the executions and when, drawn from a seed before anything runs."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -49,14 +49,14 @@ WEIGHTS = {
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn.
+    """One round of a schedule.
 
     Args:
         number: Its number, from 1.
         action: What it does.
         after: How long after the round before, in seconds.
-        target: Where in the list of all that it may be done to the one stands, from 0 to 1.
-        draw: For whatever else it has to choose, from 0 to 1.
+        target: Which of the possible targets it is, as a place in their list from 0 to 1.
+        draw: A number from 0 to 1, for its other choices.
     """
 
     number: int
@@ -67,12 +67,12 @@ class Turn:
 
 
 def actions(seed: int, rounds: int) -> list[Action]:
-    """As many actions as there are rounds, each as often as its weight says."""
+    """One action for each round, each as often as its weight says."""
     return Random(f"{seed} actions").choices([*WEIGHTS], [*WEIGHTS.values()], k=rounds)
 
 
 def schedule(seed: int, actions: Iterable[Action], *, longest: float) -> Iterator[Turn]:
-    """The rounds for some actions, up to `longest` seconds after one another."""
+    """The rounds of these actions, at most `longest` seconds apart."""
     random = Random(f"{seed} rounds")
     for number, action in enumerate(actions, 1):
         after = random.uniform(0, longest)

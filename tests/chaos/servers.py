@@ -1,4 +1,4 @@
-"""What stands behind a Prefect of several API servers: PostgreSQL, Redis, and a load balancer."""
+"""What several API servers of Prefect need: PostgreSQL, Redis and a load balancer."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ WANTED = ("postgres", "redis-server", "haproxy")
 
 
 def missing() -> str | None:
-    """What is not installed here; None: all is there."""
+    """Which of the servers is not installed here, or None."""
     lacking = [name for name in WANTED if _program(name) is None]
     if not lacking:
         return None
@@ -28,7 +28,7 @@ class Postgres:
     """A PostgreSQL server with a database for Prefect; it refuses to be run by root."""
 
     def __init__(self) -> None:
-        # Where its own user may go: the directories of tests are root's alone.
+        # Its own user must have access; the directories of tests belong to root.
         self._data = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         if os.getuid():
@@ -56,7 +56,7 @@ class Postgres:
         self._process.wait_until(self._is_ready)
 
     def stop(self) -> None:
-        """Stop, and let go of the data."""
+        """Stop, and release the data."""
         self._process.stop()
         shutil.rmtree(self._data, ignore_errors=True)
 
@@ -66,10 +66,10 @@ class Postgres:
 
 
 class Redis:
-    """A Redis that keeps nothing.
+    """A Redis server that stores nothing on disk.
 
     Args:
-        data: For its output.
+        data: The directory for its output.
     """
 
     def __init__(self, data: Path) -> None:
@@ -103,14 +103,14 @@ class Redis:
 
 
 class Balancer:
-    """HAProxy: one address for several servers, those left out that do not answer.
+    """HAProxy: one address for several servers; it skips those that do not answer.
 
     Args:
-        data: For its configuration.
-        name: What the servers are called.
-        port: Of the address.
-        ports: Of the servers.
-        health: The path that they are asked for; by default they are only connected to.
+        data: The directory for its configuration.
+        name: The name of the servers.
+        port: The port of the address.
+        ports: The ports of the servers.
+        health: The path of their health check; by default a connection is enough.
         address: The host of the address.
     """
 
@@ -140,7 +140,7 @@ class Balancer:
                     "  timeout server 120s",
                     "  timeout tunnel 1h",
                     "  option redispatch 1",
-                    "  retries 3",  # of connections that could not be made
+                    "  retries 3",  # about connections that could not be made
                     f"listen {name}",
                     f"  bind {address}:{port}",
                     *([f"  option httpchk GET {health}"] if health else []),
@@ -158,7 +158,7 @@ class Balancer:
         self._health = health
 
     def start(self) -> None:
-        """Start it; there may be nobody behind it yet."""
+        """Start it, even if no server answers yet."""
         self._process.start()
 
     def wait_until_answered(self) -> None:
@@ -171,7 +171,7 @@ class Balancer:
 
 
 def answers(url: str) -> bool:
-    """Whether a server says that it is well."""
+    """Whether a server answers that it is healthy."""
     try:
         return httpx.get(url).is_success
     except httpx.TransportError:

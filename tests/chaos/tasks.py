@@ -1,7 +1,7 @@
-"""The flows that chaos disturbs: what each process does is written to a ledger, apart from the log.
+"""The flows that chaos disturbs, which write what they do to a ledger apart from the log.
 
-A step depends on the execution's seed and its number alone, so the result of an undisturbed run is
-known without one.
+A step depends only on the execution's seed and its own number, so the result of an undisturbed run
+is known without running it.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Work(BaseModel):
     n: int = 0
     digest: str = ""
     notes: list[str] = []
-    by: list[int] = []  # the attempt that took each step: all else is the same whoever it was
+    by: list[int] = []  # the attempt that took each step; nothing else depends on the attempt
 
     def take(self, step: "Step", attempt: int) -> None:
         """Take the next step."""
@@ -39,13 +39,13 @@ class Work(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Tells this state from any other."""
+        """A text that differs for different states."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step.
+    """One step of the work.
 
     Args:
         n: Its number, from 1.
@@ -73,7 +73,7 @@ class Step:
 
 
 def undisturbed(seed: int, steps: int) -> Work:
-    """The result of a run that nothing happens to."""
+    """The result of an undisturbed run."""
     work = Work()
     for n in range(1, steps + 1):
         work.take(Step.of(seed, n), attempt=1)
@@ -82,7 +82,7 @@ def undisturbed(seed: int, steps: int) -> Work:
 
 @step
 def fetch(seed: int, n: int) -> str:
-    """What a step is about, recorded before the state tells of it."""
+    """The note of a step, recorded before the state has it."""
     _write(execution.current(), "fetch", step=n)
     return Step.of(seed, n).note
 
@@ -131,13 +131,13 @@ async def working_async(seed: int, steps: int) -> str:
 
 
 def _take(run: Run[Work], step: Step) -> None:
-    """The side effect first, so that the state never tells of one that was not."""
+    """Write the side effect before the state has it."""
     _write(run, "effect", step=step.n)
     run.state.take(step, run.attempt)
 
 
 def _fetched(run: Run[Work], step: Step, note: str) -> None:
-    """The step's result is durable: it is not to be fetched again."""
+    """Note that the result is durable, and so must not be fetched again."""
     assert note == step.note
     _write(run, "fetched", step=step.n)
 
@@ -159,7 +159,7 @@ def _result(run: Run[Work]) -> str:
 
 
 def _write(run: Run[Work], kind: str, **facts: Any) -> None:
-    """Add a line to the ledger of an execution, in one write: it is there as a whole or not."""
+    """Add a line to the ledger of an execution, in one write, so that it is never half there."""
     line = {"kind": kind, "attempt": run.attempt, "pid": os.getpid(), "at": time(), **facts}
     path = Path(os.environ[DATA]) / f"{run.id}.ledger"
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

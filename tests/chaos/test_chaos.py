@@ -1,4 +1,4 @@
-"""Nothing that was saved is lost, and no history splits, whatever dies: a short schedule of it.
+"""Whatever dies, no checkpoint is lost and no history splits: a short schedule of chaos.
 
 `make chaos SEED=1 ROUNDS=100` runs a longer one.
 """

@@ -1,4 +1,4 @@
-"""The laws that chaos is judged by notice what they are there for."""
+"""The laws that judge chaos find the faults that they exist for."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ Law = Callable[[Evidence], Iterable[str]]
 
 
 class Recorder:
-    """Does what a flow's processes do, and keeps the ledger."""
+    """Acts as the processes of a flow do, and keeps the ledger."""
 
     def __init__(self, log: ExecutionLog) -> None:
         self.log = log

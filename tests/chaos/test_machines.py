@@ -1,4 +1,4 @@
-"""A machine breaks down; another one, with nothing in common but the store, goes on."""
+"""A machine breaks down, and another one that shares only the store with it goes on."""
 
 import sys
 from contextlib import ExitStack
@@ -67,7 +67,7 @@ def test_an_execution_goes_on_on_another_machine_from_the_store_alone(tmp_path: 
         up.callback(supervisor.kill)
         supervisor.start()
         there = {**ENV, "PREFECT_API_URL": stack.api_url.replace("127.0.0.1", one.gateway)}
-        stack.start_worker(POOL).kill()  # which makes the pool
+        stack.start_worker(POOL).kill()  # this creates the pool
         one.process("-c", DEPLOY, env=there).start()
         eventually(lambda: _is_deployed(prefect), "the flow is deployed")
         first = one.process(*WORKER, env=there)
@@ -107,7 +107,7 @@ def _is_deployed(prefect: SyncPrefectClient) -> bool:
 
 
 def _wired(stack: Stack, address: str, data: Path) -> list[Balancer]:
-    """Let Prefect and the store be reached at an address."""
+    """Make Prefect and the store reachable at an address."""
     ports = {"prefect": int(stack.ui_url.rpartition(":")[2]), "store": stack.s3.port}
     return [
         Balancer(data, name, address=address, port=port, ports=[port])

@@ -1,4 +1,4 @@
-"""Many executions on many machines' worth of servers, some of which die.
+"""Many executions on many servers, some of which die.
 
 `make scale SEED=1 EXECUTIONS=200` runs more of them.
 """
@@ -17,7 +17,7 @@ SEED = int(os.environ.get("SEED", "1"))
 EXECUTIONS = int(os.environ.get("EXECUTIONS", "40"))
 AT_ONCE = 3 * (os.cpu_count() or 1)
 
-# Each at least once; the rest is drawn.
+# Each at least once; the rest is random.
 SURELY = [
     Action.KILL_POOL,
     Action.RESTART_PREFECT,

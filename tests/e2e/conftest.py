@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests; what they are made of is in `world`."""
+"""Fixtures of the end-to-end tests, made with `world`."""
 
 from collections.abc import Iterator
 

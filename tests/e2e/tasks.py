@@ -1,4 +1,4 @@
-"""The flows that the end-to-end tests deploy; what they do next, the tests decide by files."""
+"""The flows that the end-to-end tests deploy; the tests decide by files what they do next."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ class Count(BaseModel):
 
 
 def trace(run: Run[Count]) -> Path:
-    """The file that a run writes its side effects to: a line each."""
+    """The file to which a run writes a line for each side effect."""
     return DATA / f"{run.id}.trace"
 
 
@@ -90,7 +90,7 @@ def failing(message: str) -> None:
 @flow
 @execution(state=Count, max_retries=1)
 def failing_once() -> int:
-    """Save once, fail in the first attempt, and say what it is in the second."""
+    """Save once, fail in the first attempt, and succeed in the second."""
     run = execution.current(Count)
     _step(run)
     run.checkpoint()
@@ -102,7 +102,7 @@ def failing_once() -> int:
 @flow
 @execution(state=Count)
 def publishing(seconds: float) -> None:
-    """Publish a state that nobody saves, and then do nothing but sleep."""
+    """Publish a state without saving it, and then sleep."""
     run = execution.current(Count)
     _step(run)
     run.publish()
@@ -126,7 +126,7 @@ async def publishing_async(seconds: float) -> None:
 @flow
 @execution(state=Count)
 def stubborn(seconds: float) -> None:
-    """Publish, and then take no hint to end."""
+    """Publish, and then ignore all signals to end."""
     run = execution.current(Count)
     _step(run)
     run.publish()
@@ -141,7 +141,7 @@ def stubborn(seconds: float) -> None:
 @flow
 @execution(state=Count)
 def publishing_on(seconds: float = 0.05) -> None:
-    """Count and publish, for ever."""
+    """Count and publish without end."""
     run = execution.current(Count)
     while True:
         _step(run)
@@ -158,7 +158,7 @@ def pausing_here(seconds: float) -> None:
 @flow
 @execution(state=Count)
 def publishing_before_tasks() -> None:
-    """Publish once, and then call tasks for ever."""
+    """Publish once, and then call tasks without end."""
     run = execution.current(Count)
     _step(run)
     run.publish()
@@ -177,7 +177,7 @@ class Note(BaseModel):
 
 @step
 def effect(name: str) -> str:
-    """Leave a line in a file, and take its time."""
+    """Leave a line in a file, slowly."""
     run = execution.current()
     with (DATA / f"{run.id}.effects").open("a") as file:
         file.write(f"{name}\n")

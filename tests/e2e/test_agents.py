@@ -1,4 +1,4 @@
-"""The example agents outside Prefect, as anybody would run them: killed, paused, rolled back."""
+"""The example agents outside Prefect, run as a user does: killed, paused, rolled back."""
 
 import os
 import re
@@ -22,7 +22,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """What the Python agent takes stock of."""
+    """The directory that the Python agent surveys."""
     made = tmp_path / "stock"
     made.mkdir()
     for n in range(FILES):
@@ -32,7 +32,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(world: World, tmp_path: Path) -> Iterator[Start]:
-    """Starts an example; what it prints goes to a pipe."""
+    """Starts an example, with its output in a pipe."""
     env = {
         "PREFECT_EXECUTIONS_URL": str(world.rest.base_url).rstrip("/"),
         "PREFECT_EXECUTIONS_API_KEY": KEY,
@@ -62,7 +62,7 @@ def start(world: World, tmp_path: Path) -> Iterator[Start]:
 
 
 def execution_of(world: World, process: subprocess.Popen[str]) -> Answer:
-    """The execution that an agent has said it runs."""
+    """The execution that an agent has printed."""
     assert process.stdout is not None
     line = process.stdout.readline()
     match = re.search(r"exec_[0-9a-f]{32}", line)
@@ -76,11 +76,11 @@ def said(process: subprocess.Popen[str]) -> str:
     return text
 
 
-HELD = "3"  # the file at which an agent comes to a stand
+HELD = "3"  # the file that makes an agent wait
 
 
 def hold(directory: Path) -> Path:
-    """A copy with a pipe in the place of a file: who reads it waits until it is written to."""
+    """Copy a directory with a pipe in place of a file, so that its reader waits."""
     held = directory.parent / "held"
     shutil.copytree(directory, held)
     (held / HELD).unlink()
@@ -89,9 +89,9 @@ def hold(directory: Path) -> Path:
 
 
 def go_on(held: Path) -> None:
-    """Put the file in its place; whoever waits for the pipe gets its text, too."""
+    """Put the file in its place, and write its text to the pipe for the waiting reader."""
     pipe = held / HELD
-    waiting = os.open(pipe, os.O_RDWR)  # opens whether anybody waits or not
+    waiting = os.open(pipe, os.O_RDWR)  # can be opened without a reader
     os.write(waiting, HELD.encode())
     pipe.unlink()
     pipe.write_text(HELD)

@@ -17,7 +17,7 @@ from world import World, eventually
 
 @pytest.fixture
 def receiver() -> Iterator[tuple[str, list[Any]]]:
-    """Somebody who is to be told, and what came."""
+    """A receiver of notifications, and what it has received."""
     came: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -47,7 +47,7 @@ def test_a_failure_is_told(world: World, receiver: tuple[str, list[Any]]) -> Non
     execution = world.create("failing", message="no luck")
     world.until_ended(execution)
 
-    eventually(lambda: came, "the failure is told")
+    eventually(lambda: came, "a notification arrives")
     assert "test has failed" in json.dumps(came)
     for id_ in ids:
         world.prefect.delete_automation(id_)

@@ -30,7 +30,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def counting(world: World, n: int) -> Answer:
-    """One that counts slowly, and has come to some number."""
+    """An execution that counts slowly, at some number."""
     execution = world.create("counting", to=100_000, seconds=0.2)
     world.until_saved(execution, n)
     return execution
@@ -176,7 +176,7 @@ def test_the_inspector_is_walked_by_keyboard_and_on_a_phone(world: World, browse
 
 
 def focus(page: Page, name: str) -> None:
-    """Go to a button by the Tab key."""
+    """Press Tab until a button has the focus."""
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.innerText") == name:
@@ -185,5 +185,5 @@ def focus(page: Page, name: str) -> None:
 
 
 def is_fault(message: ConsoleMessage) -> bool:
-    """Whether a message of the console tells of a fault; being asked for a key is none."""
+    """Whether a message of the console is a fault; a missing key is none."""
     return message.type == "error" and "401" not in message.text

@@ -1,4 +1,4 @@
-"""What the documents show is run: their Python, their shell, and what they configure."""
+"""The code in the documents runs: Python, shell commands and configuration."""
 
 import asyncio
 import json
@@ -38,13 +38,13 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 
 
 def blocks(document: Path, language: str) -> str:
-    """The code of one language in a document, put together."""
+    """All code of one language in a document."""
     pattern = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
     return "\n".join(pattern.findall(document.read_text()))
 
 
 def run(document: Path) -> Any:
-    """Run the Python of a document; what it has defined."""
+    """Run the Python of a document, and return what it has defined."""
     namespace: dict[str, Any] = {"__name__": document.stem}
     exec(compile(blocks(document, "python"), document.name, "exec"), namespace)
     return SimpleNamespace(**namespace)
@@ -180,7 +180,7 @@ def test_the_webhook_of_the_document_is_saved_and_its_signature_verified(
         "webhook-signature": Webhook(document.secret).sign("evt_1", at, body),
     }
 
-    for _ in range(2):  # a repeat is known by its id
+    for _ in range(2):  # a repeat has the same id
         document.receive(body.encode(), headers)
 
     assert capsys.readouterr().out == "execution.status exec_1\n"
@@ -217,8 +217,8 @@ def test_the_calls_of_the_api_document_work(world: World, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# What a document's shell is run with: `make` and `pip` only look whether they could, and the
-# service is the one that is there.
+# The shell commands of a document run with these: `make` and `pip` only do a dry run, and the
+# service is the one that is running already.
 SHELL = r"""
 make() { command make --dry-run --directory "$ROOT" "$@" > /dev/null; }
 pip() { test "$1 ${2%%[*}" = "install prefect-executions"; }
@@ -314,7 +314,7 @@ def test_the_notification_of_the_document_is_what_is_posted(world: World) -> Non
     )
 
     def first() -> Any:
-        """The pause itself; its form is another state."""
+        """The state of the pause itself; its form has another state."""
         found = map(message_of, world.prefect.read_events(filter_, limit=50).events)
         bodies = [json.loads(message.body) for message in found if message is not None]
         return next((b for b in bodies if b["data"]["previous_status"] == "running"), None)

@@ -11,7 +11,7 @@ from world import Answer, World, eventually, kill
 
 
 def until_paused(world: World, execution: Answer, at: str) -> Answer:
-    """Wait until it has paused at a checkpoint with this label, and its process has ended."""
+    """Wait until a run has paused at a checkpoint with this label, and its process has ended."""
 
     def is_there(now: Answer) -> bool:
         assert now["status"] in ("running", "paused"), world.run(execution).state
@@ -61,14 +61,14 @@ def test_a_research_agent_is_answered_and_what_it_published_is_taken_back(
 
 
 def recorded(world: World, execution: Answer) -> Counter[str]:
-    """How often which step is recorded as done."""
+    """How often each step is recorded as done."""
     objects = world.stack.s3.objects(prefix="executions")
     journal = decode(ExecutionLog(objects, execution["id"]).living_head().journal)
     return Counter(r.step for r in journal.values() if r.outcome is Outcome.DONE)
 
 
 def replayed(world: World, execution: Answer) -> Counter[str]:
-    """How often which step has given back what was recorded, as Prefect's UI shows it."""
+    """How often each step was replayed, as Prefect's UI shows it."""
     runs = world.prefect.read_task_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[world.run(execution).id])),
         limit=200,

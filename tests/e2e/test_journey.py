@@ -57,7 +57,7 @@ def test_pause_of_a_flow_without_tasks_takes_effect_at_its_next_checkpoint(world
 
 
 def test_two_processes_one_history(world: World) -> None:
-    """Resumed while its old process is busy, the execution has two; the old one may not write."""
+    """An execution that is resumed early has two processes, and the old one can't write."""
     execution = world.create("gated", to=4)
     world.open_gates(execution, 1, 1, 2)
     world.until_saved(execution, 2)
@@ -84,7 +84,7 @@ def test_two_processes_one_history(world: World) -> None:
 
 
 def test_a_roll_back_under_a_running_process_starts_it_again_from_there(world: World) -> None:
-    """Two who resume at once may cause it; the run must not be left without a process."""
+    """Two callers who resume at once can cause this; the run must not be without a process."""
     execution = world.create("gated", to=4)
     world.open_gates(execution, 1, 1, 2)
     world.until_saved(execution, 2)
@@ -169,7 +169,7 @@ def test_an_async_flow_is_an_execution_too(world: World) -> None:
 
 
 def test_a_run_started_in_prefect_is_an_execution(world: World) -> None:
-    """Whoever starts a run of the deployment, by the UI or a schedule, starts an execution."""
+    """A run of the deployment that the UI or a schedule starts is an execution."""
     deployment = world.prefect.read_deployment_by_name("counting/test")
     run = world.prefect.create_flow_run_from_deployment(
         deployment.id, parameters={"to": 2}, name="by hand"
@@ -197,7 +197,7 @@ def test_a_deleted_execution_is_gone_with_its_process(world: World) -> None:
 
 
 def test_without_the_store_the_flow_fails_and_nothing_is_lost(world: World) -> None:
-    """And the service says 503, with when to try again."""
+    """The service answers 503 with the time of the next try."""
     execution = world.create("gated", to=3)
     world.open_gates(execution, 1, 1, 2)
     world.until_saved(execution, 2)

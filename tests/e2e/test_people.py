@@ -1,4 +1,4 @@
-"""Flows that wait for people: questions, pauses, what is undone; with real processes."""
+"""Flows that wait for people: questions, pauses and undone steps, with real processes."""
 
 import json
 from contextlib import suppress
@@ -18,7 +18,7 @@ def effects(world: World, execution: Answer) -> list[str]:
 
 def until_paused(world: World, execution: Answer) -> Answer:
     def has_paused(now: Answer) -> bool:
-        """A late report of a crash may lie over the pause for a moment."""
+        """A late report of a crash may replace the pause for a moment."""
         assert now["prefect"]["state_name"] != "Failed", world.run(execution).state
         return bool(now["status"] == "paused")
 
@@ -37,7 +37,7 @@ def answer(world: World, execution: Answer, status: int = 202, **given: Any) -> 
     path = world.path(execution, "/resume")
 
     def send() -> httpx.Response | None:
-        """Once more where a late report of a crash lies over the question for a moment."""
+        """Send again when a late report of a crash replaces the question for a moment."""
         answered = world.rest.post(path, json={"input": given})
         covered = answered.status_code == 422 and "nothing is asked" in answered.text
         return None if covered and status != 422 else answered
@@ -114,11 +114,11 @@ def test_an_answered_question_is_not_asked_again_after_a_crash(world: World) -> 
     answer(world, execution, decision="yes", by="Ada")
     world.until_attempt(execution, 2)
     with suppress(ProcessLookupError):  # it has paused, and left
-        kill(world.pid(execution))  # before or after it took the answer: both are to come out right
-    world.until(execution, "it asks once more", lambda e: len(questions(world, e)) == 2)
+        kill(world.pid(execution))  # before or after it took the answer: both must end well
+    world.until(execution, "it asks again", lambda e: len(questions(world, e)) == 2)
     until_paused(world, execution)
     answer(world, execution, decision="no")
-    world.until(execution, "and once more", lambda e: len(questions(world, e)) == 3)
+    world.until(execution, "and again", lambda e: len(questions(world, e)) == 3)
     until_paused(world, execution)
     world.resume(execution)
     ended = world.until_ended(execution)
@@ -128,11 +128,11 @@ def test_an_answered_question_is_not_asked_again_after_a_crash(world: World) -> 
     assert questions(world, execution) == asked
     done = effects(world, execution)
     assert sorted(set(done)) == ["after 0", "after 1", "before 0", "before 1"]
-    assert len(done) <= 5  # the kill may have hit one between effect and record
+    assert len(done) <= 5  # the kill may have been between an effect and its record
 
 
 def questions(world: World, execution: Answer) -> list[str]:
-    """What was asked, each time that it was; a pause that a crash has covered comes back."""
+    """Each question as often as it was asked; a pause that a crash had replaced comes back."""
     paused = [state for state in world.states(execution) if state.is_paused()]
     asked = {state.state_details.pause_key: state.message or "" for state in paused}
     return [*asked.values()]
@@ -146,7 +146,7 @@ def test_a_flow_pauses_itself_once_at_each_place(world: World) -> None:
     assert state is not None
     assert state.message == "Have a look"
 
-    # Rolling back to the pause's own checkpoint goes on behind it.
+    # A roll-back to the pause's own checkpoint continues after it.
     world.resume(execution, paused["checkpoints"][0]["id"])
     again = until_paused(world, execution)
     assert world.run(execution).state.message == "Have another look"  # type: ignore[union-attr]
@@ -203,7 +203,7 @@ def test_the_resume_form_rolls_back(world: World) -> None:
     )
 
     assert effects(world, execution) == ["one", "two", "three", "undo THREE", "two", "three"]
-    assert again["state"]["n"] == 1 + 3  # the state of "one", and a flow that starts anew
+    assert again["state"]["n"] == 1 + 3  # the state of "one", and a flow that starts again
 
 
 def test_a_roll_back_says_what_lies_behind_and_undoes_it_newest_first(world: World) -> None:

@@ -1,4 +1,4 @@
-"""The pictures in the docs: `make screenshots` takes them; the tests only see that it can."""
+"""The pictures in the docs: `make screenshots` takes them; the tests check that it can."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_screenshots(
     world.until_saved(execution, 12)
 
     def shoot(name: str, shown: Page = page) -> None:
-        shown.wait_for_timeout(1_000)  # what moves comes to rest
+        shown.wait_for_timeout(1_000)  # animations come to an end
         shown.screenshot(path=directory / f"{name}.png")
         assert (directory / f"{name}.png").stat().st_size > 10_000
 

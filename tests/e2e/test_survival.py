@@ -60,7 +60,7 @@ def test_a_crashed_attempt_is_tried_again(world: World) -> None:
 def test_a_run_whose_worker_has_died_is_continued_by_another(
     world: World, by: signal.Signals
 ) -> None:
-    """Prefect leaves it Running for ever; and its dead time is no active time."""
+    """Prefect leaves it Running for ever; the time without a process is not active time."""
     worker = world.stack.start_worker("doomed")
     execution = world.create("gated", "doomed", to=2, config={"max_retries": 1})
     world.open_gates(execution, 1, 1)
@@ -68,7 +68,7 @@ def test_a_run_whose_worker_has_died_is_continued_by_another(
     process = world.pid(execution)
 
     worker.stop(by=by)
-    if by is signal.SIGKILL:  # it had no time to take its flow along
+    if by is signal.SIGKILL:  # it had no time to end its flow process
         kill(process)
     world.until_process_ends(process)
     other = world.stack.start_worker("doomed")
@@ -85,7 +85,7 @@ def test_a_run_whose_worker_has_died_is_continued_by_another(
 
 def test_a_run_whose_worker_died_before_it_began_is_given_to_another(world: World) -> None:
     """Prefect leaves it Pending for ever."""
-    execution = world.create("counting", "doomed", to=2)  # no worker looks after this pool
+    execution = world.create("counting", "doomed", to=2)  # this pool has no worker
     run = world.run(execution)
     world.prefect.set_flow_run_state(run.id, Pending())
 
@@ -203,7 +203,7 @@ def test_time_goes_on_over_pauses_and_attempts(world: World) -> None:
 
 
 def test_a_retried_execution_can_be_paused_and_resumed(world: World) -> None:
-    """After one of Prefect's own retries a work pool would never take it up again."""
+    """After one of Prefect's own retries no work pool would run it again."""
     execution = world.create("gated", to=3, config={"max_retries": 1})
     world.open_gates(execution, 1, 1)
     world.until_saved(execution, 1)
@@ -221,9 +221,9 @@ def test_a_retried_execution_can_be_paused_and_resumed(world: World) -> None:
 
 
 def test_a_pause_in_the_prefect_ui_does_not_become_a_failure(world: World) -> None:
-    """Prefect fails it when its time-out has passed: the process takes that away as it leaves.
+    """Prefect fails it when its time-out has passed, so the process removes it as it ends.
 
-    And it leaves the Resume form, which offers the checkpoint that it has saved on its way.
+    It also creates the Resume form, which offers the checkpoint that it has just saved.
     """
     execution = world.gated(to=3)
 
@@ -241,7 +241,7 @@ def test_a_pause_in_the_prefect_ui_does_not_become_a_failure(world: World) -> No
 
 
 def test_a_pause_in_the_prefect_ui_is_not_over_when_its_time_is(world: World) -> None:
-    """Another run, paused in the same way, shows that Prefect has failed what was due by then."""
+    """Another run, paused in the same way, shows that Prefect has failed such pauses by then."""
     execution = world.gated(to=2)
     plain = world.prefect.create_flow_run(idle, state=Running())
 
@@ -279,7 +279,7 @@ def test_a_pause_over_rest_offers_what_was_saved_after_it(world: World) -> None:
 
 
 def test_a_pause_in_the_prefect_ui_survives_the_death_of_its_process(world: World) -> None:
-    """The worker says Crashed of it, and nobody is left to take the time-out away."""
+    """The worker reports a crash, and no process is left to remove the time-out."""
     execution = world.create("gated", to=2, config={"max_retries": 3})
     world.open_gates(execution, 1, 1)
     world.until_saved(execution, 1)
@@ -317,7 +317,7 @@ def test_a_suspended_process_that_is_cancelled_writes_no_more(world: World) -> N
     "state", [Failed(message="by hand"), Completed(), Cancelled()], ids=lambda state: state.name
 )
 def test_a_state_changed_by_hand_does_not_harm_the_history(world: World, state: State) -> None:
-    """The process that has lost its run leaves; what runs next continues from what was saved."""
+    """The process that has lost its run ends; the next one continues from what was saved."""
     execution = world.create("gated", to=3)
     world.open_gates(execution, 1, 1)
     world.until_saved(execution, 1)
@@ -342,7 +342,7 @@ def test_a_state_changed_by_hand_does_not_harm_the_history(world: World, state: 
 
 
 def test_a_retry_does_not_roll_back_once_more(world: World) -> None:
-    """The answer that was given in the Resume form counts for the attempt that came of it."""
+    """The answer in the Resume form counts only for the attempt that it started."""
     execution = world.create("gated", to=4)
     world.open_gates(execution, 1, 1, 2)
     world.until_saved(execution, 2)
@@ -357,7 +357,7 @@ def test_a_retry_does_not_roll_back_once_more(world: World) -> None:
 
     world.cancel_in_the_ui(execution)
     world.until_process_ends(pid)
-    world.until(  # what is being cancelled is terminated already, and would be Cancelled once more
+    world.until(  # a run that is being cancelled would be Cancelled again
         execution, "it is cancelled", lambda e: e["prefect"]["state_name"] == "Cancelled"
     )
     world.prefect.set_flow_run_state(world.run(execution).id, AwaitingRetry(), force=True)

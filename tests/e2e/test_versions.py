@@ -67,7 +67,7 @@ class Changing:
         self.becomes(FIRST)
 
     def becomes(self, code: str) -> None:
-        """Deploy other code."""
+        """Deploy new code."""
         self._file.write_text(dedent(code).format(name=self._name))
         self._world.stack.run("prefect", "--no-prompt", "deploy", "--all", cwd=self._file.parent)
 
@@ -109,7 +109,7 @@ def test_other_code_continues_with_the_state_that_it_makes_of_the_old_one(
 def test_other_code_starts_over_from_the_beginning_if_it_can(
     world: World, changing: Changing
 ) -> None:
-    """Where nothing can be made of the old state, an earlier one may fit."""
+    """When the old state does not fit the new code, an earlier one may."""
     execution = changing.begin()
     changing.becomes(SECOND.replace("times: dict[str, int]", "times: dict[str, int] = {{}}"))
 

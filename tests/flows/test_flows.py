@@ -26,7 +26,7 @@ def kit(stack: Stack) -> Iterator[TestKit]:
 
 
 def labels(trial: Trial) -> dict[str | None, str]:
-    """The ids of its checkpoints by their labels."""
+    """The ids of an execution's checkpoints by their labels."""
     return {checkpoint.label: checkpoint.id for checkpoint in trial.get().checkpoints}
 
 
@@ -79,7 +79,7 @@ def test_a_fan_out_gathers_all_replies_wherever_it_crashes(kit: TestKit, tmp_pat
         assert [reply.answer for reply in trial.result] == ["yours, ada", "yours, bob"]
         sent = Counter((post / "sent.txt").read_text().splitlines())
         assert len(sent) == 2
-        assert max(sent.values()) <= (2 if crashed else 1)  # between a letter and its record
+        assert max(sent.values()) <= (2 if crashed else 1)  # sent, but not recorded
         if not crashed:
             break
     assert n > 8

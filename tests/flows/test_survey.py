@@ -1,4 +1,4 @@
-"""The survey in `flows/`: what it finds out of distributions, without Prefect."""
+"""The flow `survey` in `flows/`: what it finds out about distributions, without Prefect."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ except ImportError:
 
 
 def _load() -> ModuleType:
-    """Load the flow as a deployment does: by its path, its directory not being on `sys.path`."""
+    """Load the flow as a deployment does: by its path, without its directory on `sys.path`."""
     spec = spec_from_file_location("survey_flow", FILE)
     assert spec
     assert spec.loader
@@ -54,7 +54,7 @@ Install = Callable[..., Distribution]
 
 @pytest.fixture
 def install(tmp_path: Path) -> Install:
-    """Put a distribution into a directory, which is `tmp_path` unless another is given."""
+    """Put a distribution into a directory, by default `tmp_path`."""
 
     def install(
         name: str = "whale",
@@ -118,7 +118,7 @@ def test_it_reads_the_same_twice_whatever_the_order_of_the_files(install: Instal
 
 
 def test_it_reads_the_same_in_another_process(tmp_path: Path, install: Install) -> None:
-    """Neither the hash seed nor anything else of a process is in the result."""
+    """The result does not depend on the hash seed or anything else of a process."""
     modules = "\n".join(f"import m{n}" for n in range(50))
     install("whale", files={"whale/a.py": WHALE, "whale/b.py": modules})
     install("krill", files={"krill.py": modules + WHALE})
@@ -174,7 +174,7 @@ def test_an_encoding_other_than_utf8_is_readable_where_the_file_says_so(install:
 
 
 def test_an_invalid_escape_warns_nobody(install: Install) -> None:
-    """Warnings are errors in these tests."""
+    """A warning would be an error in these tests."""
     dist = install(files={"whale.py": "x = '\\d'\nassert (x, 'always')\n"})
 
     facts = survey.read("whale", dist)

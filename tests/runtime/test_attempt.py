@@ -1,4 +1,4 @@
-"""Inside a run: flows called in this process, on a real Prefect server, their log in memory."""
+"""Attempts in the process of the test, on a real Prefect server, with the log in memory."""
 
 import asyncio
 import inspect
@@ -194,7 +194,7 @@ def test_a_store_that_is_away_fails_the_flow(
 def test_tasks_see_the_execution_of_their_flow(
     stack: Stack, store: MemoryStore, objects: Faulty
 ) -> None:
-    """Also in the threads of a task runner; their checkpoints come one after another."""
+    """Tasks in the threads of a task runner see it too; their checkpoints are saved in turn."""
 
     @task
     def add(n: int) -> None:
@@ -234,7 +234,7 @@ def test_a_subflow_is_an_execution_of_its_own(stack: Stack, store: MemoryStore) 
 def test_a_blocking_pause_of_prefects_own_keeps_the_process(
     stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
 ) -> None:
-    """`pause_flow_run` gives the run a new Running state; no other process has taken it."""
+    """`pause_flow_run` gives the run a new Running state, though no other process runs it."""
 
     @flow
     @execution(state=Count, store=store)
@@ -263,7 +263,7 @@ def _resume_when_paused(prefect: SyncPrefectClient, run_id: str) -> None:
 def test_a_process_that_lost_its_run_does_not_report_its_failure(
     stack: Stack, store: MemoryStore, prefect: SyncPrefectClient
 ) -> None:
-    """What became of the run meanwhile stays."""
+    """The run keeps the state that it has got meanwhile."""
     ids = []
 
     @flow
@@ -285,7 +285,7 @@ def test_a_process_that_lost_its_run_does_not_report_its_failure(
 def test_a_run_that_was_cancelled_does_not_become_completed(
     stack: Stack, store: MemoryStore, prefect: SyncPrefectClient
 ) -> None:
-    """Prefect would let Completed replace it."""
+    """Prefect would let Completed replace Cancelled."""
     ids = []
 
     @flow
@@ -305,7 +305,7 @@ def test_a_run_that_was_cancelled_does_not_become_completed(
 def test_a_deleted_flow_run_ends_its_process_without_a_trace(
     stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
 ) -> None:
-    """Deleted over REST, log and all, while the process was about to save."""
+    """The run and its log are deleted over REST just before the process saves."""
 
     @flow
     @execution(state=Count, store=store)
@@ -328,7 +328,7 @@ def test_a_deleted_flow_run_ends_its_process_without_a_trace(
 def test_an_execution_deleted_while_it_is_paused_leaves_no_trace(
     stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
 ) -> None:
-    """Its process was busy, and saves once more when all is gone."""
+    """Its process is busy, and saves again after the execution is deleted."""
 
     @flow
     @execution(state=Count, store=store)
@@ -454,7 +454,7 @@ def test_a_run_whose_flow_says_what_stays_is_tagged(
 
 
 def test_prefect_finds_the_flow_where_it_was_written() -> None:
-    """For `.serve` and `.deploy`, and for the version, which is the hash of the file."""
+    """`.serve` and `.deploy` need the file, and so does the version, which is its hash."""
     sys.path.insert(0, _E2E)
     import tasks  # noqa: PLC0415
 
@@ -523,7 +523,7 @@ def test_the_flow_keeps_its_signature_and_its_file(store: MemoryStore) -> None:
 def test_a_run_held_while_its_process_starts_stays_so(
     stack: Stack, prefect: SyncPrefectClient, tmp_path: Any, held: State[Any]
 ) -> None:
-    """Prefect lets the process put Running over it; the process puts it back and leaves."""
+    """Prefect lets the process set Running; the process sets the old state again and ends."""
     stack.run("prefect", "--no-prompt", "deploy", "--all", cwd=_E2E)
     deployment = prefect.read_deployment_by_name("counting/test")
     run = prefect.create_flow_run_from_deployment(

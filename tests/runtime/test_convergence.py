@@ -1,4 +1,4 @@
-"""Whoever acts on an execution may be killed between any two requests: a repeat converges."""
+"""A process that acts on an execution may die between any two requests: a repeat converges."""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -82,12 +82,12 @@ TRIED_LATER = "SCHEDULED/AwaitingRetry (after a delay)"
 
 @dataclass(frozen=True)
 class Servers:
-    """What all scenes are on: Prefect, and a deployment that no worker looks at."""
+    """What all scenes share: Prefect's server, and a deployment whose pool has no worker."""
 
     prefect: SyncPrefectClient
     deployment: UUID
     transport: httpx.BaseTransport
-    tls: ssl.SSLContext  # takes long to make, and is not used
+    tls: ssl.SSLContext  # slow to create, and not used
 
     def client(self, caller: Caller) -> SyncPrefectClient:
         transport = CalledTransport(self.transport, caller)
@@ -106,7 +106,7 @@ def servers(stack: Stack) -> Iterator[Servers]:
 
 
 class Scene:
-    """One execution at most, in a store of its own."""
+    """A store of its own, with one execution at most."""
 
     def __init__(self, servers: Servers) -> None:
         self.servers = servers
@@ -121,7 +121,7 @@ class Scene:
         return datetime.now(UTC) + self._ahead
 
     def executions(self, caller: Caller) -> Executions:
-        """The executions as one process sees them; while it waits, a worker does its part."""
+        """The executions as one process sees them; a worker acts while the process waits."""
         client = self.servers.client(caller)
         flow_runs = FlowRuns(client, store=self.store, wait=lambda _: None)
         objects = CalledObjects(self.objects, caller)
@@ -155,7 +155,7 @@ class Scene:
         return execution_id(self._run_id)
 
     def entries(self) -> list[Entry]:
-        """All entries, whatever they are worth."""
+        """All entries, those of superseded attempts as well."""
         return [
             Entry.from_bytes(data, key=key, seq=MAX_SEQ - int(key.rpartition("/")[2]))
             for key, data in reversed(self.objects.get(self.objects.scan("")).items())
@@ -163,7 +163,7 @@ class Scene:
         ]
 
     def describe(self) -> str:
-        """All that matters, in one line."""
+        """The execution in one line, with all that an operation may change."""
         run = self.run
         log = ", ".join(map(_name, self.entries())) or "no log"
         if run is None:
@@ -175,7 +175,7 @@ class Scene:
         return f"{state.type.value}/{state.name}{delayed}{deleting}: {log}{self._artifacts()}"
 
     def _artifacts(self) -> str:
-        """Those of the run, but for its page while it lives: that tells of times."""
+        """The run's artifacts, without its page while it is alive, as that has times."""
         filter_ = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self._run_id]))
         found = self.prefect.read_artifacts(artifact_filter=filter_)
         kept = [artifact for artifact in found if artifact.key != PAGE or self.run is None]
@@ -184,10 +184,10 @@ class Scene:
     # ------------------------------------------------------------------ setting it
 
     _run_id = UUID(int=0)
-    source: UUID | None = None  # of which another execution is a fork; not looked at
+    source: UUID | None = None  # another execution is a fork of it; not described
 
     def begin(self, *states: State[Any]) -> None:
-        """Let a run that has saved two checkpoints go through these states."""
+        """Let a run with two saved checkpoints go through these states."""
         self.make_run(Running())
         log = ExecutionLog(self.objects, self.id)
         log.create(META, b"[0]")
@@ -204,7 +204,7 @@ class Scene:
         self._run_id = made.id
 
     def begin_outside(self, *states: State[Any]) -> None:
-        """Let an execution of an agent outside Prefect go through these states."""
+        """Let an execution of an external agent go through these states."""
         execution, _ = Creation(self.executions(Caller())).create(name="a", config=CONFIG)
         self._run_id = execution.prefect.flow_run_id
         for each in states:
@@ -298,19 +298,19 @@ def delete(scene: Scene, caller: Caller) -> None:
 
 
 def look(scene: Scene, caller: Caller) -> None:
-    """A pass of a supervisor, for which everything is old enough."""
+    """A pass of a supervisor to which everything is old enough."""
     scene.pass_time(CREATION_ENDS + timedelta(seconds=1))
     scene.supervisor(caller).look()
 
 
 def finish_creation(scene: Scene, caller: Caller) -> None:
-    """What a supervisor does with a run whose creation was left."""
+    """What a supervisor does with a run whose creation was not finished."""
     assert scene.run is not None
     Creation(scene.executions(caller)).finish(scene.run)
 
 
 def bury(scene: Scene, caller: Caller) -> None:
-    """What a supervisor does with a run that it has found silent."""
+    """What a supervisor does with a run that sends no heartbeats."""
     run = scene.run
     if run is not None and state_of(run).is_running():
         found_at = state_of(run).timestamp + timedelta(seconds=SILENT_SECONDS)
@@ -320,7 +320,7 @@ def bury(scene: Scene, caller: Caller) -> None:
 
 
 def fail(scene: Scene, caller: Caller) -> None:
-    """A process whose flow fails; it may be killed from then on."""
+    """A process whose flow fails, which may be killed from then on."""
     caller.counting = False
     objects = CalledObjects(scene.objects, caller)
 
@@ -335,7 +335,7 @@ def fail(scene: Scene, caller: Caller) -> None:
 
     context = SyncClientContext()
     context.client = scene.servers.client(caller)
-    # No page of the run: it is written beside the flow, at a time of its own.
+    # No run page: a thread writes it beside the flow, at a time of its own.
     page = patch("prefect_executions.prefect.artifacts.FIRST_SECONDS", 3600)
     with page, context, suppress(Pause):
         run_flow_sync(fails, flow_run=scene.run)
@@ -347,7 +347,7 @@ def fail(scene: Scene, caller: Caller) -> None:
 def once_more(
     act: Callable[[Scene, Caller], None], *refusals: type[Exception]
 ) -> Callable[[Scene], None]:
-    """Act again; who had completed it before is perhaps refused."""
+    """Act again; this may be refused when the first act was completed."""
 
     def repeat(scene: Scene) -> None:
         scene.end_process()
@@ -358,19 +358,19 @@ def once_more(
 
 
 def supervise(scene: Scene) -> None:
-    """One pass of a supervisor, after a worker has ended what it was to end."""
+    """One pass of a supervisor, after a worker has ended the processes that it had to end."""
     scene.end_process()
     look(scene, Caller())
 
 
 def supervise_twice(scene: Scene) -> None:
-    """Where the first pass terminates the process, and waits for nothing."""
+    """Two passes: the first one terminates the process and waits for nothing."""
     supervise(scene)
     supervise(scene)
 
 
 def supervise_crash(scene: Scene) -> None:
-    """What a process worker says of a process that was killed, and a pass of a supervisor."""
+    """A process worker reports a killed process as crashed; then a supervisor makes a pass."""
     scene.set_state(Crashed(message="exit code -9"), force=False)
     look(scene, Caller())
 
@@ -380,16 +380,16 @@ def supervise_crash(scene: Scene) -> None:
 
 @dataclass(frozen=True)
 class Operation:
-    """A row of the table.
+    """One operation, and what it has to lead to.
 
     Args:
-        prepare: Makes what is acted on.
-        act: Does it; may be killed.
-        afterwards: Done by others, when it has been killed.
-        end: What there is then, and when nobody was killed.
-        begun: Whether the one who was killed had decided anything.
-        unbegun: What there is in the end if not.
-        lasts: What no further request may undo, once it is so.
+        prepare: Makes the execution.
+        act: Acts on it; may be killed.
+        afterwards: What others do after the kill.
+        end: How the execution is described then, and without a kill.
+        begun: Whether the killed process had decided anything.
+        unbegun: How the execution is described if it had not.
+        lasts: What no later request may undo once it holds.
     """
 
     prepare: Callable[[Scene], None]
@@ -402,7 +402,7 @@ class Operation:
 
 
 def nothing(scene: Scene) -> None:
-    """Prepare nothing."""
+    """Make no execution."""
 
 
 def begins(*states: Callable[[], State[Any]]) -> Callable[[Scene], None]:
@@ -410,7 +410,7 @@ def begins(*states: Callable[[], State[Any]]) -> Callable[[Scene], None]:
 
 
 def expired() -> State[Any]:
-    """What the Prefect UI's pause becomes: Prefect fails it when it is resumed."""
+    """A pause of the Prefect UI whose time-out has passed: Prefect fails it when it is resumed."""
     return Suspended(pause_expiration_time=datetime(2026, 1, 1, tzinfo=UTC))
 
 
@@ -459,7 +459,7 @@ def deletion(state: Callable[[], State[Any]], afterwards: Callable[[Scene], None
 
 
 def left_to_supervisor(deletion: Operation, name: str) -> Operation:
-    """A deletion that nobody repeats: it is finished all the same, unless it had not begun."""
+    """A deletion that no client repeats: the supervisor finishes it if it had begun."""
     left_alone = f"{name}: {BEGUN}, artifact 'x'"
     return replace(deletion, begun=is_marked, unbegun=left_alone)
 
@@ -475,7 +475,7 @@ OPERATIONS = {
         nothing, create_outside, once_more(create_outside), RUNS_OUTSIDE, lasts=has_log
     ),
     "fork": Operation(to_fork, fork, once_more(fork), CREATED, lasts=has_log),
-    # An attempt that was killed before it was told of has begun all the same, in the log.
+    # The log has the attempt even if the process was killed before it reported it.
     "begin an attempt": Operation(
         outside(Suspended, Scheduled),
         begin,
@@ -584,7 +584,7 @@ def test_a_repeat_converges_wherever_the_first_was_killed(servers: Servers, name
 
 
 def _end(operation: Operation, scene: Scene, caller: Caller) -> tuple[str, bool]:
-    """Act, be killed perhaps, let others go on; what there has to be, and whether it lasted."""
+    """Act, with a kill or without, let others go on; return what holds, and whether it lasts."""
     operation.prepare(scene)
     try:
         operation.act(scene, caller)

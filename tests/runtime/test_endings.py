@@ -1,4 +1,4 @@
-"""How a run ends, and begins again: failures, retries, time, what was published meanwhile."""
+"""How a run ends and begins again: failures, retries, time limits, published states."""
 
 import asyncio
 import hashlib
@@ -66,7 +66,7 @@ def call(flow: Flow[Any, Any]) -> Any:
 
 
 def left_by(prefect: SyncPrefectClient, flow: Flow[Any, Any]) -> State[Any]:
-    """The state in which a process of a deployment's run leaves it to others."""
+    """The state in which a process leaves a deployment's run to other processes."""
     deployment = prefect.create_deployment(prefect.create_flow(flow), "idle")
     run = prefect.create_flow_run_from_deployment(deployment, state=Pending())
     with pytest.raises(Pause):
@@ -199,7 +199,7 @@ def test_a_store_that_was_away_is_tried_again(
 def test_a_store_that_is_away_for_a_moment_is_waited_for(
     stack: Stack, store: MemoryStore, objects: Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When a process begins, and when it counts a retry: there is nothing else that it could do."""
+    """The process waits when it begins and when it counts a retry, as it can do nothing else."""
     monkeypatch.setattr("prefect_executions.runtime.checkpoints.STORE_PAUSE", 0.01)
     objects.faults = [Fault.LOST, Fault.LOST]
 
@@ -221,7 +221,7 @@ def test_a_process_whose_store_stays_away_leaves_the_run_to_the_supervisor(
     prefect: SyncPrefectClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It can't count a retry; to Prefect, and so to a supervisor, it has crashed."""
+    """It can't count a retry, so Prefect and the supervisor see a crash."""
     monkeypatch.setattr("prefect_executions.runtime.checkpoints.STORE_PATIENCE", 0)
     objects.faults = [Fault.LOST] * 3
 
@@ -264,7 +264,7 @@ def test_a_pause_that_comes_as_a_retry_is_told_to_prefect_stays_a_pause(
     prefect: SyncPrefectClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Prefect lets a retry replace it."""
+    """Prefect would let the retry replace the pause."""
 
     @flow
     @execution(store=store, max_retries=1)
@@ -290,7 +290,7 @@ def test_a_run_that_waits_in_its_process_outlives_a_prefect_that_is_away(
     store: MemoryStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No other process could go on."""
+    """No other process could continue the run."""
     away: list[bool] = []
     read, run_again = ownership.find_run, ownership._run_again
 
@@ -535,7 +535,7 @@ def test_time_that_runs_out_as_the_function_begins_ends_it_all_the_same(
 def test_time_runs_out_while_the_flow_notices_it_by_itself(
     stack: Stack, store: MemoryStore, objects: Faulty, kind: str, save: Callable[[Run[Any]], Any]
 ) -> None:
-    """The interrupt must not hit what comes after the flow's function."""
+    """The interrupt must not reach the code after the flow's function."""
     create = objects.create
 
     def slow(key: str, data: bytes) -> None:
@@ -573,7 +573,7 @@ def test_time_does_not_run_out_while_a_retry_is_waited_for(
 def test_a_pause_is_not_covered_by_a_retry(
     stack: Stack, store: MemoryStore, objects: Faulty, prefect: SyncPrefectClient
 ) -> None:
-    """It came while the process counted its retry."""
+    """The pause comes while the process counts its retry."""
     ids = []
     create = objects.create
 

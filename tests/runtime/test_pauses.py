@@ -1,4 +1,4 @@
-"""Questions and pauses of a flow without a deployment: its process waits for the people."""
+"""Questions and pauses of a flow without a deployment, whose process waits for the answers."""
 
 import asyncio
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ class Running:
         return found
 
     def answer(self, run: FlowRun, given: Any) -> None:
-        """Resume it, as soon as its form is there."""
+        """Resume the run as soon as its form is there."""
 
         def accepted() -> bool:
             return self.prefect.resume_flow_run(run.id, given).status.value == "ACCEPT"
@@ -126,7 +126,7 @@ def test_a_question_is_waited_for(
 def test_a_question_outlives_a_prefect_that_is_away(
     stack: Stack, store: MemoryStore, prefect: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No other process could go on with the answer."""
+    """No other process could continue with the answer."""
     running = Running(prefect, pausing(store))
     run = running.until_paused("A moment")
     told, read = Event(), ownership.find_run

@@ -1,4 +1,4 @@
-"""When what is saved becomes durable: at once, beside the flow, or at its end."""
+"""When saved checkpoints become durable: at once, beside the flow, or at its end."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ ID = "exec_0123456789abcdef0123456789abcdef"
 
 @dataclass
 class Gated:
-    """A store whose creations wait until they are let through."""
+    """A store that creates no object until its gate is open."""
 
     inner: Any
     open: threading.Event = field(default_factory=threading.Event)
@@ -75,7 +75,7 @@ def one(order: int) -> list[Record]:
 
 
 def written(memory: Faulty) -> list[tuple[str, str | None]]:
-    """What the log has after the attempt: kinds and labels."""
+    """The kinds and labels of the log's entries after the attempt."""
     history = ExecutionLog(memory, ID).read(checkpoints=None)
     entries = [entry for _, entry in sorted(history.entries.items())]
     start = max(n for n, entry in enumerate(entries) if entry.kind.value == "attempt")
@@ -93,7 +93,7 @@ def recorded(memory: Faulty) -> list[int]:
 def test_who_has_counted_a_retry_writes_no_more(
     make: Make, memory: Faulty, durability: str
 ) -> None:
-    """As a timed checkpoint would, while the process still tells Prefect that it leaves."""
+    """A timed checkpoint would write while the process still reports to Prefect that it ends."""
     writer = make(durability)
     writer.append(lambda head: writer.log.retry(head, answers="state", reason="it failed"))
 
@@ -178,7 +178,7 @@ def test_a_record_that_failed_is_written_by_the_next_flush(make: Make, memory: F
 def test_two_that_save_at_once_are_told_of_their_own_failures_only(
     make: Make, memory: Faulty
 ) -> None:
-    """Whoever writes for another and fails leaves it to that one to try itself."""
+    """When one thread writes for another and fails, the other one tries itself."""
     gated = Gated(memory)
     writer = make(objects=gated)
     memory.faults = [Fault.LOST]  # the first creation
@@ -235,7 +235,7 @@ def test_saving_beside_the_flow_returns_at_once_and_keeps_the_order(
         writer.record(partial(one, n + 1))
     assert gated.arrived.acquire(timeout=10)
     assert written(memory) == []
-    assert writer.is_saved(b"4", "4")  # as far as whoever saves need care
+    assert writer.is_saved(b"4", "4")  # for all that a saving thread needs
     gated.open.set()
     writer.flush()
 
@@ -292,7 +292,7 @@ def test_a_failure_beside_the_flow_surfaces_at_the_end(make: Make, memory: Fault
     writer.checkpoint(b"1")
 
     def end() -> None:
-        for _ in range(3):  # the thread may have met one or two of the faults itself
+        for _ in range(3):  # the thread may have used up one or two of the faults
             writer.flush()
 
     with pytest.raises(StoreUnavailable):

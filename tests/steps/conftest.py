@@ -1,4 +1,4 @@
-"""What the tests of steps share: no effects at the start, and a store that fails."""
+"""Fixtures of the tests of steps: no effects at the start, and a store that fails."""
 
 from collections.abc import Iterator
 

@@ -74,7 +74,7 @@ def test_what_a_step_waits_for_has_ended(kit: TestKit) -> None:
 
 
 def test_what_other_processes_do_is_recorded_here(kit: TestKit, tmp_path: Path) -> None:
-    """Each effect is a line in a file: the processes share nothing else with the test."""
+    """Each effect is a line in a file, as the processes share nothing else with the test."""
     file = tmp_path / "effects"
 
     @step
@@ -123,7 +123,7 @@ def test_few_threads_are_enough(kit: TestKit) -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_step_that_runs_out_of_time_keeps_its_place(kit: TestKit, kind: str) -> None:
-    """What was recorded behind it comes back, though it succeeds in the next attempt."""
+    """Calls recorded after it are replayed, although it succeeds in the next attempt."""
 
     @step(timeout_seconds=1)
     def hangs() -> str:
@@ -168,7 +168,7 @@ def test_a_step_that_runs_out_of_time_keeps_its_place(kit: TestKit, kind: str) -
 
 
 def test_what_never_began_keeps_its_place(kit: TestKit) -> None:
-    """What it waited for had failed; in the next attempt that does not."""
+    """The call that it waited for failed, and succeeds in the next attempt."""
 
     @step
     def flaky() -> None:
@@ -178,7 +178,7 @@ def test_what_never_began_keeps_its_place(kit: TestKit) -> None:
     def body() -> None:
         before = flaky.submit()
         before.wait()
-        plain(1, wait_for=[before])  # to Prefect that is no failure
+        plain(1, wait_for=[before])  # Prefect does not count this as a failure
         plain(2)
 
     twice(kit, body)

@@ -29,12 +29,12 @@ import pytest
 from prefect_executions.steps import identity
 from prefect_executions.steps.identity import REFUSED
 
-# Classes whose instances are known by another way than their class.
+# Classes whose instances have a form, but not by their class.
 BY_NAME_OR_PARTS = {
     "types": {"GenericAlias", "UnionType"},
     "typing": {"NewType"},
 }
-# Classes whose instances are refused without a reason of their own.
+# Classes whose instances are refused without a special reason.
 UNKNOWN = {
     "builtins": {"classmethod", "object", "property", "staticmethod", "super"},
     "decimal": {"Context"},
@@ -65,7 +65,7 @@ UNKNOWN = {
         "SerializerFunctionWrapHandler",
     },
 }
-# Classes that have no instances, other than of subclasses.
+# Classes that only have instances of subclasses.
 ABSTRACT = {
     "pathlib": {"Path", "PurePath"},
     "typing": {
@@ -104,7 +104,7 @@ def test_of_each_type_it_is_decided_whether_it_has_a_form(module: ModuleType) ->
     decided = {
         name
         for name, kind in _public_classes(module).items()
-        if identity._form(kind)[0] is not object or issubclass(kind, refused)
+        if identity.form_of(kind)[0] is not object or issubclass(kind, refused)
     }
     named = {
         name

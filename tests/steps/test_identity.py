@@ -1,4 +1,4 @@
-"""Inputs to canonical bytes: what is the same stays the same, what differs differs."""
+"""Canonical bytes of inputs: equal for equal inputs, different for different ones."""
 
 import asyncio
 import collections
@@ -41,7 +41,8 @@ from pydantic import BaseModel
 
 from prefect_executions import serialization
 from prefect_executions.steps import identity
-from prefect_executions.steps.identity import OBJECTS, VALUES, Identified
+from prefect_executions.steps.identity import OBJECTS, Identified
+from prefect_executions.steps.values import VALUES
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 
@@ -97,7 +98,7 @@ class Words(list[str]):
 
 
 class Odd(dict[str, Any]):
-    """Would do anything when it is asked."""
+    """A dict whose methods must not be called."""
 
     def _no(self, *_: Any) -> Any:
         raise AssertionError("user code was called")
@@ -144,7 +145,7 @@ def _digest(value: Any) -> str:
     return serialization.digest(_canonical(value))
 
 
-# One value, at least, of each form. No two are the same, and none ever changes its digest.
+# At least one value of each form. All differ, and their digests never change.
 SAMPLES: dict[str, Any] = {
     "None": None,
     "Ellipsis": ...,
@@ -387,15 +388,15 @@ GOLDEN: dict[str, str] = {
 
 
 def test_each_form_has_a_sample() -> None:
-    forms = {identity._form(type(value))[0] for value in SAMPLES.values()}
+    forms = {identity.form_of(type(value))[0] for value in SAMPLES.values()}
 
     missing = {*VALUES, *OBJECTS} - forms
 
-    assert missing == {pathlib.WindowsPath}  # of which there is none on this system
+    assert missing == {pathlib.WindowsPath}  # there are none on this system
 
 
 def test_the_digest_of_a_value_never_changes() -> None:
-    """Otherwise runs recorded by an earlier version would make their steps again."""
+    """Otherwise the steps of runs recorded by an earlier version would run again."""
     assert {name: _digest(value) for name, value in SAMPLES.items()} == GOLDEN
 
 
@@ -498,7 +499,7 @@ PLAIN = st.recursive(
 
 
 def _same(value: Any) -> Any:
-    """A form in which Python's == means the same as ours."""
+    """A form for which Python's == agrees with equality of canonical bytes."""
     if isinstance(value, dict):
         return ("dict", frozenset((name, _same(item)) for name, item in value.items()))
     if isinstance(value, list | tuple):
@@ -559,7 +560,7 @@ def test_a_script_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
         module = ModuleType(name)
         module.__file__ = "/tmp/somewhere/flow.py"
         monkeypatch.setitem(sys.modules, name, module)
-        names.append(identity._module(name))
+        names.append(identity.module_name(name))
 
     assert names == ["flow"] * 4
 

@@ -1,4 +1,4 @@
-"""Which inputs and keys a step accepts, and which make a call another one."""
+"""Which inputs and keys a step accepts, and when they are a mismatch."""
 
 import threading
 from typing import Any
@@ -38,7 +38,7 @@ def test_an_input_that_has_no_identity_is_refused_by_its_path(kit: TestKit, tmp_
 
 
 def test_a_key_is_made_of_what_the_step_is_given(kit: TestKit) -> None:
-    """Not of the future, state or annotation that stands for it, and is another in each attempt."""
+    """A future, state or annotation in its place would differ in each attempt."""
 
     @step(key="send-{order.name}")
     def send(order: Item) -> str:
@@ -49,13 +49,13 @@ def test_a_key_is_made_of_what_the_step_is_given(kit: TestKit) -> None:
         return Item(name=name)
 
     @task
-    def fetch_anew(name: str) -> Item:
+    def fetch_again(name: str) -> Item:
         return Item(name=name)
 
     def body() -> list[Any]:
         return [
             send.submit(fetch.submit("a")).result(),  # type: ignore[arg-type]
-            send.submit(fetch_anew.submit("b")).result(),  # type: ignore[arg-type]
+            send.submit(fetch_again.submit("b")).result(),  # type: ignore[arg-type]
             send(fetch("c", return_state=True)),  # type: ignore[arg-type]
             send(allow_failure(fetch.submit("d"))),  # type: ignore[arg-type]
             send.map([Item(name="e"), Item(name="f")]).result(),
@@ -141,7 +141,7 @@ def test_a_key_twice_at_once_is_a_mismatch(kit: TestKit) -> None:
             held()
         release.set()
         first.result()
-        held()  # one after the other is no mistake
+        held()  # a second call after the first has ended is fine
         return "fine"
 
     assert ended(once(kit, body)).result == "fine"

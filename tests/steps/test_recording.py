@@ -41,7 +41,7 @@ def test_a_step_costs_one_put_and_its_replay_none(quick: None) -> None:
 
 @dataclass
 class Slow:
-    """A store that writes what steps have recorded only when it is told."""
+    """A store that writes entries of steps only after `go_on` is set."""
 
     inner: Objects
     go_on: threading.Event
@@ -80,7 +80,7 @@ def test_steps_that_end_together_share_an_entry(quick: None) -> None:
         trial = kit.start(fans_out)
         assert ended(trial).result == list(range(8))
 
-    assert len(counting.created) <= 2  # the one that was being written, and the rest
+    assert len(counting.created) <= 2  # the entry that was being written, and one for the rest
     assert len(done(kit, trial)) == 8
 
 
@@ -125,7 +125,7 @@ def test_a_keyed_call_is_durable_when_it_returns_though_an_earlier_one_was_not(
 def test_a_record_that_was_written_twice_is_undone_once_or_not_at_all(
     faulty_kit: TestKit, faulty: Faulty
 ) -> None:
-    """A checkpoint of another thread wrote it meanwhile: it is at that checkpoint."""
+    """A checkpoint of another thread writes the record first, so it belongs to that checkpoint."""
 
     @step(retries=1, undo=lambda result: act(f"undo {result}"))
     def acts_once() -> str:
@@ -198,7 +198,7 @@ def test_what_is_written_late_may_be_done_again_but_keeps_its_order(
         trial.resume()
         ended(trial, "paused")
         before = acts["think"]
-        assert len(done(kit, trial)) == 5  # at a pause all is durable
+        assert len(done(kit, trial)) == 5  # everything is durable at a pause
         trial.resume()
         ended(trial)
 
@@ -206,7 +206,7 @@ def test_what_is_written_late_may_be_done_again_but_keeps_its_order(
     expected = [1, 2, 3, 4, 5] if durability == "async" else [4, 5, 6, 7, 8]
     assert trial.result == [*expected, before + 1]
     assert acts["think"] == before + 1
-    assert len(done(kit, trial)) == 7  # the pause, too
+    assert len(done(kit, trial)) == 7  # the pause as well
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])

@@ -1,4 +1,4 @@
-"""Which call is which recorded one: `Replay` by itself, without Prefect and without a log."""
+"""Which recorded call belongs to a call: `Replay` alone, without Prefect and without a log."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ def begin(of: Replay, key: str, *, inputs: str | None = None, is_keyed: bool = F
 
 
 def order_of(of: Replay, key: str) -> int | None:
-    """The record that a call gets which returns at once, by its order; None: it is new."""
+    """The order of the record of a call that returns at once, or None when the call is new."""
     call = begin(of, key)
     call.returned()
     return call.record.order if call.record else None
@@ -103,7 +103,7 @@ def test_in_another_call_it_is_another() -> None:
 
 
 def test_a_loop_that_skips_rounds_does_not_get_their_results() -> None:
-    """As soon as it has done anything that a skipped round has not."""
+    """This holds once the loop has made any call that the skipped round did not make."""
     rounds = [recorded(n, key) for n, key in enumerate(["r1", "poll", "r2", "poll"], 1)]
     again = replay(*rounds)
 
@@ -118,7 +118,7 @@ def test_what_is_behind_a_new_call_is_new() -> None:
 
 
 def test_a_call_that_has_not_returned_keeps_nothing_from_those_after_it() -> None:
-    """It raised, or it runs in a thread: in whatever order these end."""
+    """It raised, or it runs in a thread; threads may end in any order."""
     again = replay(recorded(1, "a"), recorded(2, "b"), recorded(3, "a"))
 
     calls = [begin(again, key) for key in ("b", "new", "a", "a")]
@@ -137,7 +137,7 @@ def test_an_earlier_call_that_returns_late_changes_nothing() -> None:
 
 
 def test_a_call_may_be_carried_out_when_later_ones_have_returned() -> None:
-    """As a coroutine that is awaited later."""
+    """An example is a coroutine that is awaited later."""
     again = replay(
         recorded(1, "outer", outcome=Outcome.BEGUN), recorded(2, "a", parent=1), recorded(3, "z")
     )
@@ -239,7 +239,7 @@ def test_a_keyed_call_is_not_carried_out_twice_at_once() -> None:
         now.running(second),
     ):
         pass
-    with now.running(second) as known:  # the refused one has not let go of the first one's key
+    with now.running(second) as known:  # the refused call has not released the first call's key
         assert known is None
 
 
@@ -262,7 +262,7 @@ def test_a_record_says_when_it_ended_where_and_what_of() -> None:
     assert (record.order, record.parent, record.key, record.step) == (1, 0, "a", "step a")
     assert (record.inputs, record.result, record.undo) == ("digest", b"1", True)
     assert before <= record.at <= datetime.now(UTC)
-    assert record == Record.from_line(record.to_line())  # a journal keeps milliseconds
+    assert record == Record.from_line(record.to_line())  # a journal has milliseconds
 
 
 def test_around_what_has_ended_all_has_begun_which_is_said_once() -> None:
@@ -299,12 +299,12 @@ def test_a_failure_is_said_once_and_keeps_the_place() -> None:
 
 
 def test_what_has_returned_has_not_only_begun() -> None:
-    """It failed because the store did: its record may be written all the same."""
+    """It failed because the store failed, but its record may have been written."""
     now = replay()
     call = begin(now, "a")
     done = now.ended(call, Outcome.DONE, result=b"1")
     while datetime.now(UTC) - done[0].at < timedelta(milliseconds=2):
-        pass  # so that the next one has another time
+        pass  # so that the next record has another time
 
     assert now.ended(call, Outcome.BEGUN) == []
     assert now.ended(call, Outcome.DONE, result=b"1") == done
@@ -327,14 +327,14 @@ def test_equal_calls_are_told_apart_by_a_checkpoint_only_by_their_place() -> Non
     now = replay()
     calls = [begin(now, "a")]
     now.ended(calls[0], Outcome.DONE, result=b"1")
-    assert not now.is_ambiguous(begin(now, "a"))  # both before or behind any checkpoint
+    assert not now.is_ambiguous(begin(now, "a"))  # no checkpoint is between the two
 
     now.saved()
 
     assert not now.is_ambiguous(begin(now, "b"))
     assert not now.is_ambiguous(now.begin("step a", "a", is_keyed=True))
     assert now.is_ambiguous(begin(now, "a"))
-    assert not now.is_ambiguous(begin(now, "a"))  # it was said
+    assert not now.is_ambiguous(begin(now, "a"))  # it was reported already
 
 
 def test_a_call_that_had_only_begun_is_not_taken_for_an_earlier_one() -> None:
@@ -362,7 +362,7 @@ def test_equal_calls_in_different_ones_are_not_ambiguous() -> None:
 
 
 def rolled() -> list[Record]:
-    """Behind the first call of five there are two that can be undone, the last and another."""
+    """Five calls, rolled back to the first; two of the others can be undone, one is the last."""
     all_ = [recorded(n, key, undo=key in "ce") for n, key in enumerate("abcde", 1)]
     return list(decode(rolled_back(encode(all_), encode(all_[:1]))).values())
 
@@ -380,7 +380,7 @@ def test_what_is_to_be_undone_comes_newest_first_and_is_not_found() -> None:
 
 
 def test_what_an_undo_calls_is_no_call_of_the_flow() -> None:
-    """Not though the number of what is undone is given to another call."""
+    """This holds even when another call gets the number of the undone one."""
     again = replay(*rolled())
     written = []
     for record in again.to_undo():
@@ -431,13 +431,13 @@ class Crash(Exception):
 
 @dataclass(frozen=True)
 class Node:
-    """A call in a program: what it calls, and whether it fails.
+    """A call in a program, with the calls that it makes and the attempts in which it fails.
 
     Args:
         key: One of few, so that many calls are equal.
         inner: What it calls.
-        at_once: Whether it begins all of these before it carries them out.
-        fails_in: The attempts in which it raises, which its caller takes no offence at.
+        at_once: Whether it begins all inner calls before it runs them.
+        fails_in: The attempts in which it raises; its caller ignores that.
     """
 
     key: str
@@ -461,7 +461,7 @@ NODES = st.recursive(
 
 @dataclass
 class Process:
-    """One attempt after the other to carry a program out."""
+    """Runs a program in one attempt after the other."""
 
     random: Random
     journal: list[Record] = field(default_factory=list)
@@ -477,7 +477,7 @@ class Process:
             self.call_all(program, "")
 
     def write(self, records: list[Record]) -> None:
-        """As the writer does: that a call has begun is not written by itself."""
+        """Write as the log's writer does: records of begun calls are not written alone."""
         self.waiting.extend(records)
         if any(record.outcome is not Outcome.BEGUN for record in records):
             if not self.left:
@@ -494,7 +494,7 @@ class Process:
             for child, at in inner:
                 self.carry_out(child, at, self.begin(child.key), is_awaited=True)
             return
-        # Equal calls that are made at once can't be told apart, and need not be.
+        # Equal calls that are made at once can't be distinguished, and need not be.
         begun = [(child, at, self.begin(at[-2:])) for child, at in inner]
         contexts = [copy_context() for _ in begun]
         for n in self.random.sample(range(len(begun)), len(begun)):
@@ -534,7 +534,7 @@ def test_whatever_crashes_each_call_gets_its_own_result_and_nothing_recorded_run
     process.waiting, process.attempt = [], 3
     process.run(program, 1000)
 
-    in_flight = len(crashes)  # what each crash has lost
+    in_flight = len(crashes)  # each crash loses one record at most
     assert sum(process.effects.values()) <= len(process.effects) + in_flight
     orders = [r.order for r in process.journal if r.outcome is Outcome.DONE]
     assert len(orders) == len(set(orders))

@@ -1,4 +1,4 @@
-"""Whatever crashes, each call gets its own result again; on a real Prefect server."""
+"""After any crash each call gets its own result again; on a real Prefect server."""
 
 import asyncio
 import threading
@@ -28,7 +28,7 @@ async def outer_later(n: int) -> str:
 
 @step(retries=1)
 def stumbles(n: int) -> str:
-    """Fail in the first try of each attempt, with something done."""
+    """Fail in the first try of each attempt, after some effects."""
     text = plain(n) + plain(n + 1)
     run = execution.current()
     if (run.id, run.attempt) not in stumbled:
@@ -135,7 +135,7 @@ def stumbling() -> list[str]:
 @flow
 @execution
 def with_keys() -> list[str]:
-    """Which inputs the second attempt comes with is of no interest."""
+    """Calls with a key, which are found again by that key."""
     return [charge(1), plain(1), charge.submit(2).result(), charge(1)]
 
 
@@ -151,7 +151,7 @@ known: dict[str, tuple[Any, Counter[str], int]] = {}
 
 
 def undisturbed(kit: TestKit, flow: Flow[..., Any]) -> tuple[Any, Counter[str], int]:
-    """What a flow comes to and does, and how many calls it records, when nothing happens."""
+    """The result and the effects of a flow without crashes, and how many calls it records."""
     if flow.name not in known:
         trial = ended(kit.start(flow))
         known[flow.name] = trial.result, acts.copy(), len(done(kit, trial))
@@ -164,7 +164,7 @@ def undisturbed(kit: TestKit, flow: Flow[..., Any]) -> tuple[Any, Counter[str], 
 def test_each_effect_happens_once_if_the_process_dies_between_record_and_effect(
     kit: TestKit, flow: Flow[..., Any]
 ) -> None:
-    """However often: here at each record, one after the other."""
+    """It dies after each record in turn."""
     result, effects, _ = undisturbed(kit, flow)
 
     with kit.crash_after(2):  # the attempt, a record
@@ -183,7 +183,7 @@ def test_each_effect_happens_once_if_the_process_dies_between_record_and_effect(
 
 @pytest.mark.parametrize("flow", [*SEQUENTIAL, *AT_ONCE], ids=name_of)
 def test_only_what_was_not_recorded_is_done_again(kit: TestKit, flow: Flow[..., Any]) -> None:
-    """The process dies before a record, when the effect has happened; before each of them."""
+    """The process dies after an effect and before its record, for each record in turn."""
     result, effects, records = undisturbed(kit, flow)
 
     crashes = 0
@@ -207,7 +207,7 @@ def test_only_what_was_not_recorded_is_done_again(kit: TestKit, flow: Flow[..., 
 
 
 def test_in_a_loop_of_equal_calls_each_gets_its_own_result_again(kit: TestKit) -> None:
-    """As an agent asks a model again and again; each answer is another."""
+    """An agent asks a model the same again and again, and each answer is different."""
     tickets = iter(range(100))
 
     @step
@@ -263,7 +263,7 @@ def test_a_loop_that_skips_rounds_does_not_get_their_answers(kit: TestKit, kind:
             await run.acheckpoint()
         return said
 
-    with kit.crash_before(7):  # the second round is done, and not saved
+    with kit.crash_before(7):  # the second round was done, but not saved
         trial = kit.start(thinks if kind == "sync" else thinks_later)
     assert trial.state == {"n": 1}
     trial.resume()
@@ -274,7 +274,7 @@ def test_a_loop_that_skips_rounds_does_not_get_their_answers(kit: TestKit, kind:
 def test_equal_calls_that_run_at_once_and_what_follows_of_them_stay_together(
     kit: TestKit,
 ) -> None:
-    """The calls of `use` are told apart by which call of `draw` they are given."""
+    """The calls of `use` are distinguished by the call of `draw` whose result they get."""
     lots = iter(range(100))
     first_may_end = threading.Event()
 
@@ -302,7 +302,7 @@ def test_equal_calls_that_run_at_once_and_what_follows_of_them_stay_together(
             first_may_end.set()
         return [future.result() for future in used]
 
-    with kit.crash_before(5):  # the attempt, two lots, the use of the second
+    with kit.crash_before(5):  # the attempt, two draws, the second use
         trial = kit.start(draws)
     assert isinstance(trial.error, Crash)
     assert [record.step for record in done(kit, trial)] == ["draw", "draw", "use"]

@@ -38,7 +38,7 @@ def test_options_can_be_changed_and_the_rest_stays(kit: TestKit) -> None:
     assert (changed.key, changed.undo) == ("k-{n}", undo)
     assert changed.with_options(timeout_seconds=3).timeout_seconds == 3.0
     assert original.with_options(undo=None).undo is None
-    original.with_options()  # and takes its name back
+    original.with_options()  # so that the name is its own again
     trial = once(kit, lambda: [changed(1), fails(1)])
     assert [(r.step, r.undo) for r in done(kit, trial)] == [("changed", True)]
     trial.resume(checkpoint_id="ckpt_000000")
@@ -88,7 +88,7 @@ def test_a_step_can_be_a_method(kit: TestKit) -> None:
         sell = a.sell
         return [
             b.sell(1),
-            sell(1),  # bound before the other was asked
+            sell(1),  # bound before `b.sell` was
             a.sell.submit(2).result(),
             Till(3).add.map([3, 4]).result(),
             a.order(1),
@@ -112,7 +112,7 @@ def test_outside_an_execution_a_step_is_an_ordinary_task(quick: None) -> None:
     @step(key="{n}", undo=print)
     def any_result(n: int) -> Any:
         act(f"{n}")
-        return {n, n + 1}  # which nobody records
+        return {n, n + 1}  # which is not recorded
 
     @flow
     def ordinary_flow() -> list[Any]:

@@ -23,7 +23,7 @@ def undoable(n: int) -> str:
 @flow
 @execution(state=Count)
 def undoing() -> None:
-    """In the first attempt, and the first after each roll-back, it fails at the end."""
+    """Fail at the end of the first two attempts."""
     run = execution.current(Count)
     undoable(1)
     plain(1)
@@ -74,7 +74,7 @@ def test_what_was_undone_before_a_crash_is_not_undone_again(kit: TestKit) -> Non
     trial = kit.start(undoing)
     made.clear()
 
-    with kit.crash_before(3):  # the attempt, the first that is undone
+    with kit.crash_before(3):  # the attempt, the first undo
         trial.resume(checkpoint_id="ckpt_000000")
     assert made == ["undo DO 3", "undo DO 2"]
     trial.resume()
@@ -85,13 +85,13 @@ def test_what_was_undone_before_a_crash_is_not_undone_again(kit: TestKit) -> Non
 def test_rolled_forward_again_what_was_undone_is_done_again(kit: TestKit) -> None:
     trial = kit.start(undoing)
     late = labelled(trial, "late")
-    with kit.crash_after(2):  # the attempt, the newest is undone
+    with kit.crash_after(2):  # the attempt, the undo of the newest
         trial.resume(checkpoint_id="ckpt_000000")
     assert made[4:] == ["undo DO 3"]
 
     trial.resume(checkpoint_id=late)
 
-    assert made[5:] == ["do 3"]  # the others were not undone yet
+    assert made[5:] == ["do 3"]  # the others had not been undone yet
     ended(trial)
 
 
@@ -177,7 +177,7 @@ def test_an_undo_that_fails_is_tried_again(kit: TestKit) -> None:
 
 
 def test_what_an_undo_calls_has_nothing_to_do_with_what_the_flow_calls(kit: TestKit) -> None:
-    """Here the undoing of a call, and the call itself when it is made again, call the same."""
+    """The undo of a call and the call itself both call the same step with the same input."""
 
     @step
     def log(text: str) -> str:

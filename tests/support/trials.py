@@ -11,8 +11,8 @@ from prefect_executions import execution, step
 from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.testkit import TestKit, Trial
 
-acts: Counter[str] = Counter()  # what the world outside has seen
-made: list[str] = []  # the same, in its order
+acts: Counter[str] = Counter()  # the effects outside the execution
+made: list[str] = []  # the same, in their order
 
 
 def act(what: str) -> str:
@@ -65,7 +65,7 @@ def ended(trial: Trial, status: str = "completed") -> Trial:
 
 
 def twice(kit: TestKit, body: Callable[[], Any], **config: Any) -> tuple[Any, Any]:
-    """What a flow comes to in its first attempt, and in a second one that repeats it."""
+    """Return what a body returns in a first attempt that fails, and in a second one."""
     seen = []
 
     @flow
@@ -73,7 +73,7 @@ def twice(kit: TestKit, body: Callable[[], Any], **config: Any) -> tuple[Any, An
     def repeats() -> None:
         seen.append(body())
         if execution.current().attempt == 1:
-            raise RuntimeError("once more")
+            raise RuntimeError("again")
 
     ended(kit.start(repeats))
     first, second = seen
@@ -81,7 +81,7 @@ def twice(kit: TestKit, body: Callable[[], Any], **config: Any) -> tuple[Any, An
 
 
 def once(kit: TestKit, body: Callable[[], Any], **config: Any) -> Trial:
-    """A flow with this body."""
+    """Start a flow with this body."""
 
     @flow
     @execution(**config)

@@ -1,43 +1,38 @@
-"""What the inputs of a step's call are, as bytes that are the same in every process.
+"""The inputs of a step's call as canonical bytes, which are the same in every process.
 
-A part of the inputs has a canonical form by its class, which is looked for in this order:
+The class of a value decides its canonical form. The forms are tried in this order:
 
-* An enum's member, by the class and its name; a flag by its number.
-* `VALUES`: what is all that its data is. Equal data of different types are different (`1`, `True`
-  and `1.0`; a list and a tuple). The order of a dict or a set does not matter, that of an
-  `OrderedDict` does. Aware datetimes of one instant are the same, whatever their zone; a NaN is
-  like any other. A member of a subclass is its class, its data, and what attributes it has beside.
-* `OBJECTS`: what is known by something else, such as a model by its class and its fields without
-  the private ones, a class or a function by the name that it can be found under, and a `State` or
-  an annotation of Prefect by what Prefect passes on in its place.
-* An instance of a dataclass or of an attrs class, by its class and its fields; a type such as
-  `list[int]`; and whatever else can be found under its own `__module__` and `__qualname__`.
-* Anything else is refused, with a reason where `REFUSED` has one.
+* A member of an enum is its class and its name; a flag is its class and its number.
+* `VALUES` are their data. Equal data of different types differ (`1`, `True` and `1.0`; a list and
+  a tuple). The order of a dict or a set does not matter, the order of an `OrderedDict` does. Aware
+  datetimes of the same instant are the same in every time zone, and all NaNs are the same. An
+  instance of a subclass is its class, its data and its additional attributes.
+* `OBJECTS` are identified in another way: a model by its class and its public fields, a class or a
+  function by the name under which it can be imported, and a `State` or an annotation of Prefect by
+  the value that Prefect passes on in its place.
+* An instance of a dataclass or an attrs class is its class and its fields. A type such as
+  `list[int]` is its origin and its arguments. Anything that can be found under its own
+  `__module__` and `__qualname__` is that name.
+* Everything else is refused, with the reason in `REFUSED` if there is one.
 
-Recorded runs rest on these forms: one that changes makes their steps run again.
+Recorded runs depend on these forms: when a form changes, their steps run again.
 """
 
 import collections
 import dataclasses
 import hashlib
 import io
-import ipaddress
-import json
 import pathlib
-import re
 import socket
 import sys
 import threading
 import types
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from decimal import Decimal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import tzinfo
 from enum import Enum, Flag
-from fractions import Fraction
 from functools import cached_property, lru_cache, partial
 from inspect import getattr_static
-from operator import attrgetter
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn, get_args, get_origin
 from uuid import UUID
@@ -53,17 +48,16 @@ from prefect.utilities.annotations import BaseAnnotation
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_executions.errors import InputError
+from prefect_executions.steps.values import VALUES, attributes, fields_of, node, string
 
 MAX_DEPTH = 100
-_LARGE = 1 << 20  # bytes; of a larger part the canonical form holds the SHA-256
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HEAP_TYPE = 1 << 9  # the flag of a class that is not written in C
 _NOTHING = object()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Identified:
-    """Stands for a value that is known by a key, such as what a call will return."""
+    """The key that identifies a value which is not there yet, such as the result of a call."""
 
     key: str
 
@@ -71,45 +65,34 @@ class Identified:
 def canonical(
     parameters: dict[str, Any], *, at: str, future: Callable[[Any], Any] | None = None
 ) -> bytes:
-    """The inputs of a call as bytes: the same for the same inputs, others for others.
+    """Return the inputs of a call as bytes that are equal only when the inputs are.
 
-    They are meant for `digest`, not for keeping: whoever reads them reads the inputs.
+    Compute a digest of them; do not store them, as they contain the inputs in plain text.
 
     Args:
-        parameters: Names and values, with the defaults applied. Their order does not matter.
+        parameters: The inputs by name, defaults included. Their order does not matter.
         at: The name of the step, for errors.
-        future: What a `PrefectFuture` stands for: an `Identified`, or a value in its place. Without
-            it futures are refused.
+        future: Returns an `Identified`, or a value, in place of a `PrefectFuture`. Futures are
+            refused without it.
 
     Raises:
-        InputError: with the path of the first part that has no canonical form, such as
-            `fetch(session.pool[0])`. It shows keys and types, but no values.
+        InputError: An input has no canonical form. The error has the path of the first such part,
+            for example `fetch(session.pool[0])`. It shows keys and types, but no values.
     """
-    # A key is made of what reads well in it.
+    # The example shows the first input that reads well in a key.
     names = [name for name, value in parameters.items() if type(value) in (str, int, UUID)]
     example = f"{at}-{{{names[0]}}}" if names else f"{at}-…"
     writer = Canonicalizer(at, example, future)
-    return _fields(writer, parameters, label="")
-
-
-def _node(tag: bytes, *parts: bytes | memoryview) -> bytes:
-    """What a part says, marked by what it is and how long, so that no other reads the same."""
-    size = sum(map(len, parts))
-    if size <= _LARGE:
-        return b"%s:%d:%s" % (tag, size, b"".join(parts))
-    state = hashlib.sha256()
-    for part in parts:
-        state.update(part)
-    return b"%s#%d:%s" % (tag, size, state.digest())
+    return fields_of(writer, parameters, label="")
 
 
 class Canonicalizer:
-    """Writes the parts of one call's inputs, and knows the path of the one it is at.
+    """Turns the inputs of one call into canonical bytes, and knows the path of the current part.
 
     Args:
         at: The name of the step.
-        example: A key that the step could be given.
-        future: What a future stands for.
+        example: A key that the step could have.
+        future: Returns what takes the place of a future, or None to refuse futures.
     """
 
     def __init__(self, at: str, example: str, future: Callable[[Any], Any] | None) -> None:
@@ -119,20 +102,20 @@ class Canonicalizer:
         self._path: list[str] = []
 
     def part(self, label: str, value: Any) -> bytes:
-        """The canonical form of what stands at `label` of the present part."""
+        """Return the canonical bytes of the part that `label` names in the current part."""
         self._path.append(label)
         if len(self._path) > MAX_DEPTH:
             self._raise(f"is nested deeper than {MAX_DEPTH} levels, or contains itself")
         kind: Any = type(value)
-        base, form = _form(kind)
+        base, form = form_of(kind)
         data = form(value, self)
         if base is not kind and base in VALUES:
-            data = _node(b"subclass", _name(kind), data, _fields(self, _added(value, base)))
+            data = node(b"subclass", _name(kind), data, fields_of(self, _added(value, base)))
         self._path.pop()
         return data
 
     def refuse(self, value: Any, why: str | None = None) -> NoReturn:
-        """Say that `value` has no canonical form, and what to do instead."""
+        """Raise an `InputError` that says why `value` has no canonical form, and what to do."""
         kind = type(value)
         why = why or next((why for why, kinds in REFUSED.items() if issubclass(kind, kinds)), None)
         what = f"{why}, of type" if why else "a value of type"
@@ -150,15 +133,15 @@ _Form = Callable[[Any, Canonicalizer], bytes]
 
 
 @lru_cache(maxsize=1024)
-def _form(kind: type) -> tuple[type, _Form]:
-    """The class whose form the instances of `kind` have, and the form."""
-    if issubclass(kind, Enum):  # before the data that it is mixed with
+def form_of(kind: type) -> tuple[type, _Form]:
+    """Return the form of the instances of `kind`, and the class that has this form."""
+    if issubclass(kind, Enum):  # first, as it may also be a str or an int
         return Enum, OBJECTS[Enum]
     is_python = True
     for base in kind.__mro__:
         if base in OBJECTS:
             return base, OBJECTS[base]
-        # A subclass written in C may hold more than can be seen, as pandas' Timestamp does.
+        # A subclass written in C may have hidden data, such as pandas' Timestamp.
         if base in VALUES and is_python:
             return base, VALUES[base]
         is_python = is_python and bool(base.__flags__ & _HEAP_TYPE)
@@ -166,11 +149,11 @@ def _form(kind: type) -> tuple[type, _Form]:
 
 
 def _name(kind: type) -> bytes:
-    return _node(b"name", f"{_module(kind.__module__)}:{kind.__qualname__}".encode())
+    return node(b"name", f"{module_name(kind.__module__)}:{kind.__qualname__}".encode())
 
 
-def _module(name: str) -> str:
-    """A module's name, which for a script does not depend on whether it is run or loaded.
+def module_name(name: str) -> str:
+    """Return a module's name; a script has the same name when it is run and when it is loaded.
 
     Prefect loads the file of an entrypoint under its stem, or under a name made of its path.
     """
@@ -184,7 +167,7 @@ def _module(name: str) -> str:
 
 
 def _added(value: Any, base: type) -> dict[str, Any]:
-    """The attributes that an instance has beside those of `base`."""
+    """The attributes of an instance that `base` does not have."""
     state = object.__getstate__(value)
     return {
         name: attribute
@@ -195,109 +178,29 @@ def _added(value: Any, base: type) -> dict[str, Any]:
     }
 
 
-def _str(text: str) -> bytes:
-    return _node(b"str", str.encode(text, "utf-8", "surrogatepass"))
-
-
-def _fields(writer: Canonicalizer, fields: Mapping[str, Any], label: str = ".") -> bytes:
-    names = sorted(fields)
-    return _node(
-        b"fields", *[_str(name) + writer.part(label + name, fields[name]) for name in names]
-    )
-
-
-def _data(tag: str, encode: Callable[[Any], Any]) -> _Form:
-    """The form of what bytes, or a text, say all about."""
-
-    def form(value: Any, _: Canonicalizer) -> bytes:
-        data = encode(value)
-        if isinstance(data, str):
-            data = data.encode("utf-8", "surrogatepass")
-        return _node(tag.encode(), data)
-
-    return form
-
-
-def _text(kind: Any) -> _Form:
-    return _data(kind.__name__, kind.__str__)
-
-
-def _made(tag: str, **made: Callable[[Any], Any]) -> _Form:
-    """The form of what the values that are `made` of it say all about."""
-
-    def form(value: Any, writer: Canonicalizer) -> bytes:
-        parts = [writer.part(f".{name}", make(value)) for name, make in made.items()]
-        return _node(tag.encode(), *parts)
-
-    return form
-
-
-def _attributes(tag: str, *names: str) -> _Form:
-    return _made(tag, **{name: attrgetter(name) for name in names})
-
-
-def _items(kind: Any, *, is_ordered: bool = True) -> _Form:
-    tag = kind.__name__.encode()
-
-    def form(value: Any, writer: Canonicalizer) -> bytes:
-        items = enumerate(kind.__iter__(value))
-        if is_ordered:
-            return _node(tag, *[writer.part(f"[{index}]", item) for index, item in items])
-        return _node(tag, *sorted(writer.part("{…}", item) for _, item in items))
-
-    return form
-
-
-def _pairs(value: Any, writer: Canonicalizer) -> list[bytes]:
-    pairs = []
-    for key, item in dict.items(value):
-        label = f"[{json.dumps(key[:40], ensure_ascii=False)}]" if type(key) is str else "[…]"
-        pairs.append(writer.part(f"{label} (the key)", key) + writer.part(label, item))
-    return pairs
-
-
-def _dict(value: Any, writer: Canonicalizer) -> bytes:
-    return _node(b"dict", *sorted(_pairs(value, writer)))
-
-
-def _ordered_dict(value: Any, writer: Canonicalizer) -> bytes:
-    return _node(b"OrderedDict", *_pairs(value, writer))
-
-
-def _default_dict(value: Any, writer: Canonicalizer) -> bytes:
-    default = writer.part(".default_factory", value.default_factory)
-    return _node(b"defaultdict", default, _dict(value, writer))
-
-
-def _datetime(value: datetime) -> str:
-    if value.utcoffset() is None:
-        return datetime.isoformat(value.replace(tzinfo=None))
-    return f"{(value - _EPOCH) // timedelta(microseconds=1)} after 1970 UTC"
-
-
 def _enum(value: Enum, writer: Canonicalizer) -> bytes:
     member = value._value_ if isinstance(value, Flag) else value._name_
-    return _node(b"enum", _name(type(value)), writer.part("", member))
+    return node(b"enum", _name(type(value)), writer.part("", member))
 
 
 def _zone(value: tzinfo, writer: Canonicalizer) -> bytes:
     known = value.key if isinstance(value, ZoneInfo) else value.utcoffset(None)
     if known is None:
         writer.refuse(value)
-    return _node(b"zone", writer.part("", known))
+    return node(b"zone", writer.part("", known))
 
 
 def _secret(value: Any, writer: Canonicalizer) -> bytes:
     data = writer.part("", value.get_secret_value())
-    return _node(b"secret", _name(type(value)), hashlib.sha256(data).digest())
+    return node(b"secret", _name(type(value)), hashlib.sha256(data).digest())
 
 
 def _shown(value: Any, _: Canonicalizer) -> bytes:
-    return _node(b"shown", _name(type(value)), _str(str(value)))
+    return node(b"shown", _name(type(value)), string(str(value)))
 
 
 def _held(value: Any, writer: Canonicalizer) -> bytes:
-    return _node(b"object", _name(type(value)), _fields(writer, _added(value, object)))
+    return node(b"object", _name(type(value)), fields_of(writer, _added(value, object)))
 
 
 def _model(value: pydantic.BaseModel, writer: Canonicalizer) -> bytes:
@@ -305,25 +208,25 @@ def _model(value: pydantic.BaseModel, writer: Canonicalizer) -> bytes:
     fields = {name: held[name] for name in type(value).model_fields if name in held}
     extra = dict(value.__pydantic_extra__ or {})
     if isinstance(value, Block):
-        extra.pop("block_type_slug", None)  # is there after a way through JSON
+        extra.pop("block_type_slug", None)  # only there after the block was JSON
     name = _name(type(value))
     generic = type(value).__pydantic_generic_metadata__
-    if generic["origin"]:  # where `Box[int]` was written is no part of what it is
+    if generic["origin"]:  # the module that wrote `Box[int]` does not matter
         name = _alias(generic["origin"], generic["args"], writer)
-    return _node(b"object", name, _fields(writer, fields), _fields(writer, extra))
+    return node(b"object", name, fields_of(writer, fields), fields_of(writer, extra))
 
 
 def _exception(value: BaseException, writer: Canonicalizer) -> bytes:
-    reduced = value.__reduce__()  # some keep more than their args
+    reduced = value.__reduce__()  # some have more than their args
     if not isinstance(reduced, tuple):
         writer.refuse(value)
     _, args, *state = reduced
     parts = [writer.part(".args", args), writer.part("", [kept for kept in state if kept])]
-    return _node(b"exception", _name(type(value)), *parts)
+    return node(b"exception", _name(type(value)), *parts)
 
 
 def _found(value: Any) -> bytes | None:
-    """The name that `value` says it has, if that is where it is."""
+    """The name under which `value` says it can be found, or None when it is not there."""
     module, path = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(path, str):
         return None
@@ -331,9 +234,9 @@ def _found(value: Any) -> bytes | None:
     for name in path.split("."):
         found = getattr(found, name, _NOTHING)
     is_found = found is value or (isinstance(found, Flow | Task) and found.fn is value)
-    # The types of functions, of None and the like say that they are in builtins, but are not.
+    # Types such as those of functions and of None are not in builtins, but say so.
     if is_found or (isinstance(value, type) and module == "builtins"):
-        return _node(b"name", f"{_module(module)}:{path}".encode())
+        return node(b"name", f"{module_name(module)}:{path}".encode())
     return None
 
 
@@ -351,13 +254,13 @@ def _method(value: Any, writer: Canonicalizer) -> bytes:
     owner = value.__self__
     if owner is None or isinstance(owner, ModuleType):
         return _named(value, writer)
-    return _node(b"method", writer.part(".__self__", owner), _str(value.__name__))
+    return node(b"method", writer.part(".__self__", owner), string(value.__name__))
 
 
 def _alias(origin: Any, args: tuple[Any, ...], writer: Canonicalizer) -> bytes:
     is_union = origin in (typing.Union, types.UnionType)
-    name = _str("|") if is_union else writer.part("", origin)
-    return _node(b"generic", name, writer.part(".__args__", args))
+    name = string("|") if is_union else writer.part("", origin)
+    return node(b"generic", name, writer.part(".__args__", args))
 
 
 def _annotation(value: BaseAnnotation, writer: Canonicalizer) -> bytes:
@@ -367,7 +270,7 @@ def _annotation(value: BaseAnnotation, writer: Canonicalizer) -> bytes:
 def _state(value: State[Any], writer: Canonicalizer) -> bytes:
     try:
         result = run_coro_as_sync(value.aresult(raise_on_failure=False))
-    except PrefectException:  # it has not ended, or its result was not kept
+    except PrefectException:  # the run has not ended, or its result was not kept
         writer.refuse(value, "a state without a result")
     return writer.part("", result)
 
@@ -392,48 +295,8 @@ def _other(value: Any, writer: Canonicalizer) -> bytes:
         writer.refuse(value)
     fields = {name: getattr(value, name, _NOTHING) for name in names}
     fields = {name: field for name, field in fields.items() if field is not _NOTHING}
-    return _node(b"object", _name(kind), _fields(writer, fields))
+    return node(b"object", _name(kind), fields_of(writer, fields))
 
-
-def _each(form: Callable[[type], _Form], *kinds: type) -> dict[type, _Form]:
-    return {kind: form(kind) for kind in kinds}
-
-
-VALUES: dict[type, _Form] = {
-    type(None): _data("None", lambda _: ""),
-    type(...): _data("Ellipsis", lambda _: ""),
-    type(NotImplemented): _data("NotImplemented", lambda _: ""),
-    bool: _data("bool", str),
-    int: _data("int", lambda value: int.__format__(value, "x")),  # decimal stops at 4300 digits
-    float: _data("float", float.hex),
-    complex: _attributes("complex", "real", "imag"),
-    # Whether it is 1E+3 or 1e+3 depends on the thread's context.
-    Decimal: _data("Decimal", lambda value: Decimal.__str__(value).upper()),
-    Fraction: _attributes("Fraction", "numerator", "denominator"),
-    str: lambda value, _: _str(value),
-    bytes: _data("bytes", memoryview),
-    bytearray: _data("bytearray", memoryview),
-    **_each(_items, list, tuple, collections.deque),
-    **_each(partial(_items, is_ordered=False), set, frozenset),
-    dict: _dict,
-    collections.OrderedDict: _ordered_dict,
-    collections.defaultdict: _default_dict,
-    types.MappingProxyType: _made("mappingproxy", copy=dict),
-    range: _attributes("range", "start", "stop", "step"),
-    slice: _attributes("slice", "start", "stop", "step"),
-    datetime: _data("datetime", _datetime),
-    date: _data("date", date.isoformat),
-    time: _made(
-        "time", clock=lambda it: it.replace(tzinfo=None).isoformat(), tzinfo=attrgetter("tzinfo")
-    ),
-    timedelta: _attributes("timedelta", "days", "seconds", "microseconds"),
-    UUID: _data("UUID", str),
-    re.Pattern: _attributes("Pattern", "pattern", "flags"),
-    **_each(_text, pathlib.PurePosixPath, pathlib.PosixPath),
-    **_each(_text, pathlib.PureWindowsPath, pathlib.WindowsPath),
-    **_each(_text, ipaddress.IPv4Address, ipaddress.IPv4Interface, ipaddress.IPv4Network),
-    **_each(_text, ipaddress.IPv6Address, ipaddress.IPv6Interface, ipaddress.IPv6Network),
-}
 
 OBJECTS: dict[type, _Form] = {
     Enum: _enum,
@@ -443,7 +306,7 @@ OBJECTS: dict[type, _Form] = {
     FunctionType: _named,
     types.BuiltinFunctionType: _method,
     types.MethodType: _method,
-    partial: _attributes("partial", "func", "args", "keywords"),
+    partial: attributes("partial", "func", "args", "keywords"),
     types.SimpleNamespace: _held,
     collections.ChainMap: _held,
     **dict.fromkeys((collections.UserDict, collections.UserList, collections.UserString), _held),
@@ -452,12 +315,12 @@ OBJECTS: dict[type, _Form] = {
     **dict.fromkeys((pydantic_core.Url, pydantic_core.MultiHostUrl, pydantic.AnyUrl), _shown),
     **dict.fromkeys((pydantic.PostgresDsn, pydantic.MongoDsn, pydantic.NatsDsn), _shown),
     pydantic.NameEmail: _shown,
-    Flow: _attributes("flow", "fn"),
-    Task: _attributes("task", "fn"),
+    Flow: attributes("flow", "fn"),
+    Task: attributes("task", "fn"),
     BaseAnnotation: _annotation,
     State: _state,
     PrefectFuture: _future,
-    Identified: _attributes("identified", "key"),
+    Identified: attributes("identified", "key"),
 }
 
 REFUSED: dict[str, tuple[type, ...]] = {

@@ -1,4 +1,4 @@
-"""The keys of steps: templates that are filled with a call's inputs."""
+"""The keys of steps: templates into which the inputs of a call are filled."""
 
 import re
 from inspect import signature
@@ -12,35 +12,35 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_executions.errors import InputError
 
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+>")  # in what Python shows of an object by default
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+>")  # in the default repr of an object
 
 
 def require_fitting(name: str, key: str, fn: Any) -> None:
-    """Check that a key names inputs of the function.
+    """Check that a key uses only inputs of the function.
 
     Raises:
-        ValueError: it does not.
+        ValueError: The key uses a name that is no parameter of the function.
     """
     try:
         key.format(**dict.fromkeys(signature(fn).parameters, ""))
     except (KeyError, IndexError, ValueError) as error:
         raise ValueError(
-            f"the key {key!r} of step {name!r} names what is no parameter of it: {error}"
+            f"the key {key!r} of step {name!r} uses a name that is no parameter of it: {error}"
         ) from error
-    except (AttributeError, TypeError):  # a part of an input, which only a call shows
+    except (AttributeError, TypeError):  # the key uses a part of an input, which only a call has
         pass
 
 
 def filled(step: str, key: str, parameters: dict[str, Any]) -> str:
-    """A key with the inputs of a call in it, as the step will get them.
+    """Return a key with the inputs of a call filled in, as the step will get them.
 
     Args:
         step: The step's name, for errors.
         key: The template.
-        parameters: The inputs; futures are waited for.
+        parameters: The inputs. Futures among them are waited for.
 
     Raises:
-        InputError: one of them shows as something else in every process.
+        InputError: The text of an input differs from process to process.
     """
     return _Template(step).vformat(key, (), parameters)
 
