@@ -21,9 +21,9 @@ from prefect_executions.log.journal import (
     Large,
     Outcome,
     Record,
-    behind,
     decode,
     encode,
+    forgotten,
     rolled_back,
 )
 from prefect_executions.log.log import ExecutionLog
@@ -83,6 +83,11 @@ def of(journal: bytes, outcome: Outcome) -> list[tuple[int, int]]:
     ]
 
 
+def lost(head: bytes, target: bytes) -> list[Record]:
+    """The completed steps that a roll-back forgets, newest first."""
+    return forgotten(decode(head), decode(target))
+
+
 # ---------------------------------------------------------------------- lines
 
 
@@ -116,10 +121,10 @@ def test_of_each_call_there_is_one_record(records: list[Record]) -> None:
     """The last one; and of those that have not been forgotten, one of each order."""
     read = decode(encode(records))
 
-    forgotten = {n for n, r in read.items() if r.outcome in (Outcome.UNDO, Outcome.UNDONE)}
-    standing = read.keys() - forgotten
+    gone = {n for n, r in read.items() if r.outcome in (Outcome.UNDO, Outcome.UNDONE)}
+    standing = read.keys() - gone
     assert all(read[n].order == n for n in standing)
-    assert min(forgotten, default=5) > max(standing, default=0)
+    assert min(gone, default=5) > max(standing, default=0)
     under_way = (Outcome.BEGUN, Outcome.WAITING)
     last = {(r.order, r.at, r.outcome in under_way): r for r in records}
     assert all(last[r.order, r.at, r.outcome in under_way] == r for r in read.values())
@@ -218,7 +223,7 @@ def test_a_rollback_forgets_what_was_done_behind_its_checkpoint() -> None:
 
     after = rolled_back(head, target)
 
-    assert behind(head, target) == [plain, call(3)]
+    assert lost(head, target) == [plain, call(3)]
     assert of(after, Outcome.DONE) == [(1, 1), (2, 2)]
     assert of(after, Outcome.UNDO) == [(3, 3)]
     assert len(decode(after)) == 3
@@ -229,7 +234,7 @@ def test_what_had_not_returned_is_forgotten_and_not_undone() -> None:
     target = encode([begun[0]])
     head = encode([*begun, call(3, outcome=Outcome.BEGUN)])
 
-    assert behind(head, target) == []
+    assert lost(head, target) == []
     assert rolled_back(head, target) == target
 
 
@@ -240,7 +245,7 @@ def test_what_had_only_begun_at_the_checkpoint_has_begun_and_is_undone() -> None
     for minute in (1, 2):  # it may have returned within the same millisecond
         head = encode([begun, call(1, minute=minute)])
         after = rolled_back(head, target)
-        assert behind(head, target) == [call(1, minute=minute)]
+        assert lost(head, target) == [call(1, minute=minute)]
         assert of(after, Outcome.BEGUN) == [(1, 1)]
         assert of(after, Outcome.UNDO) == [(1, minute)]
 
@@ -251,7 +256,7 @@ def test_the_same_rollback_again_changes_nothing() -> None:
     once = rolled_back(head, target)
 
     assert rolled_back(once, target) == once
-    assert behind(once, target) == []
+    assert lost(once, target) == []
 
 
 def test_a_rollback_behind_a_rollback_undoes_the_newest_last() -> None:
@@ -271,7 +276,7 @@ def test_a_rollback_forward_takes_back_what_has_not_been_undone_yet() -> None:
 
     assert rolled_back(back, late) == late
     # and back again, to a journal in which it was due
-    assert behind(late, back) == [call(3), call(2)]
+    assert lost(late, back) == [call(3), call(2)]
     assert rolled_back(late, back) == back
 
 
@@ -664,4 +669,4 @@ def test_going_back_to_an_answered_question_asks_anew_and_to_a_pause_goes_on() -
 
     assert decode(rolled_back(head, target)) == {2: paused}
     assert decode(rolled_back(target, target)) == {2: paused}  # answered, perhaps
-    assert behind(head, target) == []
+    assert lost(head, target) == []
