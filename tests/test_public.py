@@ -9,6 +9,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 import prefect_executions
+from prefect_executions.local.demo import FLOWS
 
 ROOT = Path(__file__).parent.parent
 
@@ -67,6 +68,25 @@ def test_no_private_module_of_prefect_is_imported() -> None:
 
     for file in (ROOT / "src").rglob("*.py"):
         assert not private.search(file.read_text()), file
+
+
+def test_nothing_of_ours_runs_in_the_folder_of_the_package() -> None:
+    """A process that did would find `prefect_executions/prefect` when it imports Prefect."""
+    package = Path(prefect_executions.__file__).parent
+    begins = re.compile(
+        r"(cwd|chdir|sys\.path|pythonpath|mypy_path|directory:|\bcd ).*prefect_executions\b(?!\.)",
+        re.IGNORECASE,
+    )
+    folders = ("src", "tests", "flows", "blocks", "benchmarks", "examples", "tools", "docs")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.*")]
+    files = [file for file in files if file.suffix in (".md", ".py", ".sh", ".toml", ".yaml")]
+    files += [ROOT / name for name in ("Makefile", "README.md", "prefect.yaml", "pyproject.toml")]
+
+    for file in files:
+        found = begins.search(file.read_text())
+        assert file == Path(__file__) or found is None, (file, found)
+    assert (package / "prefect").is_dir()
+    assert package not in [Path(entry).resolve() for entry in [*sys.path, FLOWS]]
 
 
 def test_what_prefect_breaks_on_is_excluded() -> None:

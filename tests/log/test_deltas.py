@@ -1,14 +1,18 @@
 """Changes against others, and compression: what is made small is made whole again."""
 
 import hashlib
+import json
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from logs import filled
 from prefect_executions import serialization
 from prefect_executions.log import deltas
+from prefect_executions.log.deltas import bases
+from prefect_executions.log.log import ExecutionLog
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200), st.binary(max_size=200), st.binary())
@@ -83,3 +87,33 @@ def test_changes_in_several_places_cost_little_too(size: int) -> None:
 def test_a_damaged_payload_is_noticed(damage: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         deltas.decompress(damage, 4)
+
+
+def test_bases_clear_the_lowest_bit() -> None:
+    assert bases(1000) == [1000, 992, 960, 896, 768, 512, 0]
+    assert bases(0) == [0]
+
+
+def test_a_wholly_new_state_is_written_in_full(log: ExecutionLog) -> None:
+    head = filled(log, 4)
+    other = json.dumps([f"{n * n:x}" for n in range(1000)]).encode()
+
+    head = log.checkpoint(head, other)
+
+    assert head.entry.state is not None
+    assert head.entry.state.base is None
+    assert log.head().state == other
+
+
+def test_states_too_large_to_keep_decoded_are_saved_and_found(log: ExecutionLog) -> None:
+    head = filled(log, 0)
+    texts = [f"{n:040x}" for n in range(150_000)]
+    for number in range(6):
+        texts[number] = "changed"
+        state = json.dumps(texts).encode()
+        head = log.checkpoint(head, state)
+
+    assert head.entry.size > 4 << 20
+    assert head.entry.state is not None
+    assert len(head.entry.state.payload) < 1000
+    assert log.head().state == state
