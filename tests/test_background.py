@@ -85,7 +85,7 @@ def test_after_its_end_it_begins_no_more() -> None:
 
 
 class Time:
-    """A clock and what is to be called later."""
+    """A clock, and the functions that are due later."""
 
     def __init__(self) -> None:
         self.now = 0.0

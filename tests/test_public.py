@@ -1,4 +1,4 @@
-"""What the package promises to those who import it."""
+"""The public names of the package, and what importing them loads."""
 
 import re
 import subprocess
@@ -28,7 +28,7 @@ def test_the_exports_are_sorted_and_there() -> None:
 
 
 def test_what_is_not_asked_for_is_not_loaded() -> None:
-    """Prefect takes seconds, and an agent outside it needs none."""
+    """Importing Prefect takes seconds, and an agent outside it does not need it."""
     code = "import sys, prefect_executions; prefect_executions.Execution; print(*sys.modules)"
 
     loaded = set(_run("-c", code).stdout.split())
@@ -90,7 +90,7 @@ def test_nothing_of_ours_runs_in_the_folder_of_the_package() -> None:
 
 
 def test_what_prefect_breaks_on_is_excluded() -> None:
-    """Its server does not start with the FastAPI that it would take."""
+    """Prefect's server does not start with the newest FastAPI that it allows."""
     needed = [Requirement(text) for text in requires("prefect-executions") or []]
 
     [fastapi] = [each for each in needed if each.name == "fastapi"]

@@ -62,7 +62,7 @@ def test_blocks_load_neither_the_service_nor_s3() -> None:
 
 
 def test_the_collection_imports_without_a_word() -> None:
-    """Prefect turns a failing import into one line, and the blocks are missing."""
+    """When the import fails, Prefect only prints one line, and the blocks are missing."""
     code = "import prefect.plugins as p; bad = [v for v in p.load_prefect_collections().values() "
     code += "if isinstance(v, Exception)]; assert not bad, bad"
 
@@ -104,7 +104,7 @@ def test_saving_a_store_checks_it_in_async_code_too(stack: Stack) -> None:
 
 
 def test_the_catalogue_shows_the_store(stack: Stack) -> None:
-    """As a user sees it who has just started the server: nothing was registered by hand."""
+    """As in a server that was just started: nothing was registered by hand."""
     seen = stack.run("prefect", "block", "type", "inspect", "execution-store")
 
     assert "Execution Store" in seen

@@ -1,4 +1,4 @@
-"""Reading executions: their checkpoints page by page, what changed, what they cost."""
+"""Reading executions: pages of checkpoints, differences, costs, versions."""
 
 from collections.abc import Iterator
 from typing import Any

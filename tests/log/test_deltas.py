@@ -1,4 +1,4 @@
-"""Changes against others, and compression: what is made small is made whole again."""
+"""Deltas, digests and compression, and how entries use them."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ def test_compression_is_undone(data: bytes) -> None:
 
 
 def _words(seed: int, count: int) -> list[str]:
-    """Texts that zstd can't foresee."""
+    """Texts that zstd can't compress."""
     source = random.Random(seed)
     return [f"{source.getrandbits(200):x}" for _ in range(count)]
 
@@ -57,7 +57,7 @@ def _words(seed: int, count: int) -> list[str]:
 @pytest.mark.parametrize("size", [10_000, 800_000, 20_000_000])
 @pytest.mark.parametrize("place", [0, 0.5, 1])
 def test_the_size_of_a_change_does_not_follow_the_state(size: int, place: float) -> None:
-    """One more text costs about this text, wherever it stands and however large the state is."""
+    """One new text costs about its own size, whatever its place and the size of the state."""
     texts = _words(1, size // 53)
     at = int(place * len(texts))
     base = serialization.dump({"texts": texts})
@@ -71,7 +71,7 @@ def test_the_size_of_a_change_does_not_follow_the_state(size: int, place: float)
 
 @pytest.mark.parametrize("size", [10_000, 800_000, 4_000_000])
 def test_changes_in_several_places_cost_little_too(size: int) -> None:
-    """Between the first and the last change zstd finds what is the same."""
+    """Zstd finds what is the same between the first and the last change."""
     texts = _words(1, size // 53)
     base = serialization.dump({"texts": texts})
     third = len(texts) // 3

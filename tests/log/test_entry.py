@@ -1,4 +1,4 @@
-"""One entry: its bytes, and what it knows of the entries before it."""
+"""One entry: its bytes, and which checkpoints before it are known."""
 
 import json
 from hashlib import sha256

@@ -35,7 +35,7 @@ def test_keys_run_downwards_in_the_shard_of_the_id(log: ExecutionLog, store: Cou
 
 
 def _incompressible(size: int, seed: int) -> bytes:
-    """A state that is as large as this when it is compressed."""
+    """A state that has this size when it is compressed."""
     return json.dumps(random.Random(seed).randbytes(size).hex()).encode()
 
 
@@ -54,7 +54,7 @@ def test_what_is_too_long_to_be_read_at_once_is_read_in_one_more_round(
 
 @pytest.mark.parametrize("kept", [0, 50, 1000, 2 << 20, 3 << 20, -1])
 def test_an_entry_without_its_end_is_noticed(memory: MemoryObjects, kept: int) -> None:
-    """Whether it is longer than what is read at once, shorter, or just as long."""
+    """It may be longer or shorter than what is read at first, or just as long."""
     log = ExecutionLog(memory, ID)
     log.create(META, _incompressible(4 << 20, 0))
     key = next(memory.scan(""))
@@ -81,7 +81,7 @@ def test_an_entry_with_something_after_its_end_is_noticed(memory: MemoryObjects)
 
 
 def test_a_damaged_bit_is_noticed(memory: MemoryObjects) -> None:
-    """Wherever it is, in the header or in the payload."""
+    """It may be anywhere in the header or in the payload."""
     log = ExecutionLog(memory, ID)
     filled(log, 3)
     key = next(memory.scan(""))
@@ -199,7 +199,7 @@ def test_a_large_result_is_read_by_nothing_but_its_replay(
 
 
 def test_several_large_results_are_found_again(log: ExecutionLog, head: Head) -> None:
-    """They go where their records go: also when another has taken the place before."""
+    """They are in the entry of their records, even when another writer took the first number."""
     results = [large(LARGE, order) for order in (1, 2, 3)]
     log.checkpoint(log.head(), b'{"n": 7}')
     head = log.checkpoint(head, b'{"n": 8}', records=[*results[:2], call(9), results[2]])
@@ -226,7 +226,7 @@ def test_entries_that_do_not_fit_are_read_without_their_large_results(
 def test_a_damaged_large_result_is_noticed(
     log: ExecutionLog, memory: MemoryObjects, head: Head, at: int
 ) -> None:
-    """By nobody but who reads it."""
+    """Only its own reader notices."""
     head = log.record(head, [large(LARGE)])
     where = decode(head.journal)[1].large
     assert where is not None

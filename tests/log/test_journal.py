@@ -59,7 +59,7 @@ RECORDS = st.builds(
 
 
 def of(journal: bytes, outcome: Outcome) -> list[tuple[int, int]]:
-    """The orders and minutes of the calls of a journal that have come to this, by their numbers."""
+    """The orders and minutes of the calls with this outcome in a journal, by their numbers."""
     return [
         (record.order, (record.at - START) // timedelta(minutes=1))
         for _, record in sorted(decode(journal).items())
@@ -102,7 +102,7 @@ CALLS = st.builds(
 
 @given(st.lists(CALLS, max_size=12))
 def test_of_each_call_there_is_one_record(records: list[Record]) -> None:
-    """The last one; and of those that have not been forgotten, one of each order."""
+    """The last one, and only one of each order among calls that are not forgotten."""
     read = decode(encode(records))
 
     gone = {n for n, r in read.items() if r.outcome in (Outcome.UNDO, Outcome.UNDONE)}
@@ -244,7 +244,7 @@ def test_the_same_rollback_again_changes_nothing() -> None:
 
 
 def test_a_rollback_behind_a_rollback_undoes_the_newest_last() -> None:
-    """It leaves what one roll-back would have left."""
+    """The result is that of a single roll-back."""
     head, middle, target = (encode(call(n) for n in range(1, end)) for end in (6, 4, 2))
 
     twice = rolled_back(rolled_back(head, middle), target)
@@ -424,5 +424,5 @@ def test_going_back_to_an_answered_question_asks_anew_and_to_a_pause_goes_on() -
     )
 
     assert decode(rolled_back(head, target)) == {2: paused}
-    assert decode(rolled_back(target, target)) == {2: paused}  # answered, perhaps
+    assert decode(rolled_back(target, target)) == {2: paused}  # even if it was answered
     assert lost(head, target) == []

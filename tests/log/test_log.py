@@ -75,7 +75,7 @@ def test_an_older_attempt_may_not_write(log: ExecutionLog, store: Counting) -> N
 
 
 def test_a_checkpoint_of_somebody_else_is_no_fence(log: ExecutionLog) -> None:
-    """A PUT over REST comes between two checkpoints of a process, which goes on after it."""
+    """A process goes on after a PUT over REST between two of its checkpoints."""
     head = filled(log, 3)
     for number in range(70, 80):
         log.checkpoint(log.head(), numbered(number))
@@ -88,7 +88,7 @@ def test_a_checkpoint_of_somebody_else_is_no_fence(log: ExecutionLog) -> None:
 
 
 def test_an_attempt_is_admitted_between_reading_and_writing(log: ExecutionLog) -> None:
-    """So the highest attempt is the one that was admitted last, whatever happens meanwhile."""
+    """So the highest attempt is always the one that was admitted last."""
     filled(log, 1)
     admitted = []
 
@@ -185,7 +185,7 @@ def test_retries_are_counted_from_entry_to_entry(log: ExecutionLog) -> None:
 
 
 def test_only_a_retry_that_the_dead_attempt_counted_itself_is_taken_back(log: ExecutionLog) -> None:
-    """Else a process that always dies before its attempt begins would be tried for ever."""
+    """Otherwise a process that always dies before its attempt begins is retried forever."""
     head = log.retry(filled(log, 1), answers="running 1", reason="RuntimeError")
     head = log.crash(head, answers="running 1", dead_seconds=1, reason="No heartbeat")
     assert head.entry.retries == 0
@@ -286,7 +286,7 @@ def test_a_sweep_leaves_a_living_log_alone(log: ExecutionLog, store: Counting) -
 
 
 def test_an_own_write_is_recognised_after_a_lost_answer(memory: MemoryObjects) -> None:
-    """The client repeats the request, and meets what it wrote itself."""
+    """The client repeats the request, and meets its own entry."""
     store = Faulty(memory)
     log = ExecutionLog(store, ID)
     head = filled(log, 3)
@@ -331,7 +331,7 @@ def test_a_process_far_behind_reads_no_more_than_it_needs(
 def test_a_process_behind_a_purged_log_soon_meets_the_tombstone(
     log: ExecutionLog, store: Counting
 ) -> None:
-    """What it writes before that lies behind the tombstone, and goes with it."""
+    """What it writes before that is deleted together with the tombstone."""
     old = filled(log, 3)
     log.checkpoint(log.head(), numbered(9))
     log.delete()

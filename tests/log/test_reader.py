@@ -124,7 +124,7 @@ def test_a_missing_base_is_noticed(memory: MemoryObjects) -> None:
 def test_a_journal_on_another_base_is_noticed(
     log: ExecutionLog, memory: MemoryObjects, head: Head
 ) -> None:
-    """Its checksum is right, but what it is made from has been exchanged."""
+    """Its checksum is right, but its base was replaced."""
     other = ExecutionLog(MemoryObjects(), ID)
     other.create({"name": "a task"}, b'{"n": 0}')
     swapped = other.record(other.attempt(), [call(1, minute=2)])

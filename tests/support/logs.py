@@ -1,4 +1,4 @@
-"""Logs of an execution as tests of the log fill them."""
+"""Logs, states and records for the tests of the log."""
 
 import json
 import random
