@@ -1,4 +1,4 @@
-"""What the tests stand on: real servers, started when the first test asks for them."""
+"""Fixtures of all tests: real servers, started when the first test needs them."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-# What talks to Prefect without the settings of a test would start a server, and leave it behind.
+# A client of Prefect without the settings of a test would start a server that nothing stops.
 os.environ["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "false"
 
 import pytest
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Clock:
-    """A clock that goes on by a second each time it is read."""
+    """A clock that advances by a second each time it is read."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The thread that does things at their times."""
+"""The scheduler and the throttle."""
 
 from collections.abc import Callable
 from queue import Queue
@@ -13,79 +13,79 @@ PATIENCE = 30
 
 def test_it_goes_on_until_it_is_stopped() -> None:
     called: Queue[int] = Queue()
-    pacer = Scheduler("pacer")
-    pacer.every(0.01, lambda: called.put(1), at_once=True)
+    scheduler = Scheduler("scheduler")
+    scheduler.every(0.01, lambda: called.put(1), at_once=True)
 
     for _ in range(5):
         called.get(timeout=PATIENCE)
-    pacer.stop()
-    pacer.join(PATIENCE)
+    scheduler.stop()
+    scheduler.join(PATIENCE)
 
     left = called.qsize()
-    assert not pacer.is_alive()
+    assert not scheduler.is_alive()
     assert called.qsize() == left
 
 
 def test_what_is_added_later_and_due_sooner_comes_first() -> None:
     order: Queue[str] = Queue()
-    pacer = Scheduler("pacer")
-    pacer.after(3, lambda: order.put("late"))
-    pacer.after(0, lambda: order.put("soon"))
+    scheduler = Scheduler("scheduler")
+    scheduler.after(3, lambda: order.put("late"))
+    scheduler.after(0, lambda: order.put("soon"))
 
     assert [order.get(timeout=PATIENCE) for _ in range(2)] == ["soon", "late"]
-    pacer.stop()
+    scheduler.stop()
 
 
 def test_what_is_called_can_add_more() -> None:
     done = Event()
-    pacer = Scheduler("pacer")
-    pacer.after(0, lambda: pacer.after(0, done.set))
+    scheduler = Scheduler("scheduler")
+    scheduler.after(0, lambda: scheduler.after(0, done.set))
 
     assert done.wait(PATIENCE)
-    pacer.stop()
+    scheduler.stop()
 
 
 def test_what_fails_is_not_in_the_others_way(caplog: pytest.LogCaptureFixture) -> None:
     done = Event()
-    pacer = Scheduler("pacer")
-    pacer.after(0, lambda: print(1 / 0))
-    pacer.after(0.01, done.set)
+    scheduler = Scheduler("scheduler")
+    scheduler.after(0, lambda: print(1 / 0))
+    scheduler.after(0.01, done.set)
 
     assert done.wait(PATIENCE)
     assert "division by zero" in caplog.text
-    pacer.stop()
+    scheduler.stop()
 
 
 @pytest.mark.parametrize("_", range(50))
 def test_many_threads_may_begin_with_it_at_once(_: int) -> None:
     called: Queue[int] = Queue()
-    pacer, start = Scheduler("pacer"), Barrier(4)
+    scheduler, start = Scheduler("scheduler"), Barrier(4)
 
     def add(n: int) -> None:
         start.wait()
-        pacer.after(0, lambda: called.put(n))
+        scheduler.after(0, lambda: called.put(n))
 
     threads = [Thread(target=add, args=(n,)) for n in range(4)]
     for thread in threads:
         thread.start()
 
     assert {called.get(timeout=PATIENCE) for _ in threads} == {0, 1, 2, 3}
-    pacer.stop()
+    scheduler.stop()
 
 
 def test_after_its_end_it_begins_no_more() -> None:
-    pacer = Scheduler("pacer")
-    pacer.after(0, lambda: None)
-    pacer.stop()
-    pacer.join(PATIENCE)
+    scheduler = Scheduler("scheduler")
+    scheduler.after(0, lambda: None)
+    scheduler.stop()
+    scheduler.join(PATIENCE)
 
-    pacer.after(0, lambda: None)
+    scheduler.after(0, lambda: None)
 
-    assert not pacer.is_alive()
+    assert not scheduler.is_alive()
 
 
 class Time:
-    """A clock and what is to be called later."""
+    """A clock, and the functions that are due later."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -97,7 +97,7 @@ class Time:
 
     def pass_until(self, end: float) -> None:
         while ready := sorted((at for at, _ in self.due if at <= end)):
-            at, act = next(chore for chore in self.due if chore[0] == ready[0])
+            at, act = next(job for job in self.due if job[0] == ready[0])
             self.due.remove((at, act))
             self.now = max(at, self.now)
             act()

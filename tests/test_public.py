@@ -1,4 +1,4 @@
-"""What the package promises to those who import it."""
+"""The public names of the package, and what importing them loads."""
 
 import re
 import subprocess
@@ -9,6 +9,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 import prefect_executions
+from prefect_executions.local.demo import FLOWS
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,7 +28,7 @@ def test_the_exports_are_sorted_and_there() -> None:
 
 
 def test_what_is_not_asked_for_is_not_loaded() -> None:
-    """Prefect takes seconds, and an agent outside it needs none."""
+    """Importing Prefect takes seconds, and an agent outside it does not need it."""
     code = "import sys, prefect_executions; prefect_executions.Execution; print(*sys.modules)"
 
     loaded = set(_run("-c", code).stdout.split())
@@ -69,8 +70,27 @@ def test_no_private_module_of_prefect_is_imported() -> None:
         assert not private.search(file.read_text()), file
 
 
+def test_nothing_of_ours_runs_in_the_folder_of_the_package() -> None:
+    """A process that did would find `prefect_executions/prefect` when it imports Prefect."""
+    package = Path(prefect_executions.__file__).parent
+    begins = re.compile(
+        r"(cwd|chdir|sys\.path|pythonpath|mypy_path|directory:|\bcd ).*prefect_executions\b(?!\.)",
+        re.IGNORECASE,
+    )
+    folders = ("src", "tests", "flows", "blocks", "benchmarks", "examples", "tools", "docs")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.*")]
+    files = [file for file in files if file.suffix in (".md", ".py", ".sh", ".toml", ".yaml")]
+    files += [ROOT / name for name in ("Makefile", "README.md", "prefect.yaml", "pyproject.toml")]
+
+    for file in files:
+        found = begins.search(file.read_text())
+        assert file == Path(__file__) or found is None, (file, found)
+    assert (package / "prefect").is_dir()
+    assert package not in [Path(entry).resolve() for entry in [*sys.path, FLOWS]]
+
+
 def test_what_prefect_breaks_on_is_excluded() -> None:
-    """Its server does not start with the FastAPI that it would take."""
+    """Prefect's server does not start with the newest FastAPI that it allows."""
     needed = [Requirement(text) for text in requires("prefect-executions") or []]
 
     [fastapi] = [each for each in needed if each.name == "fastapi"]

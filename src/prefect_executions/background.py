@@ -1,4 +1,4 @@
-"""What happens beside the program: a thread that does things at their times, and a throttle."""
+"""Background work: a thread that calls functions at their times, and a throttle."""
 
 import logging
 from collections.abc import Callable, Hashable
@@ -13,81 +13,82 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class _Chore:
+class _Job:
     due: float
     act: Callable[[], None]
     every: float | None
 
 
 class Scheduler(Thread):
-    """Calls functions at their times in one daemon thread, until it is stopped.
+    """Calls functions at their times, in one daemon thread, until it is stopped.
 
-    The thread starts with the first function; threads may share the pacer.
-
-    A function that takes long delays the others of the same pacer; what one raises is logged.
+    The thread starts with the first function. Threads may share the scheduler. A function that
+    takes long delays the others; if one raises, the error is logged.
 
     Args:
-        name: Of the thread.
+        name: The name of the thread.
     """
 
     def __init__(self, name: str) -> None:
-        super().__init__(target=copy_context().run, args=(self._pace,), name=name, daemon=True)
-        self._chores: list[_Chore] = []
+        super().__init__(target=copy_context().run, args=(self._work,), name=name, daemon=True)
+        self._jobs: list[_Job] = []
         self._changed = Event()
         self._adding = Lock()
         self._ended = False
 
     def every(self, seconds: float, act: Callable[[], None], *, at_once: bool = False) -> None:
-        """Call `act` every so many seconds, from now on or after the first such time."""
-        self._add(_Chore(monotonic() + (0 if at_once else seconds), act, seconds))
+        """Call `act` every so many seconds, for the first time at once or after that time."""
+        self._add(_Job(monotonic() + (0 if at_once else seconds), act, seconds))
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
-        """Call `act` once."""
-        self._add(_Chore(monotonic() + seconds, act, None))
+        """Call `act` once, after so many seconds."""
+        self._add(_Job(monotonic() + seconds, act, None))
 
     def stop(self) -> None:
-        """Call nothing more, also of what is added later; what is called just now goes on."""
+        """Call no more functions, not even new ones. A call that has begun still finishes."""
         self._ended = True
         self._changed.set()
 
-    def _add(self, chore: _Chore) -> None:
+    def _add(self, job: _Job) -> None:
         with self._adding:
-            self._chores.append(chore)
+            self._jobs.append(job)
             self._changed.set()
             if self.ident is None and not self._ended:
                 self.start()
 
-    def _pace(self) -> None:
+    def _work(self) -> None:
         while True:
             self._changed.clear()
             if self._ended:
                 return
-            chore = min(self._chores, key=lambda chore: chore.due, default=None)
-            pause = None if chore is None else max(0, chore.due - monotonic())
-            if self._changed.wait(pause) or chore is None:
+            job = min(self._jobs, key=lambda job: job.due, default=None)
+            pause = None if job is None else max(0, job.due - monotonic())
+            if self._changed.wait(pause) or job is None:
                 continue
-            if chore.every is None:
-                self._chores.remove(chore)
+            if job.every is None:
+                self._jobs.remove(job)
             else:
-                chore.due = monotonic() + chore.every
+                job.due = monotonic() + job.every
             try:
-                chore.act()
+                job.act()
             except Exception:
-                logger.exception("%s: what was due has failed", self.name)
+                logger.exception("%s: a function has failed", self.name)
 
 
 K = TypeVar("K", bound=Hashable)
 
 
 class Throttle(Generic[K]):
-    """Acts on each key that has changed, once in so many seconds at most; threads may share it.
+    """Calls a function for each key that changes, at most once in so many seconds.
+
+    Threads may share it.
 
     Args:
-        later: Calls a function after so many seconds: `Scheduler.after`.
-        act: What is done; it raises nothing.
-        every: Seconds between two acts on a key.
-        first: Seconds between a change and the act on it, where none was just before.
-        clock: Seconds that go on.
+        later: Calls a function after so many seconds, like `Scheduler.after`.
+        act: The function, called with the key. It must not raise.
+        every: Seconds between two calls for a key.
+        first: Seconds between a change and its call, when there was no call just before.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -106,11 +107,11 @@ class Throttle(Generic[K]):
         self._clock = clock
         self._lock = Lock()
         self._waiting: set[K] = set()
-        self._acted: dict[K, float] = {}  # when, oldest first
+        self._acted: dict[K, float] = {}  # the time of the last call, oldest first
         self._closed = False
 
     def changed(self, key: K) -> None:
-        """Act on a key, as soon as that may be; at once when this was closed."""
+        """Note that a key has changed, and call `act` as soon as it may be; after `close`, now."""
         with self._lock:
             if key in self._waiting:
                 return
@@ -127,7 +128,7 @@ class Throttle(Generic[K]):
             self._later(delay, partial(self._act_on, key))
 
     def close(self) -> None:
-        """Act on what waits, at once; from now on nothing does."""
+        """Call `act` now for all keys that wait. From now on no key waits."""
         with self._lock:
             self._closed = True
             waiting = list(self._waiting)

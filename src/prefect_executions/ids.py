@@ -1,4 +1,4 @@
-"""The ids of executions and checkpoints, from and to the ids and numbers that they stand for."""
+"""Ids of executions and checkpoints, made from flow run ids and numbers of log entries and back."""
 
 import re
 from uuid import UUID
@@ -6,21 +6,19 @@ from uuid import UUID
 from prefect_executions.errors import CheckpointNotFound, ExecutionNotFound
 
 _EXECUTION_ID = re.compile(r"exec_([0-9a-f]{32})")
-
-
 _CHECKPOINT_ID = re.compile(r"ckpt_([0-9]{6}|[1-9][0-9]{6,8})")
 
 
 def execution_id(flow_run_id: UUID) -> str:
-    """The id of the execution that a flow run is."""
+    """The id of the execution of a flow run."""
     return f"exec_{flow_run_id.hex}"
 
 
 def flow_run_id(execution_id: str) -> UUID:
-    """The id of the flow run that an execution is.
+    """The id of an execution's flow run.
 
     Raises:
-        ExecutionNotFound: this is no execution's id.
+        ExecutionNotFound: this is not the id of an execution.
     """
     if not (match := _EXECUTION_ID.fullmatch(execution_id)):
         raise ExecutionNotFound(execution_id)
@@ -33,10 +31,10 @@ def checkpoint_id(seq: int) -> str:
 
 
 def checkpoint_seq(execution_id: str, checkpoint_id: str) -> int:
-    """The number of the log entry that a checkpoint is.
+    """The number of a checkpoint's log entry.
 
     Raises:
-        CheckpointNotFound: this is no checkpoint's id.
+        CheckpointNotFound: this is not the id of a checkpoint.
     """
     if not (match := _CHECKPOINT_ID.fullmatch(checkpoint_id)):
         raise CheckpointNotFound(execution_id, checkpoint_id)

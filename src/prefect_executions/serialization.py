@@ -1,4 +1,4 @@
-"""Values to bytes and back: strict JSON, types that pydantic keeps, times, digests of values."""
+"""Values as bytes and back: strict JSON, pydantic types, times and digests."""
 
 import hashlib
 import math
@@ -14,20 +14,20 @@ from prefect_executions.errors import StateError
 
 _JSON_TYPES = "None, bool, int, float, str, list and dict with str keys"
 
-MAX_DEPTH = 200  # what pydantic's JSON parser goes down to
+MAX_DEPTH = 200  # levels that pydantic's JSON parser reads
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 
 
 def dump(value: Any, *, at: str = "state") -> bytes:
-    """Encode a JSON value as UTF-8 JSON; what would come back as something else is refused.
+    """Encode a value as UTF-8 JSON. A value that would come back as another one is refused.
 
     Args:
-        value: What to encode.
-        at: How the value is called in errors.
+        value: The value.
+        at: The name of the value in errors.
 
     Raises:
         StateError: with the path of the first part that JSON can't keep: NaN or an infinity, a key
-            that is no string, a lone surrogate, an integer beyond 64 bits, any other type.
+            that is not a string, a lone surrogate, an integer beyond 64 bits, any other type.
     """
     try:
         data = orjson.dumps(value)
@@ -43,17 +43,17 @@ def load(data: bytes) -> Any:
     """Decode what `dump` wrote.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: this is not JSON.
     """
     return orjson.loads(data)
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether nothing in `value` is of a kind that orjson would silently turn into another.
+    """Whether nothing in `value` is of a type that orjson would silently turn into another one.
 
-    orjson itself refuses unknown types, keys that are no strings, lone surrogates and long
-    integers. It also writes tuples, enums, dates, UUIDs and dataclasses, and NaN as null: for these
-    this one flat pass looks, since it costs a third of decoding the result and comparing it.
+    orjson refuses unknown types, keys that are not strings, lone surrogates and long integers. But
+    it writes tuples, enums, dates, UUIDs and dataclasses, and NaN as null. This flat pass finds
+    them at a third of the cost of decoding the result and comparing it.
     """
     level = [value]
     for _ in range(MAX_DEPTH + 1):
@@ -78,7 +78,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _explain(value: Any, path: str, depth: int = 0) -> None:
-    """Raise `StateError` for the first part of `value` that can't be kept, if there is one."""
+    """Raise `StateError` for the first part of `value` that JSON can't keep, if there is one."""
     if depth > MAX_DEPTH:
         problem = f"is nested deeper than {MAX_DEPTH} levels, or contains itself."
         raise StateError(f"{path[:100]}…", problem)
@@ -114,12 +114,12 @@ def _explain(value: Any, path: str, depth: int = 0) -> None:
 
 
 def whole_milliseconds(time: datetime) -> datetime:
-    """A time as `timestamp` keeps it."""
+    """Cut a time to the precision that `timestamp` keeps."""
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 def timestamp(time: datetime) -> str:
-    """A time as it is stored: ISO 8601, UTC, with milliseconds and `Z`."""
+    """Format a time as it is stored: ISO 8601, UTC, with milliseconds and `Z`."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
@@ -127,12 +127,12 @@ T = TypeVar("T")
 
 
 class JsonType(Generic[T]):
-    """A type of values, and its way to JSON and back.
+    """The type of a state or a result, with its encoding as JSON.
 
     Args:
-        type_: Anything that pydantic validates: a model, a dataclass, a TypedDict, a `dict`. `Any`
-            stands for JSON as it is.
-        what: How such a value is called in errors.
+        type_: Any type that pydantic validates: a model, a dataclass, a TypedDict, a `dict`. `Any`
+            is any JSON value.
+        what: The name of such a value in errors.
     """
 
     def __init__(self, type_: Any, *, what: str = "state") -> None:
@@ -145,11 +145,11 @@ class JsonType(Generic[T]):
     def dump(self, value: T) -> bytes:
         """Encode a value.
 
-        One of a model is made again from the encoded one and compared, since a model has many ways
-        of saying something else than it holds: aliases, excluded fields, subclasses, `Any`.
+        A model is decoded again and compared, since there are many ways in which it may not come
+        back as it was: aliases, excluded fields, subclasses, `Any`.
 
         Raises:
-            StateError: part of it can't be kept, or would come back as something else.
+            StateError: a part of it can't be kept, or would come back as another value.
         """
         if self._is_json:
             if self.type is not Any and type(value) is not dict:
@@ -174,7 +174,7 @@ class JsonType(Generic[T]):
         """Decode a value.
 
         Raises:
-            StateError: it does not fit the type.
+            StateError: the value does not fit the type.
         """
         try:
             return self._adapter.validate_json(data)
@@ -187,16 +187,16 @@ class JsonType(Generic[T]):
 def migrated(
     state_type: JsonType[T], data: bytes, migrate: Callable[[Any], Any] | None, saved_by: str
 ) -> T:
-    """A state that an older version of the code has saved, as the present one wants it.
+    """Decode a state that an older version of the code may have saved.
 
     Args:
-        state_type: What is wanted.
+        state_type: The present type of the state.
         data: The state.
-        migrate: Makes JSON that fits of JSON that does not.
-        saved_by: What has saved it, for errors.
+        migrate: Turns the JSON of a state that does not fit into JSON that does.
+        saved_by: The version that has saved it, for errors.
 
     Raises:
-        StateError: it does not fit, before or after that.
+        StateError: the state does not fit, even after `migrate`.
     """
     try:
         return state_type.load(data)
@@ -214,9 +214,9 @@ def migrated(
 
 
 def _difference(one: Any, other: Any, path: str) -> str | None:
-    """The path of the first part in which two values differ; None if they are equal."""
+    """The path of the first part in which two values differ, or None when they are equal."""
     if type(one) is not type(other):
-        # JSON knows one kind of numbers: where a float belongs, a whole one may be given.
+        # JSON has one type of numbers, so an int may stand for a float.
         whole = type(one) is int and type(other) is float
         return None if whole and one == other else path
     pairs: list[tuple[Any, Any, Any]] = []
@@ -234,7 +234,7 @@ def _difference(one: Any, other: Any, path: str) -> str | None:
 
 
 def digest(*parts: bytes | str) -> str:
-    """128 bits of BLAKE2b over the parts and their lengths, in hex; a string is its UTF-8."""
+    """128 bits of BLAKE2b over the parts and their lengths, in hex. Strings count as UTF-8."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part

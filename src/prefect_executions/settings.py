@@ -1,11 +1,11 @@
-"""What an installation sets once: `PREFECT_INTEGRATIONS_EXECUTIONS_*`, or `prefect.toml`."""
+"""Settings of an installation: `PREFECT_INTEGRATIONS_EXECUTIONS_*`, or `prefect.toml`."""
 
 from prefect.settings.base import PrefectBaseSettings, build_settings_config
 from pydantic import Field, SecretStr
 
 
 class ExecutionsSettings(PrefectBaseSettings):
-    """Settings of prefect-executions, read where Prefect reads its own."""
+    """Settings of prefect-executions, which Prefect reads like its own."""
 
     model_config = build_settings_config(("integrations", "executions"))
 

@@ -1,6 +1,6 @@
-"""What the service and the supervisor tell those who run them: spans, and lines of the log.
+"""OpenTelemetry spans and log lines of the service and the supervisor.
 
-Spans go where OpenTelemetry is configured, as for Prefect's own, and nowhere otherwise.
+Spans are exported when OpenTelemetry is configured, like Prefect's own.
 """
 
 import logging
@@ -11,9 +11,9 @@ tracer = trace.get_tracer("prefect_executions")
 
 
 def show_log() -> None:
-    """Show what is logged as information, too, unless somebody has set a level.
+    """Show our log lines from level INFO, unless a level is set.
 
-    Prefect's logging only shows warnings of what is not Prefect's.
+    Prefect only shows warnings of loggers that are not its own.
     """
     log = logging.getLogger("prefect_executions")
     if log.level == logging.NOTSET:

@@ -12,6 +12,7 @@ from prefect.utilities.dispatch import lookup_type
 from pydantic import ValidationError
 
 from block_suite import BlockSuite
+from prefect_executions import blocks
 from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.errors import (
     PrefectUnavailable,
@@ -36,10 +37,32 @@ def test_the_collection_entry_point_registers_the_blocks() -> None:
     module = point.load()
 
     assert module.ExecutionStore is lookup_type(Block, "execution-store")
+    assert module.ExecutionKey is lookup_type(Block, "execution-key")
+    assert module.ExecutionWebhook is lookup_type(Block, "execution-webhook")
+
+
+@pytest.mark.parametrize("name", blocks.__all__)
+def test_a_block_is_a_class_of_the_package_of_blocks(name: str) -> None:
+    """A step that is called with one records this name, and is found by it again."""
+    block = getattr(blocks, name)
+
+    assert issubclass(block, Block)
+    assert (block.__module__, block.__qualname__) == ("prefect_executions.blocks", name)
+
+
+def test_blocks_load_neither_the_service_nor_s3() -> None:
+    """Every flow imports them."""
+    code = "import sys, prefect_executions.blocks; print(*sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    loaded = set(done.stdout.split())
+    assert "prefect_executions.blocks.key" in loaded
+    assert loaded.isdisjoint({"boto3", "botocore", "limits", "fastapi", "uvicorn"})
 
 
 def test_the_collection_imports_without_a_word() -> None:
-    """Prefect turns a failing import into one line, and the blocks are missing."""
+    """When the import fails, Prefect only prints one line, and the blocks are missing."""
     code = "import prefect.plugins as p; bad = [v for v in p.load_prefect_collections().values() "
     code += "if isinstance(v, Exception)]; assert not bad, bad"
 
@@ -81,7 +104,7 @@ def test_saving_a_store_checks_it_in_async_code_too(stack: Stack) -> None:
 
 
 def test_the_catalogue_shows_the_store(stack: Stack) -> None:
-    """As a user sees it who has just started the server: nothing was registered by hand."""
+    """As in a server that was just started: nothing was registered by hand."""
     seen = stack.run("prefect", "block", "type", "inspect", "execution-store")
 
     assert "Execution Store" in seen

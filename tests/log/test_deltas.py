@@ -1,14 +1,18 @@
-"""Changes against others, and compression: what is made small is made whole again."""
+"""Deltas, digests and compression, and how entries use them."""
 
 import hashlib
+import json
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from logs import filled
 from prefect_executions import serialization
 from prefect_executions.log import deltas
+from prefect_executions.log.deltas import bases
+from prefect_executions.log.log import ExecutionLog
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200), st.binary(max_size=200), st.binary())
@@ -45,7 +49,7 @@ def test_compression_is_undone(data: bytes) -> None:
 
 
 def _words(seed: int, count: int) -> list[str]:
-    """Texts that zstd can't foresee."""
+    """Texts that zstd can't compress."""
     source = random.Random(seed)
     return [f"{source.getrandbits(200):x}" for _ in range(count)]
 
@@ -53,7 +57,7 @@ def _words(seed: int, count: int) -> list[str]:
 @pytest.mark.parametrize("size", [10_000, 800_000, 20_000_000])
 @pytest.mark.parametrize("place", [0, 0.5, 1])
 def test_the_size_of_a_change_does_not_follow_the_state(size: int, place: float) -> None:
-    """One more text costs about this text, wherever it stands and however large the state is."""
+    """One new text costs about its own size, whatever its place and the size of the state."""
     texts = _words(1, size // 53)
     at = int(place * len(texts))
     base = serialization.dump({"texts": texts})
@@ -67,7 +71,7 @@ def test_the_size_of_a_change_does_not_follow_the_state(size: int, place: float)
 
 @pytest.mark.parametrize("size", [10_000, 800_000, 4_000_000])
 def test_changes_in_several_places_cost_little_too(size: int) -> None:
-    """Between the first and the last change zstd finds what is the same."""
+    """Zstd finds what is the same between the first and the last change."""
     texts = _words(1, size // 53)
     base = serialization.dump({"texts": texts})
     third = len(texts) // 3
@@ -83,3 +87,33 @@ def test_changes_in_several_places_cost_little_too(size: int) -> None:
 def test_a_damaged_payload_is_noticed(damage: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         deltas.decompress(damage, 4)
+
+
+def test_bases_clear_the_lowest_bit() -> None:
+    assert bases(1000) == [1000, 992, 960, 896, 768, 512, 0]
+    assert bases(0) == [0]
+
+
+def test_a_wholly_new_state_is_written_in_full(log: ExecutionLog) -> None:
+    head = filled(log, 4)
+    other = json.dumps([f"{n * n:x}" for n in range(1000)]).encode()
+
+    head = log.checkpoint(head, other)
+
+    assert head.entry.state is not None
+    assert head.entry.state.base is None
+    assert log.head().state == other
+
+
+def test_states_too_large_to_keep_decoded_are_saved_and_found(log: ExecutionLog) -> None:
+    head = filled(log, 0)
+    texts = [f"{n:040x}" for n in range(150_000)]
+    for number in range(6):
+        texts[number] = "changed"
+        state = json.dumps(texts).encode()
+        head = log.checkpoint(head, state)
+
+    assert head.entry.size > 4 << 20
+    assert head.entry.state is not None
+    assert len(head.entry.state.payload) < 1000
+    assert log.head().state == state

@@ -1,4 +1,4 @@
-"""Logs that were written in the past stay readable for ever.
+"""Logs that were written in the past stay readable forever.
 
 `tests/golden/v1` holds the objects of one log, as format 1 wrote them. Never change it; a new
 format gets a directory of its own, written by `python tests/log/test_golden.py`.
@@ -28,7 +28,7 @@ META = {
 
 
 def states() -> list[bytes]:
-    """The states that the log's checkpoints have."""
+    """The states of the log's checkpoints."""
     texts = [f"message {n}: " + "lorem ipsum dolor sit amet " * 3 for n in range(12)]
     return [json.dumps({"n": n, "texts": texts[:n], "ü": "🌍"}).encode() for n in range(12)]
 
@@ -51,7 +51,7 @@ def calls() -> dict[str, Record]:
 
 
 def write(log: ExecutionLog) -> None:
-    """A log with every kind of entry, deltas, and texts that stand alone."""
+    """A log with every kind of entry, deltas, and texts in full."""
     recorded = calls()
     log.create(META, b"{}")
     head = log.attempt()
@@ -116,7 +116,7 @@ def test_the_journal_of_format_1_stays_readable() -> None:
     names = ("plain", "around", "inside", "large")
     assert list(decode(saved.journal).values()) == [recorded[name] for name in names]
     assert log.at_checkpoint(13).journal == b""
-    # rolled back behind all of it, when one call had been undone
+    # after a roll-back to before all of these calls, and one of them was undone
     assert list(decode(log.head().journal).values()) == [
         replace(recorded["keyed"], outcome=Outcome.UNDONE),
         replace(recorded["inside"], outcome=Outcome.UNDO),

@@ -1,39 +1,37 @@
 """The journal: its lines, what a roll-back makes of it, and how the log keeps it."""
 
 import json
-import random
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from math import log2
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Clock
+from logs import START, call, large
 from prefect_executions import serialization
-from prefect_executions.errors import CorruptEntry, ExecutionDeleted, ExecutionNotFound, Superseded
-from prefect_executions.log import deltas
-from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.errors import (
+    CorruptEntry,
+    ExecutionNotFound,
+    Superseded,
+)
+from prefect_executions.log.entry import Kind
 from prefect_executions.log.journal import (
     LARGE,
     PAUSE,
     Large,
     Outcome,
     Record,
-    behind,
     decode,
     encode,
+    forgotten,
     rolled_back,
 )
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
-from prefect_executions.storage.objects import MemoryObjects
 from stores import Counting
 from strategies import JSON
-
-ID = "exec_0123456789abcdef0123456789abcdef"
-START = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 
 TEXT = st.text(st.characters(codec="utf-8"))
 RECORDS = st.builds(
@@ -60,27 +58,18 @@ RECORDS = st.builds(
 )
 
 
-def call(order: int, *, minute: int | None = None, outcome: Outcome = Outcome.DONE) -> Record:
-    """A call that can be undone; another one with the same order ends in another minute."""
-    return Record(
-        order=order,
-        parent=0,
-        key=f"key of {order}",
-        step="a step",
-        at=START + timedelta(minutes=order if minute is None else minute),
-        outcome=outcome,
-        undo=True,
-        result=b'"result of %d"' % order,
-    )
-
-
 def of(journal: bytes, outcome: Outcome) -> list[tuple[int, int]]:
-    """The orders and minutes of the calls of a journal that have come to this, by their numbers."""
+    """The orders and minutes of the calls with this outcome in a journal, by their numbers."""
     return [
         (record.order, (record.at - START) // timedelta(minutes=1))
         for _, record in sorted(decode(journal).items())
         if record.outcome is outcome
     ]
+
+
+def lost(head: bytes, target: bytes) -> list[Record]:
+    """The completed steps that a roll-back forgets, newest first."""
+    return forgotten(decode(head), decode(target))
 
 
 # ---------------------------------------------------------------------- lines
@@ -113,13 +102,13 @@ CALLS = st.builds(
 
 @given(st.lists(CALLS, max_size=12))
 def test_of_each_call_there_is_one_record(records: list[Record]) -> None:
-    """The last one; and of those that have not been forgotten, one of each order."""
+    """The last one, and only one of each order among calls that are not forgotten."""
     read = decode(encode(records))
 
-    forgotten = {n for n, r in read.items() if r.outcome in (Outcome.UNDO, Outcome.UNDONE)}
-    standing = read.keys() - forgotten
+    gone = {n for n, r in read.items() if r.outcome in (Outcome.UNDO, Outcome.UNDONE)}
+    standing = read.keys() - gone
     assert all(read[n].order == n for n in standing)
-    assert min(forgotten, default=5) > max(standing, default=0)
+    assert min(gone, default=5) > max(standing, default=0)
     under_way = (Outcome.BEGUN, Outcome.WAITING)
     last = {(r.order, r.at, r.outcome in under_way): r for r in records}
     assert all(last[r.order, r.at, r.outcome in under_way] == r for r in read.values())
@@ -218,7 +207,7 @@ def test_a_rollback_forgets_what_was_done_behind_its_checkpoint() -> None:
 
     after = rolled_back(head, target)
 
-    assert behind(head, target) == [plain, call(3)]
+    assert lost(head, target) == [plain, call(3)]
     assert of(after, Outcome.DONE) == [(1, 1), (2, 2)]
     assert of(after, Outcome.UNDO) == [(3, 3)]
     assert len(decode(after)) == 3
@@ -229,7 +218,7 @@ def test_what_had_not_returned_is_forgotten_and_not_undone() -> None:
     target = encode([begun[0]])
     head = encode([*begun, call(3, outcome=Outcome.BEGUN)])
 
-    assert behind(head, target) == []
+    assert lost(head, target) == []
     assert rolled_back(head, target) == target
 
 
@@ -240,7 +229,7 @@ def test_what_had_only_begun_at_the_checkpoint_has_begun_and_is_undone() -> None
     for minute in (1, 2):  # it may have returned within the same millisecond
         head = encode([begun, call(1, minute=minute)])
         after = rolled_back(head, target)
-        assert behind(head, target) == [call(1, minute=minute)]
+        assert lost(head, target) == [call(1, minute=minute)]
         assert of(after, Outcome.BEGUN) == [(1, 1)]
         assert of(after, Outcome.UNDO) == [(1, minute)]
 
@@ -251,11 +240,11 @@ def test_the_same_rollback_again_changes_nothing() -> None:
     once = rolled_back(head, target)
 
     assert rolled_back(once, target) == once
-    assert behind(once, target) == []
+    assert lost(once, target) == []
 
 
 def test_a_rollback_behind_a_rollback_undoes_the_newest_last() -> None:
-    """It leaves what one roll-back would have left."""
+    """The result is that of a single roll-back."""
     head, middle, target = (encode(call(n) for n in range(1, end)) for end in (6, 4, 2))
 
     twice = rolled_back(rolled_back(head, middle), target)
@@ -271,7 +260,7 @@ def test_a_rollback_forward_takes_back_what_has_not_been_undone_yet() -> None:
 
     assert rolled_back(back, late) == late
     # and back again, to a journal in which it was due
-    assert behind(late, back) == [call(3), call(2)]
+    assert lost(late, back) == [call(3), call(2)]
     assert rolled_back(late, back) == back
 
 
@@ -307,29 +296,6 @@ def test_calls_of_two_branches_with_the_same_orders_are_not_taken_for_each_other
 # ---------------------------------------------------------------------- in the log
 
 
-@pytest.fixture
-def store(memory: MemoryObjects) -> Counting:
-    return Counting(memory)
-
-
-@pytest.fixture
-def log(store: Counting, clock: Clock) -> ExecutionLog:
-    return ExecutionLog(store, ID, clock=clock)
-
-
-@pytest.fixture
-def head(log: ExecutionLog) -> Head:
-    """A log with an attempt."""
-    log.create({"name": "a task"}, b'{"n": 0}')
-    return log.attempt()
-
-
-def large(size: int, order: int = 1) -> Record:
-    """A call with a result of which so many bytes remain when it is compressed."""
-    result = json.dumps(random.Random(order).randbytes(size).hex()).encode()
-    return replace(call(order), result=result)
-
-
 def test_a_record_costs_one_request(log: ExecutionLog, store: Counting, head: Head) -> None:
     store.forget()
 
@@ -342,36 +308,6 @@ def test_a_record_costs_one_request(log: ExecutionLog, store: Counting, head: He
     assert decode(head.journal) == {1: call(1), 2: call(2)}
     loaded = log.head()
     assert (loaded.entry, loaded.state, loaded.journal) == (head.entry, head.state, head.journal)
-
-
-def test_an_entry_says_how_its_journal_is_made(
-    log: ExecutionLog, store: Counting, head: Head
-) -> None:
-    before = log.record(head, [call(n) for n in range(1, 20)])
-    head = log.record(before, [large(LARGE, 20)])
-    assert head.entry.state is not None
-    assert head.entry.journal is not None
-    key = f"ef/{ID}/999999996"
-
-    line, payload = store.get([key])[key].split(b"\n", 1)
-
-    header = json.loads(line)
-    where = decode(head.journal)[20].large
-    assert where is not None
-    sizes = [header[name]["bytes"] for name in ("state", "journal")]
-    assert header["kind"] == "steps"
-    assert header["from"] == 0
-    assert header["journal"] == {
-        "base": 2,
-        "keep": [len(before.journal), 0],
-        "dict": [0, len(before.journal)],
-        "size": len(head.journal),
-        "sha256": deltas.Digest(head.journal).hex,
-        "bytes": len(head.entry.journal.payload),
-    }
-    assert header["large"] == [len(payload) - sum(sizes)]
-    assert (where.seq, where.index) == (3, 0)
-    assert deltas.decompress(payload[sum(sizes) :], where.size) == large(LARGE, 20).result
 
 
 def test_every_entry_carries_the_journal_and_only_its_change(
@@ -464,167 +400,7 @@ def test_a_rollback_goes_back_to_the_journal_of_its_checkpoint(
     assert decode(log.rollback(0).journal).keys() == {1, 2, 3}
 
 
-# ---------------------------------------------------------------------- large results
-
-
-def test_a_result_is_in_the_journal_unless_it_is_large(log: ExecutionLog, head: Head) -> None:
-    just, over = b'"%s"' % (b"a" * (LARGE - 2)), b'"%s"' % (b"a" * (LARGE - 1))
-
-    head = log.record(head, [replace(call(1), result=just), replace(call(2), result=over)])
-
-    one, two = decode(head.journal).values()
-    assert (one.result, one.large) == (just, None)
-    assert two.result is None
-    assert two.large is not None
-    assert log.large_result(two.large) == over
-
-
-def test_a_large_result_is_read_by_nothing_but_its_replay(
-    log: ExecutionLog, store: Counting, head: Head
-) -> None:
-    store.forget()
-    head = log.record(head, [large(10 << 20)])
-    after = [
-        log.checkpoint(head, b'{"n": 1}', records=[call(2)]),
-        log.attempt(),
-        log.rollback(2 + 1),
-        log.attempt(),
-    ]
-
-    assert store.created[0] > 10 << 20
-    assert all(size < 1500 for size in store.created[1:])
-    assert sum(store.received) < (2 << 20) * (len(after) + 1)
-    assert max(store.rounds) <= 3
-    store.forget()
-    where = decode(log.head().journal)[1].large
-    assert where is not None
-    assert (store.scans, len(store.rounds)) == (1, 1)
-    assert sum(store.received) < 2 << 20
-    store.forget()
-    assert log.large_result(where) == large(10 << 20).result
-    assert (store.scans, store.rounds) == (0, [1])
-
-
-def test_several_large_results_are_found_again(log: ExecutionLog, head: Head) -> None:
-    """They go where their records go: also when another has taken the place before."""
-    results = [large(LARGE, order) for order in (1, 2, 3)]
-    log.checkpoint(log.head(), b'{"n": 7}')
-    head = log.checkpoint(head, b'{"n": 8}', records=[*results[:2], call(9), results[2]])
-
-    places = [record.large for record in decode(log.head().journal).values() if record.large]
-
-    assert [(where.seq, where.index) for where in places] == [(3, 0), (3, 1), (3, 2)]
-    assert [log.large_result(where) for where in places] == [record.result for record in results]
-
-
-def test_entries_that_do_not_fit_are_read_without_their_large_results(
-    log: ExecutionLog, store: Counting, head: Head
-) -> None:
-    state = json.dumps(random.Random(0).randbytes(3 << 20).hex()).encode()
-    head = log.checkpoint(head, state, records=[large(12 << 20)])
-    store.forget()
-
-    assert log.head().state == state
-    assert store.rounds == [2, 1]
-    assert sum(store.received) < (2 << 20) + (4 << 20)
-
-
-@pytest.mark.parametrize("at", [1, 1 << 19, (1 << 20) + 10])
-def test_a_damaged_large_result_is_noticed(
-    log: ExecutionLog, memory: MemoryObjects, head: Head, at: int
-) -> None:
-    """By nobody but who reads it."""
-    head = log.record(head, [large(LARGE)])
-    where = decode(head.journal)[1].large
-    assert where is not None
-    key = next(memory.scan(""))
-    data = bytearray(memory.get([key])[key])
-    data[-at] ^= 1
-    memory.delete([key])
-    memory.create(key, bytes(data))
-
-    with pytest.raises(CorruptEntry, match="a large result is damaged") as damage:
-        log.large_result(where)
-
-    assert damage.value.key == key
-    assert log.head().journal == head.journal
-
-
-@pytest.mark.parametrize("kept", [0, 10, 2000, LARGE, -1])
-def test_a_large_result_without_its_end_is_noticed(
-    log: ExecutionLog, memory: MemoryObjects, head: Head, kept: int
-) -> None:
-    where = decode(log.record(head, [large(LARGE)]).journal)[1].large
-    assert where is not None
-    key = next(memory.scan(""))
-    data = memory.get([key])[key]
-    memory.delete([key])
-    memory.create(key, data[:kept])
-
-    with pytest.raises(CorruptEntry):
-        log.large_result(where)
-
-
-def test_where_no_large_result_is_that_is_noticed(log: ExecutionLog, head: Head) -> None:
-    head = log.record(head, [large(LARGE)])
-    where = decode(head.journal)[1].large
-    assert where is not None
-
-    for elsewhere in (
-        replace(where, seq=1),
-        replace(where, index=1),
-        replace(where, size=where.size + 1),
-        replace(where, sha256="0" * 64),
-    ):
-        with pytest.raises(CorruptEntry, match="a large result is damaged"):
-            log.large_result(elsewhere)
-    with pytest.raises(CorruptEntry, match="it is missing, and with it a large result"):
-        log.large_result(replace(where, seq=99))
-
-
-def test_a_large_result_of_a_purged_log_is_gone(log: ExecutionLog, head: Head) -> None:
-    where = decode(log.record(head, [large(LARGE)]).journal)[1].large
-    assert where is not None
-    log.delete()
-    log.purge()
-
-    with pytest.raises(ExecutionDeleted):
-        log.large_result(where)
-
-
 # ---------------------------------------------------------------------- damage
-
-
-def test_a_damaged_bit_of_an_entry_with_a_journal_is_noticed(
-    log: ExecutionLog, memory: MemoryObjects, head: Head
-) -> None:
-    log.record(log.record(head, [call(1)]), [call(2)])
-    key = next(memory.scan(""))
-    data = memory.get([key])[key]
-
-    for at in range(len(data)):
-        damaged = bytearray(data)
-        damaged[at] ^= 1 << at % 8
-        memory.delete([key])
-        memory.create(key, bytes(damaged))
-        with pytest.raises(CorruptEntry):
-            log.head()
-
-
-def test_a_journal_on_another_base_is_noticed(
-    log: ExecutionLog, memory: MemoryObjects, head: Head
-) -> None:
-    """Its checksum is right, but what it is made from has been exchanged."""
-    other = ExecutionLog(MemoryObjects(), ID)
-    other.create({"name": "a task"}, b'{"n": 0}')
-    swapped = other.record(other.attempt(), [call(1, minute=2)])
-    log.record(log.record(head, [call(1)]), [call(2)])
-    key = f"ef/{ID}/{999_999_999 - swapped.entry.seq:09d}"
-    memory.delete([key])
-    memory.create(key, other.objects.get([key])[key])
-
-    with pytest.raises(CorruptEntry, match="its journal has another SHA-256"):
-        log.head()
 
 
 def test_a_rollback_of_a_journal_that_is_none_is_refused(log: ExecutionLog, head: Head) -> None:
@@ -634,21 +410,6 @@ def test_a_rollback_of_a_journal_that_is_none_is_refused(log: ExecutionLog, head
         log.rollback(0)
 
     assert log.head().entry == head.entry
-
-
-def test_an_entry_is_read_the_same_with_its_large_results_and_without(
-    log: ExecutionLog, memory: MemoryObjects, head: Head
-) -> None:
-    log.record(head, [large(LARGE, 1), large(LARGE, 2)])
-    key = next(memory.scan(""))
-    data = memory.get([key])[key]
-
-    whole = Entry.from_bytes(data, key=key, seq=2)
-
-    assert whole.large == ()
-    assert Entry.from_bytes(data[:2000], key=key, seq=2) == whole
-    with pytest.raises(CorruptEntry, match="it is entry 2, of"):
-        Entry.from_bytes(data + b"0", key=key, seq=2)
 
 
 def test_going_back_to_an_answered_question_asks_anew_and_to_a_pause_goes_on() -> None:
@@ -663,5 +424,5 @@ def test_going_back_to_an_answered_question_asks_anew_and_to_a_pause_goes_on() -
     )
 
     assert decode(rolled_back(head, target)) == {2: paused}
-    assert decode(rolled_back(target, target)) == {2: paused}  # answered, perhaps
-    assert behind(head, target) == []
+    assert decode(rolled_back(target, target)) == {2: paused}  # even if it was answered
+    assert lost(head, target) == []

@@ -34,7 +34,7 @@ RIVAL = PROCESSES  # acts while the others are in the middle of something
 
 processes = st.integers(0, PROCESSES - 1)
 faults = st.lists(st.sampled_from(Fault), max_size=2)
-steps = st.lists(st.booleans(), min_size=1, max_size=3)  # of each, whether it can be undone
+steps = st.lists(st.booleans(), min_size=1, max_size=3)  # whether each can be undone
 
 
 def assert_linear(entries: list[Entry]) -> None:
@@ -52,12 +52,12 @@ def assert_linear(entries: list[Entry]) -> None:
 
 
 class LogMachine(RuleBasedStateMachine):
-    """Processes that start, record, save, crash; a service that acts, too; a store with faults.
+    """Processes that start, record, save and crash, a service that acts too, a store with faults.
 
     `acknowledged` is what the log has promised: the state of every checkpoint whose saving
-    returned. So are `standing`, the calls of which the newest journal says that they are done, and
-    `undone`. Each rule may also let another process act at the worst moment: after it has read the
-    head, and before its own creation arrives.
+    returned. It has promised, too, that the calls in `standing` are done in the newest journal, and
+    those in `undone` are undone. Each rule may let another process act at the worst moment: after
+    the first has read the head, and before its own entry is created.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class LogMachine(RuleBasedStateMachine):
         self.log = ExecutionLog(self.store, ID)
         self.heads: dict[int, Head] = {}
         self.fenced: set[int] = set()  # they must not write again
-        self.doubtful: set[int] = set()  # they may find themselves fenced, or not
+        self.doubtful: set[int] = set()  # they may or may not be fenced
         self.acknowledged: dict[int, bytes] = {}
         self.counter = 0
         self.undoable: set[str] = set()  # of the calls that were acknowledged
@@ -130,7 +130,7 @@ class LogMachine(RuleBasedStateMachine):
         self.heads[process] = head
 
     def _calls(self, process: int, steps: list[bool]) -> list[Record]:
-        """Calls after those that the process knows of; their orders may have been given before."""
+        """New calls after those that the process knows; their orders may be taken already."""
         records = decode(self.heads[process].journal)
         first = max([0, *(r.order for r in records.values() if r.outcome is Outcome.DONE)]) + 1
         made = []
@@ -291,7 +291,7 @@ class LogMachine(RuleBasedStateMachine):
         assert_linear([history.entries[seq] for seq in sorted(history.entries)])
         assert history.head.entry == newest.entry
         checkpoints = [entry.state.sha256 for entry in history.checkpoints() if entry.state]
-        assert len(checkpoints) == len(set(checkpoints))  # every state is new: none is doubled
+        assert len(checkpoints) == len(set(checkpoints))  # states are all new
         assert newest.state == history.state(newest.entry.continues_from)
         for seq, state in self.acknowledged.items():
             assert history.state(seq) == state
@@ -304,7 +304,7 @@ class LogMachine(RuleBasedStateMachine):
             outcome: {record.key for record in records if record.outcome is outcome}
             for outcome in (Outcome.DONE, Outcome.UNDO, Outcome.UNDONE)
         }
-        assert len(records) == sum(map(len, calls.values()))  # none twice
+        assert len(records) == sum(map(len, calls.values()))  # none is there twice
         assert self.standing <= calls[Outcome.DONE] <= self.standing | self.unsure
         assert self.undone <= calls[Outcome.UNDONE]
         assert self.undoable <= set().union(*calls.values())
@@ -320,7 +320,7 @@ TestLogMachine.settings = settings(max_examples=400, stateful_step_count=30, dea
 def test_of_many_processes_one_extends_the_history(
     backend: str, request: pytest.FixtureRequest
 ) -> None:
-    """Processes that start at once, and save as long as they may, leave one line of history."""
+    """Processes that start together and save as long as they may leave one linear history."""
     objects: Objects = request.getfixturevalue(backend)
     ExecutionLog(objects, ID).create({"name": "task"}, b"{}")
     together = Barrier(4)
@@ -351,7 +351,7 @@ def test_of_many_processes_one_extends_the_history(
 
 
 def test_a_deletion_ends_every_writer(s3: S3Objects) -> None:
-    """Whoever is at work when the tombstone comes stops without a trace."""
+    """A process that is at work when the tombstone is written stops, and leaves nothing."""
     log = ExecutionLog(s3, ID)
     log.create({"name": "task"}, b"{}")
     head = log.attempt()

@@ -1,4 +1,4 @@
-"""What is removed of a log, and that what stays can be read, gone back to and gone on from."""
+"""Pruning: what is removed, and that what stays can be read, rolled back to and continued."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -25,7 +25,7 @@ def state(n: int) -> bytes:
 
 
 class Written:
-    """A log, and what every checkpoint in it was."""
+    """A log, and the states of all its checkpoints."""
 
     def __init__(self) -> None:
         self.store = MemoryObjects()
@@ -97,7 +97,7 @@ def test_what_was_removed_is_not_found_and_what_stays_can_be_gone_back_to() -> N
 
 
 def test_a_process_goes_on_with_what_it_knows() -> None:
-    """It learns nothing of it: coming entries are made from what has stayed."""
+    """It does not notice the pruning, since the bases of later entries stay."""
     written = Written()
     for _ in range(80):
         written.save(3)
@@ -122,7 +122,7 @@ def test_checkpoints_with_a_label_stay_if_they_are_to() -> None:
 
 
 def test_far_apart_ones_are_found_behind_what_is_gone() -> None:
-    """A header knows the newest 24 runs of checkpoints; beyond them a listing helps."""
+    """A header knows the newest 24 runs of checkpoints; older ones are found by a listing."""
     written = Written()
     labelled = []
     for _ in range(60):
@@ -182,7 +182,7 @@ def test_a_short_log_is_not_looked_at() -> None:
 
 
 def test_who_reads_meanwhile_finds_an_entry_whole_or_not_at_all() -> None:
-    """It goes before what it is made from: no entry ever looks damaged."""
+    """It is removed before its bases, so no entry ever looks damaged."""
     written = Written()
     written.save(63)
     seqs = sorted(written.there() - {0})

@@ -1,174 +1,137 @@
-"""Reading executions: their checkpoints page by page, what changed, what they cost."""
+"""Reading a log: its head, its checkpoints and their states."""
 
-from collections.abc import Iterator
-from typing import Any
-from uuid import uuid4
+from math import log2
 
-import jsonpatch
-import orjson
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
-from prefect.client.orchestration import get_client
-from prefect.states import Completed
 
-from prefect_executions.errors import CheckpointNotFound, CursorError
-from prefect_executions.executions.creation import Creation
-from prefect_executions.executions.executions import Executions
-from prefect_executions.executions.views import patch_of
-from prefect_executions.ids import checkpoint_id, flow_run_id
-from prefect_executions.local import Stack
-from prefect_executions.log.journal import Outcome, Record
-from prefect_executions.prefect.flow_runs import FlowRuns
+from logs import ID, META, call, filled, numbered, step_after
+from prefect_executions.errors import (
+    CorruptEntry,
+)
+from prefect_executions.log.deltas import bases
+from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.reader import Head
 from prefect_executions.storage.objects import MemoryObjects
 from stores import Counting
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=2), inner),
-    max_leaves=12,
-)
+
+@pytest.mark.parametrize("count", [1, 8, 255, 256, 1000])
+def test_the_head_costs_one_listing_and_one_short_round(
+    log: ExecutionLog, store: Counting, count: int
+) -> None:
+    head = filled(log, count)
+    store.forget()
+
+    loaded = log.head()
+
+    assert loaded.state == head.state == numbered(count)
+    assert store.scans == 1
+    assert len(store.rounds) == 1
+    assert store.rounds[0] <= log2(count + 2) + 1
 
 
-def exact(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+def test_every_state_is_found_again(log: ExecutionLog) -> None:
+    filled(log, 300)
+
+    for number in (1, 2, 63, 64, 255, 300):
+        assert log.at_checkpoint(number + 1).state == numbered(number)
 
 
-@given(before=JSON, after=JSON)
-@example(before=[1, 2, 3], after=[True, 2.0, 3])
-@example(before={"a": 1, "b": [0]}, after={"a": True, "b": [False]})
-@example(before={"": {"~/": 1}}, after={"": {"~/": 2, "": 3}})
-@example(before=[0], after=0)
-@example(before={"a": None}, after={})
-def test_a_patch_makes_one_state_of_the_other(before: Any, after: Any) -> None:
-    """Exactly: 1, 1.0 and true are three values in JSON."""
-    patch = patch_of(before, after)
+def test_history_is_one_round_and_has_every_state(log: ExecutionLog, store: Counting) -> None:
+    filled(log, 300)
+    store.forget()
 
-    assert exact(jsonpatch.apply_patch(before, orjson.loads(orjson.dumps(patch)))) == exact(after)
+    history = log.read(checkpoints=100)
 
-
-class Read:
-    def __init__(self, executions: Executions, store: Counting) -> None:
-        self.executions = executions
-        self.store = store
-        execution, _ = Creation(executions).create(name="a", state={"n": 0})
-        self.id = execution.id
-        self.run_id = flow_run_id(execution.id)
-
-    def save(self, count: int, *, steps: int = 0) -> list[str]:
-        """Save checkpoints, with entries of steps before each; their ids."""
-        log = self.executions.log(self.id)
-        head = log.living_head()
-        made = []
-        for _ in range(count):
-            for _ in range(steps):
-                record = Record(
-                    order=head.entry.seq,
-                    parent=0,
-                    key=uuid4().hex,
-                    step="step",
-                    at=head.entry.at,
-                    outcome=Outcome.DONE,
-                    result=b"1",
-                )
-                head = log.record(head, [record])
-            head = log.checkpoint(head, b'{"n":%d}' % head.entry.seq)
-            made.append(checkpoint_id(head.entry.seq))
-        return made
-
-    def pages(self, limit: int) -> list[list[str]]:
-        told, cursor = [], None
-        while True:
-            page = self.executions.checkpoints(self.id, limit=limit, cursor=cursor)
-            told.append([item.id for item in page.items])
-            cursor = page.next_cursor
-            if cursor is None:
-                return told
+    entries = history.checkpoints()[:100]
+    assert [entry.label for entry in entries] == [f"number {n}" for n in range(300, 200, -1)]
+    assert [history.state(entry.seq) for entry in entries] == [
+        numbered(number) for number in range(300, 200, -1)
+    ]
+    assert (store.scans, len(store.rounds)) == (1, 1)
+    assert store.rounds[0] < 100 + 2 * log2(300)
 
 
-@pytest.fixture
-def read(stack: Stack) -> Iterator[Read]:
-    store = Counting(MemoryObjects())
-    with get_client(sync_client=True) as client:
-        yield Read(Executions(store, FlowRuns(client, store=uuid4().hex)), store)
+def test_history_reaches_past_entries_of_other_kinds(log: ExecutionLog) -> None:
+    filled(log, 3)
+    for _ in range(10):
+        log.attempt()
+
+    assert [entry.label for entry in log.read(checkpoints=2).checkpoints()] == [
+        "number 3",
+        "number 2",
+    ]
+    assert len(log.read(checkpoints=None).checkpoints()) == 3
+    assert len(log.read(checkpoints=99).checkpoints()) == 3
+    assert log.read(checkpoints=0).head.state == numbered(3)
 
 
-@pytest.mark.parametrize("steps", [0, 1, 40])
-@pytest.mark.parametrize("limit", [1, 3, 7, 100])
-def test_checkpoints_come_page_by_page_newest_first(read: Read, limit: int, steps: int) -> None:
-    made = read.save(7, steps=steps)
+def test_history_of_a_log_full_of_attempts_takes_few_rounds(
+    log: ExecutionLog, store: Counting
+) -> None:
+    """A flow that crashes whenever it starts makes such a log."""
+    filled(log, 3)
+    for _ in range(500):
+        log.attempt()
+    store.forget()
 
-    told = read.pages(limit)
-
-    assert [id_ for page in told for id_ in page] == made[::-1]
-    assert all(len(page) == limit for page in told[:-1])
-
-
-def test_what_is_saved_between_two_pages_moves_nothing(read: Read) -> None:
-    made = read.save(4)
-    first = read.executions.checkpoints(read.id, limit=2)
-    read.save(3)
-
-    second = read.executions.checkpoints(read.id, limit=2, cursor=first.next_cursor)
-
-    assert [item.id for item in [*first.items, *second.items]] == made[::-1]
+    assert len(log.read(checkpoints=1).checkpoints()) == 1
+    assert len(store.rounds) <= log2(500) + 2
 
 
-def test_an_execution_without_checkpoints_has_an_empty_page(read: Read) -> None:
-    assert read.pages(5) == [[]]
+def test_checkpoints_among_many_steps_are_found_in_few_rounds() -> None:
+    """A read does not fetch what steps have recorded in between."""
+    counting = Counting(MemoryObjects())
+    log = ExecutionLog(counting, ID)
+    head = log.create({}, b"{}")
+    for n in range(40):
+        for _ in range(25):
+            head = log.record(head, [step_after(head)])
+        head = log.checkpoint(head, b'{"n":%d}' % n, label=f"{n}")
+    counting.forget()
+
+    history = log.read(checkpoints=30)
+
+    assert [entry.label for entry in history.checkpoints()] == [f"{n}" for n in range(39, 9, -1)]
+    assert history.state(history.numbers[-1]) == b'{"n":10}'
+    assert len(counting.rounds) <= 4
+    assert sum(counting.rounds) < 400
 
 
-def test_states_come_when_they_are_asked_for(read: Read) -> None:
-    read.save(1)
+def test_the_entry_in_which_an_attempt_began_is_found(log: ExecutionLog) -> None:
+    log.create(META, b"{}")
+    assert log.begun(log.head()) is None
+    log.attempt(config={"max_retries": 3})
+    log.checkpoint(log.head(), numbered(1))
 
-    assert read.executions.checkpoints(read.id).items[0].state is None
-    assert read.executions.checkpoints(read.id, states=True).items[0].state == {"n": 1}
+    begun = log.begun(log.head())
 
-
-@pytest.mark.parametrize("cursor", ["", "x", "ckpt_000077", "ckpt_000001", "ckpt_999999999"])
-def test_what_is_no_cursor_of_checkpoints_is_refused(read: Read, cursor: str) -> None:
-    read.save(1)
-
-    with pytest.raises(CursorError):
-        read.executions.checkpoints(read.id, cursor=cursor)
+    assert begun is not None
+    assert (begun.seq, begun.meta) == (1, {"config": {"max_retries": 3}})
+    assert log.head().created.meta == META
 
 
-def test_a_checkpoint_is_read_with_its_state(read: Read) -> None:
-    first, second = read.save(2)
+def test_a_missing_base_is_noticed(memory: MemoryObjects) -> None:
+    log = ExecutionLog(memory, ID)
+    head = filled(log, 30)
+    missing = bases(head.entry.seq)[1]
+    memory.delete([f"ef/{ID}/{999_999_999 - missing:09d}"])
 
-    assert read.executions.read_checkpoint(read.id, first).state == {"n": 1}
-    assert read.executions.read_checkpoint(read.id, second).state == {"n": 2}
-    assert read.executions.read_checkpoint(read.id, "ckpt_000000").state == {"n": 0}
-    with pytest.raises(CheckpointNotFound):
-        read.executions.read_checkpoint(read.id, "ckpt_000001")  # an attempt
-
-
-def test_the_change_between_two_checkpoints(read: Read) -> None:
-    first, _ = read.save(2)
-
-    diff = read.executions.diff(read.id, "ckpt_000000", first)
-
-    assert diff.patch == [{"op": "replace", "path": "/n", "value": 1}]
-    with pytest.raises(CheckpointNotFound):
-        read.executions.diff(read.id, first, "ckpt_000009")
+    with pytest.raises(CorruptEntry, match=f"its base, entry {missing}, is missing"):
+        log.head()
 
 
-def test_what_an_execution_costs_is_what_is_in_the_store(read: Read) -> None:
-    read.save(5)
+def test_a_journal_on_another_base_is_noticed(
+    log: ExecutionLog, memory: MemoryObjects, head: Head
+) -> None:
+    """Its checksum is right, but its base was replaced."""
+    other = ExecutionLog(MemoryObjects(), ID)
+    other.create({"name": "a task"}, b'{"n": 0}')
+    swapped = other.record(other.attempt(), [call(1, minute=2)])
+    log.record(log.record(head, [call(1)]), [call(2)])
+    key = f"ef/{ID}/{999_999_999 - swapped.entry.seq:09d}"
+    memory.delete([key])
+    memory.create(key, other.objects.get([key])[key])
 
-    cost = read.executions.cost(read.id)
-
-    assert (cost.entries, cost.puts) == (7, 7)
-    assert cost.bytes_stored == sum(read.store.created)
-
-
-def test_the_version_changes_with_status_and_log_and_nothing_else(read: Read) -> None:
-    versions = [read.executions.version(read.id) for _ in range(2)]
-    read.save(1)
-    versions.append(read.executions.version(read.id))
-    read.executions.flow_runs.client.set_flow_run_state(read.run_id, Completed())
-    versions.append(read.executions.version(read.id))
-
-    assert versions[0] == versions[1]
-    assert len(set(versions)) == 3
-    assert read.executions.get_with_version(read.id)[1] == versions[-1]
+    with pytest.raises(CorruptEntry, match="its journal has another SHA-256"):
+        log.head()

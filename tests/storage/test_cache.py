@@ -1,4 +1,4 @@
-"""The cache of objects: the conformance suite, and that it is one."""
+"""The cache passes the conformance suite, and it caches."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Nothing is lost and nothing doubled, whatever happens between this process and S3."""
+"""Nothing is lost or doubled, whatever happens between this process and S3."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,14 +32,14 @@ ID = "exec_0123456789abcdef0123456789abcdef"
 
 @dataclass(kw_only=True)
 class Act:
-    """One call that writes an entry, and what came of it: in doubt until the call has said."""
+    """One call that writes an entry, and its outcome, which is in doubt until the call returns."""
 
     name: str
     kind: Kind
-    state: bytes | None = None  # of an attempt or a roll-back it is known afterwards
+    state: bytes | None = None  # for an attempt or a roll-back it is known afterwards
     after: int = -1  # the newest entry that a checkpoint's writer knew
     entry: Entry | None = None  # what was acknowledged
-    refused: bool = False  # it has said that it wrote nothing
+    refused: bool = False  # the call raised that it wrote nothing
 
     @property
     def in_doubt(self) -> bool:
@@ -49,12 +49,12 @@ class Act:
 class LogWriter:
     """A process of one execution, and a rival that rolls back and saves beside it.
 
-    `acts` is all that they have tried to write. The nonce of an entry names the act that wrote it.
+    `acts` are all their attempts to write. The nonce of an entry names the act that wrote it.
 
     Args:
         log: The execution's log, as the process sees it.
         rival: The same log, as the rival sees it.
-        random: Says what they do.
+        random: Decides what they do.
     """
 
     def __init__(self, log: ExecutionLog, rival: ExecutionLog, random: Random) -> None:
@@ -67,7 +67,7 @@ class LogWriter:
         self._fenced = self._perhaps_fenced = False
 
     def turn(self) -> None:
-        """Do one thing, like a process that begins anew whenever it is fenced or in doubt."""
+        """Do one thing, like a process that begins again whenever it is fenced or in doubt."""
         if not self._created:
             self._create()
         elif self._head is None:
@@ -144,7 +144,7 @@ class LogWriter:
         state: bytes | None = None,
         after: int = -1,
     ) -> Head | None:
-        """Write, and remember what came of it; None: nobody knows."""
+        """Write, and remember the outcome. Returns None when it is in doubt."""
         act = Act(name=f"{kind} {len(self.acts)}", kind=kind, state=state, after=after)
         self.acts.append(act)
         nonces = (f"{act.name}: {number}" for number in count())
@@ -160,7 +160,7 @@ class LogWriter:
         return head
 
     def _next_state(self, state: bytes) -> bytes:
-        """One with a few more bytes; now and then another, which may be large."""
+        """A state with a few more bytes, and sometimes a new one, which may be large."""
         if self._random.random() < 0.05:
             return b'["%s"]' % self._random.randbytes(self._random.randrange(10_000)).hex().encode()
         more = self._random.randbytes(self._random.randrange(40)).hex()
@@ -175,7 +175,7 @@ def _unless_unavailable(read: Callable[[], Any]) -> Any:
 
 
 def assert_kept(history: History, acts: list[Act]) -> None:
-    """What was acknowledged is there, byte for byte."""
+    """Check that what was acknowledged is there, byte for byte."""
     for act in acts:
         assert act.entry is not None
         assert act.entry.kind is act.kind
@@ -184,12 +184,12 @@ def assert_kept(history: History, acts: list[Act]) -> None:
 
 
 def assert_only(history: History, acts: list[Act]) -> None:
-    """Each entry was written by an act that may have written it, and by each act one at most."""
+    """Check that each entry was written by an act that may have done so, at most one per act."""
     possible = {act.name: act for act in acts if not act.refused}
     fences = [seq for seq, e in history.entries.items() if e.kind in (Kind.ATTEMPT, Kind.ROLLBACK)]
     for seq, entry in history.entries.items():
         act = possible.pop(_author(entry), None)
-        assert act is not None, f"nobody wrote entry {seq}, or wrote it twice: {entry.nonce!r}"
+        assert act is not None, f"entry {seq} was written by no act, or twice: {entry.nonce!r}"
         assert entry.kind is act.kind
         if entry.kind is Kind.CHECKPOINT:
             assert entry.label == act.name
@@ -203,7 +203,7 @@ def _author(entry: Entry) -> str:
 
 
 def assert_linear(history: History) -> None:
-    """The numbers have no gap, and attempts go up by one, each from where the log stood."""
+    """Check that numbers have no gap, and that each attempt continues from the one before."""
     entries = [entry for _, entry in sorted(history.entries.items())]
     assert [entry.seq for entry in entries] == list(range(len(entries)))
     assert entries[0].attempt == 0
@@ -216,7 +216,7 @@ def assert_linear(history: History) -> None:
 
 @pytest.fixture
 def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
-    """A proxy that does only what it is forced to."""
+    """A proxy without faults, unless they are forced."""
     with FaultProxy(s3_server.endpoint) as proxy:
         yield proxy
     assert proxy.errors == []
@@ -225,7 +225,7 @@ def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
 @pytest.fixture
 def objects(proxy: FaultProxy, s3: S3Objects) -> S3Objects:
     """An empty place on a real S3 server, behind the proxy."""
-    # Long enough that nothing but a fault lets an answer wait for that.
+    # So long that only a fault delays a response beyond it.
     return replace(s3, endpoint=proxy.endpoint, read_timeout=3)
 
 
@@ -270,7 +270,7 @@ def _work(writer: LogWriter) -> None:
 
 
 def _doubts(writer: LogWriter, history: History) -> list[bool]:
-    """Of what was in doubt: whether it is there."""
+    """Whether each act that is in doubt was done."""
     authors = {_author(entry) for entry in history.entries.values()}
     return [act.name in authors for act in writer.acts if act.in_doubt]
 
@@ -279,7 +279,7 @@ def _doubts(writer: LogWriter, history: History) -> list[bool]:
 def test_a_write_whose_answer_was_lost_is_acknowledged_once(
     objects: S3Objects, proxy: FaultProxy, fault: Fault
 ) -> None:
-    """The client meets its own write when it repeats the request, and knows it."""
+    """The client repeats the request, meets its own write, and recognises it."""
     log = ExecutionLog(objects, ID)
     log.create({"name": "task"}, b"[0]")
     head = log.attempt()

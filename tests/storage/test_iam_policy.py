@@ -1,4 +1,4 @@
-"""The policy in the documents, on a server that enforces it: enough, and no more than is needed."""
+"""The IAM policy in the docs, on a server that enforces it: enough, and not too much."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ ID = "exec_" + "0" * 30 + "0a"
 
 
 class Account:
-    """An account at a server, and what a user with a policy may do there."""
+    """An account at a server, with users that have a policy."""
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
@@ -36,7 +36,7 @@ class Account:
 
     def objects(self, policy: dict[str, Any], *, prefix: str = "executions") -> S3Objects:
         iam = boto3.client("iam", **self._own)
-        # S3 asks for the right to each object of a batch; moto asks for one to the bucket.
+        # For a batch S3 checks the right to each object, and moto the right to the bucket.
         for statement in policy["Statement"]:
             if "s3:DeleteObject" in statement["Action"]:
                 statement["Resource"] = [statement["Resource"], "arn:aws:s3:::bucket"]
@@ -69,7 +69,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
 
 def live(objects: S3Objects) -> None:
-    """All that an execution asks of a store, from the check of the store to its deletion."""
+    """All requests of an execution, from the check of its store to its deletion."""
     probe(objects)
     log = ExecutionLog(objects, ID)
     log.create({"name": "a"}, b"{}")

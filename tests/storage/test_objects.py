@@ -45,7 +45,7 @@ class Careless(MemoryObjects):
 
 
 class LooksFirst(MemoryObjects):
-    """A store that looks and then writes, right only while nobody else does."""
+    """A store that checks and then writes, which is only right with one writer."""
 
     def __init__(self) -> None:
         super().__init__()

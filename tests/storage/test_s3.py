@@ -16,7 +16,7 @@ from prefect_executions.storage.s3 import S3Objects
 
 @pytest.fixture
 def stubbed() -> tuple[S3Objects, Stubber]:
-    """Objects whose requests the test answers: for what no server can be made to do."""
+    """Objects with stubbed responses, for what no server can be made to do."""
     objects = S3Objects(
         bucket="bucket",
         prefix="p",
@@ -31,7 +31,7 @@ def stubbed() -> tuple[S3Objects, Stubber]:
 
 
 class _Body:
-    """An empty answer."""
+    """An empty response."""
 
     def stream(self) -> list[bytes]:
         return [b""]
@@ -103,7 +103,7 @@ def test_a_failed_deletion_is_no_success(stubbed: tuple[S3Objects, Stubber]) -> 
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_what_may_pass_is_tried_again(moto_endpoint: str, status: int) -> None:
-    """By botocore, before anybody hears of it."""
+    """By botocore, without an error."""
     objects = S3Objects(
         bucket=f"bucket-{uuid4().hex}",
         region="us-east-1",

@@ -1,4 +1,4 @@
-"""Prefect's own suite for a type of blocks."""
+"""Prefect's own test suite for a block type."""
 
 from urllib.error import URLError
 
@@ -8,7 +8,7 @@ from prefect.testing.standard_test_suites import BlockStandardTestSuite
 
 
 class BlockSuite(BlockStandardTestSuite):
-    """Its look at the logo wants a network."""
+    """Prefect's suite, without the check of the logo when there is no network."""
 
     def test_has_a_valid_image(self, block: type[Block]) -> None:
         try:

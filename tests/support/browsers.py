@@ -1,4 +1,4 @@
-"""Prefect's two UIs in a real browser: what people click, and what they then see."""
+"""Prefect's two UIs in a real browser: what people click and see."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ PATIENCE = 30_000  # milliseconds
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium; where there is none, the test is skipped."""
+    """The system's Chromium. Without one, the test is skipped."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("there is no Chromium here: `apt-get install chromium`")
@@ -37,16 +37,16 @@ def chromium() -> Iterator[Browser]:
 class _Ui:
     """The page of a flow run, and what people do on it.
 
-    Each action is pressed once more where Prefect's database was busy (503), as people would,
-    and fails with Prefect's answer where it was refused.
+    An action is repeated when Prefect's database was busy (503), as people would, and fails with
+    Prefect's response when it was refused.
 
     Args:
-        page: Where it is shown.
-        url: Of Prefect.
-        run_id: The run.
+        page: The browser's page.
+        url: The URL of Prefect.
+        run_id: The id of the flow run.
     """
 
-    path: str  # of the pages of runs
+    path: str  # of a run's page
 
     def __init__(self, page: Page, url: str, run_id: UUID) -> None:
         self.page = page
@@ -155,7 +155,7 @@ class V2(_Ui):
     def _choose(self, item: str) -> Locator:
         menu = self.page.locator("button[aria-haspopup=menu]").first
         entry = self.page.get_by_role("menuitem", name=item, exact=True)
-        for _ in range(10):  # what it offers follows the state
+        for _ in range(10):  # its items follow the state
             menu.click()
             try:
                 entry.click(timeout=3_000)

@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that lets requests fail in the ways in which S3 lets them fail."""
+"""A proxy for an S3 server, which lets requests fail as they fail with S3."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 
 class Fault(StrEnum):
-    """What may happen to a request."""
+    """A fault that a request may meet."""
 
     UNANSWERED = "unanswered"  # done, but the client gets no answer until it gives up
     LATE = "late"  # done only a while after the client has given up
@@ -59,14 +59,14 @@ class FaultProxy:
     Args:
         server: The server's URL.
         rate: The share of requests that meet a fault.
-        seed: Of the plan.
+        seed: The seed of the faults.
     """
 
     def __init__(self, server: str, *, rate: float = 0.0, seed: int = 0) -> None:
         self.server = urlsplit(server)
         self.requests = 0
         self.faults: Counter[Fault] = Counter()
-        self.errors: list[BaseException | None] = []  # of the proxy itself
+        self.errors: list[BaseException | None] = []  # in the proxy itself
         self._rate = rate
         self._seed = seed
         self._forced: list[Fault | None] = []
@@ -96,13 +96,13 @@ class FaultProxy:
         self._http.server_close()
 
     def force(self, faults: Iterable[Fault | None]) -> None:
-        """Let the next requests meet exactly these, in this order; None lets one pass."""
+        """Let the next requests meet exactly these faults, in this order; None is no fault."""
         with self._changed:
             self._forced.extend(faults)
 
     @contextmanager
     def meet(self, method: str, path: str, *, conditional: bool) -> Iterator[Fault | None]:
-        """Count a request, and say what happens to it while it is under way."""
+        """Count a request while it is under way, and choose its fault."""
         with self._changed:
             self.requests += 1
             fault = self._forced.pop(0) if self._forced else self._draw(method, path, conditional)
@@ -138,7 +138,7 @@ class _Server(ThreadingHTTPServer):
         self.proxy = proxy
 
     def handle_error(self, *_: object) -> None:
-        """Keep what went wrong, unless it is a client that did not wait for its answer."""
+        """Keep the error, unless a client did not wait for its response."""
         error = sys.exc_info()[1]
         if not isinstance(error, ConnectionError):
             self.proxy.errors.append(error)
@@ -146,7 +146,7 @@ class _Server(ThreadingHTTPServer):
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the server said."""
+    """The response of the server."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -154,7 +154,7 @@ class _Answer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection of a client, and one to the server behind it."""
+    """One connection of a client, and one to the server."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -204,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._reset()
 
     def _forward(self, body: bytes) -> _Answer:
-        """Let the server do its work; the client's `Host` stays, since it has signed it."""
+        """Forward a request to the server, with the client's `Host`, which is signed."""
         upstream = self._upstream
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in _end_to_end(self.headers.items()):
@@ -243,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(_Answer(status, [("Content-Type", "application/xml")], body.encode()))
 
     def _wait_until_given_up(self) -> None:
-        """Until the client closes the connection: it sends nothing while it awaits an answer."""
+        """Wait until the client closes the connection; it sends nothing while it waits."""
         self.close_connection = True
         self.connection.recv(1)
 

@@ -15,20 +15,20 @@ _IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 
 class Killed(BaseException):
-    """The caller is dead, and so is all of it that would still ask a server for something."""
+    """The caller is dead, and all its later requests fail with this."""
 
 
 @dataclass
 class Caller:
-    """Counts the requests of one process, and kills it.
+    """Counts the requests of one process, and kills it after some of them.
 
     Once it is dead no request passes, so what it does in `finally` has no effect. To the servers
     "killed after a request" and "killed before the next one" are the same.
 
     Args:
-        dies_after: How many requests are carried out before it dies; None: it never dies.
-        counting: Whether its requests count; they are let through otherwise.
-        requests: What it has asked for.
+        dies_after: How many requests are carried out before it dies, or None when it never dies.
+        counting: Whether its requests count; otherwise they just pass.
+        requests: The requests it has made.
     """
 
     dies_after: int | None = None
@@ -56,7 +56,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class CalledObjects:
-    """A store as a caller sees it."""
+    """The store of a caller."""
 
     inner: Objects
     caller: Caller
@@ -78,7 +78,7 @@ class CalledObjects:
 
 
 class CalledTransport(httpx.BaseTransport):
-    """The way to a server, as a caller sees it; closing it closes nothing."""
+    """A caller's transport to a server. Closing it closes nothing."""
 
     def __init__(self, inner: httpx.BaseTransport, caller: Caller) -> None:
         self._inner = inner
@@ -90,5 +90,5 @@ class CalledTransport(httpx.BaseTransport):
 
     def _perform(self, request: httpx.Request) -> httpx.Response:
         response = self._inner.handle_request(request)
-        response.read()  # nobody would, and give the connection back, if the caller dies now
+        response.read()  # otherwise the connection is not given back when the caller dies now
         return response

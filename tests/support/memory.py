@@ -1,4 +1,4 @@
-"""What flows in the tests' own process keep, and what came of it."""
+"""The state of flows that run in the tests' own process, and what was saved of it."""
 
 from pydantic import BaseModel
 

@@ -12,9 +12,9 @@ from moto.server import ThreadedMotoServer
 
 @contextmanager
 def moto_server() -> Iterator[str]:
-    """The address of a moto whose conditional PUTs are atomic, as S3's are.
+    """The address of a moto whose conditional PUTs are atomic, like those of S3.
 
-    By itself moto looks whether a key is there, and stores it some lines later, in many threads.
+    moto itself checks whether a key exists and stores it some lines later, in many threads.
     """
     lock, put_object = Lock(), S3Response.put_object
 

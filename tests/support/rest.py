@@ -1,4 +1,4 @@
-"""The REST service in this process, over a store that a test can look into."""
+"""The REST service in this process, over a store that a test can read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ KEY = "a key"
 def opened(
     prefect: SyncPrefectClient, objects: Objects, *, api_key: str | None = KEY, **options: Any
 ) -> Iterator[TestClient]:
-    """A client of the service, which knows the key."""
+    """A client of the service, with the key."""
     flow_runs = FlowRuns(prefect, store=uuid4().hex, wait=lambda _: None)
     keyring = Keyring(prefect, api_key=api_key)
     app = create_app(Executions(objects, flow_runs), keyring, **options)

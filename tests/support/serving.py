@@ -1,4 +1,4 @@
-"""The REST service on a port of this machine, as clients from outside meet it."""
+"""The REST service on a port of this machine, for clients in other processes."""
 
 import threading
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def served(
     api_key: str | None = KEY,
     **options: Any,
 ) -> Iterator[str]:
-    """A replica of the service; its URL."""
+    """Start a replica of the service. Returns its URL."""
     flow_runs = FlowRuns(prefect, store=store, wait=lambda _: None)
     keyring, hub = Keyring(prefect, api_key=api_key), EventHub()
     app = create_app(Executions(objects, flow_runs), keyring, hub=hub, **options)

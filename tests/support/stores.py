@@ -1,4 +1,4 @@
-"""Stores that misbehave or watch, around a real one: what tests stand between log and store."""
+"""Stores around a real one that count requests or let them fail."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -52,17 +52,17 @@ class Counting:
 
 
 class Fault(Enum):
-    """What may happen to a creation."""
+    """A fault that a creation may meet."""
 
     NONE = auto()
-    LOST = auto()  # the request never arrived, and the caller learns that something is wrong
-    ANSWER_LOST = auto()  # it arrived, and the caller learns that something is wrong
+    LOST = auto()  # the request did not arrive, and the caller gets an error
+    ANSWER_LOST = auto()  # it arrived, and the caller gets an error
     REPEATED = auto()  # it arrived, the answer was lost, and the client repeated the request
 
 
 @dataclass
 class Faulty:
-    """Lets the next creations fail as planned, and others act just before they arrive."""
+    """Lets the next creations fail as planned, and others act just before them."""
 
     inner: Objects
     faults: list[Fault] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Faulty:
 
     def create(self, key: str, data: bytes) -> None:
         if self.meanwhile:
-            planned, self.faults = self.faults, []  # they are not for the others
+            planned, self.faults = self.faults, []  # the faults are not for the others
             self.meanwhile.pop()()
             self.faults = planned
         fault = self.faults.pop() if self.faults else Fault.NONE

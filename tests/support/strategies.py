@@ -1,4 +1,4 @@
-"""Values for hypothesis to draw."""
+"""Strategies for hypothesis."""
 
 from hypothesis import strategies as st
 

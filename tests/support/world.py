@@ -43,7 +43,7 @@ def eventually(look: Callable[[], Any], what: str, patience: float = PATIENCE) -
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process is there and not merely unburied."""
+    """Whether a process exists and is not a zombie."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):  # before it is opened, or after
@@ -51,7 +51,7 @@ def is_alive(pid: int) -> bool:
 
 
 class World:
-    """What the tests do to executions, and see of them."""
+    """The actions of the tests on executions, and what they read of them."""
 
     def __init__(self, stack: Stack, prefect: SyncPrefectClient, rest: httpx.Client) -> None:
         self.stack = stack
@@ -72,14 +72,14 @@ class World:
         return self.ok(self.rest.post("/v1/execution", json=body), 201)
 
     def gated(self, to: int) -> Answer:
-        """One that has saved n = 1, and waits for a gate."""
+        """An execution that has saved n = 1, and waits for a gate."""
         execution = self.create("gated", to=to)
         self.open_gates(execution, 1, 1)
         self.until_saved(execution, 1)
         return execution
 
     def delete(self, execution: Answer) -> None:
-        """Delete it, and wait for its process, for which workers look every three seconds."""
+        """Delete it, and wait for the end of its process; workers check every three seconds."""
         answer = self.rest.delete(self.path(execution), headers={"Prefer": "wait=50"})
         assert answer.status_code == 204, answer.text
 
@@ -107,7 +107,7 @@ class World:
         self.prefect.set_flow_run_state(run_id, state, force=True)
 
     def offered(self, execution: Answer) -> list[str]:
-        """What the Resume form offers to continue from; nothing: it is not there yet."""
+        """The checkpoints that the Resume form offers, or none when there is no form yet."""
         run = self.run(execution)
         form = read_form(self.prefect, run.id, state_of(run))
         fields = form.schema.get("properties", {}) if form else {}
@@ -179,13 +179,13 @@ class World:
         return [f"{page.data}" for page in self.prefect.read_artifacts(artifact_filter=filter_)]
 
     def until_told(self, execution: Answer, *words: str) -> str:
-        """The one page of a run, once it tells something."""
+        """The one page of a run, once it has these words."""
 
         def look() -> str | None:
             (page,) = self.pages(execution) or [""]
             return page if all(word in page for word in words) else None
 
-        found: str = eventually(look, f"the page tells {words}")
+        found: str = eventually(look, f"the page has {words}")
         return found
 
     def pid(self, execution: Answer) -> int:
@@ -229,7 +229,7 @@ class World:
 
 @contextmanager
 def service(stack: Stack, prefect: SyncPrefectClient) -> Iterator[tuple[FlowRun, httpx.Client]]:
-    """The REST service as a run of its deployment."""
+    """Start the REST service as a run of its deployment."""
     port = free_ports(1)
     deployment = prefect.read_deployment_by_name("executions-service/test")
     run = prefect.create_flow_run_from_deployment(deployment.id, parameters={"port": port})

@@ -1,4 +1,4 @@
-"""The block types: where executions are kept, the keys of the service, and webhooks."""
+"""The block types: a store of executions, a key of the REST service, and a webhook."""
 
 from prefect_executions.blocks.key import ExecutionKey
 from prefect_executions.blocks.store import ExecutionStore
@@ -7,4 +7,4 @@ from prefect_executions.blocks.webhook import ExecutionWebhook
 __all__ = ["ExecutionKey", "ExecutionStore", "ExecutionWebhook"]
 
 for _block in (ExecutionStore, ExecutionWebhook, ExecutionKey):
-    _block.__module__ = __name__  # so that a call whose input is one stays the same call
+    _block.__module__ = __name__  # which steps record of an input

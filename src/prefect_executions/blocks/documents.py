@@ -1,4 +1,4 @@
-"""Block documents in Prefect: all of a type, what is wrong with one, and writing a part of it."""
+"""Block documents in Prefect: reading those of a type, and updating some fields of one."""
 
 from typing import Any
 from uuid import UUID
@@ -15,23 +15,23 @@ from prefect_executions.prefect.errors import prefect_errors
 def documents_of(
     client: SyncPrefectClient, slug: str, *, include_secrets: bool = False
 ) -> list[BlockDocument]:
-    """The block documents of a type; none where nobody has registered the type.
+    """The block documents of a type; none when the type is not registered.
 
-    Prefect gives all of them at once, whatever page is asked for.
+    Prefect returns all of them at once, whatever page is asked for.
 
     Args:
-        client: Prefect's.
-        slug: Of the type.
-        include_secrets: Whether they come with their secrets.
+        client: A client of Prefect.
+        slug: The slug of the block type.
+        include_secrets: Whether secrets are included.
 
     Raises:
-        PrefectUnavailable: Prefect does not answer, or refuses.
+        PrefectUnavailable: Prefect does not respond, or refuses.
     """
     with prefect_errors():
         try:
             return client.read_block_documents_by_type(slug, include_secrets=include_secrets)
         except httpx.HTTPStatusError as error:
-            # A 404 of something else must not look like a type without documents.
+            # A 404 from something else, like a proxy, must not look like a type without documents.
             if error.response.status_code != httpx.codes.NOT_FOUND or slug in {
                 known.slug for known in client.read_block_types()
             }:
@@ -40,13 +40,13 @@ def documents_of(
 
 
 def write(client: SyncPrefectClient, document_id: UUID, **fields: Any) -> None:
-    """Write fields of a block document and leave the others, which a person may be editing.
+    """Update some fields of a block document; a person may be editing the others.
 
-    It goes by its id: one that was deleted meanwhile does not come back, nor does another of the
-    same name get what is not its own.
+    The document is found by its id, so a deleted one does not come back, and another one of the
+    same name is not changed.
 
     Raises:
-        PrefectUnavailable: Prefect did not answer, or the block is gone.
+        PrefectUnavailable: Prefect does not respond, or the block is gone.
     """
     update = BlockDocumentUpdate(data=fields, merge_existing_data=True)
     with prefect_errors():
@@ -54,7 +54,7 @@ def write(client: SyncPrefectClient, document_id: UUID, **fields: Any) -> None:
 
 
 def problem_of(error: ValidationError) -> str:
-    """Which fields are wrong, but not what stands in them: somebody may put a secret there."""
+    """Which fields are wrong and why, without their values, which may be secrets."""
     return "; ".join(
         f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
         for item in error.errors(include_input=False, include_url=False)

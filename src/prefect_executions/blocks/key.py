@@ -1,4 +1,4 @@
-"""API keys: one block document of type Execution Key each."""
+"""The block type of an API key of the REST service; creating, listing and revoking keys."""
 
 import re
 import secrets
@@ -38,13 +38,13 @@ class Permission(StrEnum):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request, as its key says.
+    """The caller of a request, according to its key.
 
     Args:
-        name: The key's name.
-        permissions: What it allows.
-        agents: The only agents whose executions it may touch; None: all executions.
-        rate_limit: In the place of the service's own, as in `100/minute`.
+        name: The name of the key.
+        permissions: What the key allows.
+        agents: The only agents whose executions it may access, or None for all executions.
+        rate_limit: Replaces the service's own, as in `100/minute`.
     """
 
     name: str
@@ -53,20 +53,20 @@ class Caller:
     rate_limit: str | None = None
 
 
-SETTINGS = Caller("settings", frozenset(Permission))  # who knows the key in the settings
-ANYBODY = Caller("anybody", frozenset(Permission))  # while there is no key at all
-NOBODY = Caller("nobody", frozenset())  # whose key was not looked at, or is none
+SETTINGS = Caller("settings", frozenset(Permission))  # with the key in the settings
+ANYBODY = Caller("anybody", frozenset(Permission))  # when there are no keys at all
+NOBODY = Caller("nobody", frozenset())  # with a wrong key, or before the key was checked
 _RESERVED = {SETTINGS.name, ANYBODY.name, NOBODY.name}
 
 
 def _check_rate_limit(text: str) -> str:
-    from limits import parse_many  # noqa: PLC0415  # only keys with a limit need it; flows don't
+    from limits import parse_many  # noqa: PLC0415  # slow to import, and flows do not need it
 
     try:
         limits = parse_many(text)
     except ValueError:
         limits = []
-    if len(limits) != 1 or limits[0].amount < 1:  # of several, the service would take the first
+    if len(limits) != 1 or limits[0].amount < 1:  # the service would use the first of several
         raise ValueError("give one number of requests, at least 1, and a time: `100/minute`")
     return text
 
@@ -74,13 +74,14 @@ def _check_rate_limit(text: str) -> str:
 class ExecutionKey(Block):
     """A key for the REST service of executions, named like its block document.
 
-    The key itself is shown once, when it is created, and not kept: make keys with `create_key`, and
-    revoke them there or by deleting the block. To narrow a key, revoke it and make another.
+    The key itself is shown once, when it is created, and is not kept. Make keys with `create_key`;
+    revoke them with `revoke_key` or by deleting the block. To narrow a key, revoke it and make
+    another.
 
     Attributes:
         digest: The SHA-256 of the key.
         permissions: What the key allows.
-        agents: The only agents whose executions it may touch.
+        agents: The only agents whose executions it may access.
         rate_limit: How many requests it may send.
         created_at: When it was made.
         last_used_at: When it was last used.
@@ -88,7 +89,7 @@ class ExecutionKey(Block):
     Example:
         Look at a key:
         ```python
-        from prefect_executions.blocks.key import ExecutionKey
+        from prefect_executions.blocks import ExecutionKey
 
         key = ExecutionKey.load("BLOCK_NAME")
         print(key.permissions, key.last_used_at)
@@ -135,16 +136,16 @@ class ExecutionKey(Block):
 
 @dataclass(frozen=True)
 class Key:
-    """What is known of a key, without what could be used in its place.
+    """A description of a key, without its secret and digest.
 
     Args:
         name: Its name.
         permissions: What it allows.
-        agents: The only agents whose executions it may touch; None: all executions.
-        rate_limit: In the place of the service's own.
+        agents: The only agents whose executions it may access, or None for all executions.
+        rate_limit: Replaces the service's own.
         created_at: When it was made.
-        last_used_at: When it was last used, to a minute; None: never.
-        problem: Why its block document lets nobody in; None: it does.
+        last_used_at: When it was last used, to a minute, or None when it never was.
+        problem: Why the service does not accept its block document, or None when it does.
     """
 
     name: str
@@ -164,18 +165,18 @@ def create_key(
     agents: Collection[str] | None = None,
     rate_limit: str | None = None,
 ) -> str:
-    """Make a key, and return it: the only time that it is shown.
+    """Make a key and return it. It is not shown again.
 
     Args:
-        client: A client of the Prefect server that the settings name.
-        name: What it is called: at most 100 lowercase letters, digits and dashes.
-        permissions: What it allows, at least one.
-        agents: The only agents whose executions it may touch; by default all executions.
+        client: A client of Prefect.
+        name: Its name: at most 100 lowercase letters, digits and dashes.
+        permissions: What it allows, at least one permission.
+        agents: The only agents whose executions it may access; by default all executions.
         rate_limit: How many requests it may send, as in `100/minute`; by default the service's.
 
     Raises:
-        ValueError: an argument is wrong, or there is a key of this name; nothing was made.
-        PrefectUnavailable: Prefect's server does not answer, or refuses.
+        ValueError: an argument is wrong, or a key of this name exists; nothing was made.
+        PrefectUnavailable: Prefect does not respond, or refuses.
     """
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
         raise ValueError(
@@ -194,34 +195,34 @@ def create_key(
             created_at=datetime.now(UTC),
         )
     except ValidationError as error:
-        raise ValueError(problem_of(error)) from None  # it would show the digest
+        raise ValueError(problem_of(error)) from None  # the error would show the digest
     with prefect_errors():
         _save(client, name, key)
     return secret
 
 
 def list_keys(client: SyncPrefectClient) -> list[Key]:
-    """All keys by name, those too whose block document is broken.
+    """All keys in the order of their names, including those with a broken block document.
 
     Raises:
-        PrefectUnavailable: Prefect's server does not answer, or refuses.
+        PrefectUnavailable: Prefect does not respond, or refuses.
     """
     documents = documents_of(client, ExecutionKey.get_block_type_slug())
     return sorted((_described(document) for document in documents), key=lambda key: key.name)
 
 
 def revoke_key(client: SyncPrefectClient, name: str) -> None:
-    """Delete a key: services refuse it from then on, within a few seconds.
+    """Delete a key. Services refuse it within a few seconds.
 
-    How many is the keyring's `max_age`, and a minute when the service does not reach Prefect.
+    That is the `max_age` of their keyring, or a minute when they do not reach Prefect.
 
     Raises:
         ValueError: there is no key of this name.
-        PrefectUnavailable: Prefect's server does not answer, or refuses.
+        PrefectUnavailable: Prefect does not respond, or refuses.
     """
     for document in documents_of(client, ExecutionKey.get_block_type_slug()):
         if document.name == name:
-            # It is not found where somebody else has revoked it just now.
+            # It is not found when another process has just revoked it.
             with prefect_errors(), suppress(ObjectNotFound):
                 client.delete_block_document(document.id)
             return
@@ -229,7 +230,7 @@ def revoke_key(client: SyncPrefectClient, name: str) -> None:
 
 
 def digest_of(secret: str) -> bytes:
-    """What is kept of a key: its SHA-256."""
+    """The SHA-256 of a key, which is kept in its place."""
     return sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
@@ -245,7 +246,7 @@ def _save(client: SyncPrefectClient, name: str, key: ExecutionKey) -> None:
     try:
         client.create_block_document(new)
     except ObjectAlreadyExists:
-        # Prefect's client repeats a request whose answer was lost: then it is ours.
+        # The key is ours when Prefect's client has repeated a request whose response was lost.
         there = client.read_block_document_by_name(name, slug)
         if there.data.get("digest") != key.digest:
             raise ValueError(
@@ -254,7 +255,7 @@ def _save(client: SyncPrefectClient, name: str, key: ExecutionKey) -> None:
 
 
 def key_in(document: BlockDocument) -> ExecutionKey | str:
-    """The key in a block document, or why there is none; it may come from the UI, or a script."""
+    """Read the key in a block document, which anyone may have written; else say what is wrong."""
     if document.name is None or document.name in _RESERVED:
         return f"its name must not be {document.name!r}"
     fields = ExecutionKey.model_fields
@@ -267,7 +268,7 @@ def key_in(document: BlockDocument) -> ExecutionKey | str:
 
 
 def caller_in(document: BlockDocument, key: ExecutionKey) -> Caller:
-    """Who sends the key of a block document."""
+    """The caller that a block document's key stands for."""
     agents = None if key.agents is None else frozenset(key.agents)
     return Caller(f"{document.name}", frozenset(key.permissions), agents, key.rate_limit)
 

@@ -1,4 +1,4 @@
-"""The block types: what Prefect stores for us, and shows in its UI's block catalogue."""
+"""The block type of a store: the S3 bucket that executions are kept in; loading it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,24 +23,24 @@ class ExecutionStore(Block):
     """The S3 bucket that executions are kept in.
 
     Attributes:
-        bucket: The bucket; it must exist.
+        bucket: The bucket, which must exist.
         prefix: Put before every key.
         region_name: The bucket's region.
-        endpoint_url: An S3-compatible server, instead of AWS.
+        endpoint_url: The URL of an S3-compatible server, instead of AWS.
         aws_access_key_id: A fixed access key.
         aws_secret_access_key: Its secret.
-        aws_session_token: For temporary credentials.
+        aws_session_token: The session token of temporary credentials.
         encryption: Server-side encryption of every object.
         kms_key_id: The KMS key to encrypt with.
-        path_style: Name the bucket in the path and not in the host.
-        keep_checkpoints: How many of the newest checkpoints stay of an execution; None: all.
-        keep_labelled: Whether those with a label stay, too.
-        delete_after_seconds: How long after its end an execution is deleted; None: never.
+        path_style: Put the bucket's name in the path instead of the host.
+        keep_checkpoints: How many of an execution's newest checkpoints are kept, or None for all.
+        keep_labelled: Whether checkpoints with a label are kept, too.
+        delete_after_seconds: How long after its end an execution is deleted, or None for never.
 
     Example:
         Save a store, which checks it first, and load it:
         ```python
-        from prefect_executions.blocks.store import ExecutionStore
+        from prefect_executions.blocks import ExecutionStore
 
         store = ExecutionStore(bucket="my-executions", region_name="eu-central-1")
         store.save("default")
@@ -147,8 +147,8 @@ class ExecutionStore(Block):
         return self
 
     def objects(self) -> Objects:
-        """The objects in this bucket. Override it to keep executions elsewhere."""
-        # Here, since boto3 takes long to load, and not everybody who imports us keeps things in S3.
+        """The objects in this bucket. Override this to keep executions in another place."""
+        # boto3 takes long to import, and is not needed when another store is used.
         from prefect_executions.storage.s3 import S3Objects  # noqa: PLC0415
 
         return S3Objects(
@@ -166,7 +166,7 @@ class ExecutionStore(Block):
 
     @property
     def retention(self) -> ExecutionConfig:
-        """What is removed of executions that do not say so themselves, and when."""
+        """The retention settings of executions that have none of their own."""
         return ExecutionConfig(
             keep_checkpoints=self.keep_checkpoints,
             keep_labelled=self.keep_labelled,
@@ -175,7 +175,7 @@ class ExecutionStore(Block):
 
     @property
     def name(self) -> str | None:
-        """The name that the block is saved under; None if it is not."""
+        """The name that the block is saved under, or None when it is not saved."""
         return self._block_document_name
 
     def save(
@@ -185,9 +185,9 @@ class ExecutionStore(Block):
         client: PrefectClient | None = None,
         **dispatch: bool,
     ) -> UUID:
-        """`check`, and save the block document; see `Block.save`.
+        """Check the store with `check`, and save the block document: see `Block.save`.
 
-        One that is saved in the Prefect UI is checked when the service starts.
+        A store that is saved in the Prefect UI is checked when the service starts.
 
         Raises:
             UnsuitableStore, StoreUnavailable: see `check`; nothing was saved.
@@ -206,11 +206,11 @@ class ExecutionStore(Block):
         return await super().asave(name=name, overwrite=overwrite, client=client)
 
     def check(self) -> None:
-        """Make sure that the bucket is there and keeps the law that durability rests on.
+        """Check that the bucket exists and keeps the law of `Objects`, on which durability rests.
 
         Raises:
-            UnsuitableStore: it lets several writers create one object.
-            StoreUnavailable: it does not answer, or refuses.
+            UnsuitableStore: several writers can create one object.
+            StoreUnavailable: the bucket does not exist, does not respond, or refuses.
         """
         probe(self.objects())
 
@@ -220,7 +220,7 @@ _replacement: ContextVar[ExecutionStore | None] = ContextVar("execution_store", 
 
 @contextmanager
 def replaced_by(store: ExecutionStore) -> Iterator[None]:
-    """Let `open_store` give this store, whatever it is asked for."""
+    """Let `open_store` return this store, whatever it is asked for."""
     token = _replacement.set(store)
     try:
         yield
@@ -229,7 +229,7 @@ def replaced_by(store: ExecutionStore) -> Iterator[None]:
 
 
 def open_store(store: str | ExecutionStore | None) -> ExecutionStore:
-    """The store that a flow names, or means.
+    """The store of a flow, by its name, by default, or as it is.
 
     Raises:
         StoreNotFound, PrefectUnavailable: see `load_store`.
@@ -240,19 +240,19 @@ def open_store(store: str | ExecutionStore | None) -> ExecutionStore:
 
 
 def load_store(name: str | None = None) -> ExecutionStore:
-    """Load a store from Prefect; it blocks, in async flows too: call it in a thread there.
+    """Load a store from Prefect. This blocks: in async code, call it in a thread.
 
     Args:
-        name: The block document's name; by default the one in the settings.
+        name: The name of the block document; by default the one in the settings.
 
     Raises:
         StoreNotFound: there is no such block document.
-        PrefectUnavailable: Prefect's server does not answer.
+        PrefectUnavailable: Prefect does not respond.
     """
     name = name or ExecutionsSettings().store
     try:
         with prefect_errors():
-            # `_sync`: called in a thread of an async flow, Prefect would take this for async.
+            # Without `_sync`, Prefect would return a coroutine in a thread of an async flow.
             loaded = ExecutionStore.load(name, _sync=True)  # type: ignore[call-arg]
         return cast("ExecutionStore", loaded)
     except ValueError as error:

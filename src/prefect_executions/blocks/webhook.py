@@ -1,4 +1,4 @@
-"""The block type of a webhook: where notifications of executions go, and which."""
+"""The block type of a webhook: which notifications of executions are sent, and where to."""
 
 import base64
 import binascii
@@ -19,28 +19,28 @@ from pydantic import (
 )
 
 _PREFIX = "whsec_"
-_KEY_BYTES = range(24, 65)  # what Standard Webhooks says
-_WRITTEN = ("delivered_until", "delivered")  # by the service, and by nobody else
+_KEY_BYTES = range(24, 65)  # according to Standard Webhooks
+_WRITTEN = ("delivered_until", "delivered")  # only by the service
 
 
 class ExecutionWebhook(Block):
     """A receiver of signed notifications: status changes and checkpoints of executions.
 
     Attributes:
-        url: Where they are posted to.
-        secret: What they are signed with; made when left out.
+        url: The URL that they are posted to.
+        secret: The secret that they are signed with; made when left out.
         events: What to notify of.
         store: Only executions in the Execution Store block of this name.
         agents: Only executions of these agents.
-        allow_private_addresses: Post to loopback and private networks, too.
+        allow_private_addresses: Whether to post to loopback and private networks, too.
         enabled: Whether anything is posted.
-        delivered_until: Written by the service: how far it has got.
-        delivered: Written by the service: what it has delivered last.
+        delivered_until: Written by the service: the time of the newest event it has finished.
+        delivered: Written by the service: the events it has delivered last.
 
     Example:
-        Save a webhook, tell the receiver its secret, and load it:
+        Save a webhook, give its secret to the receiver, and load it:
         ```python
-        from prefect_executions.blocks.webhook import ExecutionWebhook
+        from prefect_executions.blocks import ExecutionWebhook
 
         webhook = ExecutionWebhook(url="https://example.com/executions")
         webhook.save("my-receiver")
@@ -136,9 +136,9 @@ class ExecutionWebhook(Block):
 
     @model_serializer(mode="wrap")
     def ser_model(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
-        """As Prefect does; what is saved leaves out what the service writes.
+        """Serialize the block; when it is saved, without what the service writes.
 
-        A block that is saved again is merged into what is there, and must not take deliveries back.
+        A block that is saved again is merged into the document, and must not reset its deliveries.
         """
         data = super().ser_model(handler, info)
         if isinstance(data, dict) and info.context and info.context.get("include_secrets"):
@@ -148,10 +148,10 @@ class ExecutionWebhook(Block):
 
     @property
     def name(self) -> str | None:
-        """The name that the block is saved under; None if it is not."""
+        """The name that the block is saved under, or None when it is not saved."""
         return self._block_document_name
 
 
 def new_secret() -> str:
-    """A random secret in the format of Standard Webhooks."""
+    """Make a random secret in the format of Standard Webhooks."""
     return _PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()

@@ -1,6 +1,8 @@
-"""The append-only log of an execution: entries, changes against earlier ones, fencing."""
+"""The append-only log of an execution: entries, deltas, checkpoints and fencing."""
 
+from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.log.log import ExecutionLog
-from prefect_executions.log.reader import Head
+from prefect_executions.log.reader import Head, History
 
-__all__ = ["ExecutionLog", "Head"]
+__all__ = ["Entry", "ExecutionLog", "Head", "History", "Kind", "Outcome", "Record"]

@@ -1,4 +1,19 @@
-"""Bytes as the change against others, and compressed."""
+"""Deltas: an entry stores its state and its journal as the change against an earlier entry.
+
+Every entry carries two texts, the state and the journal. If all were stored in full, a log would
+grow with the square of its length. If each were a delta against the entry before it, the newest one
+could only be read by reading the whole log. So the base of entry `n` is the entry whose number is
+`n` without its lowest bit (skip-deltas, as in Subversion):
+
+    entry   1  2  3  4  5  6  7  8  9  10  11  12
+    base    0  0  2  0  4  4  6  0  8   8  10   8
+
+A text is thus made from no more than log2(n) + 2 entries (`bases`), which are read in one parallel
+round of requests. The newest entry and its bases are all that the next entry can need as its base.
+A text is stored in full when it has no base, and when its delta is not much smaller.
+
+First come the delta between two texts, compression, and digests; then the chain of texts in a log.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -8,23 +23,27 @@ import zstandard
 
 from prefect_executions.log.entry import Entry, Part
 
-_LEVEL = 3
-_CONTEXT = 64 << 10  # how much around a change serves as its dictionary
+TEXTS = ("state", "journal")
+
+_LEVEL = 3  # of zstd
+_CONTEXT = 64 << 10  # bytes of the base, on each side of a change, that serve as its dictionary
+_MARK = 64 << 10  # bytes between the places from which a digest can be continued
+_KEEP_DECODED = 4 << 20  # bytes; a larger text is made again from its entries when it is a base
+_TRY_FULL = 16  # a delta under 1/16 of its text is taken without trying the full one
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One state as the change against another, its base.
+    """One text as the change against another, its base.
 
-    The state is `base[:prefix]`, then the payload, then the last `suffix` bytes of the base. What
-    a small change leaves alone is thus kept whatever the size of the state, and without looking at
-    it closely; zstd only sees what lies between, with the part of the base that stood there, and
-    some of what surrounds it, as its dictionary.
+    The text is `base[:prefix]`, then the payload, then the last `suffix` bytes of the base. A small
+    change to a large text is therefore small, and quick to find. zstd only compresses what lies
+    between, and its dictionary is the part of the base that stood there and some bytes around it.
 
     Args:
         prefix: How many bytes at the beginning are the base's.
         suffix: How many bytes at the end are the base's.
-        window: From where to where the base is the payload's raw dictionary.
+        window: The part of the base that is the payload's raw dictionary: its start and end.
         payload: A zstd frame.
     """
 
@@ -35,7 +54,7 @@ class Delta:
 
 
 def delta(base: bytes, data: bytes) -> Delta:
-    """The change that makes `data` of `base`."""
+    """Make the delta from `base` to `data`."""
     prefix = _common_prefix(base, data)
     suffix = _common_suffix(base, data, min(len(base), len(data)) - prefix)
     window = (max(0, prefix - _CONTEXT), min(len(base), len(base) - suffix + _CONTEXT))
@@ -51,7 +70,7 @@ def apply(base: bytes, change: Delta, size: int) -> bytes:
     """Undo `delta`.
 
     Raises:
-        ValueError: the change is damaged, is not of this base, or does not make `size` bytes.
+        ValueError: the delta is damaged, has another base, or does not make `size` bytes.
     """
     decompressor = zstandard.ZstdDecompressor(dict_data=_dictionary(base[slice(*change.window)]))
     middle = _decompress(decompressor, change.payload, size - change.prefix - change.suffix)
@@ -59,7 +78,7 @@ def apply(base: bytes, change: Delta, size: int) -> bytes:
 
 
 def compress(data: bytes) -> bytes:
-    """Compress `data` by itself."""
+    """Compress `data`, without a dictionary."""
     return zstandard.ZstdCompressor(level=_LEVEL).compress(data)
 
 
@@ -86,9 +105,9 @@ def _dictionary(data: bytes) -> zstandard.ZstdCompressionDict:
 
 
 def _parameters(dictionary: bytes, data: bytes) -> zstandard.ZstdCompressionParameters:
-    """Parameters whose window spans dictionary and data, and whose index has room for both.
+    """Parameters with a window over dictionary and data, and tables large enough to index both.
 
-    With its usual tables zstd would index no more than the last megabyte of a dictionary.
+    With its usual tables zstd would only index the last megabyte of a dictionary.
     """
     span = max(len(dictionary) + len(data), 1)
     scale = min(max(span.bit_length() - 3, 10), 22)
@@ -103,7 +122,7 @@ def _parameters(dictionary: bytes, data: bytes) -> zstandard.ZstdCompressionPara
 
 
 def _common_prefix(one: bytes, other: bytes) -> int:
-    """How many bytes two strings share at their beginning; halving, since slices compare fast."""
+    """How many bytes are the same at the beginning: a bisection, as slices compare fast."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -115,7 +134,7 @@ def _common_prefix(one: bytes, other: bytes) -> int:
 
 
 def _common_suffix(one: bytes, other: bytes, most: int) -> int:
-    """How many bytes, `most` at most, two strings share at their end."""
+    """How many bytes are the same at the end, `most` at most."""
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
@@ -126,18 +145,15 @@ def _common_suffix(one: bytes, other: bytes, most: int) -> int:
     return low
 
 
-_MARK = 64 << 10  # bytes between the places that a digest can be started from
-
-
 class Digest:
-    """The SHA-256 of some bytes, which that of bytes with the same beginning can start from.
+    """The SHA-256 of a text, which can be continued from that of a text with the same beginning.
 
-    Hashing a large state takes longer than all else that a checkpoint does to it; of a state that
-    only grows at its end, the new end is hashed.
+    Hashing a large state takes longer than anything else that a checkpoint does with it. When a
+    state only grows at its end, only the new end is hashed.
 
     Args:
-        data: The bytes.
-        like: The digest of other bytes.
+        data: The text.
+        like: The digest of another text.
         prefix: How many bytes at the beginning are the same in both.
     """
 
@@ -151,22 +167,22 @@ class Digest:
         self.hex = digest.hexdigest()
 
 
-TEXTS = ("state", "journal")
-
-
-_KEEP_DECODED = 4 << 20  # bytes; a larger text is made again from the entries when it is a base
-
-
-_TRY_FULL = 16  # a change under 1/16 of its text is taken without trying how small the full one is
+def bases(seq: int) -> list[int]:
+    """The entries that the texts of entry `seq` may be made from: itself first, 0 last."""
+    chain = [seq]
+    while seq:
+        seq &= seq - 1
+        chain.append(seq)
+    return chain
 
 
 class Text:
-    """A text in a chain of deltas, which is made when it is needed.
+    """A text in a chain of deltas, made when it is needed.
 
     Args:
-        part: How the entry carries it; None: it is empty.
-        data: The text, where that is known.
-        digest: Its digest, where that is known.
+        part: How the entry stores it, or None when it is empty.
+        data: The text, if it is known.
+        digest: Its digest, if it is known.
     """
 
     def __init__(
@@ -177,10 +193,10 @@ class Text:
         self._data = data if data is not None and len(data) <= _KEEP_DECODED else None
 
     def make(self, base: Callable[[int], bytes]) -> bytes:
-        """The text; kept unless it is large.
+        """Return the text, and keep it unless it is large.
 
         Args:
-            base: Makes the text of another entry.
+            base: Returns the text of another entry.
 
         Raises:
             KeyError: the chain lacks a base.
@@ -203,19 +219,19 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One entry in a chain of deltas, and its two texts."""
+    """An entry in a chain of deltas, and its two texts by their names."""
 
     entry: Entry
     texts: dict[str, Text]
 
     @classmethod
     def of(cls, entry: Entry) -> "Link":
-        """The link of an entry that was read."""
+        """Make the link of an entry that was read."""
         return cls(entry, {name: Text(getattr(entry, name)) for name in TEXTS})
 
 
 def text_of(chain: dict[int, Link], name: str, seq: int) -> bytes:
-    """The state or the journal of an entry.
+    """Return the state or the journal of entry `seq`.
 
     Raises:
         KeyError: the chain lacks a base.
@@ -224,17 +240,8 @@ def text_of(chain: dict[int, Link], name: str, seq: int) -> bytes:
     return chain[seq].texts[name].make(lambda base: text_of(chain, name, base))
 
 
-def bases(seq: int) -> list[int]:
-    """The numbers that the texts of entry `seq` may be made from: itself first, 0 last."""
-    chain = [seq]
-    while seq:
-        seq &= seq - 1
-        chain.append(seq)
-    return chain
-
-
 def encode_text(name: str, data: bytes, seq: int, chain: dict[int, Link]) -> Text:
-    """The state or the journal of a new entry, as a change where that is worth it."""
+    """Make the state or the journal of a new entry: a delta, unless the full text is better."""
     if name == "journal" and not data:
         return Text(None, data)
     base = seq & (seq - 1)

@@ -1,7 +1,7 @@
-"""One entry of an execution's log: a line of JSON (the header), a newline, and the payload.
+"""One entry of an execution's log, and its bytes in the store.
 
-The payload is a zstd frame for each text that the entry carries: the state, the journal, and the
-large results of steps.
+An entry is stored as a line of JSON (the header), a newline, and the payload. The payload is a zstd
+frame for each text that the entry carries: the state, the journal, and the large results of steps.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,7 @@ from prefect_executions.models import ExecutionConfig
 
 FORMAT = 1
 
-# The fields that every entry takes over from the one before it, unless it changes them.
-COUNTED = ("attempt", "begun", "retries", "dead_seconds")
-
-RUNS = 24  # how many numbers an entry has to say which entries before it are checkpoints
+RUNS = 24  # how many numbers of `Progress.runs` an entry keeps
 
 
 class Kind(StrEnum):
@@ -37,15 +34,15 @@ class Kind(StrEnum):
     DELETED = "deleted"
 
 
-# After these no attempt is in force until the next one begins.
+# After an entry of these kinds no attempt may write until the next one begins.
 FENCES = (Kind.ROLLBACK, Kind.CRASH, Kind.RETRY, Kind.RESULT)
 
 
 class Truncated(Exception):
-    """Only the beginning of an entry was given, and it does not tell enough.
+    """The bytes given are only the beginning of an entry, and too few.
 
     Args:
-        needed: How many bytes would, or may do when not even the header is complete.
+        needed: How many bytes are enough; a guess when not even the header is complete.
     """
 
     def __init__(self, needed: int) -> None:
@@ -55,12 +52,12 @@ class Truncated(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A text that an entry carries: by itself, or as the change against an earlier entry's.
+    """A text as an entry stores it: in full, or as a delta against an earlier entry's text.
 
     Args:
-        base: The entry whose text the payload is the change against; None: it stands alone.
+        base: The entry that the delta is against, or None when the text is stored in full.
         keep: How many bytes at the beginning and at the end are the base's.
-        window: From where to where the base's text is the payload's dictionary.
+        window: The part of the base's text that is the payload's dictionary: its start and end.
         size: Bytes of the text.
         sha256: Of the text, in hex.
         payload: A zstd frame.
@@ -74,11 +71,11 @@ class Part:
     payload: bytes = b""
 
     def to_header(self) -> dict[str, Any]:
-        """All but the payload, as the header of an entry has it."""
-        change = {"keep": [*self.keep], "dict": [*self.window]}
+        """Everything but the payload, for the header of the entry."""
+        delta = {"keep": [*self.keep], "dict": [*self.window]}
         return {
             "base": self.base,
-            **({} if self.base is None else change),
+            **({} if self.base is None else delta),
             "size": self.size,
             "sha256": self.sha256,
             "bytes": len(self.payload),
@@ -92,7 +89,7 @@ class Part:
             KeyError, ValueError, TypeError: the header is damaged.
         """
         if header["base"] not in (None, seq & (seq - 1)):
-            raise ValueError(f"it is entry {seq} on base {header['base']}")
+            raise ValueError(f"entry {seq} has no base {header['base']}")
         return cls(
             base=header["base"],
             keep=_pair(header.get("keep", (0, 0))),
@@ -104,50 +101,91 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One entry of the log, as stored.
+class Progress:
+    """How far the log has come with an entry: what every entry carries on from the one before it.
+
+    Since the newest entry has it all, no other entry is read to know it.
 
     Args:
-        seq: Its number, from 0.
-        kind: What it records.
-        at: When it was written, by the writer's clock.
-        attempt: The attempt in force after it: how many processes have begun to run.
-        nonce: Tells a writer its own entry from another's, when an answer was lost.
-        label: A checkpoint's label.
-        source: Of whatever is no checkpoint: the number of the entry that it continues from.
-        meta: For `created`: name, description, agent_id, task_type, config; of a fork also `fork`,
-            and `request` where it had a key. For an attempt: the flow's own config, and its
-            version. For a result: the result.
-        reason: For a crash or a retry: what happened.
-        answers: For a crash or a retry: the id of the state in Prefect that it is the answer to.
-        begun: The number of the entry in which the attempt in force began; None before the first.
-        retries: How often a failed or crashed attempt has been tried again by itself.
+        seq: The number of the entry, from 0.
+        attempt: The current attempt: how many processes have begun to run the execution.
+        begun: The number of the entry in which the current attempt began; None before the first.
+        retries: How many retries were counted after failures and crashes.
         dead_seconds: How long attempts were Running in Prefect after they had crashed.
-        fenced: Whether the attempt may write no more: it was rolled back, has ended, or died.
-        runs: Which of the newest entries are checkpoints, from this one backwards: how many are
-            none, how many then are, how many then are none, and so on.
-        state: The state in force after it, as JSON; None: the tombstone has none.
-        journal: What steps have recorded up to it, `Record`s; None: nothing.
-        large: The results of steps that are too large for the journal, a zstd frame each. They come
-            last, and are not read with the rest.
-        large_bytes: Bytes of these, whether they were read or not.
+        fenced: Whether the current attempt may write no more: it was rolled back, has ended, or
+            crashed.
+        runs: Which of the newest entries are checkpoints, from this one backwards: so many are not,
+            then so many are, then so many are not, and so on.
     """
 
     seq: int
+    attempt: int
+    begun: int | None = None
+    retries: int = 0
+    dead_seconds: float = 0.0
+    fenced: bool = False
+    runs: tuple[int, ...] = ()
+
+    def checkpoints_before(self) -> Iterator[int]:
+        """The numbers of the newest checkpoints, newest first, as far back as `runs` reaches."""
+        seq = self.seq
+        for place, length in enumerate(self.runs):
+            if place % 2:
+                yield from range(seq, seq - length, -1)
+            seq -= length
+
+    def after(self, kind: Kind) -> dict[str, Any]:
+        """The fields of `Progress` for the next entry, which is of this kind."""
+        return {
+            "seq": self.seq + 1,
+            "attempt": self.attempt,
+            "begun": self.begun,
+            "retries": self.retries,
+            "dead_seconds": self.dead_seconds,
+            "fenced": kind in FENCES or (self.fenced and kind is not Kind.ATTEMPT),
+            "runs": self._runs_after(kind),
+        }
+
+    def _runs_after(self, kind: Kind) -> tuple[int, ...]:
+        others, *runs = self.runs or (self.seq + 1,)
+        if kind is not Kind.CHECKPOINT:
+            return (others + 1, *runs)
+        if others:
+            return (0, 1, others, *runs)[:RUNS]
+        return (0, runs[0] + 1, *runs[1:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry(Progress):
+    """One entry of the log, as stored.
+
+    Args:
+        kind: What it records.
+        at: When it was written, by the writer's clock.
+        nonce: A string of its own, by which a writer recognises its entry after a lost response.
+        label: A checkpoint's label.
+        source: For an entry that leaves the state as it is: the number of the entry it continues
+            from.
+        meta: For `created`: name, description, agent_id, task_type, config; of a fork also `fork`,
+            and `request` when it has an idempotency key. For an attempt: the flow's own config and
+            version. For a result: the result.
+        reason: For a crash or a retry: what happened.
+        answers: For a crash or a retry: the id of the state in Prefect that it responds to.
+        state: The state after it, as JSON; None in a tombstone.
+        journal: What steps have recorded up to it, or None when that is nothing.
+        large: The results of steps that are too large for the journal, a zstd frame each. They
+            are stored last, and are not read with the rest.
+        large_bytes: The bytes of `large`, whether or not it was read.
+    """
+
     kind: Kind
     at: datetime
-    attempt: int
     nonce: str
     label: str | None = None
     source: int | None = None
     meta: dict[str, Any] | None = None
     reason: str | None = None
     answers: str | None = None
-    begun: int | None = None
-    retries: int = 0
-    dead_seconds: float = 0.0
-    fenced: bool = False
-    runs: tuple[int, ...] = ()
     state: Part | None = None
     journal: Part | None = None
     large: tuple[bytes, ...] = ()
@@ -155,13 +193,13 @@ class Entry:
 
     @property
     def version(self) -> str | None:
-        """Of an attempt: the version of the flow that runs it, if that is known."""
+        """The version of the flow that runs an attempt, if it is known."""
         version: str | None = (self.meta or {}).get("version")
         return version
 
     @property
     def config(self) -> ExecutionConfig:
-        """The settings that `created` or an attempt carries."""
+        """The config that `created` or an attempt carries."""
         return ExecutionConfig.model_validate((self.meta or {}).get("config", {}))
 
     @property
@@ -171,35 +209,14 @@ class Entry:
 
     @property
     def stored(self) -> int:
-        """Bytes that its payloads take in the store."""
+        """Bytes that its texts and large results take in the store."""
         parts = [len(part.payload) for part in (self.state, self.journal) if part]
         return sum(parts) + self.large_bytes
 
     @property
     def continues_from(self) -> int:
-        """The number of the checkpoint (0: of `created`) whose state is in force after this one."""
+        """The entry whose state is the state after this one: a checkpoint, or 0 for `created`."""
         return self.seq if self.source is None else self.source
-
-    def checkpoints_before(self) -> Iterator[int]:
-        """The numbers of the newest checkpoints, from this entry backwards, as far as it knows."""
-        seq = self.seq
-        for place, length in enumerate(self.runs):
-            if place % 2:
-                yield from range(seq, seq - length, -1)
-            seq -= length
-
-    def fenced_after(self, kind: Kind) -> bool:
-        """The `fenced` of an entry of this kind that comes next."""
-        return kind in FENCES or (self.fenced and kind is not Kind.ATTEMPT)
-
-    def runs_after(self, kind: Kind) -> tuple[int, ...]:
-        """The `runs` of an entry of this kind that comes next."""
-        others, *runs = self.runs or (self.seq + 1,)
-        if kind is not Kind.CHECKPOINT:
-            return (others + 1, *runs)
-        if others:
-            return (0, 1, others, *runs)[:RUNS]
-        return (0, runs[0] + 1, *runs[1:])
 
     def to_bytes(self) -> bytes:
         """The entry as it is stored."""
@@ -245,7 +262,7 @@ class Entry:
 
     @staticmethod
     def large_from_bytes(data: bytes, index: int) -> bytes:
-        """The frame of one of the large results of an entry, as stored.
+        """The zstd frame of one of the large results in a stored entry.
 
         Raises:
             ValueError, KeyError, TypeError: the entry is damaged.
@@ -262,12 +279,12 @@ class Entry:
         """Read what `to_bytes` wrote.
 
         Args:
-            data: What is stored, with or without large results.
-            key: Where, for errors.
-            seq: The number of the entry that is stored there.
+            data: The stored bytes, with or without the large results.
+            key: The key of the object, for errors.
+            seq: The number that the entry must have.
 
         Raises:
-            CorruptEntry: it is something else, or of a newer format.
+            CorruptEntry: this is not that entry, or it has a newer format.
             Truncated: `data` ends before the large results begin.
         """
         line, rest = _split(data)
@@ -279,11 +296,11 @@ class Entry:
             if len(rest) < end:
                 raise Truncated(len(line) + 1 + end)
             if line != _checked(line.rpartition(b",")[0] + b"}", rest[:end]):
-                raise ValueError("the checksum is another")
+                raise ValueError("the checksum does not match")
             if header["seq"] != seq or len(rest) > end + sum(header.get("large", ())):
                 raise ValueError(f"it is entry {header['seq']}, of {len(data)} bytes")
             return replace(
-                cls._of_header(header, seq),
+                cls._from_header(header, seq),
                 state=Part.from_header(state, rest[:middle], seq) if state else None,
                 journal=Part.from_header(journal, rest[middle:end], seq) if journal else None,
             )
@@ -292,22 +309,22 @@ class Entry:
 
     @classmethod
     def outline_from_bytes(cls, data: bytes, *, key: str, seq: int) -> "Entry":
-        """What an entry records, without its texts, from its beginning alone.
+        """Read the header alone: the entry without its texts.
 
-        The checksum, which is of the texts too, is not looked at.
+        The checksum is not checked, since it covers the texts too.
 
         Raises:
-            CorruptEntry: it is something else, or of a newer format.
+            CorruptEntry: this is not an entry, or it has a newer format.
             Truncated: `data` ends within the header.
         """
         line, _ = _split(data)
         try:
-            return cls._of_header(_read_header(line, key), seq)
+            return cls._from_header(_read_header(line, key), seq)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise CorruptEntry(key, f"its header is damaged ({error!r}).") from error
 
     @classmethod
-    def _of_header(cls, header: dict[str, Any], seq: int) -> "Entry":
+    def _from_header(cls, header: dict[str, Any], seq: int) -> "Entry":
         return cls(
             seq=seq,
             kind=Kind(header["kind"]),
@@ -329,7 +346,7 @@ class Entry:
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:
-    """The header of an entry, and what comes after it."""
+    """Split an entry into its header and the payload."""
     line, newline, rest = data.partition(b"\n")
     if not newline:
         raise Truncated(2 * len(data) + 1)
@@ -347,12 +364,12 @@ def _read_header(line: bytes, key: str) -> dict[str, Any]:
 
 
 def _checked(line: bytes, payload: bytes) -> bytes:
-    """A header with the CRC-32 of itself and the payload as its last field."""
+    """Add the CRC-32 of the header and the payload to the header, as its last field."""
     return b'%s,"crc32":"%08x"}' % (line[:-1], crc32(payload, crc32(line)))
 
 
 def _pair(values: Any) -> tuple[int, int]:
     first, second = values
     if type(first) is not int or type(second) is not int or min(first, second) < 0:
-        raise ValueError("a pair of numbers is none")
+        raise ValueError("this is not a pair of numbers")
     return first, second

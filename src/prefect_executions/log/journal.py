@@ -1,9 +1,10 @@
-"""The journal: what steps have recorded, a line of JSON each, beside the state in the log.
+"""The journal: what steps have recorded, one line of JSON for each record.
 
-It only grows, but for a roll-back, which forgets what was recorded behind its checkpoint. A call
-has a number, its `order` among all calls; a later line with the same order replaces an earlier one.
-Calls that a roll-back has forgotten are remembered apart from these until they are undone, and
-after: the calls that take their place get their numbers, too.
+The log keeps it beside the state. It only grows, except by a roll-back, which forgets what was
+recorded after its checkpoint. Each call has a number, its `order` among all calls, and a later line
+with the same order replaces an earlier one. Calls that a roll-back has forgotten are kept apart
+from the others, before and after they are undone, because the calls that replace them get the same
+numbers.
 """
 
 from collections.abc import Iterable
@@ -16,32 +17,31 @@ import orjson
 
 from prefect_executions import serialization
 
-LARGE = 1 << 20  # bytes; a result over this stands beside the journal, not in it
+LARGE = 1 << 20  # bytes; a larger result is stored beside the journal, not in it
+PAUSE = "pause"  # the step of a pause that asks nothing
 
 
 class Outcome(StrEnum):
     """What became of a call."""
 
-    DONE = "done"  # it returned: its result is here
-    BEGUN = "begun"  # it has not returned, or it raised: it is called again when it comes to it
+    DONE = "done"  # it returned: the record has its result
+    BEGUN = "begun"  # it has not returned, or it raised: it is called again
     WAITING = "waiting"  # it has suspended the run, and waits for a person or a time
     UNDO = "undo"  # a roll-back has forgotten it, and it is to be undone
-    UNDONE = "undone"  # it was; all else in the record is as it was
+    UNDONE = "undone"  # it has been undone
 
-
-PAUSE = "pause"  # the step of a pause in which nothing is asked
 
 _FORGOTTEN = (Outcome.UNDO, Outcome.UNDONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Large:
-    """Where a large result is: in an entry of the log, after all else.
+    """Where a large result is stored: at the end of an entry of the log.
 
     Args:
-        seq: The entry.
-        index: Which of its large results.
-        size: Its bytes as JSON.
+        seq: The number of the entry.
+        index: Which of the entry's large results it is.
+        size: Bytes of the result as JSON.
         sha256: Of the result as JSON, in hex.
     """
 
@@ -53,22 +53,22 @@ class Large:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What one call has come to.
+    """What is recorded of one call of a step.
 
     Args:
         order: Its number among all calls, from 1, in the order in which they began.
-        parent: The order of the call that it was made in; 0: the flow itself.
+        parent: The order of the call that it was made in, or 0 for the flow itself.
         key: Its identity, a digest.
-        step: The name of what was called.
+        step: The name of the step.
         at: When it ended.
         outcome: What became of it.
-        inputs: For a call with a key of its own: the digest of its inputs.
-        pause_key: Of a call that suspends the run: the key of the pause in Prefect.
+        inputs: The digest of its inputs, when the step has a key of its own.
+        pause_key: For a call that suspends the run: the key of the pause in Prefect.
         undo: Whether it can be undone.
-        function: Of one that can be undone: the qualified name of the function.
-        result: What it returned, as `codec.dump` writes it (in one line: it becomes part of one);
-            None if that is large, or if it did not return.
-        large: Where its result is, if that is large.
+        function: When it can be undone: the qualified name of the function.
+        result: What it returned, as `serialization.dump` writes it: one line, as it becomes a part
+            of one. None when it is large, or when the call did not return.
+        large: Where its result is stored when it is large.
     """
 
     order: int
@@ -138,18 +138,18 @@ class Record:
 
 
 def encode(records: Iterable[Record]) -> bytes:
-    """Records as a journal, or as what is appended to one."""
+    """Encode records as a journal, or as lines to append to one."""
     return b"".join(record.to_line() for record in records)
 
 
 def decode(journal: bytes) -> dict[int, Record]:
-    """The records of a journal by their order; of several with the same order, the last.
+    """Decode a journal: its records by their order, and of several with one order the last.
 
-    Those of forgotten calls (UNDO, UNDONE) follow under the next higher numbers, the newest last:
-    their own orders may have been given to other calls since.
+    The records of forgotten calls (UNDO, UNDONE) come under the next higher numbers, the newest
+    last, since other calls may have got their orders.
 
     Raises:
-        ValueError, KeyError, TypeError: it is damaged.
+        ValueError, KeyError, TypeError: the journal is damaged.
     """
     standing: dict[int, Record] = {}
     forgotten: dict[tuple[int, str, datetime], Record] = {}
@@ -166,20 +166,15 @@ def decode(journal: bytes) -> dict[int, Record]:
     return standing | dict(enumerate(forgotten.values(), max(standing, default=0) + 1))
 
 
-def behind(head: bytes, target: bytes) -> list[Record]:
-    """The steps that were done and that a roll-back would forget, newest first.
+def forgotten(now: dict[int, Record], target: dict[int, Record]) -> list[Record]:
+    """The completed steps that a roll-back forgets, newest first.
 
-    Pauses and questions are no steps: they have had no effects.
+    Pauses and questions are left out: they have had no effects.
 
     Args:
-        head: The journal in force.
-        target: The journal of the checkpoint to go back to.
+        now: The decoded journal of the head.
+        target: The decoded journal of the checkpoint to roll back to.
     """
-    return forgotten(decode(head), decode(target))
-
-
-def forgotten(now: dict[int, Record], target: dict[int, Record]) -> list[Record]:
-    """`behind`, of journals that are decoded."""
     done = _done(_kept(now, target))
     return [
         record
@@ -189,14 +184,17 @@ def forgotten(now: dict[int, Record], target: dict[int, Record]) -> list[Record]
 
 
 def rolled_back(head: bytes, target: bytes) -> bytes:
-    """The journal after a roll-back.
+    """Make the journal after a roll-back: that of the checkpoint, and what is to be undone.
 
-    It is that of the checkpoint, and says of what was done since which calls are to be undone. What
-    has been undone before (a roll-back may lead forward, too) is not done any more.
+    A roll-back can also go forward, to a checkpoint whose journal has a call as done that has been
+    undone since: that call is not done.
 
     Args:
-        head: The journal in force.
-        target: The journal of the checkpoint to go back to.
+        head: The journal of the head.
+        target: The journal of the checkpoint to roll back to.
+
+    Raises:
+        ValueError, KeyError, TypeError: a journal is damaged.
     """
     now = decode(head)
     kept = _kept(now, decode(target))
@@ -207,16 +205,16 @@ def rolled_back(head: bytes, target: bytes) -> bytes:
         if _call(record) not in done
         and (record.outcome is Outcome.UNDO or (record.outcome is Outcome.DONE and record.undo))
     ]
-    # By time: calls of several branches of the history have the same orders.
+    # By time, since calls in several branches of the history have the same order.
     due.sort(key=lambda record: (record.at, record.order))
     gone = [record for record in now.values() if record.outcome is Outcome.UNDONE]
     return encode([*kept, *gone, *due])
 
 
 def _kept(now: dict[int, Record], target: dict[int, Record]) -> list[Record]:
-    """The records of a checkpoint that hold after a roll-back to it.
+    """The records of a checkpoint that stay after a roll-back to it.
 
-    A question is asked anew, whatever was answered; a pause that has ended since is over.
+    A question is asked again, even if it was answered. A pause that has ended is not repeated.
     """
     undone = {_call(record) for record in now.values() if record.outcome is Outcome.UNDONE}
     return [
@@ -233,5 +231,5 @@ def _done(records: Iterable[Record]) -> set[tuple[int, str, datetime]]:
 
 
 def _call(record: Record) -> tuple[int, str, datetime]:
-    """What is the same in all records of one call that has ended, and in no other's."""
+    """The identity of a call that has ended: the same in all of its records, and in no other."""
     return record.order, record.key, record.at

@@ -1,15 +1,15 @@
-"""The append-only log of one execution: numbers, deltas, attempts, fencing.
+"""The append-only log of one execution: writing it, attempts and fencing.
 
-An entry is immutable and every write is a creation (`Objects.create`) under a key that its number
-decides (see `history`), so of two writers of one number exactly one wins. That is the whole
-concurrency control: no lock, no lease, no head object.
+An entry never changes, and every write creates an object (`Objects.create`) under the key of the
+next number (see `entry_reader`). So of two writers of one number exactly one succeeds. There is no
+other concurrency control: no lock, no lease, no head object.
 
-Every entry but the tombstone carries the state in force after it and the journal of steps (see
-`entry`, `chain`): an attempt or a roll-back those of the entry which it continues from, a few bytes
-as a delta. So the head alone tells where to continue.
+Every entry but the tombstone has the state and the journal of steps after it (see `entry`). An
+entry that changes neither, like an attempt, has those of the entry that it continues from: a few
+bytes as a delta (see `deltas`). So the head alone says where to continue.
 
-A result of a step that is too large for the journal stands at the end of the entry that records it,
-where nothing but its own replay reads it.
+A step's result that is too large for the journal is stored at the end of the entry that records it,
+and is only read when that step is replayed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,24 +27,31 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
-from prefect_executions.log import deltas
-from prefect_executions.log.deltas import Link, bases, encode_text
-from prefect_executions.log.entry import COUNTED, Entry, Kind
-from prefect_executions.log.journal import LARGE, Large, Record, behind, encode, rolled_back
+from prefect_executions.log.deltas import Digest, Link, bases, compress, encode_text
+from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.log.journal import (
+    LARGE,
+    Large,
+    Record,
+    decode,
+    encode,
+    forgotten,
+    rolled_back,
+)
 from prefect_executions.log.reader import Head, LogReader
 
-_TRIES = 200  # how often a writer makes room for others before it gives up
+_TRIES = 200  # how often a writer that finds its number taken tries the next
 
 
 @dataclass(frozen=True)
 class ExecutionLog(LogReader):
-    """The log of one execution in a store.
+    """The log of one execution in a store, to read it and to write to it.
 
     Args:
         objects: The store.
-        execution_id: Whose log it is.
-        clock: The time that entries get.
-        new_nonce: Makes a string that no other write has.
+        execution_id: The execution whose log it is.
+        clock: Returns the time that an entry gets.
+        new_nonce: Makes a string that no other entry has.
     """
 
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -54,9 +61,9 @@ class ExecutionLog(LogReader):
         """Write entry 0.
 
         Args:
-            meta: What the execution is called, and so on.
+            meta: The name of the execution, and so on: see `Entry.meta`.
             state: The first state.
-            records: What steps of another execution have recorded, of which this one is a fork.
+            records: For a fork: what the steps of the other execution have recorded.
 
         Raises:
             AlreadyExists: the execution has a log already.
@@ -70,15 +77,15 @@ class ExecutionLog(LogReader):
         config: dict[str, Any] | None = None,
         version: str | None = None,
     ) -> Head:
-        """Begin to run: append an attempt after whatever is there, which fences all before it.
+        """Begin an attempt, which fences all attempts before it.
 
         Args:
             admit: Called with the head, each time between reading it and writing after it; raises
                 when this process should not run after all. Because of this order the attempt with
-                the highest number is the one that was admitted last. It may tell for how many
-                seconds the attempt of the head has been dead, which are no active time.
-            config: What the attempt runs with, if it has settings of its own.
-            version: Of the code that runs it, if that is known.
+                the highest number is the one that was admitted last. It may return for how many
+                seconds the attempt of the head has been dead: they are not active time.
+            config: The flow's own config, if it has one.
+            version: The version of the flow, if it is known.
 
         Raises:
             ExecutionNotFound: there is no log, or it has been deleted.
@@ -87,8 +94,8 @@ class ExecutionLog(LogReader):
             head = self.living_head()
             dead = round(head.entry.dead_seconds + (admit(head) or 0), 3)
             seq, attempt = head.entry.seq + 1, head.entry.attempt + 1
-            told = {"config": config, "version": version}
-            meta = {name: value for name, value in told.items() if value is not None} or None
+            own = {"config": config, "version": version}
+            meta = {name: value for name, value in own.items() if value is not None} or None
             try:
                 return self._continue(
                     head, Kind.ATTEMPT, attempt=attempt, begun=seq, dead_seconds=dead, meta=meta
@@ -105,21 +112,21 @@ class ExecutionLog(LogReader):
         label: str | None = None,
         records: Sequence[Record] = (),
     ) -> Head:
-        """Append a checkpoint after `head`, as the attempt of `head`: one PUT and nothing else.
+        """Append a checkpoint after `head`, in the attempt of `head`: one PUT and no other request.
 
-        A checkpoint that somebody else saved meanwhile, in the same attempt, is no obstacle.
+        When another process has saved a checkpoint in the same attempt, this one comes after it.
 
         Args:
-            head: The head, of the attempt.
+            head: The head that the writer knows.
             state: The state.
-            label: What people call it.
+            label: The checkpoint's label.
             records: What steps have recorded before it.
 
         Raises:
             Superseded: a later attempt or a roll-back is in the log; nothing was written.
             ExecutionNotFound: the execution has been deleted; nothing was written.
-            StoreUnavailable: whether the checkpoint was saved is not known; or others save so
-                quickly that this one did not find a place.
+            StoreUnavailable: it is not known whether the checkpoint was saved; or others write so
+                often that it was not.
         """
         return self._write(
             head,
@@ -127,7 +134,7 @@ class ExecutionLog(LogReader):
         )
 
     def record(self, head: Head, records: Sequence[Record]) -> Head:
-        """Append what steps have recorded after `head`: one PUT; the state stays as it is.
+        """Append what steps have recorded after `head`: one PUT. The state stays as it is.
 
         Raises:
             Superseded, ExecutionNotFound, StoreUnavailable: see `checkpoint`.
@@ -135,16 +142,16 @@ class ExecutionLog(LogReader):
         return self._write(head, lambda head: self._continue(head, Kind.STEPS, records=records))
 
     def crash(self, head: Head, *, answers: str, dead_seconds: float, reason: str) -> Head:
-        """Bury the attempt of `head`, which ran in Prefect for `dead_seconds` after its death.
+        """Record that the attempt of `head` has crashed.
 
-        It is fenced, should it not be dead after all. A retry that it counted itself before it died
-        is not counted any more.
+        It is fenced, in case that it is still alive. If it counted a retry itself before it
+        crashed, that retry is not counted any more.
 
         Args:
-            head: The head, of the attempt.
-            answers: The id of the Running state in which it died.
-            dead_seconds: What does not count as active time.
-            reason: What people read.
+            head: The head that the writer knows.
+            answers: The id of the Running state in which the attempt crashed.
+            dead_seconds: How long it was Running in Prefect after the crash: not active time.
+            reason: What happened, for people.
 
         Raises:
             Superseded: it is not the newest attempt any more; nothing was written.
@@ -166,12 +173,12 @@ class ExecutionLog(LogReader):
         )
 
     def retry(self, head: Head, *, answers: str, reason: str) -> Head:
-        """Count one more retry, after the attempt of `head`, which is thereby fenced. Idempotent.
+        """Count a retry after the attempt of `head`, which is fenced by it. Idempotent.
 
         Args:
-            head: The head, of the attempt.
-            answers: The id of the state in Prefect after which it is tried again.
-            reason: What people read.
+            head: The head that the writer knows.
+            answers: The id of the state in Prefect that the retry responds to.
+            reason: What happened, for people.
 
         Raises:
             Superseded: it is not the newest attempt any more; nothing was written.
@@ -188,15 +195,15 @@ class ExecutionLog(LogReader):
         except Superseded:
             newest = self.living_head()
             if newest.entry.kind is Kind.RETRY and newest.entry.answers == answers:
-                return newest  # its own, of a try whose answer was lost
+                return newest  # an earlier call wrote it, and the response was lost
             raise
 
     def result(self, head: Head, result: Any) -> Head:
-        """Note what the attempt of `head` has completed with; it is fenced thereby.
+        """Record the result of the attempt of `head`, which is fenced by it.
 
         Args:
-            head: The head, of the attempt.
-            result: As JSON.
+            head: The head that the writer knows.
+            result: A JSON value.
 
         Raises:
             Superseded, ExecutionNotFound, StoreUnavailable: see `checkpoint`.
@@ -205,17 +212,17 @@ class ExecutionLog(LogReader):
         return self._write(head, lambda head: self._continue(head, Kind.RESULT, meta=meta))
 
     def rollback(self, to: int, *, tell: Callable[[list[Record]], object] = lambda _: None) -> Head:
-        """Let the next attempt continue from entry `to`, and fence the attempt that runs now.
+        """Roll back to entry `to`: the next attempt continues from it, and this one is fenced.
 
-        What steps have recorded since is forgotten; what of it can be undone is noted as such.
+        What steps have recorded since is forgotten, and recorded as to be undone if it can be.
 
         Args:
-            to: The entry.
+            to: The number of the entry: a checkpoint, or 0.
             tell: Called with the steps that are forgotten, newest first: their effects have
                 happened.
 
         Raises:
-            CheckpointNotFound: `to` is no checkpoint of this execution, nor 0.
+            CheckpointNotFound: `to` is neither a checkpoint of this execution nor 0.
             ExecutionNotFound: there is no log, or it has been deleted.
             CorruptEntry: an entry is damaged.
         """
@@ -224,11 +231,11 @@ class ExecutionLog(LogReader):
             if head.entry.kind is Kind.ROLLBACK and head.entry.source == to:
                 return head
             try:
-                lost = behind(head.journal, target.journal)
+                lost = forgotten(decode(head.journal), decode(target.journal))
                 journal = rolled_back(head.journal, target.journal)
             except (ValueError, KeyError, TypeError) as error:
                 problem = f"its journal, or that of entry {to}, is none ({error!r})."
-                raise CorruptEntry(self._key(head.entry.seq), problem) from error
+                raise CorruptEntry(self.key(head.entry.seq), problem) from error
             try:
                 made = self._append(head, Kind.ROLLBACK, target.state, journal=journal, source=to)
             except AlreadyExists:
@@ -239,14 +246,14 @@ class ExecutionLog(LogReader):
         raise self._too_busy("roll back")
 
     def delete(self) -> None:
-        """Write the tombstone: from then on nobody can extend the history. Idempotent.
+        """Write the tombstone, after which no process can append anything. Idempotent.
 
         Raises:
             ExecutionNotFound: there is no log.
         """
         ahead = 1
         while (newest := self.newest()) is not None:
-            entry = self._read([newest]).get(newest)
+            entry = self.read_entries([newest]).get(newest)
             if entry is not None and entry.kind is Kind.DELETED:
                 return
             try:
@@ -260,8 +267,8 @@ class ExecutionLog(LogReader):
                     )
                 )
             except AlreadyExists:
-                # A process that saves without pause is always quicker than a listing. It will run
-                # into a tombstone further on: what it still saves until then is deleted anyway.
+                # A process that saves without pause is always quicker than a listing. It meets a
+                # tombstone further on, and what it saves until then is deleted anyway.
                 ahead *= 2
             else:
                 return
@@ -270,38 +277,37 @@ class ExecutionLog(LogReader):
     def purge(self) -> None:
         """Remove the entries of a deleted execution, the tombstone last.
 
-        A process that is alive all the same and saves after this has to `sweep`.
+        A process that is still alive and saves after this has to `sweep`.
         """
-        keys = list(self.objects.scan(self._key(None)))
+        keys = list(self.objects.scan(self.key(None)))
         self.objects.delete(keys[1:])
         self.objects.delete(keys[:1])
 
     def remove(self, seqs: Iterable[int]) -> None:
-        """Remove entries that nothing else in the log needs.
+        """Remove entries that no other entry needs.
 
-        What is made from another goes before it, so that who reads meanwhile finds an entry whole
-        or not at all.
+        An entry is removed before its bases, so that a reader finds it whole or not at all.
         """
         by_length: dict[int, list[int]] = {}
         for seq in seqs:
             by_length.setdefault(seq.bit_count(), []).append(seq)
         for length in sorted(by_length, reverse=True):
-            self.objects.delete(self._key(seq) for seq in by_length[length])
+            self.objects.delete(self.key(seq) for seq in by_length[length])
 
     def sweep(self) -> None:
-        """Remove what a process has written after the log was purged; a living log is left alone.
+        """Remove what this process has written after the log was purged.
 
-        A process that outlived the deletion of its execution does so before it ends.
+        A process calls it before it ends when its execution was deleted; otherwise it does nothing.
         """
         newest = self.newest()
-        if newest is None or self.objects.get([self._key(0)], first=1):
+        if newest is None or self.objects.get([self.key(0)], first=1):
             return
-        entry = self._read([newest]).get(newest)
+        entry = self.read_entries([newest]).get(newest)
         if entry is not None and entry.kind is not Kind.DELETED:
-            self.objects.delete(self.objects.scan(self._key(None)))
+            self.objects.delete(self.objects.scan(self.key(None)))
 
     def _write(self, head: Head, append: Callable[[Head], Head]) -> Head:
-        """Append after `head`, or after the checkpoints that others have saved meanwhile."""
+        """Append after `head`, or after what others have written since in the same attempt."""
         for _ in range(_TRIES):
             try:
                 return append(head)
@@ -313,17 +319,17 @@ class ExecutionLog(LogReader):
         return StoreUnavailable(operation, f"others write to {self.execution_id!r} all the time")
 
     def _follow(self, head: Head) -> Head:
-        """Move past what others have written after `head`, if this attempt may still write.
+        """Load the head after what others have written, if this attempt may still write.
 
         Raises:
             Superseded: an attempt or a roll-back is among it.
             ExecutionNotFound: the tombstone is among it.
         """
-        # The next entry first: to a process that comes back after long it mostly says enough.
-        entries = self._read([head.entry.seq + 1])
+        # The next entry first: to a process that was away for long it mostly says enough.
+        entries = self.read_entries([head.entry.seq + 1])
         self._require_open(head, entries)
         newest = self.newest() or 0
-        entries |= self._read(range(head.entry.seq + 2, newest + 1))
+        entries |= self.read_entries(range(head.entry.seq + 2, newest + 1))
         self._require_open(head, entries)
         if newest not in entries:
             raise ExecutionDeleted(self.execution_id)
@@ -344,7 +350,7 @@ class ExecutionLog(LogReader):
             raise ExecutionDeleted(self.execution_id)
 
     def _continue(self, head: Head, kind: Kind, **fields: Any) -> Head:
-        """Append an entry that leaves the state in force as it is."""
+        """Append an entry that leaves the state as it is."""
         return self._append(head, kind, head.state, source=head.entry.continues_from, **fields)
 
     def _append(
@@ -359,66 +365,64 @@ class ExecutionLog(LogReader):
     ) -> Head:
         """Create the entry after `head`.
 
-        What is counted goes on from entry to entry, so that the head alone tells it.
-
         Args:
-            head: The head; None for the first entry.
-            kind: What it records.
-            state: The state in force after it.
-            journal: The journal in force after it; by default that of `head`.
+            head: The head, or None for the first entry.
+            kind: What the entry records.
+            state: The state after it.
+            journal: The journal after it, without `records`; by default that of `head`.
             records: What is appended to the journal.
-            fields: Others of `Entry`.
+            fields: Other fields of `Entry`.
 
         Raises:
             AlreadyExists: another writer was first.
         """
-        seq = 0 if head is None else head.entry.seq + 1
+        progress = {"seq": 0, "attempt": 0} if head is None else head.entry.after(kind)
         chain = {} if head is None else head.chain
-        counted: dict[str, Any] = {}
-        if head is not None:
-            counted = {name: getattr(head.entry, name) for name in COUNTED}
-            counted["runs"] = head.entry.runs_after(kind)
-            counted["fenced"] = head.entry.fenced_after(kind)
-        own = {
-            "seq": seq,
-            "kind": kind,
-            "at": serialization.whole_milliseconds(self.clock()),
-            "nonce": self.new_nonce(),
-        }
+        seq = progress["seq"]
+        placed, large = _place(records, seq)
         if journal is None:
             journal = b"" if head is None else head.journal
-        placed, large = _place(records, seq)
-        texts = {"state": state, "journal": journal + encode(placed)}
-        made = {name: encode_text(name, data, seq, chain) for name, data in texts.items()}
-        parts = {name: text.part for name, text in made.items()}
-        sizes = {"large_bytes": sum(len(frame) for frame in large)}
-        entry = Entry(**{"attempt": 0, **counted, **own, **parts, **sizes, **fields}, large=large)
+        journal += encode(placed)
+        texts = {
+            "state": encode_text("state", state, seq, chain),
+            "journal": encode_text("journal", journal, seq, chain),
+        }
+        entry = Entry(
+            **progress | fields,
+            kind=kind,
+            at=serialization.whole_milliseconds(self.clock()),
+            nonce=self.new_nonce(),
+            state=texts["state"].part,
+            journal=texts["journal"].part,
+            large=large,
+            large_bytes=sum(map(len, large)),
+        )
         self._create(entry)
         kept = {number: chain[number] for number in bases(seq)[1:] if number in chain}
-        link = Link(replace(entry, large=()), made)
-        return Head(link.entry, state, texts["journal"], {seq: link, **kept})
+        link = Link(replace(entry, large=()), texts)
+        return Head(link.entry, state, journal, {seq: link, **kept})
 
     def _create(self, entry: Entry) -> None:
-        key = self._key(entry.seq)
+        key = self.key(entry.seq)
         try:
             self.objects.create(key, entry.to_bytes())
         except AlreadyExists:
-            # After a lost answer the store's client repeats the request, and meets its own write.
-            there = self._read([entry.seq]).get(entry.seq)
+            # After a lost response the store's client repeats the request, and meets its own write.
+            there = self.read_entries([entry.seq]).get(entry.seq)
             if there is None or there.nonce != entry.nonce:
                 raise
 
 
 def _place(records: Sequence[Record], seq: int) -> tuple[list[Record], tuple[bytes, ...]]:
-    """Take the large results out of records which entry `seq` is to record."""
+    """Take the large results out of the records of entry `seq`; they are stored beside them."""
     placed: list[Record] = []
     large: list[bytes] = []
     for record in records:
         if record.result is None or len(record.result) <= LARGE:
             placed.append(record)
             continue
-        size, sha256 = len(record.result), deltas.Digest(record.result).hex
+        size, sha256 = len(record.result), Digest(record.result).hex
         where = Large(seq=seq, index=len(large), size=size, sha256=sha256)
         placed.append(replace(record, result=None, large=where))
-        large.append(deltas.compress(record.result))
+        large.append(compress(record.result))
     return placed, tuple(large)

@@ -1,4 +1,4 @@
-"""Removing the old entries of a log that nobody needs any more."""
+"""Removing old checkpoints from a log, and other entries that are not needed any more."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -7,7 +7,7 @@ from prefect_executions.log.deltas import bases
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
 
-_AT_ONCE = 500  # headers that are read at once
+_AT_ONCE = 500  # headers that are read in one round
 
 
 def prune(
@@ -18,22 +18,21 @@ def prune(
     also: Collection[int],
     before: datetime,
 ) -> int:
-    """Remove old checkpoints of an execution, and other entries that are of no use any more.
+    """Remove old checkpoints of an execution, and other entries that are not needed any more.
 
-    What stays, stays whole: with a checkpoint remain the entries that its texts are made from (see
-    `chain`), which may be checkpoints themselves. With the head remain those that coming entries
-    are made from; they are among the head's own. So the history goes on as if nothing had been
-    removed, and every checkpoint that is listed can be gone back to.
+    A checkpoint that stays can still be read and rolled back to, since the entries stay that its
+    texts are made from (see `deltas`), even if these are old checkpoints themselves. So do the
+    head, its bases and the entry in which its attempt began: the log goes on as before.
 
-    A LIST per 1,000 entries, a GET of each one's header, and deletions in batches; one LIST where
-    there are no more entries than checkpoints are to stay.
+    A LIST per 1,000 entries, a GET of each one's header, and deletions in batches; only the LIST
+    when there are no more entries than checkpoints to keep.
 
     Args:
-        log: Of the execution.
+        log: The log of the execution.
         newest: How many of the newest checkpoints stay.
-        labelled: Whether those with a label stay, too.
-        also: The numbers of others that stay.
-        before: Only what was written before.
+        labelled: Whether checkpoints with a label stay, too.
+        also: The numbers of other entries that stay.
+        before: Only entries that were written before this time are removed.
 
     Returns:
         How many entries were removed.
@@ -54,7 +53,7 @@ def prune(
             if (
                 (is_checkpoint and (kept < newest or (labelled and entry.label is not None)))
                 or entry.seq in also
-                or entry.large_bytes  # which the journal may tell of
+                or entry.large_bytes  # a later journal may refer to them
                 or entry.at >= before
             ):
                 needed.update(bases(entry.seq))

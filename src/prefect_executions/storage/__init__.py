@@ -1,5 +1,6 @@
-"""Bytes under keys: five verbs that S3 has, in memory, in a bucket, and behind a cache."""
+"""Immutable objects: bytes under keys, in memory, in an S3 bucket, or behind a cache."""
 
-from prefect_executions.storage.objects import MemoryObjects, Objects
+from prefect_executions.storage.cache import CachedObjects
+from prefect_executions.storage.objects import MemoryObjects, Objects, probe
 
-__all__ = ["MemoryObjects", "Objects"]
+__all__ = ["CachedObjects", "MemoryObjects", "Objects", "probe"]

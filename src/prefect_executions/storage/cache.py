@@ -1,4 +1,4 @@
-"""Objects that were read before, kept in memory: an object never changes."""
+"""A cache of objects in memory. It needs no invalidation, since an object never changes."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -6,27 +6,26 @@ from threading import Lock
 
 from prefect_executions.storage.objects import Objects
 
-_SHARE = 16  # an object that would take more than this part of all room is not kept
+_SHARE = 16  # an object larger than this part of the cache is not kept
 
 
 class CachedObjects:
-    """A store of which what went through here is kept, and the least recently used let go.
+    """A store that keeps in memory what was written and read; the least recently used goes first.
 
-    Safe in many threads.
-
-    That objects are there no more is seen by listing, which is never kept: so does `LogReader`
-    find the head. An object that somebody else has deleted may still be read here.
+    Threads may share it. Listings are not cached, so a reader that lists first, as `LogReader` does
+    to find the head, sees deletions. An object that another process has deleted may still be read.
 
     Args:
         inner: The store.
-        max_bytes: What is kept, at most.
+        max_bytes: How many bytes are kept at most.
     """
 
     def __init__(self, inner: Objects, *, max_bytes: int = 64 << 20) -> None:
         self._inner = inner
         self._max_bytes = max_bytes
         self._size = 0
-        self._kept: OrderedDict[str, tuple[bytes, bool]] = OrderedDict()  # and whether it is whole
+        # The bytes of each object, and whether they are all of them.
+        self._kept: OrderedDict[str, tuple[bytes, bool]] = OrderedDict()
         self._lock = Lock()
 
     def create(self, key: str, data: bytes) -> None:
@@ -69,17 +68,17 @@ class CachedObjects:
         self._inner.delete(gone)
         with self._lock:
             for key in gone:
-                self._let_go(key)
+                self._drop(key)
 
     def _keep(self, key: str, data: bytes, *, whole: bool) -> None:
         if len(data) > self._max_bytes // _SHARE:
             return
-        self._let_go(key)
+        self._drop(key)
         self._kept[key] = data, whole
         self._size += len(data)
         while self._size > self._max_bytes:
-            self._let_go(next(iter(self._kept)))
+            self._drop(next(iter(self._kept)))
 
-    def _let_go(self, key: str) -> None:
+    def _drop(self, key: str) -> None:
         data, _ = self._kept.pop(key, (b"", False))
         self._size -= len(data)

@@ -1,4 +1,4 @@
-"""The laws of `Objects` as pytest classes: inherit, give a fixture, and your backend is tested.
+"""The conformance suite of `Objects`: inherit from it, and pytest tests your backend.
 
     from prefect_executions.storage.conformance import ObjectsContract
 
@@ -7,8 +7,8 @@
         def objects(self) -> Objects:
             return MyObjects(prefix=uuid4().hex)   # empty at the start of every test
 
-Nothing is skipped: a backend that can't pass a test can't keep executions. `probe` is the part of
-the suite that a store can afford to run each time it is set up.
+No test is skipped: a backend that fails one can't keep executions. `probe` is a short version that
+runs each time a store is set up.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -24,19 +24,19 @@ ROUNDS = 10
 
 
 class ObjectsContract:
-    """What every implementation of `Objects` must do."""
+    """The tests that every implementation of `Objects` must pass."""
 
     @pytest.fixture
     def objects(self) -> Objects:
-        """An empty store; override it."""
+        """An empty store. Override it."""
         raise NotImplementedError("give the suite an `objects` fixture")
 
     def test_is_an_objects(self, objects: Objects) -> None:
-        """The five verbs are there."""
+        """It has the five methods."""
         assert isinstance(objects, Objects)
 
     def test_what_was_created_is_read(self, objects: Objects) -> None:
-        """Bytes come back as they were, whatever they are."""
+        """Bytes come back unchanged, whatever they are."""
         data = bytes(range(256)) * 300
 
         objects.create("a/1", data)
@@ -44,13 +44,13 @@ class ObjectsContract:
         assert objects.get(["a/1"]) == {"a/1": data}
 
     def test_empty_object(self, objects: Objects) -> None:
-        """No bytes are bytes too."""
+        """An object may have no bytes."""
         objects.create("a/1", b"")
 
         assert objects.get(["a/1"]) == {"a/1": b""}
 
     def test_absent_objects_are_left_out(self, objects: Objects) -> None:
-        """Get answers what is there, also when that is nothing."""
+        """`get` returns the objects that exist, even when that is none."""
         objects.create("a/1", b"one")
 
         assert objects.get(["a/0", "a/1", "a/2"]) == {"a/1": b"one"}
@@ -58,7 +58,7 @@ class ObjectsContract:
         assert objects.get([]) == {}
 
     def test_many_are_read_at_once(self, objects: Objects) -> None:
-        """Get takes more keys than one would ask for in parallel."""
+        """`get` takes more keys than would be requested in parallel."""
         expected = {f"a/{n:03d}": b"%d" % n for n in range(60)}
         for key, data in expected.items():
             objects.create(key, data)
@@ -66,7 +66,7 @@ class ObjectsContract:
         assert objects.get(expected) == expected
 
     def test_only_the_first_bytes_are_read(self, objects: Objects) -> None:
-        """Of an object that has no more, all of it; also of one that has none."""
+        """A shorter object is read as a whole, and so is an empty one."""
         expected = {"a/0": b"", "a/1": b"abc", "a/2": b"abcd", "a/3": bytes(range(256)) * 300}
         for key, data in expected.items():
             objects.create(key, data)
@@ -79,7 +79,7 @@ class ObjectsContract:
             assert objects.get(["a/9"], first=first) == {}
 
     def test_second_creation_is_refused_and_changes_nothing(self, objects: Objects) -> None:
-        """A taken key stays what it is."""
+        """The object under a taken key stays as it is."""
         objects.create("a/1", b"first")
 
         with pytest.raises(AlreadyExists) as refusal:
@@ -89,7 +89,7 @@ class ObjectsContract:
         assert objects.get(["a/1"]) == {"a/1": b"first"}
 
     def test_of_concurrent_creators_exactly_one_succeeds(self, objects: Objects) -> None:
-        """And everybody reads the winner's bytes."""
+        """Everyone then reads the winner's bytes."""
         start = Barrier(WRITERS)
 
         def create(key: str, writer: int) -> int | None:
@@ -109,21 +109,21 @@ class ObjectsContract:
                 assert objects.get([key]) == {key: b"%d" % winners[0]}
 
     def test_scan_lists_in_order_of_bytes(self, objects: Objects) -> None:
-        """The smallest key first, whatever the order of creation."""
+        """The smallest key comes first, whatever the order of creation."""
         for number in (7, 0, 12, 3):
             objects.create(f"a/{number:04d}", b"")
 
         assert list(objects.scan("a/")) == ["a/0000", "a/0003", "a/0007", "a/0012"]
 
     def test_scan_sees_a_creation_at_once(self, objects: Objects) -> None:
-        """A listing after a creation contains it; the head of a log is found by this."""
+        """A listing after a creation has the new key: the head of a log is found this way."""
         for number in range(30, 0, -1):
             objects.create(f"a/{number:04d}", b"")
 
             assert list(objects.scan("a/", limit=1)) == [f"a/{number:04d}"]
 
     def test_scan_keeps_to_prefix_and_limit(self, objects: Objects) -> None:
-        """Neighbours are not listed, nor more than asked for."""
+        """Neither neighbours nor more keys than asked for are listed."""
         for key in ("a/1", "a/2", "a/3", "ab/1", "b/1"):
             objects.create(key, b"")
 
@@ -132,7 +132,7 @@ class ObjectsContract:
         assert list(objects.scan("c/")) == []
 
     def test_scan_goes_past_one_page(self, objects: Objects) -> None:
-        """More keys than one answer of S3 holds are all listed."""
+        """All keys are listed, even if they are more than one response of S3 holds."""
         keys = [f"a/{number:05d}" for number in range(1005)]
         with ThreadPoolExecutor(WRITERS) as pool:
             list(pool.map(objects.create, keys, [b""] * len(keys)))
@@ -140,7 +140,7 @@ class ObjectsContract:
         assert list(objects.scan("a/")) == keys
 
     def test_measure_counts_keys_and_bytes(self, objects: Objects) -> None:
-        """Of all that begin with the prefix, past one page of S3's answers, too."""
+        """It counts all keys that begin with the prefix, and their bytes."""
         for key, data in {"a/1": b"", "a/2": b"abc", "ab/1": b"abcd", "b/1": b"12345"}.items():
             objects.create(key, data)
 
@@ -149,7 +149,7 @@ class ObjectsContract:
         assert objects.measure("c/") == (0, 0)
 
     def test_deleted_objects_are_gone_and_their_keys_free(self, objects: Objects) -> None:
-        """Deleting is of several at once, and of absent ones without complaint."""
+        """Several objects are deleted at once, and absent ones are no error."""
         for key in ("a/1", "a/2", "a/3"):
             objects.create(key, b"old")
 
@@ -162,7 +162,7 @@ class ObjectsContract:
         assert objects.get(["a/1"]) == {"a/1": b"new"}
 
     def test_probe_accepts_it(self, objects: Objects) -> None:
-        """What passes this suite passes the short check, which leaves nothing behind."""
+        """A backend that passes this suite passes the short check, which leaves no objects."""
         probe(objects)
 
         assert list(objects.scan("")) == []

@@ -1,4 +1,4 @@
-"""A place for immutable objects: five verbs over bytes, and the law that durability rests on."""
+"""Immutable objects: the protocol of a store, a store in memory, and a check of stores."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -15,40 +15,40 @@ _PROBE_WRITERS = 4
 
 @runtime_checkable
 class Objects(Protocol):
-    """Immutable bytes under keys of plain ASCII.
+    """A store of immutable bytes under ASCII keys.
 
-    The law: of many who create the same key, concurrently or after one another, exactly one
-    succeeds, and from then on everybody reads that one's bytes. An implementation that can't keep
-    it loses executions. `prefect_executions.storage.conformance` is the suite that every
-    implementation has to pass, those in this package and yours.
+    Durability rests on one law: of all calls that create the same key, concurrently or not, exactly
+    one succeeds, and from then on every reader gets its bytes. A store that breaks it loses
+    executions. Every implementation, those in this package and yours, has to pass the tests in
+    `prefect_executions.storage.conformance`.
 
-    Every verb raises `StoreUnavailable` when the store does not answer or refuses.
+    Every method raises `StoreUnavailable` when the store does not respond or refuses.
     """
 
     def create(self, key: str, data: bytes) -> None:
-        """Keep `data` under a new key; durable when it returns.
+        """Store `data` under a new key. It is durable when this returns.
 
         Raises:
-            AlreadyExists: the key is taken. After an earlier call ended in doubt, by this very
-                call's own write, perhaps: read it to know.
+            AlreadyExists: the key is taken. It may have been taken by this same call, when the
+                store's client repeated a request: read the object to know.
         """
         ...
 
     def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
-        """Fetch several objects, in parallel where that is quicker; absent ones are left out.
+        """Fetch objects, in parallel when that is quicker; absent ones are left out.
 
         Args:
-            keys: Which.
-            first: Of each no more than so many bytes, at least 1; by default all of it.
+            keys: Their keys.
+            first: Fetch only the first so many bytes of each, at least 1; by default all.
         """
         ...
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
-        """List the keys that begin with `prefix`, in the order of their bytes, `limit` at most."""
+        """List the keys that begin with `prefix`, in the order of their bytes, at most `limit`."""
         ...
 
     def measure(self, prefix: str) -> tuple[int, int]:
-        """How many keys begin with `prefix`, and how many bytes are kept under them."""
+        """How many keys begin with `prefix`, and how many bytes their objects have."""
         ...
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -57,7 +57,7 @@ class Objects(Protocol):
 
 
 class MemoryObjects:
-    """Objects in this process's memory: for tests, and for looking at what is written."""
+    """Objects in the memory of this process, for tests."""
 
     def __init__(self) -> None:
         self._data: dict[str, bytes] = {}
@@ -95,14 +95,14 @@ class MemoryObjects:
 
 
 def probe(objects: Objects) -> None:
-    """Check that a store keeps the law of `Objects`, with about 15 requests; leaves nothing there.
+    """Check that a store keeps the law of `Objects`, with about 15 requests. No objects are left.
 
-    Some S3-compatible servers ignore `If-None-Match`, others keep it only while nobody else writes,
-    so every round lets several writers create one fresh key at once.
+    Some S3-compatible servers ignore `If-None-Match`, and others only honour it while there is one
+    writer. So in every round several writers create one new key at once.
 
     Raises:
-        UnsuitableStore: several creators of one key succeeded.
-        StoreUnavailable: the store did not answer, or refused.
+        UnsuitableStore: several of these writers succeeded.
+        StoreUnavailable: the store did not respond, or refused.
     """
     keys = [f"probe-{uuid4().hex}" for _ in range(_PROBE_ROUNDS)]
 

@@ -1,4 +1,4 @@
-"""Objects in an S3 bucket: boto3, and the only place that knows its errors."""
+"""Objects in an S3 bucket. No other module knows boto3 and its errors."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PARALLEL = 16
-_AT_ONCE = 64 << 10  # bytes of an object that is sent without asking first whether it may
-_DELETE_BATCH = 1000  # what one DeleteObjects takes
+_PARALLEL = 16  # requests
+_AT_ONCE = 64 << 10  # bytes; a larger object is sent only after `100 Continue`
+_DELETE_BATCH = 1000  # keys that one DeleteObjects takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,23 +37,23 @@ class S3Objects:
     """Objects in an S3 bucket, each created by `PutObject` with `If-None-Match: *`.
 
     Args:
-        bucket: The bucket; it must exist. Directory buckets (S3 Express) are refused: they do not
-            list in order.
-        prefix: Put before every key, with a slash between.
-        region: The bucket's region; by default the AWS configuration's.
+        bucket: The bucket, which must exist. Directory buckets (S3 Express) are refused, since they
+            do not list in order.
+        prefix: Put before every key, with a slash after it.
+        region: The bucket's region; by default that of the AWS configuration.
         endpoint: The URL of an S3-compatible server; by default AWS.
-        access_key_id: With `secret_access_key`: fixed credentials. By default what AWS's chain
-            finds (environment, profile, role of the machine).
-        secret_access_key: See `access_key_id`.
-        session_token: For temporary credentials.
-        encryption: `AES256` (SSE-S3) or `aws:kms` (SSE-KMS); by default what the bucket says.
+        access_key_id: A fixed access key, with `secret_access_key`. By default the AWS credential
+            chain is used: environment, profile, role of the machine.
+        secret_access_key: The secret of the access key.
+        session_token: The session token of temporary credentials.
+        encryption: `AES256` (SSE-S3) or `aws:kms` (SSE-KMS); by default the bucket's own.
         kms_key_id: The key for `aws:kms`; by default the account's own.
-        path_style: Name the bucket in the path and not in the host, as most S3-compatible servers
-            want.
-        connect_timeout: Seconds until a connection attempt is given up, and tried again.
-        read_timeout: Seconds without an answer until a request is given up, and tried again. A
-            store under contention may answer the losers of a race late.
-        tries: How often botocore tries a request that failed in a way that may pass.
+        path_style: Put the bucket's name in the path instead of the host, as most S3-compatible
+            servers require.
+        connect_timeout: Seconds after which an attempt to connect is given up and repeated.
+        read_timeout: Seconds without a response after which a request is given up and repeated. A
+            store under contention may respond late to those that lose a race.
+        tries: How often botocore sends a request that fails with a transient error.
     """
 
     bucket: str
@@ -112,8 +112,8 @@ class S3Objects:
                 try:
                     return body.read()
                 except (ResponseStreamingError, IncompleteReadError, ReadTimeoutError) as error:
-                    # botocore repeats requests, but not the reading of an answer.
-                    raise _Passing(f"{error}") from error
+                    # botocore repeats requests, but not the reading of a response.
+                    raise _Transient(f"{error}") from error
 
         try:
             return self._persist("read", get)
@@ -123,14 +123,14 @@ class S3Objects:
             return b""
 
     def _persist(self, operation: str, act: Callable[[], T]) -> T:
-        """Do what botocore's own repeats do not cover, as often as they would."""
+        """Repeat, as often as botocore would, what botocore does not repeat itself."""
         for _ in range(self.tries - 1):
-            with suppress(_Passing):
+            with suppress(_Transient):
                 return act()
         try:
             return act()
-        except _Passing as still:
-            raise StoreUnavailable(operation, f"{still}") from still
+        except _Transient as last:
+            raise StoreUnavailable(operation, f"{last}") from last
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         """See `Objects.scan`: one request per 1,000 keys."""
@@ -167,10 +167,10 @@ class S3Objects:
                 raise StoreUnavailable("delete", f"{failed[0]}, and {len(failed) - 1} more")
 
     def create_bucket(self) -> None:
-        """Create the bucket, unless it is there: for servers of one's own.
+        """Create the bucket if it does not exist, on a server of your own.
 
         Raises:
-            StoreUnavailable: the server did not answer, or refused.
+            StoreUnavailable: the server did not respond, or refused.
         """
         with _s3_errors("create the bucket", self.bucket):
             if self.bucket not in [b.get("Name") for b in self._client.list_buckets()["Buckets"]]:
@@ -190,7 +190,7 @@ class S3Objects:
 
     @cached_property
     def _client(self) -> "S3Client":
-        # A session of its own: boto3's default session is not safe to share between threads.
+        # Its own session, since boto3's default session is not safe to share between threads.
         client = boto3.Session().client(
             "s3",
             region_name=self.region,
@@ -217,8 +217,8 @@ class S3Objects:
 def _send_at_once(params: dict[str, Any], **_: object) -> None:
     """Send a small object with its headers, in one round trip.
 
-    botocore would send the headers, wait for `100 Continue`, and only then send the body, which
-    pays where much would be sent in vain.
+    botocore would send the headers, wait for `100 Continue`, and only then send the body. That is
+    only worth it when a large body may be sent in vain.
     """
     body = params.get("body")
     if isinstance(body, BytesIO) and body.getbuffer().nbytes <= _AT_ONCE:
@@ -233,13 +233,13 @@ class _Empty(Exception):
     """The object has no bytes of which a range could be read."""
 
 
-class _Passing(Exception):
-    """What is over when it is tried again."""
+class _Transient(Exception):
+    """A transient error: the request may succeed when it is repeated."""
 
 
 @contextmanager
 def _s3_errors(operation: str, key: str) -> Iterator[None]:
-    """Translate what boto3 raises."""
+    """Translate the errors that boto3 raises."""
     try:
         yield
     except ClientError as error:
@@ -247,14 +247,14 @@ def _s3_errors(operation: str, key: str) -> Iterator[None]:
         if code == "PreconditionFailed":
             raise AlreadyExists(key) from error
         if code == "ConditionalRequestConflict":
-            # Another conditional write of this key is under way. AWS asks to repeat the request;
-            # by then it has ended, and one of the two gets 412.
-            raise _Passing(f"{error}") from error
+            # Another conditional write of this key is under way. AWS asks to repeat the request:
+            # by then the other one has ended, and one of the two gets 412.
+            raise _Transient(f"{error}") from error
         if code == "NoSuchKey":
             raise _Missing(key) from error
         if code == "InvalidRange":
             raise _Empty(key) from error
         raise StoreUnavailable(operation, f"{error}") from error
     except (BotoCoreError, ValueError) as error:
-        # ValueError: botocore says so of an endpoint that is no URL.
+        # botocore raises ValueError for an endpoint that is not a URL.
         raise StoreUnavailable(operation, f"{error}") from error
