@@ -16,8 +16,8 @@ from prefect_executions.ids import flow_run_id
 from prefect_executions.service import problems
 from prefect_executions.service.dependencies import (
     SECURITY,
-    NotifyChange,
     Require,
+    notify_change,
     require_known_query,
 )
 from prefect_executions.service.docs import documents
@@ -30,7 +30,7 @@ from prefect_executions.service.middleware.body_limit import BodyLimit
 from prefect_executions.service.middleware.headers import SecurityHeaders
 from prefect_executions.service.middleware.rate_limit import Rates
 from prefect_executions.service.middleware.telemetry import RequestTelemetry
-from prefect_executions.service.routes.executions import routes
+from prefect_executions.service.routes import ROUTERS
 from prefect_executions.service.streams.hub import EventHub
 
 _SENT_BY_PAGES = [
@@ -121,9 +121,13 @@ def create_app(
     problems.install(app)
     hub = hub or EventHub()
     metrics.streams.set_function(lambda: hub.clients)
-    router = routes(executions, deployments or {}, hub, metrics, changed)
-    passed = [*SECURITY, Depends(require_known_query), Depends(NotifyChange(changed))]
-    app.include_router(router, dependencies=passed)
+    app.state.executions, app.state.deployments = executions, deployments or {}
+    app.state.hub, app.state.metrics, app.state.changed = hub, metrics, changed
+    for router in ROUTERS:
+        app.include_router(
+            router,
+            dependencies=[*SECURITY, Depends(require_known_query), Depends(notify_change)],
+        )
     _add_service_routes(
         app, metrics, [] if openness.metrics else [Depends(Require(Permission.READ))]
     )

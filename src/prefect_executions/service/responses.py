@@ -53,6 +53,12 @@ EVERYWHERE = (
     "store_unavailable",
     "prefect_unavailable",
 )
+CREATION = (
+    "state_invalid",
+    "deployment_not_found",
+    "parameters_invalid",
+    "idempotency_conflict",
+)
 _ONE = ("execution_not_found",)
 _CHANGES = ("body_too_large",)
 
