@@ -208,7 +208,8 @@ def test_a_key_is_never_logged(
     with pytest.raises(ValueError, match="name: there is a key 'a'; revoke it first") as error:
         create_key(prefect, "a", permissions=READ)
 
-    told = caplog.text + str(error.value) + repr(list_keys(prefect)) + repr(vars(keyring))
+    told = caplog.text + str(error.value) + repr(list_keys(prefect))
+    told += repr(vars(keyring)) + repr(vars(keyring._loaded)) + repr(vars(keyring._uses))
     assert "The key 'pasted' lets nobody in" in told
     assert secret.removeprefix("pxk_") not in told
 
@@ -689,7 +690,7 @@ def test_a_closed_keyring_refuses_what_it_does_not_know(
 ) -> None:
     keyring.caller(create_key(prefect, "a", permissions=READ))
     keyring.close()
-    keyring._loader.join(20)
+    keyring._loaded._scheduler.join(20)
 
     with pytest.raises(PrefectUnavailable, match="may be new"):
         keyring.caller(UNKNOWN)

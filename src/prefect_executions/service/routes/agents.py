@@ -9,7 +9,7 @@ from prefect_executions.executions.agents import ExternalAgents
 from prefect_executions.models import Begun, Execution, Standing
 from prefect_executions.service.dependencies import PREFIX, ExecutionId, Writable
 from prefect_executions.service.requests import Complete, Fail, Heartbeat
-from prefect_executions.service.responses import answers
+from prefect_executions.service.responses import responses
 
 router = APIRouter(prefix=PREFIX, tags=["agents outside Prefect"])
 
@@ -24,7 +24,7 @@ _Agents = Annotated[ExternalAgents, Depends(_agents)]
 @router.post(
     "/{execution_id}/attempt",
     status_code=HTTPStatus.CREATED,
-    responses=answers("status_conflict"),
+    responses=responses("status_conflict"),
 )
 def begin_attempt(id_: ExecutionId, agents: _Agents) -> Begun:
     """Begin an attempt: from now on the caller runs the execution, and nobody else.
@@ -36,7 +36,7 @@ def begin_attempt(id_: ExecutionId, agents: _Agents) -> Begun:
 
 
 @router.post(
-    "/{execution_id}/heartbeat", responses=answers("status_conflict", "superseded", body=True)
+    "/{execution_id}/heartbeat", responses=responses("status_conflict", "superseded", body=True)
 )
 def send_heartbeat(id_: ExecutionId, body: Heartbeat, agents: _Agents) -> Standing:
     """Say that an attempt is alive, and learn whether to go on.
@@ -50,7 +50,7 @@ def send_heartbeat(id_: ExecutionId, body: Heartbeat, agents: _Agents) -> Standi
 @router.post(
     "/{execution_id}/complete",
     status_code=HTTPStatus.ACCEPTED,
-    responses=answers("status_conflict", "superseded", "state_invalid", body=True),
+    responses=responses("status_conflict", "superseded", "state_invalid", body=True),
 )
 def complete_execution(
     id_: ExecutionId, agents: _Agents, body: Complete | None = None
@@ -62,7 +62,7 @@ def complete_execution(
 @router.post(
     "/{execution_id}/fail",
     status_code=HTTPStatus.ACCEPTED,
-    responses=answers("status_conflict", "superseded", "state_invalid", body=True),
+    responses=responses("status_conflict", "superseded", "state_invalid", body=True),
 )
 def fail_execution(id_: ExecutionId, body: Fail, agents: _Agents) -> Execution:
     """Say that an attempt has failed: it is to be tried again while retries are left."""

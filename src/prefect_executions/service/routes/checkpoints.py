@@ -9,7 +9,7 @@ from prefect_executions.models import Checkpoint, CheckpointPage, Cost, Diff, Sa
 from prefect_executions.service.dependencies import PREFIX, ExecutionId, Readable, States, Writable
 from prefect_executions.service.metrics import Metrics
 from prefect_executions.service.requests import MAX_LIMIT, NewCheckpoint
-from prefect_executions.service.responses import answers
+from prefect_executions.service.responses import responses
 
 _CheckpointId = Annotated[
     str, Path(description="The checkpoint: `ckpt_` and its number.", examples=["ckpt_000042"])
@@ -21,7 +21,7 @@ router = APIRouter(prefix=PREFIX, tags=["checkpoints"])
 @router.put(
     "/{execution_id}/checkpoint",
     status_code=HTTPStatus.CREATED,
-    responses=answers("status_conflict", "superseded", "state_invalid", body=True),
+    responses=responses("status_conflict", "superseded", "state_invalid", body=True),
 )
 def save_checkpoint(
     id_: ExecutionId, new: NewCheckpoint, executions: Writable, request: Request
@@ -38,7 +38,7 @@ def save_checkpoint(
     return saved
 
 
-@router.get("/{execution_id}/checkpoints", responses=answers("cursor_invalid"))
+@router.get("/{execution_id}/checkpoints", responses=responses("cursor_invalid"))
 def list_checkpoints(
     id_: ExecutionId,
     executions: Readable,
@@ -53,7 +53,7 @@ def list_checkpoints(
 
 
 @router.get(
-    "/{execution_id}/checkpoints/{checkpoint_id}", responses=answers("checkpoint_not_found")
+    "/{execution_id}/checkpoints/{checkpoint_id}", responses=responses("checkpoint_not_found")
 )
 def get_checkpoint(
     id_: ExecutionId, checkpoint_id: _CheckpointId, executions: Readable
@@ -64,7 +64,7 @@ def get_checkpoint(
 
 @router.get(
     "/{execution_id}/checkpoints/{checkpoint_id}/diff/{other_id}",
-    responses=answers("checkpoint_not_found"),
+    responses=responses("checkpoint_not_found"),
 )
 def diff_checkpoints(
     id_: ExecutionId, checkpoint_id: _CheckpointId, other_id: _CheckpointId, executions: Readable
@@ -73,7 +73,7 @@ def diff_checkpoints(
     return executions.diff(id_, checkpoint_id, other_id)
 
 
-@router.get("/{execution_id}/cost", responses=answers())
+@router.get("/{execution_id}/cost", responses=responses())
 def get_cost(id_: ExecutionId, executions: Readable) -> Cost:
     """What an execution keeps in the store: entries, each of one PUT, and bytes."""
     return executions.cost(id_)

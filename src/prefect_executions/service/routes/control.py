@@ -17,7 +17,7 @@ from prefect_executions.service.dependencies import (
     answer_created,
 )
 from prefect_executions.service.requests import Fork, Pause, Resume
-from prefect_executions.service.responses import CREATION, answers
+from prefect_executions.service.responses import CREATION, responses
 
 router = APIRouter(prefix=PREFIX, tags=["control"])
 
@@ -25,7 +25,7 @@ router = APIRouter(prefix=PREFIX, tags=["control"])
 @router.post(
     "/{execution_id}/pause",
     status_code=HTTPStatus.ACCEPTED,
-    responses=answers(
+    responses=responses(
         "status_conflict", body=True, ok="It was paused already, or its process has left."
     ),
 )
@@ -54,7 +54,7 @@ async def pause_execution(
 @router.post(
     "/{execution_id}/resume",
     status_code=HTTPStatus.ACCEPTED,
-    responses=answers(
+    responses=responses(
         "checkpoint_not_found",
         "status_conflict",
         "input_invalid",
@@ -87,7 +87,7 @@ async def resume_execution(
 @router.post(
     "/{execution_id}/fork",
     status_code=HTTPStatus.CREATED,
-    responses=answers(
+    responses=responses(
         *CREATION,
         "checkpoint_not_found",
         "status_conflict",

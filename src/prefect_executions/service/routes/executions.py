@@ -30,9 +30,9 @@ from prefect_executions.service.dependencies import (
     answer_created,
     permitted_executions,
 )
-from prefect_executions.service.problems import told_of
+from prefect_executions.service.problems import refusal_of
 from prefect_executions.service.requests import MAX_LIMIT, Action, Bulk, NewExecution
-from prefect_executions.service.responses import CREATION, answers
+from prefect_executions.service.responses import CREATION, responses
 from prefect_executions.service.streams.stream import EventStream
 
 DEFAULT_CHECKPOINTS = 100
@@ -58,7 +58,7 @@ class _Query(ExecutionFilter):
 @router.post(
     "",
     status_code=HTTPStatus.CREATED,
-    responses=answers(*CREATION, "checkpoint_not_found", body=True, ok="It was created before."),
+    responses=responses(*CREATION, "checkpoint_not_found", body=True, ok="It was created before."),
 )
 def create_execution(
     new: NewExecution, executions: Writable, key: OwnKey, request: Request, response: Response
@@ -74,7 +74,7 @@ def create_execution(
     return answer_created(Creation(executions).create(**fields, key=key), request, response)
 
 
-@router.get("", response_model=Page, responses=answers("cursor_invalid", one=False))
+@router.get("", response_model=Page, responses=responses("cursor_invalid", one=False))
 def list_executions(executions: Readable, filter_: Annotated[_Query, Query()]) -> Response:
     """List executions, by what Prefect knows of them: without states and checkpoints.
 
@@ -88,7 +88,7 @@ def list_executions(executions: Readable, filter_: Annotated[_Query, Query()]) -
     )
 
 
-@router.post("/bulk", responses=answers("cursor_invalid", one=False, body=True))
+@router.post("/bulk", responses=responses("cursor_invalid", one=False, body=True))
 def act_on_executions(body: Bulk, request: Request) -> BulkResult:
     """Pause, resume or delete many executions, each for itself.
 
@@ -102,7 +102,7 @@ def act_on_executions(body: Bulk, request: Request) -> BulkResult:
         page = executions.search(body.filter, limit=body.limit, cursor=body.cursor)
         ids, next_cursor = [item.id for item in page.items], page.next_cursor
     act = _acts(executions, body.reason)[body.action]
-    items = to_each(ids, act, told_of)
+    items = to_each(ids, act, refusal_of)
     for item in items:
         if item.ok:
             request.app.state.changed(flow_run_id(item.id))
@@ -112,7 +112,7 @@ def act_on_executions(body: Bulk, request: Request) -> BulkResult:
 @router.get(
     "/{execution_id}",
     response_model=Execution,
-    responses=answers(not_modified="It is as it was."),
+    responses=responses(not_modified="It is as it was."),
 )
 def get_execution(
     id_: ExecutionId,
@@ -144,7 +144,7 @@ def get_execution(
 @router.delete(
     "/{execution_id}",
     status_code=HTTPStatus.NO_CONTENT,
-    responses=answers(accepted="Its process needs longer to end."),
+    responses=responses(accepted="Its process needs longer to end."),
 )
 async def delete_execution(
     id_: ExecutionId, executions: Deletable, wait: Wait, response: Response
@@ -170,7 +170,7 @@ async def delete_execution(
     "/{execution_id}/events",
     response_class=Response,
     responses={
-        **answers(),
+        **responses(),
         200: {
             "description": "Server-sent events.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
