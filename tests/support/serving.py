@@ -1,4 +1,4 @@
-"""The REST service on a port of this machine, as clients from outside meet it."""
+"""The REST service on a port of this machine."""
 
 import threading
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ def served(
     api_key: str | None = KEY,
     **options: Any,
 ) -> Iterator[str]:
-    """A replica of the service; its URL."""
+    """Run a replica of the service; yields its URL."""
     flow_runs = FlowRuns(prefect, store=store, wait=lambda _: None)
     keyring, hub = Keyring(prefect, api_key=api_key), EventHub()
     app = create_app(Executions(objects, flow_runs), keyring, hub=hub, **options)
     port = free_ports(1)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
-    # In this context: events go to the server that the settings here name.
+    # In this context, so that events go to the server in the current settings.
     run = copy_context().run
     thread = threading.Thread(target=run, args=(server.run,), daemon=True)
     thread.start()
