@@ -157,7 +157,7 @@ async def require_known_query(request: Request) -> None:
     """Check the names of the query parameters of a request against the OpenAPI document.
 
     Raises:
-        RequestValidationError: there is one that its route does not have.
+        RequestValidationError: The route does not have one of them.
     """
     if not request.query_params:
         return

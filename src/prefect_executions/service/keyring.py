@@ -64,7 +64,7 @@ class Keyring:
     random bytes, which cannot be guessed from a digest. Strings that `create_key` cannot have made
     are not looked up, whatever a block document contains.
 
-    Once there has been a key, its revocation does not open the service to everybody.
+    Once there has been a key, the service stays closed when the last key is revoked.
 
     Args:
         client: A client of the Prefect server that has the block documents.
