@@ -1,4 +1,4 @@
-"""The same done to many."""
+"""Bulk actions."""
 
 from contextvars import ContextVar
 
@@ -14,7 +14,7 @@ def told(error: Exception) -> Refusal:
 
 
 def test_each_is_done_in_the_context_of_the_caller() -> None:
-    """It says which Prefect server is meant."""
+    """The context has the settings of the Prefect server."""
     seen: list[str] = []
 
     def act(_: str) -> Status:

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says, the service does: by schemathesis, over HTTP, on a real store."""
+"""The service keeps to its OpenAPI document: schemathesis, over HTTP, on a real store."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 422, 429]
 
 @pytest.mark.timeout(600)
 def test_the_service_keeps_to_its_document(stack: Stack, tmp_path: Path) -> None:
-    """No 5xx, no answer that is not documented, no valid request that is called invalid."""
+    """No 5xx, no undocumented answer, no valid request that is refused as invalid."""
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     store = stack.s3.objects(prefix=uuid4().hex)
     limits = Limits(rate="100000/second", failures="100000/second")
@@ -35,7 +35,7 @@ def test_the_service_keeps_to_its_document(stack: Stack, tmp_path: Path) -> None
             [
                 *(Path(sys.executable).parent / "schemathesis", "run", f"{url}/openapi.json"),
                 *("--header", f"Authorization: Bearer {KEY}"),
-                # A stream of events has no end, and the limit of time is none of its answers.
+                # A stream of events has no end, and a time-out is not one of its answers.
                 *("--exclude-path-regex", "/events$"),
                 # In one thread: in several, Python 3.11 now and then loses count in `ast.parse`.
                 *("--max-examples", "60", "--workers", "1", "--continue-on-failure"),

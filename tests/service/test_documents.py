@@ -1,4 +1,4 @@
-"""The documents of the API: as committed, complete, and without anything from elsewhere."""
+"""The documents of the API: as committed, complete, and without external parts."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The inspector's pages without a browser: who gets in, what they tell, what they change."""
+"""The inspector's pages without a browser: access, content, actions."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ REST = {"Authorization": f"Bearer {KEY}"}
 
 
 class Seen(HTMLParser):
-    """What a page is made of."""
+    """The parts of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture
 def browser(prefect: SyncPrefectClient) -> Iterator[TestClient]:
-    """One that has no key yet."""
+    """A browser that has no key yet."""
     with opened(prefect, MemoryObjects()) as client:
         del client.headers["Authorization"]
         yield client
@@ -64,7 +64,7 @@ def browser(prefect: SyncPrefectClient) -> Iterator[TestClient]:
 
 @pytest.fixture
 def execution(browser: TestClient) -> dict[str, Any]:
-    """One with two checkpoints, whose names people have not chosen well."""
+    """An execution with two checkpoints, and names that contain HTML."""
     body = {"name": NASTY, "agent_id": "mine", "description": NASTY}
     made: dict[str, Any] = browser.post("/v1/execution", json=body, headers=REST).json()
     for n in (1, 2):

@@ -1,4 +1,4 @@
-"""What the service counts."""
+"""The counters of the service."""
 
 from collections.abc import Iterator
 
@@ -39,7 +39,7 @@ def rest(stack: Stack, metrics: Metrics) -> Iterator[TestClient]:
 
 
 def told(rest: TestClient) -> dict[tuple[str, ...], float]:
-    """Every number of the exposition, by its name and the values of its labels."""
+    """Every number at `/metrics`, by its name and the values of its labels."""
     answer = rest.get("/metrics")
     assert answer.status_code == 200
     return {

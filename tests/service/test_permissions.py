@@ -1,4 +1,4 @@
-"""Every route without a key, with a key that may do too little, with another agent's key."""
+"""Every route without a key, with a key that lacks a permission, with another agent's key."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +31,7 @@ WITHOUT_AN_ID = {"create_execution", "list_executions", "act_on_executions"}
 
 
 class Walked:
-    """A service whose routes are walked, with an execution of one agent."""
+    """A service with an execution of one agent; all its routes are called."""
 
     def __init__(self, prefect: SyncPrefectClient) -> None:
         self.prefect = prefect
@@ -54,7 +54,7 @@ class Walked:
                 yield operation["operationId"], method.upper(), path
 
     def walk(self, key: str | None, *, without: str = "") -> dict[str, httpx.Response]:
-        """What each route answers, but for one: a stream that is let in has no end."""
+        """The answer of each route, except one: a permitted stream has no end."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         answers = {}
         with TestClient(self.app, headers=headers, raise_server_exceptions=False) as client:
@@ -154,7 +154,7 @@ def test_for_another_agent_s_key_the_execution_is_not_there(walked: Walked) -> N
 
 
 def test_what_another_agent_s_key_is_told_is_what_it_is_told_of_nothing(walked: Walked) -> None:
-    """Nobody learns that an execution is there by how it is refused."""
+    """A refusal does not reveal that an execution exists."""
     key = walked.key(*Permission, agents=["another"])
     there = walked.walk(key)
     there_id, walked.id = walked.id, f"exec_{uuid4().hex}"

@@ -20,7 +20,7 @@ HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 
 class Replicas:
-    """Clients of both, taken in turn."""
+    """Clients of both replicas, used in turn."""
 
     def __init__(self, clients: list[httpx.Client]) -> None:
         self.clients = clients

@@ -21,7 +21,7 @@ SOME = {"min_size": 1, "max_size": 3}
 
 @dataclass
 class Modelled:
-    """What an execution of an agent outside Prefect has to be."""
+    """The expected values of an execution of an agent outside Prefect."""
 
     first: Any
     state: Any
@@ -44,7 +44,7 @@ class Modelled:
 
 
 class Calls(RuleBasedStateMachine):
-    """The calls, as agents and people make them."""
+    """The calls of agents and people."""
 
     rest: TestClient
 
@@ -182,7 +182,7 @@ class Calls(RuleBasedStateMachine):
     # ------------------------------------------------------------------ what has to be so
 
     def teardown(self) -> None:
-        """At the end everything is as the model has it."""
+        """At the end everything is as in the model."""
         listed = self._call("GET", "", 200)["items"]
         assert [item["id"] for item in listed] == self.order[::-1]
         for item in listed:
@@ -221,7 +221,7 @@ class Calls(RuleBasedStateMachine):
         self._compare(id_, it)
 
     def _pausing(self, it: Modelled) -> int:
-        """Pause in the model; what the service has to answer."""
+        """Pause in the model; returns the expected answer."""
         if not it.is_open:
             return 409
         was, it.status = it.status, "paused"

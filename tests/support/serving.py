@@ -34,7 +34,7 @@ def served(
     app = create_app(Executions(objects, flow_runs), keyring, hub=hub, **options)
     port = free_ports(1)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
-    # In this context: events go to the server that the settings here name.
+    # In this context, so that events go to the server in the current settings.
     run = copy_context().run
     thread = threading.Thread(target=run, args=(server.run,), daemon=True)
     thread.start()

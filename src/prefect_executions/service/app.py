@@ -1,8 +1,8 @@
-"""The REST service as an ASGI application: the routes, and what a request passes before them."""
+"""The REST service as an ASGI application: its routes and its middleware."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Request
@@ -16,8 +16,8 @@ from prefect_executions.ids import flow_run_id
 from prefect_executions.service import problems
 from prefect_executions.service.dependencies import (
     SECURITY,
-    NotifyChange,
     Require,
+    notify_change,
     require_known_query,
 )
 from prefect_executions.service.docs import documents
@@ -30,10 +30,10 @@ from prefect_executions.service.middleware.body_limit import BodyLimit
 from prefect_executions.service.middleware.headers import SecurityHeaders
 from prefect_executions.service.middleware.rate_limit import Rates
 from prefect_executions.service.middleware.telemetry import RequestTelemetry
-from prefect_executions.service.routes.executions import routes
+from prefect_executions.service.routes import ROUTERS
 from prefect_executions.service.streams.hub import EventHub
 
-_SENT_BY_PAGES = [
+_ALLOWED_HEADERS = [
     "Authorization",
     "X-API-Key",
     "Content-Type",
@@ -42,7 +42,7 @@ _SENT_BY_PAGES = [
     "Last-Event-ID",
     "Prefer",
 ]
-_TOLD_TO_PAGES = [
+_EXPOSED_HEADERS = [
     "Location",
     "ETag",
     "Preference-Applied",
@@ -55,13 +55,13 @@ _TOLD_TO_PAGES = [
 
 @dataclass(frozen=True)
 class Limits:
-    """What callers may do at most.
+    """The limits for callers.
 
     Args:
-        body_bytes: Of one request.
-        rate: Requests of one key, as in `6000/minute`.
-        failures: Wrong keys from one address.
-        rate_storage: Where they are counted: `memory://`, or a Redis that replicas share.
+        body_bytes: The size of one request's body.
+        rate: The requests of one key, as in `6000/minute`.
+        failures: The wrong keys from one address.
+        rate_storage: Where requests are counted: `memory://`, or a Redis that replicas share.
     """
 
     body_bytes: int = 16 << 20
@@ -72,12 +72,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Openness:
-    """What is open to everybody, beside `/health`.
+    """The parts that need no key, besides `/health`.
 
     Args:
         docs: `/docs` and `/openapi.json`.
         metrics: `/metrics`.
-        origins: Web pages from elsewhere that may call the service, in browsers.
+        origins: Origins of other web pages that may call the service from a browser.
     """
 
     docs: bool = False
@@ -99,18 +99,19 @@ def create_app(
     """The ASGI application.
 
     Args:
-        executions: What it serves.
+        executions: The executions that it serves.
         keyring: The keys that it accepts.
-        limits: What callers may do at most.
-        openness: What is open to everybody.
-        deployments: What runs a task type that is created without a deployment.
-        hub: Where it hears of events in Prefect.
-        metrics: What it counts.
-        changed: Told of the flow run of each execution that a request has changed.
+        limits: The limits for callers.
+        openness: The parts that need no key.
+        deployments: The deployment for each task type, when an execution is created without one.
+        hub: The subscription to events in Prefect.
+        metrics: The counters of the service.
+        changed: Called with the flow run of each execution that a request has changed; must not
+            block.
     """
-    limits = limits or Limits()
     openness = openness or Openness()
-    metrics = metrics or Metrics()
+    hub, metrics = hub or EventHub(), metrics or Metrics()
+    metrics.streams.set_function(lambda: hub.clients)
     app = FastAPI(
         title=documents.TITLE,
         version=prefect_executions.__version__,
@@ -119,26 +120,34 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)
-    hub = hub or EventHub()
-    metrics.streams.set_function(lambda: hub.clients)
-    router = routes(executions, deployments or {}, hub, metrics, changed)
-    passed = [*SECURITY, Depends(require_known_query), Depends(NotifyChange(changed))]
-    app.include_router(router, dependencies=passed)
-    _add_service_routes(
-        app, metrics, [] if openness.metrics else [Depends(Require(Permission.READ))]
+    app.state.executions, app.state.deployments = executions, deployments or {}
+    app.state.hub, app.state.metrics, app.state.changed = hub, metrics, changed
+    for router in ROUTERS:
+        app.include_router(
+            router,
+            dependencies=[*SECURITY, Depends(require_known_query), Depends(notify_change)],
+        )
+    reader = [] if openness.metrics else [Depends(Require(Permission.READ))]
+    app.get("/health", tags=["service"])(health)
+    app.get("/metrics", tags=["service"], response_class=PlainTextResponse, dependencies=reader)(
+        get_metrics
     )
     documents.install(app)
     app.mount(PATH, inspector(executions, lambda id_: changed(flow_run_id(id_))))
-    # The last one added comes first.
+    _add_middleware(app, keyring, limits or Limits(), openness)
+    return app
+
+
+def _add_middleware(app: FastAPI, keyring: Keyring, limits: Limits, openness: Openness) -> None:
+    """Add the middleware, the innermost first."""
     app.add_middleware(BodyLimit, max_bytes=limits.body_bytes)
     open_paths = ["/health", *OPEN_PATHS]
     open_paths += ["/docs", "/openapi.json"] if openness.docs else []
     open_paths += ["/metrics"] if openness.metrics else []
-    rates = Rates(limits.rate, limits.rate_storage)
     app.add_middleware(
         Authentication,
         keyring=keyring,
-        rates=rates,
+        rates=Rates(limits.rate, limits.rate_storage),
         open_paths=open_paths,
         failures=limits.failures,
     )
@@ -149,21 +158,19 @@ def create_app(
             CORSMiddleware,
             allow_origins=openness.origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=_SENT_BY_PAGES,
-            expose_headers=_TOLD_TO_PAGES,
+            allow_headers=_ALLOWED_HEADERS,
+            expose_headers=_EXPOSED_HEADERS,
         )
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(RequestTelemetry, metrics=metrics)
-    return app
+    app.add_middleware(RequestTelemetry, metrics=app.state.metrics)
 
 
-def _add_service_routes(app: FastAPI, metrics: Metrics, reading: list[Any]) -> None:
-    @app.get("/health", tags=["service"])
-    def health() -> dict[Literal["status"], Literal["ok"]]:
-        """Answer when the service is up; asks neither Prefect nor the store, and wants no key."""
-        return {"status": "ok"}
+def health() -> dict[Literal["status"], Literal["ok"]]:
+    """Answer when the service is up; asks neither Prefect nor the store, and wants no key."""
+    return {"status": "ok"}
 
-    @app.get("/metrics", tags=["service"], response_class=PlainTextResponse, dependencies=reading)
-    def get_metrics(request: Request) -> Response:
-        """What this replica has counted, for Prometheus."""
-        return metrics.exposition(request)
+
+def get_metrics(request: Request) -> Response:
+    """What this replica has counted, for Prometheus."""
+    metrics: Metrics = request.app.state.metrics
+    return metrics.exposition(request)

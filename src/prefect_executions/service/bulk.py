@@ -1,4 +1,4 @@
-"""The same done to many executions, each for itself."""
+"""Bulk actions: one action on many executions, each independent of the others."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,16 +10,16 @@ from prefect_executions.models import BulkItem, Refusal, Status
 PARALLEL = 8
 
 Act = Callable[[str], Status | None]
-Told = Callable[[ExecutionError], Refusal]
+Refuse = Callable[[ExecutionError], Refusal]
 
 
-def to_each(ids: Iterable[str], act: Act, told: Told) -> list[BulkItem]:
-    """Act on each execution; one that can't be acted on is not in the others' way.
+def to_each(ids: Iterable[str], act: Act, refusal_of: Refuse) -> list[BulkItem]:
+    """Act on each execution; a failure for one does not stop the others.
 
     Args:
-        ids: The executions; each counts once.
-        act: What is done; returns the status that the execution has then, None: it is gone.
-        told: What is told of an error.
+        ids: The executions; duplicates count once.
+        act: The action; returns the new status of the execution, or None when it is deleted.
+        refusal_of: Makes an error into a part of the answer.
     """
 
     def one(id_: str) -> BulkItem:
@@ -27,9 +27,9 @@ def to_each(ids: Iterable[str], act: Act, told: Told) -> list[BulkItem]:
             return BulkItem(id=id_, ok=True, status=act(id_), problem=None)
         except ExecutionError as error:
             status = Status(error.status) if isinstance(error, ExecutionConflict) else None
-            return BulkItem(id=id_, ok=False, status=status, problem=told(error))
+            return BulkItem(id=id_, ok=False, status=status, problem=refusal_of(error))
 
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="executions-bulk") as pool:
-        # Each in this context: it says which Prefect server is meant.
+        # Each in a copy of this context, which has the settings of the Prefect server.
         acting = [pool.submit(copy_context().run, one, id_) for id_ in dict.fromkeys(ids)]
         return [item.result() for item in acting]

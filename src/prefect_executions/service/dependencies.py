@@ -1,96 +1,163 @@
-"""What routes depend on: the caller and its permission, `Prefer: wait`, a known query."""
+"""What routes depend on: the caller, the executions that it may see, `Prefer: wait`, and more.
+
+They read from `app.state` what `create_app` has put there.
+"""
 
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from http import HTTPStatus
 from time import monotonic
 from typing import Annotated
-from uuid import UUID
 
 from anyio import to_thread
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.types import Scope
 
 from prefect_executions.blocks.key import NOBODY, Caller, Permission
 from prefect_executions.errors import PrefectUnavailable, StoreUnavailable
+from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
+from prefect_executions.models import Execution
 from prefect_executions.service.problems import PermissionMissing
 
-# What the OpenAPI document says of the key; the check itself comes before the body is read.
+PREFIX = "/v1/execution"
+LONGEST = 60.0  # seconds that `Prefer: wait` may ask for
+
+# The key in the OpenAPI document; `Authentication` checks it before the body is read.
 SECURITY = [
     Depends(HTTPBearer(auto_error=False, description="A key of the service.")),
     Depends(APIKeyHeader(name="x-api-key", auto_error=False, description="The same key.")),
 ]
 
 _READS = ("GET", "HEAD")
-
-LONGEST = 60.0  # seconds that `Prefer: wait` may ask for
-_PAUSE = 0.25  # seconds between two looks
+_PAUSE = 0.25  # seconds between two checks
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?=$|[,;])', re.IGNORECASE)
+
+ExecutionId = Annotated[
+    str,
+    Path(
+        alias="execution_id",
+        description="The execution: `exec_` and 32 hex digits.",
+        examples=["exec_0192f0c1a6b87c3d9e4f5a6b7c8d9e0f"],
+    ),
+]
+States = Annotated[bool, Query(description="Whether checkpoints come with their states.")]
 
 
 def caller_of(scope: Scope) -> Caller:
-    """Who sent a request; nobody, who may do nothing, where no key guard has let it pass."""
+    """The caller of a request; `NOBODY` when the request has not passed `Authentication`."""
     found: Caller = scope.get("state", {}).get("caller", NOBODY)
     return found
 
 
-class Require:
-    """A dependency of routes: the caller, if its key has a permission.
+def permitted_caller(request: Request, permission: Permission) -> Caller:
+    """The caller of a request, if its key has a permission.
 
-    Args:
-        permission: The permission; None: the route looks itself.
+    Raises:
+        PermissionMissing: The key does not have it.
     """
+    caller = caller_of(request.scope)
+    if permission not in caller.permissions:
+        raise PermissionMissing(permission)
+    return caller
 
-    def __init__(self, permission: Permission | None = None) -> None:
+
+def permitted_executions(request: Request, permission: Permission) -> Executions:
+    """The executions that the caller of a request may see, if its key has a permission.
+
+    Raises:
+        PermissionMissing: The key does not have it.
+    """
+    caller = permitted_caller(request, permission)
+    executions: Executions = request.app.state.executions
+    return executions.seen_by(caller.agents)
+
+
+class Require:
+    """A dependency of routes: `permitted_caller`."""
+
+    def __init__(self, permission: Permission) -> None:
         self._permission = permission
 
     async def __call__(self, request: Request) -> Caller:
-        """The caller.
-
-        Raises:
-            PermissionMissing: its key has not this permission.
-        """
-        caller = caller_of(request.scope)
-        self.check(caller)
-        return caller
-
-    def check(self, caller: Caller) -> None:
-        """Check a caller's permission.
-
-        Raises:
-            PermissionMissing: its key has not this permission.
-        """
-        if self._permission is not None and self._permission not in caller.permissions:
-            raise PermissionMissing(self._permission)
+        """The caller of a request."""
+        return permitted_caller(request, self._permission)
 
 
-class NotifyChange:
-    """A dependency of routes: tells of the execution that a request has changed.
+class Permitted:
+    """A dependency of routes: `permitted_executions`."""
+
+    def __init__(self, permission: Permission) -> None:
+        self._permission = permission
+
+    async def __call__(self, request: Request) -> Executions:
+        """The executions that the caller of a request may see."""
+        return permitted_executions(request, self._permission)
+
+
+Readable = Annotated[Executions, Depends(Permitted(Permission.READ))]
+Writable = Annotated[Executions, Depends(Permitted(Permission.WRITE))]
+Deletable = Annotated[Executions, Depends(Permitted(Permission.DELETE))]
+
+
+async def _own_key(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            description="Any string of yours. The same request with the same key creates nothing "
+            "more, as long as the execution exists.",
+        ),
+    ] = None,
+) -> str | None:
+    """The idempotency key of a request, kept apart from those of other callers."""
+    if idempotency_key is None:
+        return None
+    return f"{caller_of(request.scope).name}\n{idempotency_key}"
+
+
+OwnKey = Annotated[str | None, Depends(_own_key)]
+
+
+def answer_created(
+    created: tuple[Execution, bool], request: Request, response: Response
+) -> Execution:
+    """Answer with an execution that was created, and notify of the change.
 
     Args:
-        tell: Called with its flow run; must not block.
+        created: The execution, and whether it is new.
+        request: The request.
+        response: Gets the `Location`, and status 200 when the execution is not new.
     """
+    execution, is_new = created
+    if execution.prefect.attempt:  # an agent runs it; otherwise its process writes its page
+        request.app.state.changed(execution.prefect.flow_run_id)
+    response.headers["Location"] = f"{PREFIX}/{execution.id}"
+    if not is_new:
+        response.status_code = HTTPStatus.OK
+    return execution
 
-    def __init__(self, tell: Callable[[UUID], None]) -> None:
-        self._tell = tell
 
-    async def __call__(self, request: Request) -> AsyncIterator[None]:
-        """Tell, once the route has done its work."""
-        yield
-        id_ = request.path_params.get("execution_id")
-        if request.method not in _READS and id_ is not None:
-            self._tell(flow_run_id(id_))
+async def notify_change(request: Request) -> AsyncIterator[None]:
+    """Notify of the change to the execution in the path, after its route has run."""
+    yield
+    id_ = request.path_params.get("execution_id")
+    if request.method not in _READS and id_ is not None:
+        request.app.state.changed(flow_run_id(id_))
 
 
 async def require_known_query(request: Request) -> None:
     """Check the names of the query parameters of a request against the OpenAPI document.
 
     Raises:
-        RequestValidationError: there is one that its route does not have.
+        RequestValidationError: The route does not have one of them.
     """
     if not request.query_params:
         return
@@ -105,11 +172,11 @@ async def require_known_query(request: Request) -> None:
 
 
 class PreferWait:
-    """How long a caller would wait for what it asks for.
+    """How long the caller of a request is willing to wait, from its header `Prefer: wait`.
 
     Args:
-        seconds: So long; None: the caller did not say.
-        response: Tells the caller that it was heard.
+        seconds: How long; None when the header is absent.
+        response: Gets the header `Preference-Applied`.
     """
 
     def __init__(self, seconds: float | None, response: Response) -> None:
@@ -118,13 +185,13 @@ class PreferWait:
             response.headers["Preference-Applied"] = f"wait={seconds:g}"
 
     async def until(self, holds: Callable[[], bool], *, default: float | None = None) -> bool:
-        """Wait for something that blocks when it is asked; whether it has come to hold.
+        """Wait until a condition holds; whether it does.
 
-        A store or a Prefect that is away meanwhile does not make undone what was asked for.
+        While the store or Prefect is not available, the wait goes on: the request itself is done.
 
         Args:
-            holds: Whether it does.
-            default: How long to wait where the caller did not say, in seconds; None: not at all.
+            holds: Checks the condition; it may block.
+            default: How long to wait without the header, in seconds; None for not at all.
         """
         seconds = default if self.seconds is None else self.seconds
         if seconds is None:

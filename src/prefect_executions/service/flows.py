@@ -1,4 +1,4 @@
-"""The service as a flow that Prefect starts, shows, logs and stops."""
+"""The service as a Prefect flow, and its deployment."""
 
 from prefect import flow
 from prefect.deployments.runner import DeploymentApplyError, EntrypointType
@@ -20,16 +20,19 @@ def executions_service(host: str = "127.0.0.1", port: int = 4300) -> None:
 
 
 def deploy_service(*, pool: str, name: str, host: str, port: int) -> str:
-    """Deploy the service to a work pool; what to do next.
+    """Deploy the service to a work pool.
 
     Args:
-        pool: The work pool; where its workers run, this package has to be installed.
-        name: Of the deployment.
+        pool: The work pool; this package must be installed where its workers run.
+        name: The name of the deployment.
         host: The address that a run listens on.
         port: The port.
 
+    Returns:
+        What to do next.
+
     Raises:
-        PrefectUnavailable: Prefect does not answer, or refuses: it has no such pool, perhaps.
+        PrefectUnavailable: Prefect does not answer, or refuses: perhaps there is no such pool.
     """
     deployment = executions_service.to_deployment(
         name,

@@ -33,39 +33,45 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-GRACE_SECONDS = 60.0  # for how long what is known is served while Prefect does not answer
-PATIENCE_SECONDS = 5.0  # for how long a request waits for keys that are being loaded
-_RETRY_SECONDS = 1.0  # after a load that failed, the next one
-_NEW_KEY_SECONDS = 0.25  # an unknown key may be new: so long after a load comes the next
+GRACE_SECONDS = 60.0  # how long the known keys are accepted while Prefect does not answer
+PATIENCE_SECONDS = 5.0  # how long a request waits for keys that are being loaded
+_RETRY_SECONDS = 1.0  # between a failed load and the next one
+_NEW_KEY_SECONDS = 0.25  # between a load and the next one for an unknown key, which may be new
 _USED_SECONDS = 60.0  # between two writes of one key's `last_used_at`
 
 
 @dataclass(frozen=True)
-class _Held:
+class _LoadedKey:
     document_id: UUID
     digest: bytes
     caller: Caller
 
 
+@dataclass(frozen=True)
+class _Load:
+    began_at: float
+    done: Future[None]
+
+
 class Keyring:
     """The keys that a service accepts, read from Prefect again and again; safe in many threads.
 
-    A revoked key is refused within `max_age` seconds. A new one is known at once: for a key that is
-    not known the keys are read again, four times a second at most.
-    While Prefect does not answer, the keyring goes on with what it knew, for at most a minute.
+    A revoked key is refused within `max_age` seconds. A new one is accepted at once: for an unknown
+    key the keys are read again, four times a second at most.
+    While Prefect does not answer, the known keys are accepted for at most a minute.
 
-    Keys are looked up by their plain SHA-256. That is right for them, as it would not be for
-    passwords: they are 32 random bytes, so nobody can try them out against a digest. Other strings
-    than those that `create_key` makes are not looked up, whatever a block document says.
+    Keys are looked up by their plain SHA-256. That would not do for passwords, but keys are 32
+    random bytes, which cannot be guessed from a digest. Strings that `create_key` cannot have made
+    are not looked up, whatever a block document contains.
 
-    Once there has been a key, its revocation does not open the service to everybody.
+    Once there has been a key, the service stays closed when the last key is revoked.
 
     Args:
-        client: Where the block documents are.
-        api_key: One more key that allows everything, from the settings; None or empty: there is
-            none. It works without Prefect.
-        max_age: How old what is known may be, in seconds.
-        clock: Tells seconds.
+        client: A client of the Prefect server that has the block documents.
+        api_key: One more key that allows everything, from the settings; None or empty for none.
+            It works without Prefect.
+        max_age: How old the known keys may be, in seconds.
+        clock: Returns seconds.
     """
 
     def __init__(
@@ -76,189 +82,228 @@ class Keyring:
         max_age: float = 5.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._client = client
         self._settings = digest_of(api_key) if api_key else None
         self._max_age = max_age
-        self._grace = max(GRACE_SECONDS, max_age)
         self._clock = clock
-        self._lock = Lock()
-        self._held: list[_Held] = []
-        self._shut = bool(api_key)
-        self._loaded_at = self._failed_at = self._load_began = float("-inf")
-        self._load: Future[None] | None = None
-        self._problem: str | None = None
-        self._told: set[tuple[UUID, str]] = set()
-        self._used: dict[UUID, float] = {}
-        self._closed = False
-        # Two threads: a write that Prefect lets wait must not keep a revoked key alive.
-        self._loader = Scheduler("executions-keys")
-        self._writer = Scheduler("executions-keys-used")
+        self._loaded = LoadedKeys(client, clock)
+        # With a thread of their own: a slow write must not keep a revoked key alive.
+        self._uses = LastUses(client, clock)
 
     def close(self) -> None:
         """Stop the threads; afterwards nothing is read or written any more."""
-        with self._lock:
-            self._closed = True
-        self._loader.stop()
-        self._writer.stop()
+        self._loaded.close()
+        self._uses.close()
 
     @property
     def is_open(self) -> bool:
         """Whether there is no key at all, so that everybody is let in; it may block.
 
         Raises:
-            PrefectUnavailable: whether there are keys is not known.
+            PrefectUnavailable: It is not known whether there are keys.
         """
-        if not self._shut:
-            _drive(self._not_older_than(self._max_age))
-        return not self._shut
+        if not self._is_shut:
+            _drive(self._load_if_old())
+        return not self._is_shut
 
     def caller(self, secret: str | None) -> Caller | None:
-        """Who sends this key; it blocks when the keys are due to be read, five seconds at most.
+        """The caller with this key; it blocks for five seconds at most while keys are read.
 
         Args:
-            secret: What was sent; None: nothing.
+            secret: The key in the request, or None.
 
         Returns:
-            None when nobody has this key, `ANYBODY` when there is no key at all.
+            None for an unknown key, `ANYBODY` when there is no key at all.
 
         Raises:
-            PrefectUnavailable: Prefect's server does not answer, and has not for a minute; or it
-                does not just now, and the key may be a new one.
+            PrefectUnavailable: Prefect's server has not answered for a minute; or it does not
+                answer now, and the key may be a new one.
         """
         return _drive(self.identify(secret))
 
     def identify(self, secret: str | None) -> Generator[Future[None], None, Caller | None]:
-        """What `caller` does, for those who wait in another way.
+        """Do what `caller` does, without blocking.
 
         Yields:
-            What to wait for, at most `PATIENCE_SECONDS`, before the next step.
+            A future to wait for, at most `PATIENCE_SECONDS`, before the next step.
         """
         digest = digest_of(secret or "")
         if self._settings is not None and hmac.compare_digest(digest, self._settings):
             return SETTINGS
         is_ours = secret is not None and SECRET.fullmatch(secret) is not None
-        if self._shut and not is_ours:
+        if self._is_shut and not is_ours:
             return None
-        yield from self._not_older_than(self._max_age)
-        if not self._shut:
+        yield from self._load_if_old()
+        if not self._is_shut:
             return ANYBODY
         if not is_ours:
             return None
-        if (held := self._find(digest)) is None:
-            held = yield from self._find_anew(digest)
-        if held is None:
+        if (key := self._find(digest)) is None:
+            key = yield from self._find_new(digest)
+        if key is None:
             return None
-        self._note_use(held)
-        return held.caller
+        self._uses.note(key)
+        return key.caller
 
-    def _find_anew(self, digest: bytes) -> Generator[Future[None], None, _Held | None]:
-        asked_at = self._clock()
-        for _ in range(2):  # a load under way may have begun before the key was made
-            if (load := self._load_anew()) is not None:
-                yield load
-            if (held := self._find(digest)) is not None or self._loaded_at >= asked_at:
-                return held
-        # "No" would be a guess, and agents give up on a no.
-        raise PrefectUnavailable(f"a key may be new: {self._problem or 'no answer yet'}")
+    @property
+    def _is_shut(self) -> bool:
+        return self._settings is not None or self._loaded.found_any
 
-    def _find(self, digest: bytes) -> _Held | None:
-        """Look at all keys, found or not, so that the time tells nothing of where one stands."""
+    def _find(self, digest: bytes) -> _LoadedKey | None:
+        """Compare with all keys, found or not, so that the time does not depend on the key."""
         found = None
-        for held in self._held:
-            if hmac.compare_digest(held.digest, digest) and found is None:
-                found = held
+        for key in self._loaded.keys:
+            if hmac.compare_digest(key.digest, digest) and found is None:
+                found = key
         return found
 
-    def _age(self) -> float:
-        return self._clock() - self._loaded_at
+    def _find_new(self, digest: bytes) -> Generator[Future[None], None, _LoadedKey | None]:
+        asked_at = self._clock()
+        for _ in range(2):  # a load under way may have begun before the key was made
+            if (load := self._loaded.load_soon()) is not None:
+                yield load
+            if (key := self._find(digest)) is not None or self._loaded.loaded_at >= asked_at:
+                return key
+        # "Unknown" would be a guess, and agents give up when they are refused.
+        raise PrefectUnavailable(f"a key may be new: {self._loaded.problem or 'no answer yet'}")
 
-    def _not_older_than(self, seconds: float) -> Generator[Future[None], None, None]:
-        if (load := self._load_if_older(seconds)) is not None:
+    def _load_if_old(self) -> Generator[Future[None], None, None]:
+        if (load := self._loaded.load_if_older(self._max_age)) is not None:
             yield load
-        if self._age() > self._grace:
-            raise PrefectUnavailable(f"the keys can't be read: {self._problem or 'no answer yet'}")
+        if self._clock() - self._loaded.loaded_at > max(GRACE_SECONDS, self._max_age):
+            problem = self._loaded.problem or "no answer yet"
+            raise PrefectUnavailable(f"the keys can't be read: {problem}")
 
-    def _load_anew(self) -> Future[None] | None:
+
+class LoadedKeys:
+    """The keys in Prefect, as they were when last loaded; a thread of its own loads them.
+
+    Args:
+        client: A client of the Prefect server that has the block documents.
+        clock: Returns seconds.
+
+    Attributes:
+        keys: The usable keys.
+        found_any: Whether there has ever been a key, usable or not.
+        loaded_at: When the last successful load began.
+        problem: Why the last load failed, or None.
+    """
+
+    def __init__(self, client: SyncPrefectClient, clock: Callable[[], float]) -> None:
+        self.keys: list[_LoadedKey] = []
+        self.found_any = False
+        self.loaded_at = self._failed_at = float("-inf")
+        self.problem: str | None = None
+        self._client = client
+        self._clock = clock
+        self._lock = Lock()
+        self._load: _Load | None = None
+        self._warned: set[tuple[UUID, str]] = set()
+        self._closed = False
+        self._scheduler = Scheduler("executions-keys")
+
+    def close(self) -> None:
+        """Stop the thread; afterwards nothing is loaded any more."""
+        with self._lock:
+            self._closed = True
+        self._scheduler.stop()
+
+    def load_soon(self) -> Future[None] | None:
         """The load under way, or one that begins soon, but not too soon after the one before."""
         with self._lock:
-            if self._load is not None or self._closed:
-                return self._load
-            now = self._clock()
-            due = max(self._loaded_at + _NEW_KEY_SECONDS, self._failed_at + _RETRY_SECONDS, now)
-            return self._begin_load(due)
+            if self._load is None and not self._closed:
+                now = self._clock()
+                due = max(self.loaded_at + _NEW_KEY_SECONDS, self._failed_at + _RETRY_SECONDS, now)
+                self._begin_load(due)
+            return None if self._load is None else self._load.done
 
-    def _begin_load(self, due: float) -> Future[None]:
-        self._load = Future()
-        # So that nobody who waits for it, and leaves, can cancel it for the others.
-        self._load.set_running_or_notify_cancel()
-        self._load_began = due
-        self._loader.after(due - self._clock(), self._load_keys)
-        return self._load
-
-    def _load_if_older(self, seconds: float) -> Future[None] | None:
-        """The load to wait for, begun if need be; None when it is not worth waiting."""
+    def load_if_older(self, seconds: float) -> Future[None] | None:
+        """The load to wait for, begun if necessary; None when it is not worth waiting."""
         with self._lock:
             now = self._clock()
-            if now - self._loaded_at < seconds:
+            if now - self.loaded_at < seconds:
                 return None
             if self._load is None:
                 if self._closed or now - self._failed_at < _RETRY_SECONDS:
                     return None
-                self._begin_load(now)
-            return self._load if now - self._load_began < PATIENCE_SECONDS else None
+                return self._begin_load(now).done
+            return self._load.done if now - self._load.began_at < PATIENCE_SECONDS else None
 
-    def _load_keys(self) -> None:
+    def _begin_load(self, due: float) -> _Load:
+        self._load = _Load(due, Future())
+        # So that a request which leaves while it waits cannot cancel the load for the others.
+        self._load.done.set_running_or_notify_cancel()
+        self._scheduler.after(due - self._clock(), partial(self._load_keys, self._load))
+        return self._load
+
+    def _load_keys(self, load: _Load) -> None:
         try:
             documents = documents_of(self._client, ExecutionKey.get_block_type_slug())
-            held = [held for document in documents if (held := self._opened(document))]
-        except Exception as error:  # whatever it is: were this thread to end, nobody could get in
+            keys = [key for document in documents if (key := self._usable(document))]
+        except Exception as error:  # of any kind: without this thread every key would be refused
             self._not_loaded(error)
         else:
             with self._lock:
-                if self._problem is not None:
+                if self.problem is not None:
                     logger.info("The keys can be read from Prefect again")
-                self._problem = None
-                self._held = held
-                self._shut = self._shut or bool(documents)
-                self._loaded_at = self._load_began
-                known = {key.document_id for key in held}
-                self._used = {key: at for key, at in self._used.items() if key in known}
+                self.problem = None
+                self.keys = keys
+                self.found_any = self.found_any or bool(documents)
+                self.loaded_at = load.began_at
         with self._lock:
-            load, self._load = self._load, None
-        if load is not None:
-            load.set_result(None)
+            self._load = None
+        load.done.set_result(None)
 
     def _not_loaded(self, error: Exception) -> None:
         with self._lock:
-            if self._problem is None:
+            if self.problem is None:
                 logger.warning("The keys can't be read from Prefect: %s", error)
-            self._problem = error.problem if isinstance(error, PrefectUnavailable) else f"{error}"
+            self.problem = error.problem if isinstance(error, PrefectUnavailable) else f"{error}"
             self._failed_at = self._clock()
 
-    def _opened(self, document: BlockDocument) -> _Held | None:
+    def _usable(self, document: BlockDocument) -> _LoadedKey | None:
         key = key_in(document)
         if isinstance(key, ExecutionKey):
-            return _Held(document.id, bytes.fromhex(key.digest), caller_in(document, key))
-        if (document.id, key) not in self._told:
-            self._told.add((document.id, key))
+            return _LoadedKey(document.id, bytes.fromhex(key.digest), caller_in(document, key))
+        if (document.id, key) not in self._warned:
+            self._warned.add((document.id, key))
             logger.warning("The key %r lets nobody in: %s", document.name, key)
         return None
 
-    def _note_use(self, held: _Held) -> None:
+
+class LastUses:
+    """Writes when keys were last used, once a minute at most for each key, in a thread of its own.
+
+    Args:
+        client: A client of the Prefect server that has the block documents.
+        clock: Returns seconds.
+    """
+
+    def __init__(self, client: SyncPrefectClient, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._clock = clock
+        self._lock = Lock()
+        self._noted: dict[UUID, float] = {}
+        self._scheduler = Scheduler("executions-keys-used")
+
+    def close(self) -> None:
+        """Stop the thread; afterwards nothing is written any more."""
+        self._scheduler.stop()
+
+    def note(self, key: _LoadedKey) -> None:
+        """Note that a key has just been used; it does not block."""
         with self._lock:
             now = self._clock()
-            used = self._used.get(held.document_id, float("-inf"))
-            if self._closed or now - used < _USED_SECONDS:
+            if now - self._noted.get(key.document_id, float("-inf")) < _USED_SECONDS:
                 return
-            self._used[held.document_id] = now
-            self._writer.after(0, partial(self._write_use, held, datetime.now(UTC)))
+            recent = {id_: at for id_, at in self._noted.items() if now - at < _USED_SECONDS}
+            self._noted = {**recent, key.document_id: now}
+        self._scheduler.after(0, partial(self._write, key, datetime.now(UTC)))
 
-    def _write_use(self, held: _Held, at: datetime) -> None:
-        """Write when a key was used: that alone."""
+    def _write(self, key: _LoadedKey, at: datetime) -> None:
         try:
-            write(self._client, held.document_id, last_used_at=at.isoformat())
+            write(self._client, key.document_id, last_used_at=at.isoformat())
         except Exception as error:  # it is only a note, and the thread has more to write
-            logger.debug("When %r was used could not be noted: %s", held.caller.name, error)
+            logger.debug("When %r was used could not be noted: %s", key.caller.name, error)
 
 
 def _drive(steps: Generator[Future[None], None, T]) -> T:

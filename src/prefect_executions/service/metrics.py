@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus at `/metrics`."""
+"""The counters of the service, for Prometheus at `/metrics`."""
 
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +16,7 @@ _BYTES = tuple(4**n for n in range(3, 14))  # 64 bytes to 64 MiB
 
 
 class Metrics:
-    """Counters of one service; each replica has its own."""
+    """The counters of one replica of the service."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -68,11 +68,11 @@ class Metrics:
         )
 
     def acted(self, action: str) -> None:
-        """The supervisor has done something."""
+        """Count an action of the supervisor."""
         self.supervisor_actions.labels(action).inc()
 
     def exposition(self, request: Request) -> Response:
-        """All of them, in the format that the caller asks for."""
+        """All counters, in the format that the caller asks for."""
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(self.registry), media_type=content_type)
 
@@ -85,7 +85,7 @@ class MeteredObjects:
 
     Args:
         inner: The store.
-        metrics: Where they are counted.
+        metrics: The counters.
     """
 
     def __init__(self, inner: Objects, metrics: Metrics) -> None:

@@ -52,7 +52,7 @@ PROBLEMS: dict[type[ExecutionError], tuple[HTTPStatus, str]] = {
 _INTERNAL = (
     "The service failed; its log says why. Nothing is lost: what was acknowledged is durable."
 )
-# What every answer says to browsers, unless its route says something else.
+# Headers of every answer, unless its route sets its own.
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
@@ -61,7 +61,7 @@ SAFE = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-UNTOLD: dict[type[ExecutionError], str] = {
+_HIDDEN: dict[type[ExecutionError], str] = {
     StoreUnavailable: "The store of executions does not answer or refuses; try again.",
     PrefectUnavailable: "Prefect's server does not answer or refuses; try again.",
     CorruptEntry: "An entry of the execution's log is damaged; the log of the service names it.",
@@ -76,7 +76,7 @@ _FIELDS: dict[type[ExecutionError], str] = {
 
 
 class PermissionMissing(Exception):
-    """A key has not the permission that a route wants.
+    """The key of a caller does not have the permission that a route requires.
 
     Args:
         permission: The permission.
@@ -94,8 +94,8 @@ def problem(
 
     Args:
         status: The HTTP status.
-        code: What clients decide by; it never changes.
-        detail: What people read; it may change.
+        code: For programs; it never changes.
+        detail: For people; it may change.
         headers: Further headers.
         extra: Further members.
     """
@@ -114,7 +114,7 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of `app` leave as a problem."""
+    """Answer every error of `app` with a problem."""
     app.exception_handler(ExecutionError)(_on_execution_error)
     app.exception_handler(RequestValidationError)(_on_invalid_request)
     app.exception_handler(PermissionMissing)(_on_missing_permission)
@@ -132,24 +132,24 @@ def status_of(error: ExecutionError) -> HTTPStatus:
     return HTTPStatus.INTERNAL_SERVER_ERROR if known is None else PROBLEMS[known][0]
 
 
-def told_of(error: ExecutionError) -> Refusal:
-    """What is told of an error among others."""
+def refusal_of(error: ExecutionError) -> Refusal:
+    """An error as part of the answer to a bulk request."""
     known = _known(error)
     if known is None:
         return Refusal(code="internal", detail=_INTERNAL)
-    if known in UNTOLD:
+    if known in _HIDDEN:
         logger.error("%s", error)
-    return Refusal(code=PROBLEMS[known][1], detail=UNTOLD.get(known, f"{error}"))
+    return Refusal(code=PROBLEMS[known][1], detail=_HIDDEN.get(known, f"{error}"))
 
 
-def away(scope: Scope, error: ExecutionError) -> JSONResponse:
-    """The answer when the store or Prefect is away, or damaged."""
-    # What they said may name hosts, accounts and keys: for the log alone.
+def unavailable(scope: Scope, error: ExecutionError) -> JSONResponse:
+    """The answer when the store or Prefect is not available, or the log is damaged."""
+    # The message may contain hosts, accounts and keys, so it is only logged.
     logger.error("%s %r: %s", scope["method"], scope["path"], error)
-    known = next(kind for kind in UNTOLD if isinstance(error, kind))
+    known = next(kind for kind in _HIDDEN if isinstance(error, kind))
     status, code = PROBLEMS[known]
     headers = {} if known is CorruptEntry else {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return problem(status, code, UNTOLD[known], headers=headers)
+    return problem(status, code, _HIDDEN[known], headers=headers)
 
 
 def _on_execution_error(request: Request, error: ExecutionError) -> JSONResponse:
@@ -157,8 +157,8 @@ def _on_execution_error(request: Request, error: ExecutionError) -> JSONResponse
     if known is None:
         return _on_unexpected(request, error)
     status, code = PROBLEMS[known]
-    if known in UNTOLD:
-        return away(request.scope, error)
+    if known in _HIDDEN:
+        return unavailable(request.scope, error)
     extra: dict[str, Any] = {}
     if isinstance(error, ExecutionConflict):
         extra["execution_status"] = error.status
@@ -185,15 +185,15 @@ def _on_invalid_request(_: Request, error: RequestValidationError) -> JSONRespon
 
 
 def _field(location: tuple[int | str, ...], kind: str) -> str:
-    """The name of a field as its sender knows it: `config.max_retries`, `query checkpoints`."""
+    """The name of a field as in the request: `config.max_retries`, `query checkpoints`."""
     source, *path = location
     if source == "body":
         return "body" if kind == "json_invalid" or not path else ".".join(map(str, path))
-    return f"{source} {path[0]}"  # what follows is pydantic's name of a type
+    return f"{source} {path[0]}"  # the rest is pydantic's name of a type
 
 
 def _on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
-    if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI's, of a body that is no text
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI raises it when the body is not text
         what = "is no JSON in UTF-8"
         errors = [{"field": "body", "problem": what}]
         return problem(422, "request_invalid", f"body: {what}", errors=errors)
@@ -205,7 +205,7 @@ def _on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
 
 
 def _methods(request: Request) -> list[str]:
-    """The methods of all routes of a path; Starlette names those of the first one."""
+    """The methods of all routes of a path; Starlette only names those of the first route."""
     route = request.scope.get("route")
     return sorted(map(str.upper, request.app.openapi()["paths"].get(route and route.path, {})))
 
@@ -216,5 +216,5 @@ def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal",
         _INTERNAL,
-        headers=SAFE,  # Starlette answers these outside of all middlewares
+        headers=SAFE,  # Starlette sends this answer outside of all middleware
     )

@@ -1,4 +1,4 @@
-"""What the routes take: request bodies, checked before anything is done."""
+"""The bodies of requests, validated before a route runs."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -18,7 +18,7 @@ from prefect_executions.models import (
 )
 
 MAX_LIMIT = 200  # items of a page
-MAX_ATTEMPT = 999_999_999  # what the log numbers up to
+MAX_ATTEMPT = 999_999_999  # the highest number in the log
 
 Attempt = Annotated[int, Field(ge=0, le=MAX_ATTEMPT), NoWord]
 
@@ -31,7 +31,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def _like(**example: Any) -> ConfigDict:
+def _example(**example: Any) -> ConfigDict:
     """A model's configuration, with an example for the OpenAPI document."""
     return ConfigDict(json_schema_extra={"examples": [example]})
 
@@ -39,7 +39,7 @@ def _like(**example: Any) -> ConfigDict:
 class NewExecution(_Body):
     """What create takes."""
 
-    model_config = _like(
+    model_config = _example(
         name="Survey of the spring",
         description="What was published on checkpoints?",
         agent_id="agent-7",
@@ -74,7 +74,7 @@ class NewExecution(_Body):
 class NewCheckpoint(_Body):
     """What saving a checkpoint takes."""
 
-    model_config = _like(state={"done": ["one", "two"]}, label="two", attempt=1)
+    model_config = _example(state={"done": ["one", "two"]}, label="two", attempt=1)
 
     state: Any = Field(description="The state to save, any JSON.")
     label: Label | None = Field(None, description="What people see in the list of checkpoints.")
@@ -86,7 +86,7 @@ class NewCheckpoint(_Body):
 class Pause(_Body):
     """What pause takes."""
 
-    model_config = _like(
+    model_config = _example(
         reason="Let me look at that.", until="2026-11-24T18:00:00Z", on_timeout="resume"
     )
 
@@ -102,7 +102,7 @@ class Pause(_Body):
 class Resume(_Body):
     """What resume takes."""
 
-    model_config = _like(checkpoint_id="ckpt_000042")
+    model_config = _example(checkpoint_id="ckpt_000042")
 
     checkpoint_id: str | None = Field(
         None,
@@ -118,7 +118,7 @@ class Resume(_Body):
 class Heartbeat(_Body):
     """What a heartbeat takes."""
 
-    model_config = _like(attempt=1)
+    model_config = _example(attempt=1)
 
     attempt: Attempt = Field(description="The attempt that is alive.")
 
@@ -126,7 +126,7 @@ class Heartbeat(_Body):
 class Complete(_Body):
     """What complete takes."""
 
-    model_config = _like(state={"done": ["one", "two"]}, result={"found": 2}, attempt=1)
+    model_config = _example(state={"done": ["one", "two"]}, result={"found": 2}, attempt=1)
 
     state: Any = Field(
         default_factory=_empty, description="The last state; by default the newest that was saved."
@@ -140,7 +140,7 @@ class Complete(_Body):
 class Fail(_Body):
     """What fail takes."""
 
-    model_config = _like(error="The disk is full.", attempt=1)
+    model_config = _example(error="The disk is full.", attempt=1)
 
     error: Annotated[Description, Field(min_length=1)] = Field(description="What happened.")
     state: Any = Field(
@@ -154,7 +154,7 @@ class Fail(_Body):
 class Fork(_Body):
     """What fork takes."""
 
-    model_config = _like(checkpoint_id="ckpt_000042", name="Survey, another way")
+    model_config = _example(checkpoint_id="ckpt_000042", name="Survey, another way")
 
     checkpoint_id: str | None = Field(
         None, max_length=100, description="The checkpoint to start from; by default the newest."

@@ -1,4 +1,4 @@
-"""What the routes answer, for the OpenAPI document: every error by its code."""
+"""The answers of the routes for the OpenAPI document: every error, by its code."""
 
 from http import HTTPStatus
 from typing import Any
@@ -53,6 +53,12 @@ EVERYWHERE = (
     "store_unavailable",
     "prefect_unavailable",
 )
+CREATION = (
+    "state_invalid",
+    "deployment_not_found",
+    "parameters_invalid",
+    "idempotency_conflict",
+)
 _ONE = ("execution_not_found",)
 _CHANGES = ("body_too_large",)
 
@@ -80,13 +86,13 @@ class Problem(BaseModel):
     )
 
 
-def answers(*codes: str, one: bool = True, body: bool = False, **others: str) -> dict[Any, Any]:
-    """What a route answers beside its success, as FastAPI takes it.
+def responses(*codes: str, one: bool = True, body: bool = False, **others: str) -> dict[Any, Any]:
+    """The answers of a route besides its success, for FastAPI's argument `responses`.
 
     Args:
-        codes: Its own errors.
+        codes: The errors of this route.
         one: Whether it is about one execution.
-        body: Whether it takes a body.
+        body: Whether it has a body.
         others: Other successes by name (`ok`, `accepted`, `not_modified`), and what they mean.
     """
     every = [*EVERYWHERE, *(_ONE if one else ()), *(_CHANGES if body else ()), *codes]

@@ -1,4 +1,4 @@
-"""Run the REST service inside a Prefect flow, so that Prefect starts, shows, logs and stops it."""
+"""Runs the REST service inside a Prefect flow, so that Prefect starts, shows and stops it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,7 +7,8 @@ from functools import partial
 from threading import Event, Thread
 
 import uvicorn
-from prefect.client.orchestration import get_client
+from fastapi import FastAPI
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
@@ -24,6 +25,7 @@ from prefect_executions.service.middleware.authentication import is_loopback
 from prefect_executions.service.streams.hub import EventHub
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.cache import CachedObjects
+from prefect_executions.storage.objects import Objects
 from prefect_executions.supervisor.supervisor import supervise
 from prefect_executions.telemetry import show_log
 from prefect_executions.webhooks.dispatcher import deliver
@@ -32,7 +34,7 @@ _SHUTDOWN_SECONDS = 20  # Prefect kills a cancelled process after 30
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without signal handlers: signals are Prefect's, which turns them into exceptions."""
+    """Uvicorn without signal handlers: Prefect handles signals, and turns them into exceptions."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -40,20 +42,20 @@ class _Server(uvicorn.Server):
 
 
 def serve(*, host: str, port: int) -> None:
-    """Serve until the flow run is cancelled or suspended; requests under way are finished.
+    """Serve until the flow run is cancelled or suspended; open requests are finished.
 
-    A supervisor and the delivery of webhooks run beside it.
+    A supervisor and the delivery of webhooks run beside the server.
 
-    Call it from a sync flow: an async one would take its requests along when it is cancelled.
+    Call it from a sync flow: the cancellation of an async flow would cancel its requests, too.
 
     Args:
-        host: The address to listen on; without any key a loopback one.
+        host: The address to listen on; a loopback address when there is no key.
         port: The port.
 
     Raises:
-        ValueError: an address that others can reach, and no key.
-        UnsuitableStore: the store does not keep conditional writes.
-        RuntimeError: the address can't be listened on.
+        ValueError: Others can reach the address, and there is no key.
+        UnsuitableStore: The store does not support conditional writes.
+        RuntimeError: The server can't listen on the address.
     """
     show_log()
     settings = ExecutionsSettings()
@@ -70,40 +72,12 @@ def serve(*, host: str, port: int) -> None:
                 "`prefect-executions keys create`, or listen on 127.0.0.1."
             )
         metrics, hub = Metrics(), EventHub()
-        pacer = Scheduler("executions-news")
-        stack.callback(pacer.stop)
-        news = CheckpointNews(pacer.after)
-        stack.callback(news.close)
         objects = CachedObjects(
             MeteredObjects(store.objects(), metrics), max_bytes=settings.cache_bytes
         )
-        executions = Executions(objects, FlowRuns(client, store=settings.store), tell=news.saved)
-        page_pacer = Scheduler("executions-pages")
-        stack.callback(page_pacer.stop)
-        pages = PageUpdates(
-            page_pacer.after,
-            lambda run_id: executions.run_page(executions.flow_runs.read(run_id)),
-            client,
-        )
-        stack.callback(pages.close)
-        app = create_app(
-            executions,
-            keyring,
-            limits=Limits(
-                settings.max_body_bytes,
-                settings.rate_limit,
-                settings.failure_limit,
-                settings.rate_limit_storage,
-            ),
-            openness=Openness(settings.public_docs, settings.public_metrics, settings.cors_origins),
-            deployments=settings.deployments,
-            hub=hub,
-            metrics=metrics,
-            changed=pages.changed,
-        )
         server = _Server(
             uvicorn.Config(
-                app,
+                _make_app(stack, settings, client, objects, keyring, hub, metrics),
                 host=host,
                 port=port,
                 log_config=None,  # uvicorn's own disables Prefect's log handlers
@@ -116,19 +90,58 @@ def serve(*, host: str, port: int) -> None:
         _run(server, hub, beside=[watch, deliver])
 
 
+def _make_app(
+    stack: ExitStack,
+    settings: ExecutionsSettings,
+    client: SyncPrefectClient,
+    objects: Objects,
+    keyring: Keyring,
+    hub: EventHub,
+    metrics: Metrics,
+) -> FastAPI:
+    """Make the ASGI application; `stack` closes what it uses."""
+    scheduler, page_scheduler = Scheduler("executions-news"), Scheduler("executions-pages")
+    stack.callback(scheduler.stop)
+    news = CheckpointNews(scheduler.after)
+    stack.callback(news.close)
+    executions = Executions(objects, FlowRuns(client, store=settings.store), tell=news.saved)
+    stack.callback(page_scheduler.stop)
+    pages = PageUpdates(
+        page_scheduler.after,
+        lambda run_id: executions.run_page(executions.flow_runs.read(run_id)),
+        client,
+    )
+    stack.callback(pages.close)
+    return create_app(
+        executions,
+        keyring,
+        limits=Limits(
+            settings.max_body_bytes,
+            settings.rate_limit,
+            settings.failure_limit,
+            settings.rate_limit_storage,
+        ),
+        openness=Openness(settings.public_docs, settings.public_metrics, settings.cors_origins),
+        deployments=settings.deployments,
+        hub=hub,
+        metrics=metrics,
+        changed=pages.changed,
+    )
+
+
 def _run(server: uvicorn.Server, hub: EventHub, beside: list[Callable[[Event], None]]) -> None:
-    """Run the server in a thread while this one waits for Prefect's word to stop.
+    """Run the server in a thread, while this one waits for Prefect to stop the flow run.
 
     Args:
         server: The server.
-        hub: Keeps streams open, which would keep the server from ending.
-        beside: What runs in other threads until an event is set.
+        hub: Closed first, since the server does not end while streams are open.
+        beside: Functions that run in other threads until an event is set.
     """
     ended, stop = Event(), Event()
     failure: list[BaseException] = []
 
     def run(part: Callable[[], None]) -> None:
-        """Of these none ends before it is told to: where one does, all end."""
+        """Run one part; when it ends by itself, all parts end."""
         try:
             part()
         except BaseException as error:
@@ -152,8 +165,8 @@ def _run(server: uvicorn.Server, hub: EventHub, beside: list[Callable[[Event], N
         stop.set()
         for thread in threads:
             thread.join()
-    told = failure and not isinstance(failure[0], SystemExit)  # uvicorn's, which logs why
-    why = f"{failure[0]}" if told else "is the port in use?"
+    has_reason = failure and not isinstance(failure[0], SystemExit)  # uvicorn's, which logs why
+    why = f"{failure[0]}" if has_reason else "is the port in use?"
     raise RuntimeError(
         f"the service on {server.config.host}:{server.config.port} ended: {why}"
     ) from (failure[0] if failure else None)

@@ -1,4 +1,4 @@
-"""The API as documents: OpenAPI of the routes and a guide, and a page of that."""
+"""The documents of the API: the OpenAPI document, and the page at `/docs`."""
 
 import base64
 import hashlib
@@ -48,7 +48,7 @@ def write(app: FastAPI, directory: Path) -> None:
 
 
 def install(app: FastAPI) -> None:
-    """Serve the documents of an application: `/openapi.json` is its own, `/docs` this one's."""
+    """Serve the documents of an application at `/openapi.json` and `/docs`."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -94,7 +94,7 @@ def _guide(name: str) -> str:
 
 
 def html(text: str) -> str:
-    """A page of Markdown, that needs nothing from elsewhere."""
+    """Markdown as an HTML page that loads nothing else."""
     body = MarkdownIt("commonmark").enable("table").render(text)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title>'

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect_executions.service.responses import CODES, EVERYWHERE
 
-_VALUES = (  # those that come first
+_VALUES = (  # the first ones, in this order
     "Execution",
     "ExecutionConfig",
     "PrefectRun",
@@ -59,7 +59,7 @@ def _parts(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _values(document: dict[str, Any]) -> list[str]:
-    """The objects of all answers: whatever has fields, and is no request's body."""
+    """The objects in answers: schemas with fields that are not the body of a request."""
     bodies = {
         option.get("$ref", "").removeprefix(SCHEMA)
         for methods in document["paths"].values()
@@ -78,7 +78,7 @@ def _operation(
 ) -> Iterator[str]:
     yield f"### {operation['summary']}"
     yield f"`{method.upper()} {path}`"
-    # The first line of a docstring is its summary; the rest is wrapped as in the source.
+    # The description is wrapped as in the source.
     yield "\n".join(line.strip() for line in operation["description"].splitlines())
     parameters = [
         f"| `{p['name']}`{_star(p.get('required'))} | {p['in']} | {_about(p['schema'], schemas)} | "
@@ -121,7 +121,7 @@ def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]
 
 
 def _fields(schema: dict[str, Any], schemas: dict[str, Any], *, always: bool = False) -> str:
-    """The fields of an object; those that have to be given with a star, unless all are there."""
+    """The fields of an object; required ones have a star, unless all are always present."""
     required = [] if always else schema.get("required", [])
     rows = [
         f"| `{name}`{_star(name in required)} | {_about(field, schemas)} | "
@@ -136,7 +136,7 @@ def _star(required: Any) -> str:
 
 
 def _about(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
-    """The type of a value, its limits and what it is by default."""
+    """The type of a value, its limits and its default."""
     found = _resolved(schema, schemas)
     words = [_type(schema, schemas)]
     limits = {

@@ -1,4 +1,4 @@
-"""The inspector: pages at `/ui` that show executions and act on them, made on the server."""
+"""The inspector: pages at `/ui`, rendered on the server, that show executions and act on them."""
 
 from prefect_executions.service.inspector.pages import OPEN_PATHS, PATH, inspector
 from prefect_executions.service.inspector.session import Session

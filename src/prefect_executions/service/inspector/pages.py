@@ -1,4 +1,4 @@
-"""The pages: a list of executions, one execution, a checkpoint, and what changes them."""
+"""The pages: a list of executions, one execution, a checkpoint, and actions on them."""
 
 import difflib
 from collections.abc import Callable
@@ -27,15 +27,15 @@ from prefect_executions.prefect.run_page import duration, progress
 from prefect_executions.prefect.transitions import read_states
 from prefect_executions.service.dependencies import caller_of
 from prefect_executions.service.inspector.timeline import LANES, WIDTH, timeline
-from prefect_executions.service.problems import status_of, told_of
+from prefect_executions.service.problems import refusal_of, status_of
 
 PATH = "/ui"
 OPEN_PATHS = [f"{PATH}/static/{name}" for name in ("style.css", "live.js", "icon.svg")]
 LISTED = 50
 CHECKPOINTS = 100
-ENTRIES = 300  # of the log, that the timeline is drawn from
+ENTRIES = 300  # of the log, for the timeline
 SHOWN = 256 << 10  # characters of a state
-COMPARED = 20_000  # lines of a state, at most, to compare two
+COMPARED = 20_000  # lines of a state in a comparison, at most
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -66,9 +66,9 @@ def page(template: str, status: HTTPStatus = HTTPStatus.OK, **facts: Any) -> HTM
     """A page.
 
     Args:
-        template: What it is made from.
+        template: The name of its template.
         status: The HTTP status.
-        facts: What it tells.
+        facts: The variables of the template.
     """
     text = _templates.get_template(template).render(**facts)
     return HTMLResponse(text, status, headers={"Content-Security-Policy": _POLICY})
@@ -78,8 +78,8 @@ def inspector(executions: Executions, changed: Callable[[str], None]) -> Starlet
     """The pages as an ASGI application, to be mounted at `PATH`.
 
     Args:
-        executions: What they show.
-        changed: Told of each execution that they have changed.
+        executions: The executions that they show.
+        changed: Called with each execution that a page has changed.
     """
     pages = _Pages(executions, changed)
     one = "/{execution_id}"
@@ -105,7 +105,7 @@ def inspector(executions: Executions, changed: Callable[[str], None]) -> Starlet
 
 
 class _Forbidden(Exception):
-    """A key has not the permission that a page wants."""
+    """The key does not have the permission that a page requires."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class _Pages:
             raise _Forbidden(permission)
         return self.executions.seen_by(caller.agents)
 
-    # Starlette carries out in a thread what is not async.
+    # These are not async, so Starlette runs them in threads.
 
     def list(self, request: Request) -> Response:
         asked = {name: value for name, value in request.query_params.items() if value}
@@ -222,7 +222,7 @@ def _cut(text: str) -> tuple[str, bool]:
 
 
 def _changes(before: str, after: str) -> list[tuple[str, str]] | None:
-    """The lines that differ, with some around them, each with its kind; None: they are too many."""
+    """The lines that differ and some around them, with their kinds; None when too many."""
     old, new = before.splitlines(), after.splitlines()
     if max(len(old), len(new)) > COMPARED:
         return None
@@ -233,7 +233,7 @@ def _changes(before: str, after: str) -> list[tuple[str, str]] | None:
 
 def _on_execution_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ExecutionError)
-    return page("error.html", status_of(error), detail=told_of(error).detail)
+    return page("error.html", status_of(error), detail=refusal_of(error).detail)
 
 
 def _on_forbidden(_: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""The key of a browser: asked for in a form, kept in a cookie, and sent on as others send it."""
+"""Logs browsers in: a form asks for the key, and a cookie keeps it."""
 
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
@@ -18,14 +18,14 @@ _FORM_BYTES = 4_096
 
 
 class Session:
-    """Let browsers in that have a key in a cookie, and ask the others for one.
+    """Send the key in a browser's cookie as a header, and ask for a key when there is none.
 
-    Stands before the guard, which checks the key. The cookie is for these pages only, no script can
-    read it, and no other site can send it. A request that changes something must come from a page
-    of this service.
+    It runs before `Authentication`, which checks the key. The cookie is for these pages only, no
+    script can read it, and no other site can send it. A request that changes something must come
+    from a page of this service.
 
     Args:
-        app: What answers.
+        app: The application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -56,7 +56,7 @@ class Session:
 
 
 def _asking(scope: Scope, receive: Receive, send: Send, *, had_key: bool) -> Send:
-    """Send the form in place of an answer that wants a key."""
+    """Replace an answer that requires a key by the form."""
     is_refused = False
 
     async def asking_send(message: Message) -> None:
@@ -78,7 +78,7 @@ def _asking(scope: Scope, receive: Receive, send: Send, *, had_key: bool) -> Sen
 
 
 async def _log_in(scope: Scope, receive: Receive) -> Response:
-    """Keep a key in the cookie; whether it is one, the guard says of the next request."""
+    """Keep a key in the cookie; `Authentication` checks it at the next request."""
     body = b""
     async for chunk in Request(scope, receive).stream():
         body += chunk
@@ -115,7 +115,7 @@ def _cookie(headers: Headers) -> str | None:
 
 
 def _is_own(headers: Headers) -> bool:
-    """Whether a page of this service has sent a request: browsers say so, programs need not."""
+    """Whether a page of this service has sent a request; a program need not send an origin."""
     if "sec-fetch-site" in headers:
         return headers["sec-fetch-site"] in ("same-origin", "none")
     origin = headers.get("origin")
@@ -123,7 +123,7 @@ def _is_own(headers: Headers) -> bool:
 
 
 def _host_of(url: str) -> str:
-    """The host that a URL names, with its port; that of no URL is no host's name."""
+    """The host of a URL, with its port; `?` when the URL is not valid."""
     try:
         return urlsplit(url).netloc
     except ValueError:

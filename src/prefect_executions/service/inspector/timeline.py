@@ -1,4 +1,4 @@
-"""The life of an execution as a drawing: attempts as lanes over the time, checkpoints as ticks."""
+"""Draws the timeline of an execution: attempts as lanes, checkpoints as ticks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ from prefect_executions.log.entry import Entry, Kind
 
 WIDTH = 1000.0
 LANES = 20  # of the newest attempts
-_SKEW = timedelta(seconds=2)  # between the clocks of Prefect and of whoever writes the log
+_SKEW = timedelta(seconds=2)  # between the clocks of Prefect and of the writer of the log
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of time: where it begins, how wide it is, and what people read of it."""
+    """A period: where it begins, how wide it is, and its title."""
 
     x: float
     width: float
@@ -40,7 +40,7 @@ class Lane:
     Args:
         attempt: Its number.
         active: When it ran.
-        dead: When Prefect took it for running, and its process had died.
+        dead: When its process had died, and it was still running in Prefect.
         ticks: Its checkpoints.
     """
 
@@ -51,14 +51,14 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
-    """The drawing.
+class Drawing:
+    """A timeline, ready to be drawn.
 
     Args:
         start: The time at its left edge.
         end: The time at its right edge.
         lanes: The attempts, oldest first.
-        paused: When nothing ran, since somebody had paused it.
+        paused: When the execution was paused.
     """
 
     start: datetime
@@ -67,13 +67,13 @@ class Timeline:
     paused: list[Span]
 
 
-def timeline(states: Sequence[State[Any]], entries: Sequence[Entry], now: datetime) -> Timeline:
+def timeline(states: Sequence[State[Any]], entries: Sequence[Entry], now: datetime) -> Drawing:
     """Draw an execution.
 
     Args:
-        states: Those of its flow run, oldest first.
-        entries: The newest of its log, oldest first.
-        now: The present time.
+        states: The states of its flow run, oldest first.
+        entries: The newest entries of its log, oldest first.
+        now: The current time.
     """
     begins = [entry for entry in entries if entry.kind is Kind.ATTEMPT][-LANES:]
     times = [*(entry.at for entry in begins[:1] or entries[:1])]
@@ -113,7 +113,7 @@ def timeline(states: Sequence[State[Any]], entries: Sequence[Entry], now: dateti
             label = f" {entry.label}" if entry.label else ""
             title = f"{checkpoint_id(entry.seq)}{label}, {entry.at:%H:%M:%S} UTC"
             lane.ticks.append(Tick(x, checkpoint_id(entry.seq), title))
-        # A crash tells for how long its attempt was dead, an attempt it of the one before.
+        # A crash entry has the dead time of its attempt, an attempt entry that of the one before.
         died = lanes.get(entry.attempt - (entry.kind is Kind.ATTEMPT))
         if died is not None and entry.dead_seconds > dead:
             since = entry.at - timedelta(seconds=entry.dead_seconds - dead)
@@ -123,4 +123,4 @@ def timeline(states: Sequence[State[Any]], entries: Sequence[Entry], now: dateti
     paused = [
         span(state.timestamp, until, "paused") for state, until in periods if state.is_paused()
     ]
-    return Timeline(start, end, [*lanes.values()], [each for each in paused if each])
+    return Drawing(start, end, [*lanes.values()], [each for each in paused if each])

@@ -1,1 +1,1 @@
-"""What stands before the routes: keys, rates, limits, headers, the audit log, telemetry."""
+"""The middleware: keys, rate limits, body limits, headers, the audit log, telemetry."""

@@ -1,4 +1,4 @@
-"""What the log says of every change."""
+"""The audit log: a line for every request that may change something."""
 
 import logging
 import re
@@ -12,18 +12,18 @@ audit = logging.getLogger("prefect_executions.audit")
 
 _PATH = 1000  # characters of a path that are logged
 _SECRET = re.compile(r"pxk_[\w-]{43}")
-_READING = {"GET", "HEAD", "OPTIONS"}
+_READS = {"GET", "HEAD", "OPTIONS"}
 
 
 class Audit:
-    """Log every request that may have changed something: who, what, and how it ended."""
+    """Log every request that may change something: the caller, the path and the status."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or scope["method"] in _READING:
+        if scope["type"] != "http" or scope["method"] in _READS:
             await self._app(scope, receive, send)
             return
         start, status = perf_counter(), 500
@@ -41,7 +41,7 @@ class Audit:
                 "%s %s %s %d in %.0f ms",
                 caller_of(scope).name,
                 scope["method"],
-                # As it came, percent-encoded: nothing in it can begin another line of the log.
+                # Still percent-encoded, so that nothing in it can begin another line of the log.
                 _SECRET.sub("pxk_…", scope.get("raw_path", b"").decode("ascii", "replace"))[:_PATH],
                 status,
                 (perf_counter() - start) * 1000,

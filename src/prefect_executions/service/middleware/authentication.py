@@ -1,4 +1,4 @@
-"""What a request has to pass before a route sees it: its key, and its rate."""
+"""Checks the key of a request, and counts the requests of its caller."""
 
 import asyncio
 import ipaddress
@@ -14,25 +14,25 @@ from prefect_executions.blocks.key import ANYBODY, SETTINGS, Caller
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.service.keyring import PATIENCE_SECONDS, Keyring
 from prefect_executions.service.middleware.rate_limit import Quota, Rates
-from prefect_executions.service.problems import away, problem
+from prefect_executions.service.problems import problem, unavailable
 
 
 class Authentication:
-    """Let only those through whose key is known, as often as they may come.
+    """Let only requests with a known key pass, within the rate limit of their caller.
 
-    Wrong keys are limited by the address that they come from, so that nobody can guess without end.
-    An address with too many of them is refused the key in the settings as well, lest the answer
-    tells that a guess was right; people choose that key. The others are too long to be guessed, so
-    nobody behind the same proxy can lock them out.
+    Wrong keys are limited by address, so that keys cannot be guessed. From an address with too many
+    of them, the key in the settings is refused as well: people choose that key, and the answer must
+    not reveal that a guess was right. The other keys are too long to be guessed, so they still work
+    for others behind the same proxy.
 
-    Behind a proxy, all addresses are the proxy's, unless uvicorn is told to trust its
-    `X-Forwarded-For` (`FORWARDED_ALLOW_IPS`).
+    Behind a proxy, all addresses are the proxy's, unless uvicorn trusts its `X-Forwarded-For`
+    (`FORWARDED_ALLOW_IPS`).
 
     Args:
-        app: What answers.
+        app: The application.
         keyring: The keys.
-        rates: How often a caller may come.
-        open_paths: What wants no key, and is not limited.
+        rates: Counts requests.
+        open_paths: The paths that need no key and have no limit.
         failures: How many wrong keys an address may send, as in `300/minute`; by default as many
             as a caller may send requests.
     """
@@ -58,26 +58,26 @@ class Authentication:
         if scope["type"] == "lifespan" or scope["path"] in self._open_paths:
             await self._app(scope, receive, send)
             return
-        if scope["type"] != "http":  # no route is of another type, and none gets in without a key
+        if scope["type"] != "http":  # no route is of another type
             await send({"type": "websocket.close", "code": 1008})
             return
         address = _address_of(scope)
         caller: Caller | None
         try:
-            caller = await _awaited(self._keyring.identify(_secret_of(scope)))
+            caller = await _wait_for(self._keyring.identify(_secret_of(scope)))
         except PrefectUnavailable as error:
-            await away(scope, error)(scope, receive, send)
+            await unavailable(scope, error)(scope, receive, send)
             return
-        standing = await self._standing(caller, address)
-        if standing.refused:
-            await standing.refusal()(scope, receive, send)
+        quota = await self._hit(caller, address)
+        if quota.refused:
+            await quota.refusal()(scope, receive, send)
             return
         if caller is None:
             refusal = problem(
                 HTTPStatus.UNAUTHORIZED,
                 "unauthorized",
                 "Send a key of the service as `Authorization: Bearer …` or `x-api-key: …`.",
-                headers={"WWW-Authenticate": "Bearer", **standing.headers},
+                headers={"WWW-Authenticate": "Bearer", **quota.headers},
             )
             await refusal(scope, receive, send)
             return
@@ -91,16 +91,17 @@ class Authentication:
             await refusal(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
-        await self._app(scope, receive, standing.told_by(send))
+        await self._app(scope, receive, quota.add_headers(send))
 
-    async def _standing(self, caller: Caller | None, address: str) -> Quota:
+    async def _hit(self, caller: Caller | None, address: str) -> Quota:
+        """Count a request; None is a caller with a wrong key."""
         if caller is None:
-            standing = await self._rates.hit(f"failed {address}", self._failures)
-            if standing.refused:
+            quota = await self._rates.hit(f"failed {address}", self._failures)
+            if quota.refused:
                 now = monotonic()
-                self._barred = {who: it for who, it in self._barred.items() if it[0] > now}
-                self._barred[address] = (now + standing.reset, standing)
-            return standing
+                self._barred = {key: bar for key, bar in self._barred.items() if bar[0] > now}
+                self._barred[address] = (now + quota.reset, quota)
+            return quota
         if caller is ANYBODY:
             return await self._rates.hit(f"address {address}")
         until, barred = self._barred.get(address, (0.0, None))
@@ -117,12 +118,12 @@ def _address_of(scope: Scope) -> str:
         return host
     if address.ipv4_mapped is not None:
         return f"{address.ipv4_mapped}"
-    # Whoever has one address of IPv6 has all of its network of 64 bits.
+    # A sender with one IPv6 address has all addresses of its network of 64 bits.
     return f"{ipaddress.IPv6Network((int(address), 64), strict=False)}"
 
 
 def _is_local(scope: Scope) -> bool:
-    """Whether a request names this machine: browsers say by which name they have found it."""
+    """Whether the `Host` of a request is this machine: browsers send the name of the page."""
     host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
     try:
         return is_loopback(urlsplit(f"//{host}").hostname or "")
@@ -131,7 +132,7 @@ def _is_local(scope: Scope) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
+    """Whether a server that listens on `host` can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -146,7 +147,7 @@ def _secret_of(scope: Scope) -> str | None:
     return given.strip().decode("utf-8", "surrogateescape") or None
 
 
-async def _awaited(steps: Generator[Future[None], None, Caller | None]) -> Caller | None:
+async def _wait_for(steps: Generator[Future[None], None, Caller | None]) -> Caller | None:
     """Drive the keyring without blocking the event loop."""
     try:
         while True:

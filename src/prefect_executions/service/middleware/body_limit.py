@@ -1,4 +1,4 @@
-"""How large the body of a request may be."""
+"""A limit for the size of request bodies."""
 
 from http import HTTPStatus
 
@@ -8,10 +8,10 @@ from prefect_executions.service.problems import problem
 
 
 class BodyLimit:
-    """Refuse requests with a body over the limit, by its announced length or while it arrives.
+    """Refuse requests with a body over the limit, by their `Content-Length` or while it arrives.
 
     Args:
-        app: What answers.
+        app: The application.
         max_bytes: The limit.
     """
 

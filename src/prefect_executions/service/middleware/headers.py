@@ -1,4 +1,4 @@
-"""What every answer says to browsers."""
+"""Security headers for browsers, on every answer."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -7,7 +7,7 @@ from prefect_executions.service.problems import SAFE
 
 
 class SecurityHeaders:
-    """Let nothing that is answered be framed, sniffed, cached or run, unless its route says so."""
+    """Forbid browsers to frame, sniff, cache or run an answer, unless its route allows it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""How often callers may come: requests per time, counted by the library `limits`."""
+"""Rate limits: requests per time, counted by the library `limits`."""
 
 import logging
 import math
@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Quota:
-    """Where a caller stands.
+    """The quota of a caller, after a request.
 
     Args:
-        limit: How many requests it has in a window of time.
+        limit: How many requests are allowed in a window of time.
         remaining: How many are left.
-        reset: In how many seconds there are more.
-        refused: Whether this one was too many.
+        reset: In how many seconds more are allowed.
+        refused: Whether this request was too many.
     """
 
     limit: int
@@ -39,7 +39,7 @@ class Quota:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the caller is told."""
+        """The headers for the caller."""
         return {
             "RateLimit-Limit": f"{self.limit}",
             "RateLimit-Remaining": f"{self.remaining}",
@@ -55,27 +55,27 @@ class Quota:
             headers={**self.headers, "Retry-After": f"{self.reset}"},
         )
 
-    def told_by(self, send: Send) -> Send:
-        """Tell the caller with whatever the answer is."""
+    def add_headers(self, send: Send) -> Send:
+        """Wrap `send` so that the answer has the headers."""
 
-        async def telling(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(self.headers)
             await send(message)
 
-        return telling
+        return send_with_headers
 
 
 class Rates:
-    """Counts requests by who sends them.
+    """Counts the requests of each sender.
 
     Args:
         limit: How many each may send, as in `6000/minute`.
         storage: Where they are counted: `memory://`, or `redis://…` for several replicas together.
 
     Raises:
-        ValueError: the limit is none.
-        limits.errors.ConfigurationError: the storage is none, or its driver is not installed.
+        ValueError: The limit is not valid.
+        limits.errors.ConfigurationError: The storage is not valid, or its driver is not installed.
     """
 
     def __init__(self, limit: str, storage: str = "memory://") -> None:
@@ -90,17 +90,17 @@ class Rates:
         assert isinstance(kept, Storage)
         self._limiter = SlidingWindowCounterRateLimiter(kept)
 
-    async def hit(self, who: str, own: str | None = None) -> Quota:
-        """Count one request; one that can't be counted may pass.
+    async def hit(self, sender: str, own: str | None = None) -> Quota:
+        """Count one request; a request that can't be counted is not refused.
 
         Args:
-            who: Who sends it.
-            own: A limit of its own.
+            sender: The sender.
+            own: A limit of its own, in place of the common one.
         """
         item: RateLimitItem = parse(own) if own else self._limit
         try:
-            granted = await self._limiter.hit(item, who)
-            stats = await self._limiter.get_window_stats(item, who)
+            granted = await self._limiter.hit(item, sender)
+            stats = await self._limiter.get_window_stats(item, sender)
         except StorageError as error:
             logger.warning("Requests can't be counted, and so are not limited: %s", error)
             return Quota(item.amount, item.amount, 1, refused=False)

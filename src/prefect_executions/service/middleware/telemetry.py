@@ -1,4 +1,4 @@
-"""The requests to the service, counted, each with a span."""
+"""Counts the requests to the service, and gives each a span."""
 
 from http import HTTPStatus
 from time import perf_counter
@@ -15,11 +15,11 @@ _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
 
 class RequestTelemetry:
-    """Counts requests, and gives each a span. By route: an id in a path would make endless series.
+    """Count requests, and give each a span, by route: paths with ids would make endless series.
 
     Args:
-        app: What answers.
-        metrics: Where they are counted.
+        app: The application.
+        metrics: The counters.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
@@ -60,5 +60,5 @@ class RequestTelemetry:
 
 
 def _route(scope: Scope) -> str:
-    """The route of a request, known once it was found."""
+    """The route of a request; known only after routing."""
     return getattr(scope.get("route"), "path", "none")

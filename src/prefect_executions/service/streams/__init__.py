@@ -1,1 +1,1 @@
-"""Events for clients, as they happen."""
+"""The events of executions, for clients, as they happen."""

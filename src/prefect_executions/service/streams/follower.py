@@ -1,9 +1,9 @@
-"""What a client has been told of an execution, and what it is to be told next.
+"""The events of an execution for one client: which it has been sent, and which come next.
 
-What has happened is what Prefect and the log say when asked; Prefect's events only tell when. So a
-client is told what it has missed by a look at both, at its beginning and whenever the subscription
-was lost, and else by the events as they come. Prefect's record of events is never read: it is five
-seconds late, and forgets.
+Prefect's states and the log are the truth; Prefect's events only say when something has changed.
+When a stream begins, and after the subscription was lost, both are read for what the client has
+missed; otherwise events are sent as they come. Prefect's record of events is never read: it is five
+seconds late, and old events are removed.
 """
 
 import re
@@ -25,7 +25,7 @@ from prefect_executions.executions.executions import Executions
 from prefect_executions.prefect.changes import Change, CheckpointSaved, Deleted, StatusChanged
 from prefect_executions.prefect.states import state_of
 
-MISSED_CHECKPOINTS = 100  # how many checkpoints a client is told of that it has missed, at most
+MISSED_CHECKPOINTS = 100  # how many missed checkpoints a client is sent, at most
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _POSITION = re.compile(r"(\d{1,17})-([0-9a-f]{32})-(\d{1,9})")
@@ -33,11 +33,11 @@ _POSITION = re.compile(r"(\d{1,17})-([0-9a-f]{32})-(\d{1,9})")
 
 @dataclass(frozen=True)
 class Position:
-    """Up to where a client has been told: the `id` of each of its events.
+    """How far a client has come: the `id` of each of its events.
 
     Args:
-        at: Since when there is the newest state that it knows.
-        state_id: The state that it was told last.
+        at: When the newest state that it knows was set.
+        state_id: The state that it was sent last.
         seq: The number of the log's entry up to which it knows the checkpoints.
     """
 
@@ -46,14 +46,14 @@ class Position:
     seq: int
 
     def __str__(self) -> str:
-        """Write it as an id."""
+        """The `id` of an event."""
         # Prefect's times may be pendulum's, whose differences a timedelta does not divide.
         at = timegm(self.at.utctimetuple()) * 1_000_000 + self.at.microsecond
         return f"{at}-{self.state_id.hex}-{self.seq}"
 
     @classmethod
     def of(cls, last_event_id: str | None) -> "Position | None":
-        """Read it from a `Last-Event-ID`; None: there is none, or another's."""
+        """Parse a `Last-Event-ID`; None when there is none, or it has another form."""
         match = _POSITION.fullmatch(last_event_id or "")
         if match is None:
             return None
@@ -62,12 +62,12 @@ class Position:
 
 
 class Follower:
-    """What one client has been told of an execution, and is to be told next.
+    """Finds the events of an execution that one client has not been sent.
 
     Args:
         executions: The executions.
-        execution_id: The one that is followed.
-        position: What was told before; None: nothing, it begins with the present status.
+        execution_id: The execution to follow.
+        position: How far the client has come; None to begin with the current status.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Follower:
         self._known: set[UUID] = set()  # states
 
     def look(self) -> list[ServerSentEvent]:
-        """Ask Prefect and the log what has happened; it blocks.
+        """Read what has happened from Prefect and the log; it blocks.
 
         Raises:
-            ExecutionNotFound: the execution has been deleted, or is not seen.
-            StoreUnavailable, PrefectUnavailable: one of them did not answer.
+            ExecutionNotFound: The execution has been deleted, or the caller may not see it.
+            StoreUnavailable, PrefectUnavailable: One of them did not answer.
         """
         states = self._states()
-        # The log after the states: who hears of an end has heard of the last checkpoint.
+        # Read after the states, so that the last checkpoint is sent before the end.
         log = self._executions.log(self.execution_id)
         newest = log.newest()
         if newest is None:
@@ -95,9 +95,9 @@ class Follower:
         checkpoints: list[CheckpointSaved] = []
         if since is None:
             self._position = Position(states[-1].timestamp, states[-1].id, newest)
-            told = states[-1:]
+            new = states[-1:]
         else:
-            told = [
+            new = [
                 state
                 for state in states
                 if state.id not in self._known
@@ -112,35 +112,36 @@ class Follower:
                     for entry in reversed(found)
                     if entry.seq > since.seq
                 ]
-        changes = [StatusChanged.of(self.execution_id, state) for state in told]
-        events = [self._tell(change) for change in _in_order(changes, checkpoints)]
+        changes = [StatusChanged.of(self.execution_id, state) for state in new]
+        events = [self._event(change) for change in _in_order(changes, checkpoints)]
         self._known.update(state.id for state in states)
         assert self._position is not None
         self._position = replace(self._position, seq=max(self._position.seq, newest))
         return events
 
     def _states(self) -> list[State[Any]]:
-        """The states that the run has had, the present one last."""
+        """The states that the run has had, the current one last."""
         run = self._executions.run(self.execution_id)
         while True:
             states = self._executions.flow_runs.states(run)
             run = self._executions.run(self.execution_id)
-            present = [state for state in states if state.id == state_of(run).id]
-            if present:  # else it has changed in between
-                return [state for state in states if state.id != present[0].id] + present
+            current = [state for state in states if state.id == state_of(run).id]
+            if current:  # otherwise it has changed in between
+                return [state for state in states if state.id != current[0].id] + current
 
-    def hear(self, change: Change) -> ServerSentEvent | None:
-        """What a change means for the client; None: it knows."""
+    def take(self, change: Change) -> ServerSentEvent | None:
+        """The event for a change; None when the client knows it."""
         match change:
             case StatusChanged(state_id) if state_id in self._known:
                 return None
             case CheckpointSaved(seq) if self._position and seq <= self._position.seq:
-                return None  # or a newer one was told, which is all that counts
-        return self._tell(change)
+                return None  # or it knows a newer one, which is enough
+        return self._event(change)
 
-    def _tell(self, change: Change) -> ServerSentEvent:
+    def _event(self, change: Change) -> ServerSentEvent:
         position = self._position
-        assert position is not None, "there was no look"
+        assert position is not None, "call `look` first"
+        data: BaseModel
         match change:
             case StatusChanged(state_id, _, data):
                 self._known.add(state_id)
@@ -152,21 +153,17 @@ class Follower:
             case Deleted(data):
                 kind = "deleted"
         self._position = position
-        return _event(kind, data, position)
+        return ServerSentEvent(data.model_dump_json(), event=kind, id=f"{position}", sep="\n")
 
     def end(self) -> ServerSentEvent:
-        """The last event, of an execution that has been deleted."""
-        return self._tell(Deleted.of(self.execution_id))
-
-
-def _event(kind: str, data: BaseModel, position: Position) -> ServerSentEvent:
-    return ServerSentEvent(data.model_dump_json(), event=kind, id=f"{position}", sep="\n")
+        """The last event, when the execution has been deleted."""
+        return self._event(Deleted.of(self.execution_id))
 
 
 def _in_order(
     statuses: Sequence[StatusChanged], checkpoints: Sequence[CheckpointSaved]
 ) -> list[Change]:
-    """Put checkpoints between statuses by their times; both keep their own order."""
+    """Merge statuses and checkpoints by their times; both keep their own order."""
     timed: list[tuple[datetime, Change]] = [
         *zip(accumulate((status.data.at for status in statuses), max), statuses, strict=True),
         *zip(accumulate((saved.data.at for saved in checkpoints), max), checkpoints, strict=True),

@@ -1,4 +1,4 @@
-"""One subscription to Prefect's events, for all who follow executions."""
+"""One subscription to Prefect's events, shared by all streams."""
 
 import asyncio
 import logging
@@ -32,26 +32,26 @@ BACKLOG = 100  # how many events may wait for a client
 LINGER_SECONDS = 60.0  # how long the subscription outlives its last client
 LOOKS_AT_ONCE = 8
 
-# Prefect tells of a state before it can be read, for a few milliseconds: a look does not find it,
-# and a client that came in between has not heard of it.
+# Prefect sends the event of a state a few milliseconds before the state can be read. A client that
+# comes in between would miss both, so recent events are repeated to it.
 RECENT_SECONDS = 5.0
 RECENT = 10_000
 
 _PAUSES = (0.5, 30.0)  # between two tries to subscribe: the first, and the longest
-_LOST = (OSError, WebSocketException)  # the subscription, or never had
+_LOST = (OSError, WebSocketException)  # errors of a subscription that was lost or refused
 
 
 class Gap(Enum):
-    """Something may have been missed: look."""
+    """Events may have been missed: call `look`."""
 
     GAP = "gap"
 
 
 class Subscription:
-    """What has come for one client, and what it has not taken yet.
+    """The changes that wait for one client.
 
     Args:
-        backlog: How much may wait, before it ends.
+        backlog: How many may wait; with more, the subscription ends.
     """
 
     def __init__(self, backlog: int) -> None:
@@ -61,7 +61,7 @@ class Subscription:
         self._ended = False
 
     def put(self, change: Change | Gap) -> None:
-        """Something has happened."""
+        """Add a change, or end when the client is too slow."""
         if len(self._waiting) >= self._backlog:
             logger.info("A client is too slow: its stream ends")
             self.end()
@@ -69,12 +69,12 @@ class Subscription:
         self._changed.set()
 
     def end(self) -> None:
-        """Let there be nothing more, not even what waits: the client comes back for it."""
+        """End, and drop what waits: the client reconnects and reads it then."""
         self._ended = True
         self._changed.set()
 
     async def next(self, until: float) -> Change | Gap | None:
-        """What comes next; None: nothing more, or nothing until that time of the loop's clock."""
+        """The next change; None at the end, or at `until` by the loop's clock."""
         while not self._ended:
             if self._waiting:
                 return self._waiting.popleft()
@@ -90,12 +90,15 @@ class Subscription:
 class EventHub:
     """One subscription to Prefect's events, for all clients of a service replica.
 
-    It begins with the first client, and ends a while after the last one has gone. All of it but
-    `close` is for one event loop.
+    It begins with the first client, and ends a while after the last one has left. Only `close` may
+    be called from another thread than the event loop's.
 
     Args:
         backlog: How many events may wait for a client, before its stream ends.
         linger: How long the subscription outlives its last client, in seconds.
+
+    Attributes:
+        listens: Whether the subscription is open, and receives all events.
     """
 
     def __init__(self, *, backlog: int = BACKLOG, linger: float = LINGER_SECONDS) -> None:
@@ -103,21 +106,21 @@ class EventHub:
         self._linger = linger
         self._clients: dict[UUID, set[Subscription]] = {}
         self._recent: deque[tuple[float, UUID, StatusChanged]] = deque(maxlen=RECENT)
-        self.listens = False  # whether there is one, that hears everything
+        self.listens = False
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None  # since the last client has gone
+        self._timer: asyncio.TimerHandle | None = None  # since the last client has left
         self._limiter: CapacityLimiter | None = None
         self._closed = False
 
     @property
     def clients(self) -> int:
-        """How many there are."""
+        """The number of clients."""
         return sum(map(len, self._clients.values()))
 
     @contextmanager
     def subscribed(self, run_id: UUID) -> Iterator[Subscription]:
-        """Hear of a flow run's changes, from now on; what came just before may come, too."""
+        """Subscribe to the changes of a flow run; recent ones may be repeated."""
         client = Subscription(self._backlog)
         self._clients.setdefault(run_id, set()).add(client)
         try:
@@ -135,7 +138,7 @@ class EventHub:
                 self._timer = self._loop.call_later(self._linger, self._stop)
 
     async def look(self, follower: Follower) -> list[ServerSentEvent]:
-        """`Follower.look` in a thread; of many only some at once."""
+        """Call `Follower.look` in a thread, only a few at once."""
         if self._limiter is None:
             self._limiter = CapacityLimiter(LOOKS_AT_ONCE)
         return await to_thread.run_sync(follower.look, limiter=self._limiter)
@@ -143,7 +146,7 @@ class EventHub:
     def close(self) -> None:
         """End all streams; any thread may call it.
 
-        A server that waits for its requests to end has to call it first.
+        A server that waits for its open requests must call it first.
         """
         self._closed = True
         if self._loop is not None and not self._loop.is_closed():
@@ -164,7 +167,7 @@ class EventHub:
             self._task.cancel()
 
     def _stopped(self, task: "asyncio.Task[None]") -> None:
-        """Let clients come back, who begin another subscription."""
+        """End all streams, so that clients reconnect and begin another subscription."""
         self._task = None
         self.listens = False
         self._recent.clear()
@@ -175,7 +178,7 @@ class EventHub:
                 client.end()
 
     async def _listen_on(self) -> None:
-        """Listen, and whenever the subscription is lost, get another."""
+        """Listen, and subscribe again whenever the subscription is lost."""
         first, longest = _PAUSES
         pause = first
         while True:
@@ -190,7 +193,7 @@ class EventHub:
     async def _listen(self) -> None:
         stream_id = uuid4()
         async with get_events_subscriber(_filter(), reconnection_attempts=0) as events:
-            # Prefect does not say from when on it tells of events.
+            # Prefect does not say when a subscription begins, so events of our own mark it.
             announcing = asyncio.create_task(_announce(stream_id))
             try:
                 async for event in events:
@@ -204,7 +207,7 @@ class EventHub:
                 announcing.cancel()
 
     def _begin(self) -> None:
-        """From now on all is heard: let everybody look for what was not."""
+        """The subscription is open: let every client read what it may have missed."""
         self.listens = True
         for run_id, clients in self._clients.items():
             for client in clients:

@@ -22,10 +22,10 @@ from prefect_executions.service.streams.hub import EventHub, Gap
 
 logger = logging.getLogger(__name__)
 
-LIFETIME_SECONDS = 3600.0  # how long a stream lasts: then its client comes back, with its key
+LIFETIME_SECONDS = 3600.0  # how long a stream lasts; then its client reconnects with its key
 PING_SECONDS = 15
-SEND_SECONDS = 30.0  # how long a client may take nothing
-RETRY_MILLISECONDS = 2000  # what clients are told to wait before they come back
+SEND_SECONDS = 30.0  # how long a client may receive nothing
+RETRY_MILLISECONDS = 2000  # how long clients wait before they reconnect
 
 
 async def follow(
@@ -36,13 +36,13 @@ async def follow(
     *,
     lifetime: float = LIFETIME_SECONDS,
 ) -> AsyncGenerator[ServerSentEvent]:
-    """Tell a client of an execution's changes: something at once, which may be no event.
+    """Yield the events of an execution for a client, after a first `retry`.
 
-    It ends after a deletion, and when the client is to come back with its `Last-Event-ID`.
+    It ends after a deletion, and when the client should reconnect with its `Last-Event-ID`.
 
     Raises:
-        ExecutionNotFound: there is no such execution; nothing was told.
-        StoreUnavailable, PrefectUnavailable: they do not answer; nothing was told.
+        ExecutionNotFound: There is no such execution; nothing was yielded.
+        StoreUnavailable, PrefectUnavailable: They do not answer; nothing was yielded.
     """
     follower = Follower(executions, execution_id, Position.of(last_event_id))
     until = asyncio.get_running_loop().time() + lifetime
@@ -53,13 +53,13 @@ async def follow(
             yield event
         while (change := await news.next(until)) is not None:
             if change is not Gap.GAP:
-                told = follower.hear(change)
-                if told is not None:
-                    yield told
+                new = follower.take(change)
+                if new is not None:
+                    yield new
                 if isinstance(change, Deleted):
                     return
-                # A process that was killed has not told of its last checkpoint.
-                if told is None or not _is_crash(change):
+                # A killed process has sent no event of its last checkpoint.
+                if new is None or not _is_crash(change):
                     continue
             try:
                 missed = await hub.look(follower)
@@ -78,16 +78,16 @@ def _is_crash(change: Change) -> bool:
 
 
 class EventStream(Response):
-    """The events of an execution, as the answer to a request.
+    """The response with the events of an execution.
+
+    When it is called it raises what `follow` raises, before anything is sent.
 
     Args:
-        hub: Hears of them.
-        executions: The executions.
-        execution_id: The one that is followed; its caller may see it.
-        last_event_id: What the client has sent.
-        lifetime: How long it lasts, in seconds.
-
-    Serving it raises what `follow` raises, before anything is sent.
+        hub: The subscription to events in Prefect.
+        executions: The executions that the client may see.
+        execution_id: The execution to follow.
+        last_event_id: The `Last-Event-ID` of the request.
+        lifetime: How long the stream lasts, in seconds.
     """
 
     media_type: Literal["text/event-stream"] = "text/event-stream"

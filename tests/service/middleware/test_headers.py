@@ -1,19 +1,15 @@
-"""What the whole service says to browsers and to its log, whatever it answers."""
+"""The headers of every answer, for browsers."""
 
-import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
 from prefect.client.orchestration import SyncPrefectClient
 
+from guarded import Known, client_of, guarded
 from prefect_executions.executions.executions import Executions
 from prefect_executions.local import free_ports
-from prefect_executions.service.app import Limits, Openness
-from prefect_executions.service.middleware.audit import audit
-from prefect_executions.service.middleware.rate_limit import Rates
+from prefect_executions.service.app import Openness
 from prefect_executions.service.problems import SAFE
 from prefect_executions.storage.objects import MemoryObjects
 from rest import opened
@@ -40,6 +36,40 @@ def preflight(client: TestClient, origin: str, method: str = "PUT") -> dict[str,
     }
     answer = client.options("/v1/execution/exec_1/checkpoint", headers=asked)
     return {"status": f"{answer.status_code}", **answer.headers}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "key", "status"),
+    [
+        ("GET", "/who", "reader", 200),
+        ("GET", "/who", "wrong", 401),
+        ("GET", "/health", None, 200),
+        ("GET", "/nothing", "reader", 404),
+        ("POST", "/change/1", "reader", 403),
+        ("PATCH", "/who", "reader", 405),
+    ],
+)
+def test_every_answer_says_what_browsers_must_not_do(
+    keyring: Known, method: str, path: str, key: str | None, status: int
+) -> None:
+    answer = client_of(guarded(keyring), key).request(method, path)
+
+    assert answer.status_code == status
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy == "default-src 'none'; frame-ancestors 'none'"
+
+
+def test_a_route_may_set_its_own(keyring: Known) -> None:
+    headers = client_of(guarded(keyring), "reader").get("/own").headers
+
+    assert headers.get_list("Cache-Control") == ["private, no-cache"]
+    assert headers.get_list("Content-Security-Policy") == ["default-src 'self'"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_pages_from_elsewhere_may_call_only_if_they_are_named(
@@ -70,38 +100,6 @@ def test_a_failure_of_ours_says_it_too(rest: TestClient, monkeypatch: pytest.Mon
     assert {name: answer.headers[name] for name in SAFE} == SAFE
 
 
-def test_a_key_in_a_path_is_not_logged(rest: TestClient, caplog: pytest.LogCaptureFixture) -> None:
-    secret = f"pxk_{'a' * 43}"
-    with caplog.at_level(logging.INFO, "prefect_executions.audit"):
-        rest.post(f"/v1/execution/{secret}/pause")
-        rest.post(f"/v1/execution/{'x' * 5000}/pause")
-
-    [first, second] = [
-        record.getMessage() for record in caplog.records if record.name == audit.name
-    ]
-    assert first.startswith("settings POST /v1/execution/pxk_…/pause ")
-    assert len(second) < 1200
-
-
-@pytest.mark.parametrize("level", ["NOTSET", "WARNING"])
-def test_a_process_shows_its_audit_unless_somebody_has_set_a_level(level: str) -> None:
-    """Prefect's logging only shows warnings of what is not Prefect's."""
-    lines = [
-        "from logging import getLogger",
-        "from prefect.logging.configuration import setup_logging",
-        "from prefect_executions.telemetry import show_log",
-        "setup_logging()",
-        f"getLogger('prefect_executions').setLevel('{level}')",
-        "show_log()",
-        "getLogger('prefect_executions.audit').info('somebody did something')",
-    ]
-    command = [sys.executable, "-c", "\n".join(lines)]
-
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-
-    assert ("somebody did something" in told) == (level == "NOTSET")
-
-
 def test_json_that_is_too_deep_is_refused(rest: TestClient) -> None:
     headers = {"content-type": "application/json"}
     for depth in (300, 100_000):
@@ -109,21 +107,3 @@ def test_json_that_is_too_deep_is_refused(rest: TestClient) -> None:
         answer = rest.post("/v1/execution", content=body, headers=headers)
         assert answer.status_code == 422, answer.text
         assert answer.json()["code"] in ("state_invalid", "request_invalid")
-
-
-@pytest.mark.parametrize("limit", ["0/minute", "often", ""])
-def test_a_limit_that_is_none_is_refused(limit: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        Rates(limit)
-
-
-def test_a_limit_of_all_together_that_can_not_be_counted_stops_nobody(
-    nowhere: SyncPrefectClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    pytest.importorskip("redis", reason="the driver of Redis is not installed")
-    away = f"redis://127.0.0.1:{free_ports(1)}"
-    with opened(nowhere, MemoryObjects(), limits=Limits(rate_storage=away)) as client:
-        answer = client.get("/openapi.json")
-
-    assert answer.status_code == 200
-    assert "can't be counted" in caplog.text

@@ -1,0 +1,79 @@
+"""Routes that save, list, read and compare the checkpoints of an execution."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+
+from prefect_executions.models import Checkpoint, CheckpointPage, Cost, Diff, Saved
+from prefect_executions.service.dependencies import PREFIX, ExecutionId, Readable, States, Writable
+from prefect_executions.service.metrics import Metrics
+from prefect_executions.service.requests import MAX_LIMIT, NewCheckpoint
+from prefect_executions.service.responses import responses
+
+_CheckpointId = Annotated[
+    str, Path(description="The checkpoint: `ckpt_` and its number.", examples=["ckpt_000042"])
+]
+
+router = APIRouter(prefix=PREFIX, tags=["checkpoints"])
+
+
+@router.put(
+    "/{execution_id}/checkpoint",
+    status_code=HTTPStatus.CREATED,
+    responses=responses("status_conflict", "superseded", "state_invalid", body=True),
+)
+def save_checkpoint(
+    id_: ExecutionId, new: NewCheckpoint, executions: Writable, request: Request
+) -> Saved:
+    """Save a checkpoint by hand, and learn whether to go on.
+
+    For a running or paused execution. A process that runs in Prefect keeps its own state, and
+    its next checkpoint comes after this one.
+    """
+    metrics: Metrics = request.app.state.metrics
+    with metrics.checkpoint_seconds.time():
+        saved = executions.checkpoint(id_, **dict(new))
+    metrics.checkpoint_bytes.observe(saved.checkpoint.size)
+    return saved
+
+
+@router.get("/{execution_id}/checkpoints", responses=responses("cursor_invalid"))
+def list_checkpoints(
+    id_: ExecutionId,
+    executions: Readable,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many at most.")] = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=10_000, description="`next_cursor` of the page before.")
+    ] = None,
+    states: States = False,
+) -> CheckpointPage:
+    """List the checkpoints of an execution, newest first."""
+    return executions.checkpoints(id_, limit=limit, cursor=cursor, states=states)
+
+
+@router.get(
+    "/{execution_id}/checkpoints/{checkpoint_id}", responses=responses("checkpoint_not_found")
+)
+def get_checkpoint(
+    id_: ExecutionId, checkpoint_id: _CheckpointId, executions: Readable
+) -> Checkpoint:
+    """Read one checkpoint, with its state."""
+    return executions.read_checkpoint(id_, checkpoint_id)
+
+
+@router.get(
+    "/{execution_id}/checkpoints/{checkpoint_id}/diff/{other_id}",
+    responses=responses("checkpoint_not_found"),
+)
+def diff_checkpoints(
+    id_: ExecutionId, checkpoint_id: _CheckpointId, other_id: _CheckpointId, executions: Readable
+) -> Diff:
+    """What changes the state of one checkpoint into that of another, as JSON Patch."""
+    return executions.diff(id_, checkpoint_id, other_id)
+
+
+@router.get("/{execution_id}/cost", responses=responses())
+def get_cost(id_: ExecutionId, executions: Readable) -> Cost:
+    """What an execution keeps in the store: entries, each of one PUT, and bytes."""
+    return executions.cost(id_)

@@ -1,0 +1,111 @@
+"""Routes that pause, resume and fork an execution."""
+
+from functools import partial
+from http import HTTPStatus
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+
+from prefect_executions.executions.creation import Creation
+from prefect_executions.models import Execution, Resumed
+from prefect_executions.service.dependencies import (
+    PREFIX,
+    ExecutionId,
+    OwnKey,
+    Wait,
+    Writable,
+    answer_created,
+)
+from prefect_executions.service.requests import Fork, Pause, Resume
+from prefect_executions.service.responses import CREATION, responses
+
+router = APIRouter(prefix=PREFIX, tags=["control"])
+
+
+@router.post(
+    "/{execution_id}/pause",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=responses(
+        "status_conflict", body=True, ok="It was paused already, or its process has left."
+    ),
+)
+async def pause_execution(
+    id_: ExecutionId,
+    executions: Writable,
+    wait: Wait,
+    response: Response,
+    body: Pause | None = None,
+) -> Execution:
+    """Pause an execution: its process ends at its next checkpoint.
+
+    202; 200 when it was paused already (that pause is left as it is), or when its process was
+    seen to leave in the time that `Prefer: wait` says.
+    """
+    pause = partial(executions.pause, id_, **dict(body or Pause()))
+    execution, is_new = await to_thread.run_sync(pause)
+    if await wait.until(lambda: executions.has_left(id_)):
+        is_new = False
+        execution = await to_thread.run_sync(partial(executions.get, id_, states=False))
+    if not is_new:
+        response.status_code = HTTPStatus.OK
+    return execution
+
+
+@router.post(
+    "/{execution_id}/resume",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=responses(
+        "checkpoint_not_found",
+        "status_conflict",
+        "input_invalid",
+        body=True,
+        ok="Its next attempt has begun.",
+    ),
+)
+async def resume_execution(
+    id_: ExecutionId,
+    executions: Writable,
+    wait: Wait,
+    response: Response,
+    body: Resume | None = None,
+) -> Resumed:
+    """Resume an execution that is paused, failed or terminated, from any checkpoint.
+
+    202; 200 when its next attempt has begun in the time that `Prefer: wait` says. Resuming one
+    whose process has just crashed takes up to 10 s, until the crash has settled in Prefect.
+    """
+    body = body or Resume()
+    resume = partial(executions.resume, id_, checkpoint_id=body.checkpoint_id, answer=body.input)
+    resumed = await to_thread.run_sync(resume)
+    if await wait.until(lambda: executions.has_begun(id_, resumed.prefect.attempt + 1)):
+        response.status_code = HTTPStatus.OK
+        now = await to_thread.run_sync(partial(executions.get, id_, states=False))
+        resumed = Resumed(**dict(now), steps_behind=resumed.steps_behind)
+    return resumed
+
+
+@router.post(
+    "/{execution_id}/fork",
+    status_code=HTTPStatus.CREATED,
+    responses=responses(
+        *CREATION,
+        "checkpoint_not_found",
+        "status_conflict",
+        body=True,
+        ok="It was created before.",
+    ),
+)
+def fork_execution(
+    id_: ExecutionId,
+    executions: Writable,
+    key: OwnKey,
+    request: Request,
+    response: Response,
+    body: Fork | None = None,
+) -> Execution:
+    """Create an execution that continues from a checkpoint of this one, beside it.
+
+    It has the checkpoint's state, and what steps had recorded by then is not run again.
+    """
+    forked = Creation(executions).fork(id_, **dict(body or Fork()), key=key)
+    return answer_created(forked, request, response)

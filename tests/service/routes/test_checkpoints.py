@@ -1,0 +1,76 @@
+"""Saving checkpoints over REST."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from rest import assert_field, assert_problem, path
+
+
+def test_checkpoints_are_saved_by_hand_and_listed_newest_first(
+    execution: dict[str, Any], rest: TestClient
+) -> None:
+    for n in range(3):
+        answer = rest.put(
+            path(execution, "/checkpoint"), json={"state": {"n": n}, "label": f"number {n}"}
+        )
+        assert answer.status_code == 201
+        assert answer.json()["status"] == "running"
+        assert answer.json()["checkpoint"]["id"] == f"ckpt_{n + 1:06d}"
+
+    got = rest.get(path(execution)).json()
+
+    assert got["state"] == {"n": 2}
+    assert [(c["id"], c["label"], c["state"]) for c in got["checkpoints"]] == [
+        ("ckpt_000003", "number 2", {"n": 2}),
+        ("ckpt_000002", "number 1", {"n": 1}),
+        ("ckpt_000001", "number 0", {"n": 0}),
+    ]
+    assert [c["size"] for c in got["checkpoints"]] == [len(b'{"n":0}')] * 3
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"state": {"scores": [1, NaN]}}', "state.scores[1]"),
+        ('{"state": {"far": 1e999}}', "state.far"),
+        ('{"state": {"a": "\\ud800"}}', "state.a"),
+        ('{"state": 123456789012345678901}', "state"),
+        (f'{{"state": {"[" * 300}{"]" * 300}}}', "state" + "[0]" * 31 + "[0…"),
+    ],
+    ids=["NaN", "infinity", "surrogate", "long integer", "deep"],
+)
+def test_a_state_that_can_not_be_kept_is_refused_with_its_path(
+    execution: dict[str, Any], rest: TestClient, body: str, field: str
+) -> None:
+    answer = rest.put(
+        path(execution, "/checkpoint"),
+        content=body,
+        headers={"content-type": "application/json"},
+    )
+
+    assert_field(answer, "state_invalid", field)
+    assert rest.get(path(execution)).json() == execution
+
+
+@pytest.mark.parametrize("body", ["", "{", "nonsense", "[1]", '"text"', "\x00", "{}"])
+def test_bad_json_is_422(execution: dict[str, Any], rest: TestClient, body: str) -> None:
+    answer = rest.put(
+        path(execution, "/checkpoint"),
+        content=body,
+        headers={"content-type": "application/json"},
+    )
+
+    assert_problem(answer, 422, "request_invalid")
+
+
+def test_bytes_that_are_no_text_are_refused(execution: dict[str, Any], rest: TestClient) -> None:
+    answer = rest.put(
+        path(execution, "/checkpoint"),
+        content=b'{"state": "\xff"}',
+        headers={"content-type": "application/json"},
+    )
+
+    assert answer.status_code in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
