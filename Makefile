@@ -58,7 +58,7 @@ scale: $(INSTALLED) ## Many executions on two API servers, PostgreSQL and Redis,
 	SEED=$(SEED) EXECUTIONS=$(EXECUTIONS) $(RUN)python -m pytest -m scale -s $(ARGS)
 
 .PHONY: lint
-lint: $(INSTALLED) ## Check format, style, types and the line of modules
+lint: $(INSTALLED) ## Check format, style, types and the layers of folders
 	$(RUN)ruff format --check .
 	$(RUN)ruff check .
 	$(RUN)mypy
