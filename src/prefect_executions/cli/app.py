@@ -20,7 +20,7 @@ from prefect_executions.cli.exits import REFUSED, USAGE, code_of, end
 from prefect_executions.cli.output import Output, harmless, status, summary
 from prefect_executions.cli.service import demo, deploy, gc, serve
 from prefect_executions.client import Client
-from prefect_executions.client.calls import Filter
+from prefect_executions.client.operations import Filter
 from prefect_executions.errors import ExecutionError
 from prefect_executions.models import ExecutionConfig, OnTimeout, Status
 

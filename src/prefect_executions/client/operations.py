@@ -1,7 +1,7 @@
-"""The calls of the REST service as data: what is sent, what it is read as, what may be repeated.
+"""The operations of the REST API as data: the request, the model of the answer, and more.
 
-A request is repeated when it can't have reached the service, and on 429. One that may have been
-carried out without our hearing of it is repeated only where a second time does no harm.
+A request is sent again when it can't have reached the service, and on 429. After a lost answer it
+is sent again only if a second time does no harm: `repeatable`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,15 +39,15 @@ PATH = "/v1/execution"
 
 
 @dataclass(frozen=True)
-class Call(Generic[T]):
-    """One call.
+class Operation(Generic[T]):
+    """One request to the service, and how to read its answer.
 
     Args:
         method: The HTTP method.
         path: Below the service's URL.
-        answer: What the answer is read as; bool: whether all of it has happened (204, not 202).
+        answer: The model of the answer; bool for whether it is finished (not 202).
         repeatable: Whether a second time does no harm.
-        body: The fields of the body; None: there is none.
+        body: The fields of the body, or None when there is none.
         params: The query.
         headers: Further headers.
     """
@@ -62,10 +62,10 @@ class Call(Generic[T]):
 
     @property
     def content(self) -> bytes | None:
-        """The body as JSON: what the service would get as something else is refused here.
+        """The body as JSON.
 
         Raises:
-            StateError: with the path of what JSON can't keep.
+            StateError: a value would change on its way through JSON; the error has its path.
         """
         if self.body is None:
             return None
@@ -76,8 +76,8 @@ class Call(Generic[T]):
         return b"{" + b",".join(fields) + b"}"
 
 
-class New(TypedDict, total=False):
-    """What a new execution may have beside its name; see the HTTP API."""
+class CreateOptions(TypedDict, total=False):
+    """The optional fields of a new execution; see the HTTP API."""
 
     deployment: str
     parameters: dict[str, Any]
@@ -89,14 +89,14 @@ class New(TypedDict, total=False):
     config: ExecutionConfig | dict[str, Any]
 
 
-class Last(TypedDict, total=False):
-    """The last state, if one is given: null is one, too."""
+class LastState(TypedDict, total=False):
+    """The last state, if one is given; it may be null."""
 
     state: Any
 
 
 class Filter(TypedDict, total=False):
-    """Which executions are meant; see the HTTP API."""
+    """Selects executions; see the HTTP API."""
 
     status: Status | str | Sequence[Status | str]
     agent_id: str
@@ -108,106 +108,110 @@ class Filter(TypedDict, total=False):
     updated_before: datetime
 
 
-def create(name: str, key: str | None, new: New) -> Call[Execution]:
-    """Create an execution; with a key of its own, so that it may be repeated."""
+def create(name: str, key: str | None, new: CreateOptions) -> Operation[Execution]:
+    """Create an execution, with an idempotency key so that it may be repeated."""
     headers = {"Idempotency-Key": key or uuid4().hex}
     body = {"name": name, **_plain(new)}
-    return Call("POST", PATH, Execution, True, body, headers=headers)
+    return Operation("POST", PATH, Execution, True, body, headers=headers)
 
 
-def page(cursor: str | None, limit: int, order: Order | str, filter_: Filter) -> Call[Page]:
+def page(cursor: str | None, limit: int, order: Order | str, filter_: Filter) -> Operation[Page]:
     """A page of executions."""
     query = {**_plain(filter_), "limit": limit, "order": f"{order}", "cursor": cursor}
-    return Call("GET", PATH, Page, True, params=_given(query))
+    return Operation("GET", PATH, Page, True, params=_given(query))
 
 
-def get(id_: str, checkpoints: int | str, states: bool) -> Call[Execution]:
+def get(id_: str, checkpoints: int | str, states: bool) -> Operation[Execution]:
     """Read an execution."""
     query = {"checkpoints": checkpoints, "states": states}
-    return Call("GET", _path(id_), Execution, True, params=query)
+    return Operation("GET", _path(id_), Execution, True, params=query)
 
 
-def checkpoints(id_: str, cursor: str | None, limit: int, states: bool) -> Call[CheckpointPage]:
+def checkpoints(
+    id_: str, cursor: str | None, limit: int, states: bool
+) -> Operation[CheckpointPage]:
     """A page of checkpoints."""
     query = _given({"limit": limit, "states": states, "cursor": cursor})
-    return Call("GET", _path(id_, "checkpoints"), CheckpointPage, True, params=query)
+    return Operation("GET", _path(id_, "checkpoints"), CheckpointPage, True, params=query)
 
 
-def get_checkpoint(id_: str, checkpoint_id: str) -> Call[Checkpoint]:
+def get_checkpoint(id_: str, checkpoint_id: str) -> Operation[Checkpoint]:
     """Read one checkpoint."""
-    return Call("GET", _path(id_, "checkpoints", checkpoint_id), Checkpoint, True)
+    return Operation("GET", _path(id_, "checkpoints", checkpoint_id), Checkpoint, True)
 
 
-def diff(id_: str, checkpoint_id: str, other_id: str) -> Call[Diff]:
-    """What has changed between two checkpoints."""
-    return Call("GET", _path(id_, "checkpoints", checkpoint_id, "diff", other_id), Diff, True)
+def diff(id_: str, checkpoint_id: str, other_id: str) -> Operation[Diff]:
+    """What changed between two checkpoints."""
+    return Operation("GET", _path(id_, "checkpoints", checkpoint_id, "diff", other_id), Diff, True)
 
 
-def cost(id_: str) -> Call[Cost]:
-    """What an execution has cost in the store."""
-    return Call("GET", _path(id_, "cost"), Cost, True)
+def cost(id_: str) -> Operation[Cost]:
+    """What an execution cost in the store."""
+    return Operation("GET", _path(id_, "cost"), Cost, True)
 
 
-def checkpoint(id_: str, state: Any, label: str | None, attempt: int | None) -> Call[Saved]:
+def checkpoint(id_: str, state: Any, label: str | None, attempt: int | None) -> Operation[Saved]:
     """Save a checkpoint.
 
-    By hand it is not repeated: what a flow has saved in between would come to lie behind it. Of an
-    attempt it is: nobody else may have saved, and the same state twice is one state.
+    With an attempt it is repeatable: no other process may save, and the same state twice is one
+    checkpoint. Without, a flow may have saved in between, and its newer state would be superseded.
     """
     body = {"state": state, **_given({"label": label, "attempt": attempt})}
-    return Call("PUT", _path(id_, "checkpoint"), Saved, attempt is not None, body)
+    return Operation("PUT", _path(id_, "checkpoint"), Saved, attempt is not None, body)
 
 
 def pause(
     id_: str, reason: str | None, until: datetime | None, on_timeout: OnTimeout | str, wait: float
-) -> Call[Execution]:
-    """Pause an execution; a second time finds it paused."""
+) -> Operation[Execution]:
+    """Pause an execution; repeatable, since the second time it is paused."""
     ends = until.isoformat() if until else None
     body = _given({"reason": reason, "until": ends, "on_timeout": f"{on_timeout}"})
-    return Call("POST", _path(id_, "pause"), Execution, True, body, headers=_prefer(wait))
+    return Operation("POST", _path(id_, "pause"), Execution, True, body, headers=_prefer(wait))
 
 
 def resume(
     id_: str, checkpoint_id: str | None, input_: dict[str, Any] | None, wait: float
-) -> Call[Resumed]:
-    """Resume an execution; not repeated, since the second time it runs."""
+) -> Operation[Resumed]:
+    """Resume an execution; not repeatable, since the second time it runs."""
     body = _given({"checkpoint_id": checkpoint_id, "input": input_})
-    return Call("POST", _path(id_, "resume"), Resumed, False, body, headers=_prefer(wait))
+    return Operation("POST", _path(id_, "resume"), Resumed, False, body, headers=_prefer(wait))
 
 
-def delete(id_: str, wait: float) -> Call[bool]:
-    """Delete an execution; a second time continues what was left, or finds it gone."""
-    # Also for 0: the service would wait for some seconds otherwise.
-    return Call("DELETE", _path(id_), bool, True, headers={"Prefer": f"wait={ceil(wait)}"})
+def delete(id_: str, wait: float) -> Operation[bool]:
+    """Delete an execution; the second time deletes the rest, or finds it gone."""
+    # Also when 0: without the header the service waits some seconds.
+    return Operation("DELETE", _path(id_), bool, True, headers={"Prefer": f"wait={ceil(wait)}"})
 
 
-def fork(id_: str, checkpoint_id: str | None, name: str | None, key: str | None) -> Call[Execution]:
-    """Fork an execution; with a key of its own, so that it may be repeated."""
+def fork(
+    id_: str, checkpoint_id: str | None, name: str | None, key: str | None
+) -> Operation[Execution]:
+    """Fork an execution, with an idempotency key so that it may be repeated."""
     headers = {"Idempotency-Key": key or uuid4().hex}
     body = _given({"checkpoint_id": checkpoint_id, "name": name})
-    return Call("POST", _path(id_, "fork"), Execution, True, body, headers=headers)
+    return Operation("POST", _path(id_, "fork"), Execution, True, body, headers=headers)
 
 
-def begin_attempt(id_: str) -> Call[Begun]:
-    """Begin an attempt; a second time begins another one, and the first is nobody's."""
-    return Call("POST", _path(id_, "attempt"), Begun, True)
+def begin_attempt(id_: str) -> Operation[Begun]:
+    """Begin an attempt; the second time begins another, and the first is never used."""
+    return Operation("POST", _path(id_, "attempt"), Begun, True)
 
 
-def heartbeat(id_: str, attempt: int) -> Call[Standing]:
-    """Say that an attempt is alive."""
-    return Call("POST", _path(id_, "heartbeat"), Standing, True, {"attempt": attempt})
+def heartbeat(id_: str, attempt: int) -> Operation[Standing]:
+    """Report that an attempt is alive."""
+    return Operation("POST", _path(id_, "heartbeat"), Standing, True, {"attempt": attempt})
 
 
-def complete(id_: str, result: Any, attempt: int | None, last: Last) -> Call[Execution]:
-    """Say that an execution is done; a second time finds it completed."""
+def complete(id_: str, result: Any, attempt: int | None, last: LastState) -> Operation[Execution]:
+    """Complete an execution; repeatable, since the second time it is completed."""
     body = {"result": result, **_given({"attempt": attempt}), **_only(last)}
-    return Call("POST", _path(id_, "complete"), Execution, True, body)
+    return Operation("POST", _path(id_, "complete"), Execution, True, body)
 
 
-def fail(id_: str, error: str, attempt: int | None, last: Last) -> Call[Execution]:
-    """Say that an attempt has failed; not repeated, since the second time it has ended."""
+def fail(id_: str, error: str, attempt: int | None, last: LastState) -> Operation[Execution]:
+    """Fail an attempt; not repeatable, since the second time it has ended."""
     body = {"error": error, **_given({"attempt": attempt}), **_only(last)}
-    return Call("POST", _path(id_, "fail"), Execution, False, body)
+    return Operation("POST", _path(id_, "fail"), Execution, False, body)
 
 
 def bulk(
@@ -217,17 +221,17 @@ def bulk(
     cursor: str | None,
     limit: int,
     reason: str | None,
-) -> Call[BulkResult]:
-    """Act on many.
+) -> Operation[BulkResult]:
+    """Act on many executions.
 
-    Pausing may be repeated, and deleting by a filter: what is gone is not meant any more. Of ids
-    that are gone a second time would say that they are not there.
+    Pausing is repeatable, and so is deleting by a filter, which no longer selects what is gone.
+    Deleting by ids is not: the second time would report that they are not found.
     """
     repeatable = action == "pause" or (action == "delete" and ids is None)
-    meant = None if filter_ is None else _plain(filter_)
-    many = {"ids": ids and list(ids), "filter": meant, "cursor": cursor, "reason": reason}
+    selected = None if filter_ is None else _plain(filter_)
+    many = {"ids": ids and list(ids), "filter": selected, "cursor": cursor, "reason": reason}
     body = {"action": action, "limit": limit, **_given(many)}
-    return Call("POST", f"{PATH}/bulk", BulkResult, repeatable, body)
+    return Operation("POST", f"{PATH}/bulk", BulkResult, repeatable, body)
 
 
 def events(id_: str) -> str:
@@ -236,7 +240,7 @@ def events(id_: str) -> str:
 
 
 def _path(*parts: str) -> str:
-    """A path below all executions: what is no id stays one part of it."""
+    """A path below all executions; each part is quoted, so that it stays one part."""
     return "/".join([PATH, *(quote(part, safe="") for part in parts)])
 
 
@@ -244,7 +248,7 @@ def _prefer(wait: float) -> dict[str, str]:
     return {"Prefer": f"wait={ceil(wait)}"} if wait else {}
 
 
-def _only(last: Last) -> Last:
+def _only(last: LastState) -> LastState:
     if unknown := last.keys() - {"state"}:
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
     return last
