@@ -1,4 +1,4 @@
-"""Write `client/sync.py`, which is `client/aio.py` without its waiting: `make client`."""
+"""Generate `client/sync.py` from `client/aio.py`: `make client`."""
 
 import re
 import subprocess
@@ -11,22 +11,22 @@ _WORDS = {
     "import asyncio": "from time import sleep",
     "asyncio.sleep": "sleep",
     "The async client: see the package.": "The sync client: see the package. "
-    "`make client` makes it of `aio`.",
+    "`make client` generates it from `aio`.",
     "the REST service, for an event loop; a context": "the REST service; a context",
     r"async (?=def|for|with)": "",
     r"await ": "",
     r"__a(?=enter__|exit__)": "__",
-    r"Async(?=BaseTransport|Client|Iterator)": "",
+    r"Async(?=BaseTransport|Client|Connection|Iterator)": "",
     r"for (\w+) in (.+):\n +yield \1\n": r"yield from \2\n",
     r"\ba(?=close\(|connect_sse\(|iter_sse\(|read\()": "",
 }
 
 
 def sync_of(text: str) -> str:
-    """The sync client, of the text of the async one.
+    """The text of the sync client, made from that of the async one.
 
     Raises:
-        ValueError: the text has nothing of what is to be replaced.
+        ValueError: the text lacks something that is to be replaced.
     """
     for found, instead in _WORDS.items():
         text, count = re.subn(found, instead, text)

@@ -27,7 +27,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs a command; its exit code, and what it printed."""
+    """Runs a command, and returns its exit code and output."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("PREFECT_EXECUTIONS_API_KEY", KEY)
@@ -54,8 +54,8 @@ def url(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-def told(run: Run, *command: str) -> Any:
-    """What a command prints for programs."""
+def json_of(run: Run, *command: str) -> Any:
+    """The JSON that a command prints."""
     code, out, err = run(*command, "--json")
     assert (code, err) == (0, ""), (out, err)
     return json.loads(out)
@@ -70,19 +70,19 @@ def words(run: Run, *command: str) -> str:
 def test_a_life(run: Run, url: str, tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     state.write_text('{"n": 2}')
-    made = told(run, "create", "a [task]", "--agent-id", "me", "--state", '{"n": 0}')
+    made = json_of(run, "create", "a [task]", "--agent-id", "me", "--state", '{"n": 0}')
     id_ = made["id"]
-    first = told(run, "checkpoint", id_, '{"n": 1}', "--label", "one", "--attempt", "1")
+    first = json_of(run, "checkpoint", id_, '{"n": 1}', "--label", "one", "--attempt", "1")
     one = first["checkpoint"]["id"]
     assert "saved; the execution is running" in words(run, "checkpoint", id_, f"@{state}")
-    assert told(run, "state", id_) == {"n": 2}
-    assert told(run, "state", id_, one) == {"n": 1}
+    assert json_of(run, "state", id_) == {"n": 2}
+    assert json_of(run, "state", id_, one) == {"n": 1}
     assert '"n": 2' in words(run, "state", id_)
-    points = told(run, "checkpoints", id_)
+    points = json_of(run, "checkpoints", id_)
     assert [point["label"] for point in points] == [None, "one"]
     assert "one" in words(run, "checkpoints", id_, "--limit", "2")
     two = points[0]["id"]
-    assert told(run, "diff", id_, one, two)["patch"][0]["value"] == 2
+    assert json_of(run, "diff", id_, one, two)["patch"][0]["value"] == 2
     assert '"op": "replace"' in words(run, "diff", id_, one, two)
     assert words(run, "diff", id_, one, one) == "Nothing has changed.\n"
     assert f"{id_} is paused." in words(run, "pause", id_, "--reason", "look", "--wait", "0")
@@ -90,22 +90,22 @@ def test_a_life(run: Run, url: str, tmp_path: Path) -> None:
     assert "a [task]" in shown  # no markup
     assert "look" in shown
     assert f"{id_} is running." in words(run, "resume", id_, "--checkpoint-id", one)
-    assert told(run, "fork", id_, "--name", "b")["forked_from"]["execution_id"] == id_
-    assert [item["name"] for item in told(run, "list", "--agent-id", "me")] == ["b", "a [task]"]
-    assert [item["name"] for item in told(run, "list", "--limit", "1")] == ["b"]
-    assert told(run, "list", "--status", "failed") == []
+    assert json_of(run, "fork", id_, "--name", "b")["forked_from"]["execution_id"] == id_
+    assert [item["name"] for item in json_of(run, "list", "--agent-id", "me")] == ["b", "a [task]"]
+    assert [item["name"] for item in json_of(run, "list", "--limit", "1")] == ["b"]
+    assert json_of(run, "list", "--status", "failed") == []
     assert words(run, "list", "--status", "failed") == "None.\n"
     assert "a [task]" in words(run, "list")
     assert "PUTs" in words(run, "cost", id_)
     assert "2 are meant; give --yes to pause them." in words(run, "bulk", "pause", "--all")
-    done = told(run, "bulk", "pause", "--agent-id", "me", "--yes")
+    done = json_of(run, "bulk", "pause", "--agent-id", "me", "--yes")
     assert [item["status"] for item in done] == ["paused", "paused"]
-    assert told(run, "delete", id_) == {"id": id_, "gone": True}
+    assert json_of(run, "delete", id_) == {"id": id_, "gone": True}
     assert run("get", id_)[0] == 3
 
 
 def test_what_is_refused_has_a_code_of_its_own(run: Run, url: str) -> None:
-    id_ = told(run, "create", "a")["id"]
+    id_ = json_of(run, "create", "a")["id"]
 
     def refused(*command: str) -> tuple[int, str]:
         code, out, err = run(*command)
@@ -131,9 +131,9 @@ def test_a_wrong_key_has_its_code(run: Run, url: str, monkeypatch: pytest.Monkey
     assert "Send a key" in err
 
 
-def test_what_could_be_done_to_some_only_is_no_success(run: Run, url: str) -> None:
-    id_ = told(run, "create", "a")["id"]
-    told(run, "pause", id_)
+def test_bulk_with_failures_is_no_success(run: Run, url: str) -> None:
+    id_ = json_of(run, "create", "a")["id"]
+    json_of(run, "pause", id_)
 
     code, out, _ = run("bulk", "resume", "--all", "--yes")
     assert (code, "done" in out) == (0, True)
@@ -144,8 +144,8 @@ def test_what_could_be_done_to_some_only_is_no_success(run: Run, url: str) -> No
 
 
 def test_watch_follows_until_the_end(run: Run, url: str) -> None:
-    id_ = told(run, "create", "a")["id"]
-    told(run, "bulk", "delete", "--name", "nothing", "--yes")
+    id_ = json_of(run, "create", "a")["id"]
+    json_of(run, "bulk", "delete", "--name", "nothing", "--yes")
     code, _, _ = run("pause", id_)
     assert code == 0
     env = {"PREFECT_EXECUTIONS_URL": url, "PREFECT_EXECUTIONS_API_KEY": KEY}
@@ -157,20 +157,20 @@ def test_watch_follows_until_the_end(run: Run, url: str) -> None:
     ) as watching:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["status"] == "paused"
-        told(run, "checkpoint", id_, "1", "--label", "one")
+        json_of(run, "checkpoint", id_, "1", "--label", "one")
         assert json.loads(watching.stdout.readline())["label"] == "one"
-        told(run, "bulk", "delete", "--all", "--yes")
+        json_of(run, "bulk", "delete", "--all", "--yes")
         rest = [json.loads(line) for line in watching.stdout]
 
     assert watching.returncode == 1
     assert rest[-1]["event"] in ("deleted", "status")
 
 
-def test_what_users_have_said_is_printed_as_it_is(run: Run, url: str) -> None:
-    """It is no markup, and commands no terminal."""
+def test_texts_of_users_are_printed_as_they_are(run: Run, url: str) -> None:
+    """As neither markup nor control characters."""
     said = "[error] see [/docs] :warning:"
     state = json.dumps({"log": said})
-    id_ = told(run, "create", f"a {said} \x1b]0;b\x07", "--state", state)["id"]
+    id_ = json_of(run, "create", f"a {said} \x1b]0;b\x07", "--state", state)["id"]
 
     assert f'"log": "{said}"' in words(run, "state", id_)
     for command in ("get", "list"):
@@ -187,9 +187,9 @@ def test_what_users_have_said_is_printed_as_it_is(run: Run, url: str) -> None:
     ) as watching:
         assert watching.stdout is not None
         assert "running" in watching.stdout.readline()
-        told(run, "checkpoint", id_, state, "--label", f"{said} \x1b[2J")
+        json_of(run, "checkpoint", id_, state, "--label", f"{said} \x1b[2J")
         saved = watching.stdout.readline()
-        told(run, "delete", id_)
+        json_of(run, "delete", id_)
         rest = watching.stdout.read()
 
     assert said in saved
@@ -197,8 +197,8 @@ def test_what_users_have_said_is_printed_as_it_is(run: Run, url: str) -> None:
     assert (watching.returncode, "Traceback" in rest) == (1, False)
 
 
-def test_watch_tells_by_its_exit_code_whether_it_has_completed(run: Run, url: str) -> None:
-    id_ = told(run, "create", "a")["id"]
+def test_the_exit_code_of_watch_is_0_after_completion(run: Run, url: str) -> None:
+    id_ = json_of(run, "create", "a")["id"]
     with Client(url, api_key=KEY) as client:
         client.complete(id_)
 
@@ -215,27 +215,27 @@ def test_what_is_no_json_is_wrong_usage(run: Run, value: str) -> None:
     assert err.startswith(("--state: ", "state"))
 
 
-def test_many_are_only_meant_by_a_filter_or_by_all(run: Run, url: str) -> None:
+def test_bulk_wants_a_filter_or_all(run: Run, url: str) -> None:
     for command in (("delete", "--yes"), ("delete", "--all", "--name", "a", "--yes")):
         code, out, err = run("bulk", *command)
         assert (code, out) == (2, ""), err
-    made = told(run, "create", "a", "--task-type", "x")
+    made = json_of(run, "create", "a", "--task-type", "x")
     later = "2100-01-01"
-    assert told(run, "bulk", "pause", "--created-after", later) == []
-    (done,) = told(run, "bulk", "pause", "--task-type", "x", "--reason", "to look", "--yes")
+    assert json_of(run, "bulk", "pause", "--created-after", later) == []
+    (done,) = json_of(run, "bulk", "pause", "--task-type", "x", "--reason", "to look", "--yes")
     assert done["id"] == made["id"]
-    assert told(run, "get", made["id"])["prefect"]["message"] == "to look"
-    assert [item["id"] for item in told(run, "list", "--order", "asc", "--limit", "0")] != []
+    assert json_of(run, "get", made["id"])["prefect"]["message"] == "to look"
+    assert [item["id"] for item in json_of(run, "list", "--order", "asc", "--limit", "0")] != []
 
 
 def test_a_repetition_with_the_same_key_creates_nothing(run: Run, url: str) -> None:
     command = ("create", "once", "--idempotency-key", "k")
 
-    assert told(run, *command)["id"] == told(run, *command)["id"]
+    assert json_of(run, *command)["id"] == json_of(run, *command)["id"]
 
 
 def test_in_a_pipe_a_row_is_a_line_with_tabs(run: Run, url: str, monkeypatch: Any) -> None:
-    made = told(run, "create", "a name\tof two\nlines")
+    made = json_of(run, "create", "a name\tof two\nlines")
     monkeypatch.setenv("COLUMNS", "40")
 
     (row,) = words(run, "list").splitlines()
@@ -262,7 +262,7 @@ def test_every_setting_has_an_option(run: Run, url: str) -> None:
     assert given.keys() == ExecutionConfig.model_fields.keys()
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
 
-    made = told(run, "create", "configured", *options)
+    made = json_of(run, "create", "configured", *options)
 
     assert made["config"] == given
 

@@ -1,4 +1,4 @@
-"""The clients, sync and async: what they send again and what not, and a life over real HTTP."""
+"""The clients, sync and async: what they send again, and executions over real HTTP."""
 
 import asyncio
 import runpy
@@ -47,7 +47,7 @@ Act = Callable[[Any], Any]
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without the profiles and the environment of whoever runs the tests."""
+    """Without the profiles and the environment of the user who runs the tests."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     for name in ("URL", "API_KEY", "PROFILE"):
         monkeypatch.delenv(f"PREFECT_EXECUTIONS_{name}", raising=False)
@@ -57,7 +57,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 class Script:
-    """A service that answers as it is told to, and remembers what it was asked."""
+    """A service that gives prepared answers, and keeps the requests."""
 
     def __init__(self, *answers: httpx.Response | Exception) -> None:
         self.answers = list(answers)
@@ -80,7 +80,7 @@ def refused(status: int, code: str, **more: Any) -> httpx.Response:
     return httpx.Response(status, json={"status": status, "code": code, "detail": "No.", **more})
 
 
-def told(status: str, **more: Any) -> httpx.Response:
+def answered(status: str, **more: Any) -> httpx.Response:
     """An execution."""
     run = {"flow_run_id": ID[5:], "state_name": "Any", "message": None, "deployment": None}
     execution = dict.fromkeys(Execution.model_fields) | {
@@ -199,10 +199,10 @@ def test_a_creation_is_repeated_with_its_key(run: Any) -> None:
 
 
 @both
-def test_it_waits_as_long_as_it_is_told_to(run: Any) -> None:
+def test_it_waits_as_long_as_the_service_asks(run: Any) -> None:
     script = Script(away(**{"Retry-After": "30"}), alive())
 
-    with pytest.raises(Unavailable):  # which is longer than it would
+    with pytest.raises(Unavailable):  # 30 s is longer than its patience
         run(script, beat, patience=10)
 
     assert len(script.asked) == 1
@@ -234,7 +234,7 @@ def test_a_refusal_is_an_exception_of_its_kind(
 
 
 @both
-def test_what_is_not_the_service_s_word_is_shown(run: Any) -> None:
+def test_an_error_that_is_not_the_service_s_is_shown(run: Any) -> None:
     with pytest.raises(ServiceError, match="502: Bad gateway") as error:
         run(Script(httpx.Response(502, text="Bad gateway")), beat, patience=0)
 
@@ -342,15 +342,15 @@ def test_one_status_is_one(run: Any) -> None:
 
 
 @both
-def test_who_waits_for_what_does_not_come_is_told_of_the_end(run: Any) -> None:
-    script = Script(told("running"), told("failed"))
+def test_a_wait_for_another_status_ends_with_the_execution(run: Any) -> None:
+    script = Script(answered("running"), answered("failed"))
 
     assert run(script, lambda c: c.wait(ID, until="paused", timeout=60)).status is Status.FAILED
 
 
 @both
-def test_a_newer_service_may_tell_more(run: Any) -> None:
-    more = told("running", news=1, config={"max_retries": 1, "news": 2})
+def test_a_newer_service_may_answer_more(run: Any) -> None:
+    more = answered("running", news=1, config={"max_retries": 1, "news": 2})
 
     assert run(Script(more), lambda c: c.get(ID)).config.max_retries == 1
 
@@ -366,26 +366,26 @@ def test_what_is_not_the_service_is_named(run: Any) -> None:
 
 
 class Quiet(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A stream with one event, that is quiet for longer than anyone's patience, and breaks."""
+    """A stream with one event, that is quiet for longer than the client's patience, and breaks."""
 
     def __init__(self, n: int) -> None:
         data = f'id: {n}\nevent: status\ndata: {{"n": {n}}}\n\n'
-        self._told = [data.encode(), b": alive\n\n"]
+        self._sent = [data.encode(), b": alive\n\n"]
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._told
+        yield from self._sent
         threading.Event().wait(0.3)
         raise httpx.ReadError("it was restarted")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for told in self._told:
-            yield told
+        for sent in self._sent:
+            yield sent
         await asyncio.sleep(0.3)
         raise httpx.ReadError("it was restarted")
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_stream_that_comes_back_after_the_deletion_tells_of_it(
+def test_a_stream_that_comes_back_after_the_deletion_ends_with_it(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
@@ -402,15 +402,15 @@ def test_a_stream_that_comes_back_after_the_deletion_tells_of_it(
             return [event async for event in client.stream(ID)]
 
     if kind == "async":
-        told = asyncio.run(follow())
+        events = asyncio.run(follow())
     else:
         with Client("http://x", transport=transport) as client:
-            told = list(client.stream(ID))
-    assert [event.kind for event in told] == ["status", "deleted"]
-    assert told[-1].data["execution_id"] == ID
+            events = list(client.stream(ID))
+    assert [event.kind for event in events] == ["status", "deleted"]
+    assert events[-1].data["execution_id"] == ID
 
 
-def test_who_would_not_wait_for_a_deletion_says_so() -> None:
+def test_a_deletion_that_is_not_waited_for_says_so() -> None:
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -577,7 +577,7 @@ def test_it_waits_until_it_has_come_or_the_time_is_over(url: str) -> None:
         assert client.wait(execution.id, until=["running"]).id == execution.id
 
 
-def test_a_stream_tells_what_happens_until_the_deletion(url: str) -> None:
+def test_a_stream_has_what_happens_until_the_deletion(url: str) -> None:
     with Client(url, KEY) as client:
         execution = client.create("a")
         stream = client.stream(execution.id)
@@ -594,7 +594,7 @@ def test_a_stream_tells_what_happens_until_the_deletion(url: str) -> None:
             next(client.stream(execution.id))
 
 
-def test_a_stream_goes_on_behind_an_event(url: str) -> None:
+def test_a_stream_goes_on_after_an_event(url: str) -> None:
     async def follow() -> list[Any]:
         async with AsyncClient(url, KEY) as client:
             execution = await client.create("a")
@@ -619,7 +619,7 @@ def test_a_service_that_is_away_is_named() -> None:
         client.get(ID)
 
 
-def test_the_sync_client_is_what_is_made_of_the_async_one() -> None:
+def test_the_sync_client_is_generated_from_the_async_one() -> None:
     tool = runpy.run_path(f"{Path(__file__).parents[2] / 'tools/sync_client.py'}")
     source, made = (tool["CLIENT"] / name for name in ("aio.py", "sync.py"))
 

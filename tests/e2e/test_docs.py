@@ -28,7 +28,7 @@ from prefect_executions.client.profiles import Profile, find
 from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
 from prefect_executions.settings import ExecutionsSettings
-from prefect_executions.webhooks.delivery import message_of
+from prefect_executions.webhooks.message import message_of
 from rest import KEY
 from world import World, eventually
 

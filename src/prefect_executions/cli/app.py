@@ -1,4 +1,4 @@
-"""The commands, each a few lines over the client, or over what runs where Prefect is."""
+"""The commands of the client; the others are in modules of their own."""
 
 import json
 import sys
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, Group, Parameter
 from pydantic import ValidationError
+from rich.text import Text
 
 from prefect_executions import __version__
 from prefect_executions.cli import automations as automations_commands
@@ -20,12 +21,12 @@ from prefect_executions.cli.exits import REFUSED, USAGE, code_of, end
 from prefect_executions.cli.output import Output, harmless, status, summary
 from prefect_executions.cli.service import demo, deploy, gc, serve
 from prefect_executions.client import Client
-from prefect_executions.client.calls import Filter
+from prefect_executions.client.operations import Filter
 from prefect_executions.errors import ExecutionError
 from prefect_executions.models import ExecutionConfig, OnTimeout, Status
 
-PATIENCE = 10.0  # seconds: longer than the service asks to wait for
-WATCHING = 300.0  # seconds that a service may be away from who watches
+PATIENCE = 10.0  # seconds: longer than the service's `Retry-After`
+WATCHING = 300.0  # seconds that the service may be away while a command watches
 SUMMARY = "id name status agent created"  # the columns of a list of executions
 
 app = App(
@@ -44,8 +45,8 @@ for command in (serve, deploy, gc, demo):
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Common:
-    """What every command of the client takes."""
+class CommonOptions:
+    """The options of every command of the client."""
 
     url: Annotated[
         str | None,
@@ -57,35 +58,35 @@ class Common:
     json: Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")] = False
 
 
-NONE = Common()
+NONE = CommonOptions()
 
 
-def _told(field: str) -> Parameter:
+def _help(field: str) -> Parameter:
     return Parameter(help=ExecutionConfig.model_fields[field].description)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Config:
+class ConfigOptions:
     """The fields of `ExecutionConfig`, as options."""
 
-    max_duration_seconds: Annotated[float | None, _told("max_duration_seconds")] = None
-    checkpoint_interval_seconds: Annotated[float | None, _told("checkpoint_interval_seconds")] = (
+    max_duration_seconds: Annotated[float | None, _help("max_duration_seconds")] = None
+    checkpoint_interval_seconds: Annotated[float | None, _help("checkpoint_interval_seconds")] = (
         None
     )
-    max_retries: Annotated[int | None, _told("max_retries")] = None
-    retry_delay_seconds: Annotated[float | None, _told("retry_delay_seconds")] = None
-    keep_checkpoints: Annotated[int | None, _told("keep_checkpoints")] = None
-    keep_labelled: Annotated[bool | None, _told("keep_labelled")] = None
-    delete_after_seconds: Annotated[float | None, _told("delete_after_seconds")] = None
+    max_retries: Annotated[int | None, _help("max_retries")] = None
+    retry_delay_seconds: Annotated[float | None, _help("retry_delay_seconds")] = None
+    keep_checkpoints: Annotated[int | None, _help("keep_checkpoints")] = None
+    keep_labelled: Annotated[bool | None, _help("keep_labelled")] = None
+    delete_after_seconds: Annotated[float | None, _help("delete_after_seconds")] = None
 
 
-UNSET = Config()
+UNSET = ConfigOptions()
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Meant:
+class FilterOptions:
     """The fields of `ExecutionFilter`, as options."""
 
     status: Annotated[list[Status] | None, Parameter(negative="", help="One of these.")] = None
@@ -99,14 +100,14 @@ class Meant:
 
     @property
     def filter(self) -> Filter:
-        """What is given; a time without a zone is local."""
+        """The filter of the options that are given; a time without a zone is local."""
         given: Any = {name: value for name, value in vars(self).items() if value}
         times = {name: at.astimezone() for name, at in given.items() if isinstance(at, datetime)}
         filter_: Filter = given | times
         return filter_
 
 
-ALL = Meant()
+ALL = FilterOptions()
 
 Limit = Annotated[int, Parameter(help="How many at most; 0: all.")]
 Repeatable = Annotated[
@@ -120,7 +121,7 @@ State = Annotated[
 
 
 @contextmanager
-def _service(common: Common, patience: float = PATIENCE) -> Iterator[tuple[Client, Output]]:
+def _service(common: CommonOptions, patience: float = PATIENCE) -> Iterator[tuple[Client, Output]]:
     try:
         client = Client(common.url, profile=common.profile, patience=patience)
     except ValueError as error:
@@ -132,19 +133,19 @@ def _service(common: Common, patience: float = PATIENCE) -> Iterator[tuple[Clien
 @app.command(name="list")
 def list_(
     *,
-    meant: Meant = ALL,
+    which: FilterOptions = ALL,
     order: Annotated[Literal["asc", "desc"], Parameter(help="Oldest or newest first.")] = "desc",
     limit: Limit = 50,
-    common: Common = NONE,
+    common: CommonOptions = NONE,
 ) -> None:
     """List executions."""
     with _service(common) as (client, output):
-        found = list(islice(client.list(order=order, **meant.filter), limit or None))
+        found = list(islice(client.list(order=order, **which.filter), limit or None))
         output.rows(found, SUMMARY, map(summary, found))
 
 
 @app.command
-def get(execution_id: Id, *, common: Common = NONE) -> None:
+def get(execution_id: Id, *, common: CommonOptions = NONE) -> None:
     """Show an execution."""
     with _service(common) as (client, output):
         output.execution(client.get(execution_id, checkpoints=10, states=False))
@@ -163,9 +164,9 @@ def create(
     task_type: str | None = None,
     state: State = None,
     from_checkpoint: str | None = None,
-    config: Config = UNSET,
+    config: ConfigOptions = UNSET,
     idempotency_key: Repeatable = None,
-    common: Common = NONE,
+    common: CommonOptions = NONE,
 ) -> None:
     """Create an execution."""
     try:
@@ -195,7 +196,7 @@ def checkpoint(
     *,
     label: str | None = None,
     attempt: int | None = None,
-    common: Common = NONE,
+    common: CommonOptions = NONE,
 ) -> None:
     """Save a checkpoint by hand."""
     with _service(common) as (client, output):
@@ -205,7 +206,7 @@ def checkpoint(
 
 
 @app.command
-def checkpoints(execution_id: Id, *, limit: Limit = 50, common: Common = NONE) -> None:
+def checkpoints(execution_id: Id, *, limit: Limit = 50, common: CommonOptions = NONE) -> None:
     """List the checkpoints of an execution, newest first."""
     with _service(common) as (client, output):
         found = list(islice(client.checkpoints(execution_id), limit or None))
@@ -214,7 +215,9 @@ def checkpoints(execution_id: Id, *, limit: Limit = 50, common: Common = NONE) -
 
 
 @app.command
-def state(execution_id: Id, checkpoint_id: str | None = None, *, common: Common = NONE) -> None:
+def state(
+    execution_id: Id, checkpoint_id: str | None = None, *, common: CommonOptions = NONE
+) -> None:
     """Print the state of an execution, or of one checkpoint, as JSON."""
     with _service(common) as (client, output):
         if checkpoint_id is None:
@@ -232,7 +235,7 @@ def pause(
     until: datetime | None = None,
     on_timeout: OnTimeout = OnTimeout.RESUME,
     wait: Annotated[float, Parameter(help="Seconds, for its process to leave.")] = 0,
-    common: Common = NONE,
+    common: CommonOptions = NONE,
 ) -> None:
     """Pause an execution: its process ends at its next checkpoint."""
     ends = until.astimezone() if until and until.tzinfo is None else until
@@ -250,7 +253,7 @@ def resume(
     checkpoint_id: Annotated[str | None, Parameter(help="Roll back to this one.")] = None,
     input: Annotated[State, Parameter(help="The answer to what it asks: JSON or @FILE.")] = None,  # noqa: A002
     wait: Annotated[float, Parameter(help="Seconds, for its next attempt to begin.")] = 0,
-    common: Common = NONE,
+    common: CommonOptions = NONE,
 ) -> None:
     """Resume an execution, from its newest state or from a checkpoint."""
     with _service(common) as (client, output):
@@ -263,7 +266,7 @@ def resume(
 
 
 @app.command
-def delete(execution_id: Id, *, wait: float = 10, common: Common = NONE) -> None:
+def delete(execution_id: Id, *, wait: float = 10, common: CommonOptions = NONE) -> None:
     """Delete an execution; one that runs is terminated first."""
     with _service(common) as (client, output):
         gone = client.delete(execution_id, wait=wait)
@@ -278,7 +281,7 @@ def fork(
     checkpoint_id: str | None = None,
     name: str | None = None,
     idempotency_key: Repeatable = None,
-    common: Common = NONE,
+    common: CommonOptions = NONE,
 ) -> None:
     """Create an execution that continues from a checkpoint of another one, beside it."""
     with _service(common) as (client, output):
@@ -292,16 +295,16 @@ def fork(
 def bulk(
     action: Literal["pause", "resume", "delete"],
     *,
-    meant: Meant = ALL,
+    which: FilterOptions = ALL,
     everything: Annotated[
         bool, Parameter(name="--all", negative="", help="Of all executions, in place of a filter.")
     ] = False,
     reason: Annotated[str | None, Parameter(help="Why they are paused.")] = None,
     yes: Annotated[bool, Parameter(negative="", help="Do it, and do not only list them.")] = False,
-    common: Common = NONE,
+    common: CommonOptions = NONE,
 ) -> None:
     """Pause, resume or delete many executions; only lists them, unless `--yes` is given."""
-    filter_ = meant.filter
+    filter_ = which.filter
     if everything is bool(filter_):
         end(USAGE, "Give a filter, as in --agent-id agent-7, or --all: one of the two.")
     with _service(common) as (client, output):
@@ -324,7 +327,9 @@ def bulk(
 
 
 @app.command
-def diff(execution_id: Id, checkpoint_id: str, other_id: str, *, common: Common = NONE) -> None:
+def diff(
+    execution_id: Id, checkpoint_id: str, other_id: str, *, common: CommonOptions = NONE
+) -> None:
     """Show what has changed between two checkpoints, as JSON Patch."""
     with _service(common) as (client, output):
         found = client.diff(execution_id, checkpoint_id, other_id)
@@ -333,7 +338,7 @@ def diff(execution_id: Id, checkpoint_id: str, other_id: str, *, common: Common 
 
 
 @app.command
-def cost(execution_id: Id, *, common: Common = NONE) -> None:
+def cost(execution_id: Id, *, common: CommonOptions = NONE) -> None:
     """Show what an execution has cost in the store."""
     with _service(common) as (client, output):
         it = client.cost(execution_id)
@@ -345,7 +350,7 @@ def watch(
     execution_id: Id,
     *,
     until_ended: Annotated[bool, Parameter(help="Stop when it has ended.")] = True,
-    common: Common = NONE,
+    common: CommonOptions = NONE,
 ) -> None:
     """Follow an execution: status changes and checkpoints, a line each, as they happen.
 
@@ -355,13 +360,14 @@ def watch(
         for event in client.stream(execution_id):
             data = event.data
             if event.kind == "status":
-                text = status(Status(data["status"]))
-                text.append(harmless(f" ({data['state_name']})"), style="default")
-                text.append(harmless(f" {data['message'] or ''}"), style="default")
+                state_name, message = data["state_name"], data["message"] or ""
+                text: str | Text = status(Status(data["status"])).append(
+                    harmless(f" ({state_name}) {message}"), style="default"
+                )
             elif event.kind == "checkpoint":
-                text = f"{data['checkpoint_id']} {data['label'] or ''} ({data['size']:,} B)"  # type: ignore[assignment]
+                text = f"{data['checkpoint_id']} {data['label'] or ''} ({data['size']:,} B)"
             else:
-                text = "deleted"  # type: ignore[assignment]
+                text = "deleted"
             if not output.as_json:
                 output.console.print(f"{data['at'][:19]} ", end="")
             output.show({"event": event.kind, **data}, text)

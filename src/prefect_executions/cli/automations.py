@@ -1,4 +1,4 @@
-"""The commands for automations; they go to Prefect itself, which carries them out."""
+"""The commands for automations, which Prefect itself carries out."""
 
 from datetime import timedelta
 
@@ -24,7 +24,7 @@ def notify(block: str) -> None:
 
     with clearly(), get_client(sync_client=True) as client:
         notify_of_failures(client, block)
-        print(f"Failures are told to {block}.")
+        print(f"Failures are sent to {block}.")
 
 
 @app.command

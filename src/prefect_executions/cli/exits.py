@@ -1,4 +1,4 @@
-"""How a command ends: with a code for programs, and a word for people."""
+"""How a command ends: with an exit code, and a message on standard error."""
 
 import sys
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def end(code: int, why: str) -> NoReturn:
 
     Args:
         code: Its exit code.
-        why: What people read.
+        why: The message.
     """
     print(why, file=sys.stderr)
     sys.exit(code)
@@ -57,7 +57,7 @@ def end(code: int, why: str) -> NoReturn:
 
 @contextmanager
 def clearly() -> Iterator[None]:
-    """End with what is wrong, and not with where."""
+    """End the command with the message of a `ValueError`, without a traceback."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The commands for keys; they go to Prefect itself, whose blocks the keys are."""
+"""The commands for keys, which are blocks in Prefect itself."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -62,7 +62,7 @@ def create(
 
 @app.command(name="list")
 def list_(*, json: _Json = False) -> None:
-    """List the keys, but not what they are."""
+    """List the keys, without their secrets."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
     from prefect_executions.blocks.key import list_keys  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""What commands print: tables and words for people, JSON for programs."""
+"""What commands print: tables and text for people, JSON for programs."""
 
 import json
 import re
@@ -23,31 +23,31 @@ COLOURS = {
 }
 
 
-# What would command the terminal of who looks at it, as ESC does.
+# Control characters, which a terminal would obey.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Output:
-    """Where a command prints.
+    """Prints the output of a command.
 
     Args:
-        as_json: For programs: one JSON document, and nothing else.
+        as_json: Print one JSON document, and nothing else.
     """
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        # No markup and no emoji codes: what users have named and saved is printed as it is.
+        # No markup and no emoji codes: the names and labels of users are printed as they are.
         self.console = Console(
             highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty()
         )
 
     def say(self, text: str | Text) -> None:
-        """Words for people."""
+        """Print a text for people; nothing in JSON."""
         if not self.as_json:
             self._print(text)
 
     def show(self, value: Any, text: str | Text | Table) -> None:
-        """Something, for programs or for people."""
+        """Print a value as JSON, or else the text for people."""
         if self.as_json:
             json.dump(_plain(value), sys.stdout, ensure_ascii=False)
             sys.stdout.write("\n")
@@ -60,7 +60,7 @@ class Output:
         self.console.print(text, end=end, soft_wrap=True if isinstance(text, str) else None)
 
     def rows(self, items: Sequence[Any], columns: str, rows: Iterable[Sequence[Any]]) -> None:
-        """A list of something."""
+        """Print a list, as JSON or as a table."""
         cells = [[_cell(cell) for cell in row] for row in rows]
         if not self.as_json and not self.console.is_terminal and cells:
             for row in cells:
@@ -74,7 +74,7 @@ class Output:
         self.show(list(items), table if items else "None.")
 
     def execution(self, execution: Execution) -> None:
-        """An execution, and its newest checkpoints."""
+        """Print an execution with its newest checkpoint."""
         rows: list[tuple[str, Any]] = [
             ("id", execution.id),
             ("name", execution.name),
@@ -100,7 +100,7 @@ class Output:
 
 
 def harmless(text: str) -> str:
-    """A text without what would command a terminal."""
+    """A text without control characters."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

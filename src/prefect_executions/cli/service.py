@@ -1,4 +1,4 @@
-"""The commands for what runs where Prefect is: the service, the store, the demo."""
+"""The commands that need Prefect where they run: for the service, the store, the demo."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ def serve(*, host: str = "127.0.0.1", port: int = 4300) -> None:
     from prefect_executions.service.flows import executions_service  # noqa: PLC0415
 
     with prefect_errors(), get_client(sync_client=True) as client:
-        client.hello()  # who starts it should hear at once that Prefect is away
+        client.hello()  # fail at once when Prefect is away
     try:
         executions_service(host=host, port=port)
     except (ValueError, RuntimeError) as error:  # no key, or a port that is in use

@@ -8,8 +8,8 @@ from typing import Any, Literal, Self, Unpack
 import httpx
 import httpx_sse
 
-from prefect_executions.client import calls
-from prefect_executions.client.calls import Call, T
+from prefect_executions.client import operations
+from prefect_executions.client.operations import Operation, T
 from prefect_executions.client.problems import not_understood
 from prefect_executions.client.profiles import find
 from prefect_executions.client.sending import JSON, RetryPolicy, headers, read, timeouts
@@ -39,20 +39,8 @@ from prefect_executions.models import (
 )
 
 
-class AsyncClient:
-    """A client of the REST service, for an event loop; a context manager.
-
-    Every call raises a `ServiceError`: `NotFound`, `Conflict`, `Invalid`, `Unauthorized`,
-    `Forbidden`, `RateLimited`, or `Unavailable` when the service did not answer in time.
-
-    Args:
-        url: Where the service is; by default see `profiles`.
-        api_key: The key to it.
-        profile: The name of a profile with both.
-        timeout: For one answer, in seconds.
-        patience: How long a call is tried again where that is safe, in seconds.
-        transport: The way to the service, for tests.
-    """
+class AsyncConnection:
+    """A connection to the service: sends operations, and sends them again where that is safe."""
 
     def __init__(
         self,
@@ -75,49 +63,69 @@ class AsyncClient:
         )
 
     async def __aenter__(self) -> Self:
-        """Open it."""
+        """Return the client itself."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close it."""
+        """Close the connections."""
         await self.aclose()
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
-    async def send(self, call: Call[T]) -> T:
-        """Carry out a call, and try it again where that is safe."""
-        patience, content = RetryPolicy(self._patience), call.content
+    async def send(self, operation: Operation[T]) -> T:
+        """Send an operation, again where that is safe, and return the answer."""
+        retries, content = RetryPolicy(self._patience), operation.content
         while True:
             outcome: httpx.Response | httpx.TransportError
             try:
                 outcome = await self._http.request(
-                    call.method,
-                    call.path,
+                    operation.method,
+                    operation.path,
                     content=content,
-                    params=call.params,
-                    headers={**call.headers, **JSON} if content else call.headers,
+                    params=operation.params,
+                    headers={**operation.headers, **JSON} if content else operation.headers,
                 )
-                if patience.has_succeeded(call, outcome):
-                    return read(call, outcome)
+                if retries.has_succeeded(operation, outcome):
+                    return read(operation, outcome)
             except httpx.TransportError as error:
                 outcome = error
-            await asyncio.sleep(patience.pause_after(call, outcome))
+            await asyncio.sleep(retries.next_pause(operation, outcome))
+
+
+class AsyncClient(AsyncConnection):
+    """A client of the REST service, for an event loop; a context manager.
+
+    Its methods raise a `ServiceError`: `NotFound`, `Conflict`, `Invalid`, `Unauthorized`,
+    `Forbidden`, `RateLimited`, or `Unavailable` when the service did not answer in time.
+
+    Args:
+        url: The service's URL; by default see `profiles`.
+        api_key: The key to it.
+        profile: The name of a profile with both.
+        timeout: For one answer, in seconds.
+        patience: How long a request is sent again where that is safe, in seconds.
+        transport: Sends the requests, for tests.
+    """
 
     # ------------------------------------------------------------------ executions
 
     async def create(
-        self, name: str, *, idempotency_key: str | None = None, **new: Unpack[calls.New]
+        self,
+        name: str,
+        *,
+        idempotency_key: str | None = None,
+        **new: Unpack[operations.CreateOptions],
     ) -> Execution:
-        """Create an execution; without a deployment its agent is the caller, as attempt 1.
+        """Create an execution; without a deployment the caller is its agent, as attempt 1.
 
         Args:
-            name: What it is called.
-            idempotency_key: The same for a repetition; by default a new one.
-            new: What else it has: see `calls.New`.
+            name: Its name.
+            idempotency_key: The same key again creates nothing; by default a new one.
+            new: Its other fields: see `operations.CreateOptions`.
         """
-        return await self.send(calls.create(name, idempotency_key, new))
+        return await self.send(operations.create(name, idempotency_key, new))
 
     async def get(
         self,
@@ -127,7 +135,7 @@ class AsyncClient:
         states: bool = True,
     ) -> Execution:
         """Read an execution, with its newest checkpoints and, if asked for, their states."""
-        return await self.send(calls.get(execution_id, checkpoints, states))
+        return await self.send(operations.get(execution_id, checkpoints, states))
 
     async def page(
         self,
@@ -135,15 +143,15 @@ class AsyncClient:
         cursor: str | None = None,
         limit: int = 50,
         order: Order | str = Order.NEWEST_FIRST,
-        **filter_: Unpack[calls.Filter],
+        **filter_: Unpack[operations.Filter],
     ) -> Page:
-        """A page of the list of executions; `list` gives all of them."""
-        return await self.send(calls.page(cursor, limit, order, filter_))
+        """A page of the list of executions; `list` goes through all pages."""
+        return await self.send(operations.page(cursor, limit, order, filter_))
 
     async def list(
-        self, *, order: Order | str = Order.NEWEST_FIRST, **filter_: Unpack[calls.Filter]
+        self, *, order: Order | str = Order.NEWEST_FIRST, **filter_: Unpack[operations.Filter]
     ) -> AsyncIterator[Summary]:
-        """All executions that a filter means, page by page."""
+        """All executions that a filter selects, read page by page."""
         cursor = None
         while True:
             found = await self.page(cursor=cursor, limit=200, order=order, **filter_)
@@ -162,8 +170,8 @@ class AsyncClient:
         on_timeout: OnTimeout | str = OnTimeout.RESUME,
         wait: float = 0,
     ) -> Execution:
-        """Pause an execution; `wait` so many seconds for its process to leave."""
-        return await self.send(calls.pause(execution_id, reason, until, on_timeout, wait))
+        """Pause an execution; wait up to `wait` seconds for its process to end."""
+        return await self.send(operations.pause(execution_id, reason, until, on_timeout, wait))
 
     async def resume(
         self,
@@ -173,19 +181,19 @@ class AsyncClient:
         input: dict[str, Any] | None = None,  # noqa: A002
         wait: float = 0,
     ) -> Resumed:
-        """Resume an execution, from any checkpoint, or with an answer.
+        """Resume an execution, from any checkpoint, or with an answer to its question.
 
         Args:
             execution_id: The execution.
             checkpoint_id: Roll back to this checkpoint; by default the newest.
-            input: The answer to what it asks.
-            wait: For so many seconds, until its next attempt has begun.
+            input: The answer to its question.
+            wait: How many seconds to wait for its next attempt to begin.
         """
-        return await self.send(calls.resume(execution_id, checkpoint_id, input, wait))
+        return await self.send(operations.resume(execution_id, checkpoint_id, input, wait))
 
     async def delete(self, execution_id: str, *, wait: float = 10) -> bool:
-        """Delete an execution; whether all of it is gone within `wait` seconds."""
-        return await self.send(calls.delete(execution_id, wait))
+        """Delete an execution. Returns whether all of it is gone within `wait` seconds."""
+        return await self.send(operations.delete(execution_id, wait))
 
     async def fork(
         self,
@@ -195,21 +203,21 @@ class AsyncClient:
         name: str | None = None,
         idempotency_key: str | None = None,
     ) -> Execution:
-        """Create an execution that continues from a checkpoint of another one, beside it."""
-        return await self.send(calls.fork(execution_id, checkpoint_id, name, idempotency_key))
+        """Create an execution that continues from a checkpoint of another one."""
+        return await self.send(operations.fork(execution_id, checkpoint_id, name, idempotency_key))
 
     async def bulk(
         self,
         action: Literal["pause", "resume", "delete"],
         *,
         ids: Sequence[str] | None = None,
-        filter: calls.Filter | None = None,  # noqa: A002
+        filter: operations.Filter | None = None,  # noqa: A002
         cursor: str | None = None,
         limit: int = 50,
         reason: str | None = None,
     ) -> BulkResult:
-        """Act on many executions, each for itself: on `ids`, or on what a filter means."""
-        return await self.send(calls.bulk(action, ids, filter, cursor, limit, reason))
+        """Act on many executions, one by one: on `ids`, or on those that a filter selects."""
+        return await self.send(operations.bulk(action, ids, filter, cursor, limit, reason))
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -221,21 +229,21 @@ class AsyncClient:
         label: str | None = None,
         attempt: int | None = None,
     ) -> Saved:
-        """Save a checkpoint, and learn whether to go on.
+        """Save a checkpoint; the answer says whether to continue.
 
         Raises:
-            Superseded: the attempt is not the newest, or another one is to begin.
+            Superseded: the attempt is not the newest, or a new one is about to begin.
             Conflict: the execution has ended.
         """
-        return await self.send(calls.checkpoint(execution_id, state, label, attempt))
+        return await self.send(operations.checkpoint(execution_id, state, label, attempt))
 
     async def checkpoints(
         self, execution_id: str, *, states: bool = False
     ) -> AsyncIterator[Checkpoint]:
-        """All checkpoints, newest first, page by page."""
+        """All checkpoints, newest first, read page by page."""
         cursor = None
         while True:
-            found = await self.send(calls.checkpoints(execution_id, cursor, 200, states))
+            found = await self.send(operations.checkpoints(execution_id, cursor, 200, states))
             for item in found.items:
                 yield item
             cursor = found.next_cursor
@@ -244,25 +252,25 @@ class AsyncClient:
 
     async def get_checkpoint(self, execution_id: str, checkpoint_id: str) -> Checkpoint:
         """Read one checkpoint, with its state."""
-        return await self.send(calls.get_checkpoint(execution_id, checkpoint_id))
+        return await self.send(operations.get_checkpoint(execution_id, checkpoint_id))
 
     async def diff(self, execution_id: str, checkpoint_id: str, other_id: str) -> Diff:
-        """What changes the state of one checkpoint into that of another, as JSON Patch."""
-        return await self.send(calls.diff(execution_id, checkpoint_id, other_id))
+        """The difference between the states of two checkpoints, as JSON Patch."""
+        return await self.send(operations.diff(execution_id, checkpoint_id, other_id))
 
     async def cost(self, execution_id: str) -> Cost:
-        """What an execution has cost in the store."""
-        return await self.send(calls.cost(execution_id))
+        """What an execution cost in the store."""
+        return await self.send(operations.cost(execution_id))
 
     # ------------------------------------------------------------------ agents outside Prefect
 
     async def begin_attempt(self, execution_id: str) -> Begun:
-        """Begin an attempt: from now on the caller runs the execution, and nobody else."""
-        return await self.send(calls.begin_attempt(execution_id))
+        """Begin an attempt: from now on the caller alone runs the execution."""
+        return await self.send(operations.begin_attempt(execution_id))
 
     async def heartbeat(self, execution_id: str, attempt: int) -> Standing:
-        """Say that an attempt is alive, and learn whether to go on."""
-        return await self.send(calls.heartbeat(execution_id, attempt))
+        """Report that an attempt is alive; the answer says whether to continue."""
+        return await self.send(operations.heartbeat(execution_id, attempt))
 
     async def complete(
         self,
@@ -270,10 +278,10 @@ class AsyncClient:
         *,
         result: Any = None,
         attempt: int | None = None,
-        **state: Unpack[calls.Last],
+        **state: Unpack[operations.LastState],
     ) -> Execution:
-        """Say that an execution is done, with a result and, as `state`, its last state."""
-        return await self.send(calls.complete(execution_id, result, attempt, state))
+        """Complete an execution, with a result and, as `state`, its last state."""
+        return await self.send(operations.complete(execution_id, result, attempt, state))
 
     async def fail(
         self,
@@ -281,10 +289,10 @@ class AsyncClient:
         error: str,
         *,
         attempt: int | None = None,
-        **state: Unpack[calls.Last],
+        **state: Unpack[operations.LastState],
     ) -> Execution:
-        """Say that an attempt has failed, with, as `state`, its last state."""
-        return await self.send(calls.fail(execution_id, error, attempt, state))
+        """Fail an attempt, with an error and, as `state`, its last state."""
+        return await self.send(operations.fail(execution_id, error, attempt, state))
 
     # ------------------------------------------------------------------ as it happens
 
@@ -299,16 +307,16 @@ class AsyncClient:
 
         Args:
             execution_id: The execution.
-            until: The statuses, or the one; by default only the end.
-            timeout: For how long, in seconds; by default for ever.
+            until: One status or several; by default those of an execution that ended.
+            timeout: In seconds; by default it waits for ever.
 
         Raises:
-            TimeoutError: it has none of them in time.
+            TimeoutError: it had none of them in time.
         """
-        looks = Poll(until, timeout)
+        poll = Poll(until, timeout)
         while True:
             now = await self.get(execution_id, checkpoints="none")
-            pause = looks.pause_after(now.status)
+            pause = poll.next_pause(now.status)
             if pause is None:
                 return now
             await asyncio.sleep(pause)
@@ -316,35 +324,35 @@ class AsyncClient:
     async def stream(
         self, execution_id: str, *, last_event_id: str | None = None
     ) -> AsyncIterator[Event]:
-        """What happens to an execution, from now on, until it is deleted.
+        """The events of an execution, from now on, until it is deleted.
 
-        A stream that breaks is opened again, and goes on without loss or doubling.
+        A stream that breaks is opened again, and continues without loss or repetition.
 
         Args:
             execution_id: The execution.
-            last_event_id: Go on behind this event.
+            last_event_id: Continue after this event.
 
         Raises:
-            Unavailable: the service is away for longer than the client would wait.
+            Unavailable: the service was away for longer than `patience`.
         """
-        call = Call("GET", calls.events(execution_id), bool, repeatable=True)
-        last, patience = last_event_id, RetryPolicy(self._patience)
+        operation = Operation("GET", operations.events(execution_id), bool, repeatable=True)
+        last, retries = last_event_id, RetryPolicy(self._patience)
         while True:
             headers, opened = {"Last-Event-ID": last} if last else {}, False
             try:
                 async with httpx_sse.aconnect_sse(
-                    self._http, "GET", call.path, headers=headers
+                    self._http, "GET", operation.path, headers=headers
                 ) as source:
                     if not source.response.is_success:
                         await source.response.aread()
                         if end := deleted_meanwhile(execution_id, last, source.response):
                             yield end
                             return
-                        await asyncio.sleep(patience.pause_after(call, source.response))
+                        await asyncio.sleep(retries.next_pause(operation, source.response))
                         continue
                     opened = True
-                    async for told in source.aiter_sse():
-                        event = event_of(told)
+                    async for sent in source.aiter_sse():
+                        event = event_of(sent)
                         if event is None:
                             continue
                         last = event.id
@@ -355,7 +363,7 @@ class AsyncClient:
                 raise not_understood(source.response) from error
             except httpx.TransportError as error:
                 if not opened:
-                    await asyncio.sleep(patience.pause_after(call, error))
+                    await asyncio.sleep(retries.next_pause(operation, error))
                     continue
-            patience = RetryPolicy(self._patience)  # one that was open may have been so for hours
+            retries = RetryPolicy(self._patience)  # it may have been open for hours
             await asyncio.sleep(RETRY_SECONDS)

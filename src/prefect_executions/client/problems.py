@@ -1,11 +1,11 @@
-"""What the service refuses, as exceptions; the rest of its errors, and those of the way to it.
+"""The exceptions of the client: what the service refuses, its errors, and those of the network.
 
 ServiceError
-├── Unauthorized         no key, or none that the service knows
-├── Forbidden            the key has not this permission, or not for this agent
-├── NotFound             no such execution, or checkpoint, or none that the key may see
-├── Conflict             not possible in the execution's status; or a key was used before
-│   └── Superseded       another attempt has begun, or is to begin: stop
+├── Unauthorized         no key, or one that the service does not know
+├── Forbidden            the key lacks the permission, or has it for other agents only
+├── NotFound             no such execution or checkpoint, or the key may not see it
+├── Conflict             not possible in the execution's status; or a used Idempotency-Key
+│   └── Superseded       another attempt has begun, or is about to: stop
 ├── Invalid              the request is wrong: `errors` names the fields
 ├── RateLimited          too many requests, for longer than the client would wait
 └── Unavailable          no answer, 502, 503 or 504, for longer than the client would wait
@@ -19,14 +19,14 @@ from prefect_executions.errors import ExecutionError
 
 
 class ServiceError(ExecutionError):
-    """The service has refused a request, or failed.
+    """The service refused a request, or failed.
 
     Args:
-        status: The HTTP status; 0: there was no answer.
-        code: What to decide by; see the HTTP API.
-        detail: What people read.
+        status: The HTTP status, or 0 when there was no answer.
+        code: The problem, for programs; see the HTTP API.
+        detail: The problem, for people.
         errors: The fields that are wrong, each with `field` and `problem`.
-        execution_status: Of a conflict: the execution's status.
+        execution_status: The execution's status, after a conflict.
     """
 
     def __init__(
@@ -45,20 +45,20 @@ class ServiceError(ExecutionError):
         self.execution_status = execution_status
 
     def __str__(self) -> str:
-        """Say what people read."""
+        """Return `detail`."""
         return self.detail
 
 
 class Unauthorized(ServiceError):
-    """No key, or none that the service knows."""
+    """There was no key, or one that the service does not know."""
 
 
 class Forbidden(ServiceError):
-    """The key has not this permission, or not for this agent."""
+    """The key lacks the permission, or has it for other agents only."""
 
 
 class NotFound(ServiceError):
-    """There is no such execution, or checkpoint, or none that the key may see."""
+    """There is no such execution or checkpoint, or the key may not see it."""
 
 
 class Conflict(ServiceError):
@@ -66,7 +66,7 @@ class Conflict(ServiceError):
 
 
 class Superseded(Conflict):
-    """Another attempt has begun, or is to begin; nothing was changed."""
+    """Another attempt has begun, or is about to; nothing was changed."""
 
 
 class Invalid(ServiceError):
@@ -99,27 +99,27 @@ _BY_STATUS: dict[int, type[ServiceError]] = {
 
 
 def error_of(answer: httpx.Response) -> ServiceError:
-    """The exception that an answer stands for."""
+    """The exception for an answer that is an error."""
     try:
-        told: Any = answer.json()
+        problem: Any = answer.json()
     except ValueError:
-        told = None
-    if not isinstance(told, dict) or "code" not in told:  # of something in between
-        told = {"code": "unknown", "detail": f"{answer.status_code}: {answer.text[:1000]}"}
+        problem = None
+    if not isinstance(problem, dict) or "code" not in problem:  # not from the service, but a proxy
+        problem = {"code": "unknown", "detail": f"{answer.status_code}: {answer.text[:1000]}"}
     kind = _BY_STATUS.get(answer.status_code, ServiceError)
-    if told["code"] == "superseded":
+    if problem["code"] == "superseded":
         kind = Superseded
     return kind(
         answer.status_code,
-        told["code"],
-        told.get("detail", ""),
-        tuple(told.get("errors", ())),
-        told.get("execution_status"),
+        problem["code"],
+        problem.get("detail", ""),
+        tuple(problem.get("errors", ())),
+        problem.get("execution_status"),
     )
 
 
 def not_understood(answer: httpx.Response) -> ServiceError:
-    """The exception for an answer that is none of the service's, though it says success."""
+    """The exception for a success that is not an answer of the service."""
     where = answer.request.url.copy_with(query=None, fragment=None)
     kind = answer.headers.get("content-type", "unknown")
     detail = f"{where} answers something else, of the type {kind}: is that the service?"
@@ -127,7 +127,7 @@ def not_understood(answer: httpx.Response) -> ServiceError:
 
 
 def no_answer(error: httpx.TransportError) -> Unavailable:
-    """The exception for a way that is broken."""
+    """The exception for an answer that did not come."""
     where = error.request.url.copy_with(path="/", query=None, fragment=None)
     what = f"{type(error).__name__} {error}".strip()
     return Unavailable(0, "no_answer", f"{where} does not answer: {what}")

@@ -1,6 +1,6 @@
-"""Where the service is, and the key to it: given, from the environment, or from a profile.
+"""The URL of the service and its key: given, from the environment, or from a profile.
 
-Profiles stand in `$XDG_CONFIG_HOME/prefect-executions/config.toml`, by default below `~/.config`:
+Profiles are in `$XDG_CONFIG_HOME/prefect-executions/config.toml`, by default in `~/.config`:
 
     [profiles.default]
     url = "https://executions.example.com"
@@ -20,11 +20,11 @@ LOCAL = "http://127.0.0.1:4300"  # where the service listens by default
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the service is, and the key to it.
+    """The URL of the service and its key.
 
     Args:
-        url: Its URL.
-        api_key: The key; None: it lets everybody in.
+        url: The URL.
+        api_key: The key, or None for a service without keys.
     """
 
     url: str
@@ -32,7 +32,7 @@ class Profile:
 
 
 def file() -> Path:
-    """The file of the profiles, which may not be there."""
+    """The file of the profiles, which may not exist."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home) / "prefect-executions" / "config.toml"
 
@@ -40,22 +40,21 @@ def file() -> Path:
 def find(
     url: str | None = None, api_key: str | None = None, *, profile: str | None = None
 ) -> Profile:
-    """What is given, or else in the environment, or else in a profile, or else local.
+    """Find URL and key: in the arguments, the environment, a profile, or else the local default.
 
-    The key of a profile is for the URL of that profile, and is sent to no other.
+    A profile's key is only used for the URL of that profile.
 
     Args:
-        url: The service's.
+        url: The service's URL.
         api_key: The key.
-        profile: The name of a profile; by default that in `PREFECT_EXECUTIONS_PROFILE`, or
-            `default`.
+        profile: The name of a profile; by default `PREFECT_EXECUTIONS_PROFILE`, or `default`.
 
     Raises:
-        ValueError: there is no such profile, the file is none, or URL or key can't be one.
+        ValueError: there is no such profile, the file is not valid, or URL or key is not.
     """
     named = profile or os.environ.get(PROFILE)
     found = _read(named or "default", required=named is not None)
-    if profile is None:  # who names a profile means it
+    if profile is None:  # an argument is stronger than the environment
         url, api_key = url or os.environ.get(URL), api_key or os.environ.get(KEY) or None
     url, theirs = url or found.get("url") or LOCAL, found.get("url") or LOCAL
     if api_key is None and url.rstrip("/") == theirs.rstrip("/"):

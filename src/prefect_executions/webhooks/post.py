@@ -1,8 +1,8 @@
-"""One signed POST to a URL that somebody else has chosen, without a way into our own network.
+"""One signed POST to a URL that a user chose, without access to private networks.
 
 The host's name is resolved once, every address is checked, and the connection goes to one of the
-addresses that were checked: a name that resolves to something else a moment later gains nothing.
-Redirects are not followed, and proxies are not asked.
+checked addresses, so a name that resolves differently a moment later gains nothing. Redirects are
+not followed, and proxies are not used.
 """
 
 import ipaddress
@@ -26,11 +26,11 @@ Resolve = Callable[[str, int], Iterable[str]]
 
 
 class Undelivered(Exception):
-    """There was no answer: nobody knows whether it has arrived."""
+    """There was no answer; the message may or may not have arrived."""
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet, in whatever form it is written."""
+    """Whether an IP address is a public one, in any notation."""
     ip = _plain(ipaddress.ip_address(address))
     return ip.is_global and not (
         ip.is_multicast
@@ -43,7 +43,7 @@ def is_public(address: str) -> bool:
 
 
 def _plain(ip: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for, if it does for one."""
+    """The IPv4 address that is embedded in an IPv6 address, or else the address itself."""
     if isinstance(ip, ipaddress.IPv4Address):
         return ip
     if ip in _NAT64 or ip in _IPV4_COMPATIBLE:
@@ -52,7 +52,7 @@ def _plain(ip: Address) -> Address:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host, the system's first choice first."""
+    """The addresses of a host, in the system's order of preference."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
@@ -73,14 +73,14 @@ def post(
     The answer's body is not read.
 
     Args:
-        url: Where to.
-        message_id: What the receiver knows repetitions by.
+        url: The receiver.
+        message_id: Identifies the message when it is posted again.
         body: JSON.
         secret: `whsec_…`.
-        timeout: Seconds after which it counts as not delivered; resolving the name adds to it.
+        timeout: Seconds for the whole exchange, after the name is resolved.
         may_reach: Whether an address may be connected to.
-        resolve: The addresses of a host and port.
-        tls: How the receiver's certificate is checked.
+        resolve: Returns the addresses of a host and port.
+        tls: Checks the receiver's certificate; by default against the usual authorities.
 
     Raises:
         Undelivered: no answer came, or the address may not be reached.
@@ -115,13 +115,13 @@ def post(
         raise Undelivered(f"{type(error).__name__}: {error}") from error
 
 
-@cache  # it reads a hundred certificates
+@cache  # it reads more than a hundred certificates
 def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
 class _Network(httpcore.NetworkBackend):
-    """Connects to checked addresses, and lets nothing take longer than the time-out in all."""
+    """Connects to checked addresses, with one time-out for the whole exchange."""
 
     def __init__(self, timeout: float, may_reach: Callable[[str], bool], resolve: Resolve) -> None:
         self._timeout = timeout
@@ -161,7 +161,7 @@ class _Network(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A stream that ends at a time: httpcore's own time-outs begin anew with each byte."""
+    """A stream with a deadline: httpcore's own time-outs restart with each byte."""
 
     def __init__(self, inner: httpcore.NetworkStream, ends: float) -> None:
         self._inner = inner
@@ -190,7 +190,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 def _left(ends: float) -> float:
-    """The seconds that are left; a socket takes 0 for `do not wait at all`."""
+    """The seconds until a deadline; never 0, which a socket takes for `do not wait`."""
     left = ends - monotonic()
     if left <= 0:
         raise httpcore.ReadTimeout("no answer in time")
