@@ -15,6 +15,7 @@
     ├── StateError                   a state that can't be kept, or does not fit the flow's model
     ├── InputError                   a step's input that has no stable identity
     ├── ReplayMismatch               the record of a step does not fit its call
+    │   └── AmbiguousCall            a call that could be mistaken for an equal one
     ├── AnswerError                  an answer that does not fit what was asked
     ├── NotAnExecution               called outside a flow run decorated with `@execution`
     ├── PrefectUnavailable           Prefect's server did not answer, or refused
@@ -189,6 +190,17 @@ class ReplayMismatch(ExecutionError):
 
     def __str__(self) -> str:
         return f"The step {self.step!r} can't be replayed: {self.problem}"
+
+
+class AmbiguousCall(ReplayMismatch):
+    """A call that another attempt could take for an equal one: nothing was done yet."""
+
+    def __str__(self) -> str:
+        return (
+            f"The call of {self.step!r} could be mistaken for another: {self.problem} Give it a "
+            "key, or an input that tells the calls apart; or let equal calls be one, with "
+            "@step(repeats='reuse')."
+        )
 
 
 @dataclass(eq=False, repr=False)

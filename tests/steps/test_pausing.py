@@ -9,8 +9,10 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 from pydantic import BaseModel
 
+from memory import Count
 from prefect_executions import execution, step
 from prefect_executions.errors import (
+    AmbiguousCall,
     AnswerError,
     ExecutionConflict,
 )
@@ -207,3 +209,71 @@ def test_nothing_new_begins_once_a_submitted_step_has_asked(kit: TestKit) -> Non
     trial.resume(input={"yes": True})
     assert ended(trial).result is True
     assert acts == {"plain 1": 1}
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("keyed", [True, False])
+def test_an_old_answer_never_stands_for_a_new_question(
+    kit: TestKit, kind: str, keyed: bool
+) -> None:
+    """The flow asks the same for each order that its state does not have yet."""
+
+    def key(order: str) -> str | None:
+        return order if keyed else None
+
+    @flow
+    @execution
+    def ships() -> dict[str, bool]:
+        run = execution.current()
+        for order in ("one", "two", "three"):
+            if order not in run.state:
+                answer = run.ask(Approval, prompt="Ship the next?", key=key(order))
+                run.state[order] = answer.yes
+        return run.state
+
+    @flow
+    @execution
+    async def ships_later() -> dict[str, bool]:
+        run = execution.current()
+        for order in ("one", "two", "three"):
+            if order not in run.state:
+                answer = await run.aask(Approval, prompt="Ship the next?", key=key(order))
+                run.state[order] = answer.yes
+        return run.state
+
+    trial = kit.start(ships if kind == "sync" else ships_later)
+    answers = iter([True, False, True])
+    while trial.status == "paused":
+        trial.resume(input={"yes": next(answers)})
+
+    if keyed:
+        assert ended(trial).result == {"one": True, "two": False, "three": True}
+    else:
+        assert isinstance(trial.error, AmbiguousCall)
+        assert "'ask Approval' could be mistaken" in str(trial.error)
+        assert next(answers) is False  # the second question was not asked
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_no_pause_of_a_loop_is_passed_silently(kit: TestKit, keyed: bool) -> None:
+    @flow
+    @execution(state=Count)
+    def pauses() -> int:
+        run = execution.current(Count)
+        while run.state.n < 3:
+            run.state.n += 1
+            run.pause("A look", key=f"round {run.state.n}" if keyed else None)
+        return run.state.n
+
+    trial = kit.start(pauses)
+    looks = 0
+    while trial.status == "paused":
+        looks += 1
+        trial.resume()
+
+    if keyed:
+        # The round that paused is in the state: the flow goes on behind it.
+        assert (ended(trial).result, looks) == (3, 3)
+    else:
+        assert isinstance(trial.error, AmbiguousCall)
+        assert looks == 1

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_executions.errors import ReplayMismatch
+from prefect_executions.errors import AmbiguousCall, ReplayMismatch
 from prefect_executions.log.journal import Outcome, Record, decode, encode, rolled_back
 from prefect_executions.steps.replay import Call, Replay
 
@@ -27,11 +27,20 @@ def flow() -> Iterator[None]:
 
 
 def recorded(
-    order: int, key: str, *, parent: int = 0, outcome: Outcome = Outcome.DONE, undo: bool = False
+    order: int,
+    key: str,
+    *,
+    parent: int = 0,
+    place: int = 1,
+    under: str = "",
+    outcome: Outcome = Outcome.DONE,
+    undo: bool = False,
 ) -> Record:
     return Record(
         order=order,
         parent=parent,
+        place=place,
+        under=under,
         key=key,
         step=f"step {key}",
         at=START + timedelta(minutes=order),
@@ -52,15 +61,15 @@ def begin(of: Replay, key: str, *, inputs: str | None = None, is_keyed: bool = F
 def order_of(of: Replay, key: str) -> int | None:
     """The order of the record of a call that returns at once, or None when the call is new."""
     call = begin(of, key)
-    call.returned()
+    of.given(call)
     return call.record.order if call.record else None
 
 
 # ---------------------------------------------------------------------- what is found
 
 
-def test_a_call_takes_the_lowest_order_with_its_key_that_none_has_taken() -> None:
-    again = replay(recorded(1, "a"), recorded(2, "b"), recorded(3, "a"))
+def test_equal_calls_take_their_places_and_others_do_not_matter() -> None:
+    again = replay(recorded(1, "a"), recorded(2, "b"), recorded(3, "a", place=2))
 
     assert [order_of(again, "a") for _ in range(3)] == [1, 3, None]
 
@@ -74,12 +83,13 @@ def test_a_new_call_has_a_number_that_no_other_has() -> None:
 
 
 def test_a_call_that_had_begun_keeps_its_number_and_has_no_result() -> None:
-    again = replay(recorded(1, "a", outcome=Outcome.BEGUN), recorded(2, "a"))
+    done = recorded(2, "a", place=2)
+    again = replay(recorded(1, "a", outcome=Outcome.BEGUN), done)
 
     first, second = begin(again, "a"), begin(again, "a")
 
     assert (first.order, first.record) == (1, None)
-    assert (second.order, second.record) == (2, recorded(2, "a"))
+    assert (second.order, second.record) == (2, done)
 
 
 def test_a_call_that_waits_comes_back() -> None:
@@ -100,63 +110,6 @@ def test_in_another_call_it_is_another() -> None:
         assert begin(again, "inner").record is None
     with again.running(begin(again, "outer")):
         assert begin(again, "inner").record == recorded(2, "inner", parent=1)
-
-
-def test_a_loop_that_skips_rounds_does_not_get_their_results() -> None:
-    """This holds once the loop has made any call that the skipped round did not make."""
-    rounds = [recorded(n, key) for n, key in enumerate(["r1", "poll", "r2", "poll"], 1)]
-    again = replay(*rounds)
-
-    assert order_of(again, "r2") == 3
-    assert order_of(again, "poll") == 4
-
-
-def test_what_is_behind_a_new_call_is_new() -> None:
-    again = replay(recorded(1, "a"), recorded(2, "b"))
-
-    assert [order_of(again, key) for key in ("a", "new", "b")] == [1, None, None]
-
-
-def test_a_call_that_has_not_returned_keeps_nothing_from_those_after_it() -> None:
-    """It raised, or it runs in a thread; threads may end in any order."""
-    again = replay(recorded(1, "a"), recorded(2, "b"), recorded(3, "a"))
-
-    calls = [begin(again, key) for key in ("b", "new", "a", "a")]
-
-    assert [call.record and call.record.order for call in calls] == [2, None, 1, 3]
-
-
-def test_an_earlier_call_that_returns_late_changes_nothing() -> None:
-    again = replay(*(recorded(n, key) for n, key in enumerate("abcb", 1)))
-    early = begin(again, "a")
-
-    assert order_of(again, "c") == 3
-    early.returned()
-
-    assert order_of(again, "b") == 4
-
-
-def test_a_call_may_be_carried_out_when_later_ones_have_returned() -> None:
-    """An example is a coroutine that is awaited later."""
-    again = replay(
-        recorded(1, "outer", outcome=Outcome.BEGUN), recorded(2, "a", parent=1), recorded(3, "z")
-    )
-    outer = begin(again, "outer")
-    assert order_of(again, "z") == 3
-
-    with again.running(outer):
-        assert order_of(again, "a") == 2
-    assert order_of(again, "z") is None
-
-
-def test_what_runs_beside_has_its_own_place() -> None:
-    again = replay(*(recorded(n, key) for n, key in enumerate("abab", 1)))
-
-    def branch() -> list[int | None]:
-        return [order_of(again, "a"), order_of(again, "b")]
-
-    assert [copy_context().run(branch) for _ in range(2)] == [[1, 2], [3, 4]]
-    assert order_of(again, "a") is None
 
 
 def test_a_call_that_is_tried_again_finds_what_it_had_called() -> None:
@@ -185,7 +138,7 @@ def test_a_call_with_a_key_is_the_same_wherever_it_occurs() -> None:
     for _ in range(2):
         call = begin(again, "k", is_keyed=True)
         assert call.record == recorded(1, "k", parent=9)
-        call.returned()
+        again.given(call)
 
 
 def test_of_the_tries_of_a_keyed_call_the_one_that_returned_holds() -> None:
@@ -323,39 +276,121 @@ def test_what_was_recorded_before_is_not_new() -> None:
 # ---------------------------------------------------------------------- equal calls
 
 
-def test_equal_calls_are_told_apart_by_a_checkpoint_only_by_their_place() -> None:
+def test_a_call_that_raises_gives_its_place_to_the_next_equal_one() -> None:
     now = replay()
-    calls = [begin(now, "a")]
-    now.ended(calls[0], Outcome.DONE, result=b"1")
-    assert not now.is_ambiguous(begin(now, "a"))  # no checkpoint is between the two
+    first = begin(now, "a")
+    tried = now.ended(first, Outcome.BEGUN)
+    now.raised(first)
+    second = begin(now, "a")
+    done = now.ended(second, Outcome.DONE, result=b"1")
+    now.given(second)
+    assert (first.place, second.place) == (1, 1)
+    assert begin(now, "a").place == 2
 
-    now.saved()
+    again = replay(*tried, *done)
 
-    assert not now.is_ambiguous(begin(now, "b"))
-    assert not now.is_ambiguous(now.begin("step a", "a", is_keyed=True))
-    assert now.is_ambiguous(begin(now, "a"))
-    assert not now.is_ambiguous(begin(now, "a"))  # it was reported already
-
-
-def test_a_call_that_had_only_begun_is_not_taken_for_an_earlier_one() -> None:
-    before = replay()
-    outer = begin(before, "outer")
-    with before.running(outer):
-        records = before.ended(begin(before, "inner"), Outcome.DONE, result=b"1")
-
-    now = Replay(encode(records))
-    now.saved()
-    assert not now.is_ambiguous(begin(now, "outer"))
+    assert order_of(again, "a") == second.order
 
 
-def test_equal_calls_in_different_ones_are_not_ambiguous() -> None:
-    now = replay()
+def test_a_try_that_another_attempt_begins_again_is_not_begun_twice() -> None:
+    again = replay(recorded(1, "a", outcome=Outcome.BEGUN))
+    first = begin(again, "a")
+    again.raised(first)
+
+    assert (first.order, begin(again, "a").order) == (1, 2)
+
+
+def test_an_equal_call_after_the_state_has_changed_is_refused() -> None:
+    now = Replay(b"", b"{}")
+    now.given(begin(now, "a"))
+    now.saved(b"{}")
+    now.given(begin(now, "a"))
+
+    now.saved(b'{"n":1}')
+
+    with pytest.raises(AmbiguousCall, match="'step a' could be mistaken"):
+        begin(now, "a")
+    begin(now, "b")
+    now.begin("step a", "a", is_keyed=True)
+
+
+def test_a_call_that_raised_refuses_no_other() -> None:
+    now = Replay(b"", b"{}")
+    now.raised(begin(now, "a"))
+    now.saved(b'{"n":1}')
+
+    begin(now, "a")
+
+
+def test_a_recorded_equal_call_of_another_state_refuses_a_new_one() -> None:
+    before = Replay(b"", b"{}")
+    records = before.ended(begin(before, "a"), Outcome.DONE, result=b"1")
+    now = Replay(encode(records), b'{"n":1}')
+
+    assert order_of(now, "a") == 1
+    with pytest.raises(AmbiguousCall):
+        begin(now, "a")
+
+
+def test_equal_calls_in_different_ones_are_not_equal() -> None:
+    now = Replay(b"", b"{}")
     for outer in "xy":
         with now.running(begin(now, outer)):
-            call = begin(now, "a")
-            assert not now.is_ambiguous(call)
-            now.ended(call, Outcome.DONE, result=b"1")
-        now.saved()
+            now.given(begin(now, "a"))
+        now.saved(outer.encode())
+
+
+def test_a_state_is_not_saved_between_the_results_of_equal_calls() -> None:
+    now = Replay(b"", b"{}")
+    first, second = begin(now, "a"), begin(now, "a")
+    now.saved(b'{"n":1}')  # none has returned
+    now.given(first)
+    now.saved(b'{"n":1}')  # it is the same
+
+    with pytest.raises(AmbiguousCall, match="some have returned"):
+        now.saved(b'{"n":2}')
+    now.given(second)
+    now.saved(b'{"n":2}')
+
+
+def test_different_calls_may_be_saved_between() -> None:
+    now = Replay(b"", b"{}")
+    calls = [begin(now, key) for key in "abc"]
+    for n, call in enumerate(calls):
+        now.given(call)
+        now.saved(b"%d" % n)
+
+
+def test_equal_calls_whose_turn_depends_on_which_other_ends_first_are_refused() -> None:
+    now = replay()
+    reads = [begin(now, key) for key in "xyz"]
+    now.given(reads[1])
+    now.given(begin(now, "token"))
+    now.given(reads[0])
+
+    with pytest.raises(AmbiguousCall, match="in another order"):
+        begin(now, "token")
+
+
+def test_equal_calls_beside_a_call_in_flight_are_in_their_order() -> None:
+    now = replay()
+    slow = begin(now, "x")
+    for _ in range(3):
+        now.given(begin(now, "token"), in_turn=True)
+    now.given(slow)
+
+    begin(now, "token")
+
+
+def test_a_question_waits_for_an_answer_with_the_state_that_it_saved() -> None:
+    before = Replay(b"", b"{}")
+    call = before.begin("ask", "q", state=b'{"n":1}')
+    records = before.ended(call, Outcome.WAITING, pause_key="p")
+
+    now = Replay(encode(records), b'{"n":1}')
+    with pytest.raises(AmbiguousCall, match="under another state"):
+        now.begin("ask", "q", state=b'{"n":2}')
+    assert now.begin("ask", "q", state=b'{"n":1}').record == records[0]
 
 
 # ---------------------------------------------------------------------- undoing
@@ -390,7 +425,7 @@ def test_what_an_undo_calls_is_no_call_of_the_flow() -> None:
             with again.running(call):
                 pass
             written += again.ended(call, Outcome.DONE, result=b'"undone"')
-            call.returned()
+            again.given(call)
 
     assert order_of(again, "same") is None
     calls = [begin(again, key) for key in "bcde"]
@@ -515,7 +550,7 @@ class Process:
                 self.effects[path] += 1
                 self.write(self.replay.ended(call, Outcome.DONE, result=orjson.dumps(path)))
         if is_awaited:
-            call.returned()
+            self.replay.given(call)
 
 
 @given(NODES, st.lists(st.integers(0, 6), max_size=4), st.randoms(use_true_random=False))

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ from prefect.flows import Flow
 
 from memory import Count
 from prefect_executions import execution, step
-from prefect_executions.steps.recorder import find_recorder
+from prefect_executions.errors import AmbiguousCall
 from prefect_executions.testkit import Crash, TestKit
-from trials import act, acts, charge, done, ended, fails, join, later, once, plain
+from trials import act, acts, charge, done, ended, fails, join, later, plain
 
 
 @step
@@ -228,7 +229,7 @@ def test_in_a_loop_of_equal_calls_each_gets_its_own_result_again(kit: TestKit) -
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_loop_that_skips_rounds_does_not_get_their_answers(kit: TestKit, kind: str) -> None:
+def test_an_equal_call_of_another_round_is_refused_before_it_runs(kit: TestKit, kind: str) -> None:
     tickets = iter(range(100))
 
     @step
@@ -263,12 +264,11 @@ def test_a_loop_that_skips_rounds_does_not_get_their_answers(kit: TestKit, kind:
             await run.acheckpoint()
         return said
 
-    with kit.crash_before(7):  # the second round was done, but not saved
-        trial = kit.start(thinks if kind == "sync" else thinks_later)
-    assert trial.state == {"n": 1}
-    trial.resume()
+    trial = kit.start(thinks if kind == "sync" else thinks_later)
 
-    assert ended(trial).result == [1, 2]
+    assert isinstance(trial.error, AmbiguousCall)
+    assert next(tickets) == 1  # it was refused before it ran
+    assert trial.state == {"n": 1}
 
 
 def test_equal_calls_that_run_at_once_and_what_follows_of_them_stay_together(
@@ -313,38 +313,79 @@ def test_equal_calls_that_run_at_once_and_what_follows_of_them_stay_together(
     assert acts == {"use 0": 2, "use 1": 1}
 
 
-def test_equal_calls_around_a_checkpoint_are_warned_of_once(
-    kit: TestKit, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    @step
+@pytest.mark.parametrize("options", [{"key": "poll"}, {"repeats": "reuse"}])
+def test_a_key_or_reuse_makes_equal_calls_one(kit: TestKit, options: Any) -> None:
+    @step(**options)
     def poll() -> int:
+        act("poll")
         return 1
 
-    @step(key="poll")
-    def keyed() -> int:
-        return 1
-
-    def body() -> None:
+    @flow
+    @execution
+    def polls() -> list[int]:
         run = execution.current()
+        said = []
         for n in range(3):
-            poll()
-            keyed()
-            plain(n)
+            said.append(poll())
             run.state["n"] = n
             run.checkpoint()
+        return said
 
-    warned = []
+    assert ended(kit.start(polls)).result == [1, 1, 1]
+    assert acts == {"poll": 1}
 
-    def warn(text: str, *args: Any) -> None:
-        warned.append(text % args)
 
-    def watched() -> None:
-        recorder = find_recorder()
-        assert recorder is not None
-        monkeypatch.setattr(recorder._logger, "warning", warn)
-        body()
+@pytest.mark.parametrize("kind", ["calls", "submits"])
+def test_a_loop_of_tries_is_one_call(kit: TestKit, kind: str) -> None:
+    @step
+    def draw() -> int:
+        act("draw")
+        if acts["draw"] < 3:
+            raise ConnectionError
+        return acts["draw"]
 
-    ended(once(kit, watched))
+    @flow
+    @execution(max_retries=1)
+    def tries() -> int:
+        drawn = None
+        while drawn is None:
+            with suppress(ConnectionError):
+                drawn = draw() if kind == "calls" else draw.submit().result()
+        if execution.current().attempt == 1:
+            raise RuntimeError
+        return drawn
 
-    assert len(warned) == 1
-    assert "'poll' is called again with the same inputs after a checkpoint" in warned[0]
+    assert ended(kit.start(tries)).result == 3
+    assert acts == {"draw": 3}
+
+
+def test_the_order_in_which_results_come_does_not_matter(kit: TestKit) -> None:
+    @step
+    def read(n: int) -> int:
+        return n
+
+    @step
+    def charge(n: int) -> int:
+        act(f"charge {n}")
+        return n
+
+    @flow
+    @execution(max_retries=1)
+    def charges() -> int:
+        futures = [read.submit(n) for n in range(8)]
+        if execution.current().attempt > 1:
+            futures.reverse()
+        total = sum(charge(future.result()) for future in futures)
+        if execution.current().attempt == 1:
+            raise RuntimeError
+        return total
+
+    assert ended(kit.start(charges)).result == 28
+    assert acts == {f"charge {n}": 1 for n in range(8)}
+
+
+def test_unknown_repeats_are_refused_when_the_step_is_made() -> None:
+    with pytest.raises(ValueError, match="repeats: 'always'"):
+        step(repeats="always")(plain.fn)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="one key"):
+        step(key="a", repeats="reuse")(plain.fn)

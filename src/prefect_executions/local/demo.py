@@ -32,7 +32,7 @@ PER_SECOND = 6.0  # distributions; slow enough to disturb it
 PATIENCE = 180.0
 
 
-class Progress:
+class Narration:
     """Prints the steps of the demo, each with the seconds since the start."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Progress:
 
 
 @contextmanager
-def service(stack: Stack, progress: Progress, port: int) -> Iterator[str]:
+def service(stack: Stack, progress: Narration, port: int) -> Iterator[str]:
     """Deploy the flows and run the REST service, which is cancelled at the end."""
     with stack.settings():
         deploy_service(pool=stack.pool, name="default", host="127.0.0.1", port=port)
@@ -108,7 +108,7 @@ class Demo:
         progress: Where the steps are printed.
     """
 
-    def __init__(self, stack: Stack, client: Client, progress: Progress) -> None:
+    def __init__(self, stack: Stack, client: Client, progress: Narration) -> None:
         self._stack = stack
         self._client = client
         self._say = progress.say
@@ -224,7 +224,7 @@ def run(data: Path, *, keep: bool = False) -> None:
         SystemExit: a check failed.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    progress = Progress()
+    progress = Narration()
     api_key = secrets.token_urlsafe(24)
     progress.say("starting Prefect's server, an S3 server and a worker …")
     port = free_ports(1)

@@ -62,6 +62,8 @@ class Record:
         step: The name of the step.
         at: When it ended.
         outcome: What became of it.
+        place: Its place among equal calls, from 1.
+        under: The digest of the state under which it was made, or "" where that does not matter.
         inputs: The digest of its inputs, when the step has a key of its own.
         pause_key: For a call that suspends the run: the key of the pause in Prefect.
         undo: Whether it can be undone.
@@ -77,6 +79,8 @@ class Record:
     step: str
     at: datetime
     outcome: Outcome
+    place: int = 1
+    under: str = ""
     inputs: str | None = None
     pause_key: str | None = None
     undo: bool = False
@@ -95,6 +99,10 @@ class Record:
         }
         if self.parent:
             line["in"] = self.parent
+        if self.place != 1:
+            line["place"] = self.place
+        if self.under:
+            line["under"] = self.under
         if self.inputs is not None:
             line["inputs"] = self.inputs
         if self.pause_key is not None:
@@ -128,6 +136,8 @@ class Record:
             step=line["step"],
             at=datetime.fromisoformat(line["at"]),
             outcome=Outcome(line["what"]),
+            place=line.get("place", 1),
+            under=line.get("under", ""),
             inputs=line.get("inputs"),
             pause_key=line.get("pause_key"),
             undo=line.get("undo", False),

@@ -28,7 +28,7 @@ class StatusEvent(BaseModel):
 
 
 class CheckpointEvent(BaseModel):
-    """A checkpoint was saved; of many within a second the last one is told."""
+    """A checkpoint was saved; of many within a second, the last."""
 
     execution_id: str = Field(description="The execution.")
     checkpoint_id: str = Field(description="The checkpoint.")

@@ -132,7 +132,7 @@ def _assemble(
 ) -> Attempt[S]:
     log, entry = writer.log, writer.head.entry
     config = writer.head.created.config.over(options.config)
-    replay = Replay(writer.head.journal, has_checkpoint=entry.continues_from > 0)
+    replay = Replay(writer.head.journal, writer.head.state)
     checkpoints = Checkpointer(writer, ownership, replay)
     time_limit = TimeLimit(
         log.execution_id,

@@ -69,7 +69,12 @@ class Checkpointer:
             raise NotAnExecution(f"attempt {attempt} of {id_!r} has ended")
 
     def publish(self, state: bytes) -> None:
-        """Let this state be what the next timed checkpoint saves."""
+        """Let this state be what the next timed checkpoint saves.
+
+        Raises:
+            AmbiguousCall: It is another state, and only some of several equal calls have returned.
+        """
+        self._replay.saved(state)
         self._published = state
 
     def save(self, take: Callable[[], bytes], label: str | None = None) -> int | None:
@@ -83,7 +88,7 @@ class Checkpointer:
             The number of its entry; None while it is yet to be written.
         """
         with self._lock:
-            self._published = take()
+            self.publish(take())
             self._check.start()
             with self.leaving():
                 with self._yielding():
@@ -99,8 +104,7 @@ class Checkpointer:
         """Save a checkpoint and records in one entry; both are durable when this returns."""
         state = take()
         with self._lock, self.leaving(), self._yielding():
-            self._published = state
-            self._replay.saved()
+            self.publish(state)
             self._writer.checkpoint(state, label=label, take=records)
             self._writer.flush()
 
@@ -134,7 +138,6 @@ class Checkpointer:
         """
         with self._lock:
             if not self._writer.is_saved(self._published, label):
-                self._replay.saved()
                 return self._writer.checkpoint(self._published, label=label)
             return self.head.entry.continues_from if self._writer.is_idle else None
 

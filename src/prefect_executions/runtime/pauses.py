@@ -48,43 +48,57 @@ class Pauses:
         reason: str | None,
         until: datetime | timedelta | None,
         on_timeout: OnTimeout,
-    ) -> Call:
-        """See `Run.pause`; `take` encodes the state. The caller says when the call has returned."""
+        key: str | None = None,
+    ) -> None:
+        """See `Run.pause`; `take` encodes the state."""
         ends = datetime.now(UTC) + until if isinstance(until, timedelta) else until
         if ends is not None and ends.tzinfo is None:
             raise ValueError(f"until: {ends} has no time zone; give it one, or a timedelta.")
-        call = self._replay.begin(PAUSE, serialization.digest(PAUSE, reason or ""))
+        call = self._begin(take, PAUSE, key, reason or "")
         with self._replay.running(call) as known:
             if known is not None and known.outcome is Outcome.DONE:
-                return call
-            key = known.pause_key if known is not None else None
+                self._replay.given(call)
+                return
+            paused = known.pause_key if known is not None else None
             own = self._ownership
-            if key is None or not pause_ended(own.client, own.run.id, key)[0]:
-                key = pause_key(ends, on_timeout)
-                self._wait(take, call, key, reason, self._resume_form)
-            self._end(call, key)
-        return call
+            if paused is None or not pause_ended(own.client, own.run.id, paused)[0]:
+                paused = pause_key(ends, on_timeout)
+                self._wait(take, call, paused, reason, self._resume_form)
+            self._end(call, paused)
 
-    def ask(self, take: Callable[[], bytes], model: type[M], prompt: str) -> tuple[M, Call]:
-        """See `Run.ask`; `take` encodes the state. The caller says when the call has returned."""
+    def ask(
+        self, take: Callable[[], bytes], model: type[M], prompt: str, key: str | None = None
+    ) -> M:
+        """See `Run.ask`; `take` encodes the state."""
         kept: JsonType[M] = JsonType(model, what="input")
         name = f"ask {model.__name__}"
-        call = self._replay.begin(name, serialization.digest("ask", model.__name__, prompt))
+        call = self._begin(take, name, key, prompt)
         with self._replay.running(call) as known:
             if known is not None and known.outcome is Outcome.DONE:
-                return _recorded(known, kept), call
-            key = known.pause_key if known is not None else None
+                self._replay.given(call)
+                return _recorded(known, kept)
+            paused = known.pause_key if known is not None else None
             problem = None
             while True:
-                if key is not None:
-                    answer, problem = self._answer(key, kept)
+                if paused is not None:
+                    answer, problem = self._answer(paused, kept)
                     if answer is not None:
                         break
-                key, form = question_key(), _form(model, prompt, problem)
-                self._wait(take, call, key, prompt, lambda form=form: form)  # type: ignore[misc]
+                paused, form = question_key(), _form(model, prompt, problem)
+                self._wait(take, call, paused, prompt, lambda form=form: form)  # type: ignore[misc]
             result = kept.dump(answer)
-            self._end(call, key, result)
-        return answer, call
+            self._end(call, paused, result)
+        return answer
+
+    def _begin(self, take: Callable[[], bytes], step: str, key: str | None, text: str) -> Call:
+        """Identify a pause or a question: by its key, or by its text and the state that it saves.
+
+        Raises:
+            AmbiguousCall: It could be taken for an equal one, made under another state.
+        """
+        if key is not None:
+            return self._replay.begin(step, serialization.digest(f"{step} key", key), is_keyed=True)
+        return self._replay.begin(step, serialization.digest(step, text), state=take())
 
     def _wait(
         self,
@@ -106,9 +120,11 @@ class Pauses:
             self._ownership.pause(key, reason, form())
 
     def _end(self, call: Call, key: str, result: bytes | None = None) -> None:
+        """Record that the pause has ended, with the answer."""
         self._checkpoints.record(
             lambda: self._replay.ended(call, Outcome.DONE, pause_key=key, result=result)
         )
+        self._replay.given(call)
 
     def _answer(self, key: str, kept: JsonType[M]) -> tuple[M | None, str | None]:
         """The answer given in a pause; or None, and the problem with it if there was one."""

@@ -97,7 +97,7 @@ class Run(Generic[S]):
         It costs no request, in sync and async flows, and is not durable when it returns. The state
         as it was published last is saved every `checkpoint_interval_seconds`, whatever the flow
         does meanwhile, and when the flow ends early: by a failure, SIGTERM, a cancellation, a pause
-        or for want of time. A pause takes effect here too, as soon as Prefect has told of it.
+        or for want of time. A pause takes effect here too, as soon as Prefect has signalled it.
 
         Raises:
             StateError: part of the state can't be kept; the path is named.
@@ -116,6 +116,7 @@ class Run(Generic[S]):
         *,
         until: datetime | timedelta | None = None,
         on_timeout: Literal["resume", "fail", "terminate"] = "resume",
+        key: str | None = None,
     ) -> None:
         """Save the state, and pause: the process ends, until somebody resumes the execution.
 
@@ -127,13 +128,16 @@ class Run(Generic[S]):
             until: When it ends by itself: a time with its zone, or from now on. A supervisor sees
                 to it, within a minute.
             on_timeout: What becomes of the execution then.
+            key: Distinguishes this pause from others of the same reason, in a loop for instance.
 
         Raises:
+            AmbiguousCall: It could be taken for an earlier pause of the same reason, which was made
+                with another state; nothing is paused. Give it a key.
             ValueError: `until` has no zone.
             StateError, StoreUnavailable: the state could not be saved; nothing is paused.
         """
         self._checkpoints.require_open()
-        self._pauses.pause(self._take, reason, until, OnTimeout(on_timeout)).returned()
+        self._pauses.pause(self._take, reason, until, OnTimeout(on_timeout), key)
 
     async def apause(
         self,
@@ -141,14 +145,14 @@ class Run(Generic[S]):
         *,
         until: datetime | timedelta | None = None,
         on_timeout: Literal["resume", "fail", "terminate"] = "resume",
+        key: str | None = None,
     ) -> None:
         """`pause` for async flows."""
         self._checkpoints.require_open()
         policy = OnTimeout(on_timeout)
-        call = await asyncio.to_thread(self._pauses.pause, self._take, reason, until, policy)
-        call.returned()
+        await asyncio.to_thread(self._pauses.pause, self._take, reason, until, policy, key)
 
-    def ask(self, model: type[M], *, prompt: str) -> M:
+    def ask(self, model: type[M], *, prompt: str, key: str | None = None) -> M:
         """Ask a person: save the state, and pause until somebody answers.
 
         The answer is given in the Resume form of the Prefect UI, or by `POST …/resume` with
@@ -158,22 +162,21 @@ class Run(Generic[S]):
         Args:
             model: What is asked: its fields are those of the form.
             prompt: What stands above the form; Markdown.
+            key: Distinguishes this question from others of the same prompt, in a loop for instance.
 
         Returns:
             The answer.
 
         Raises:
             StateError, StoreUnavailable: the state could not be saved; nothing is asked.
+            AmbiguousCall: It could be taken for an earlier question of the same prompt, which was
+                asked with another state; nothing is asked. Give it a key, or another prompt.
             ReplayMismatch: the recorded answer does not fit the model any more.
         """
         self._checkpoints.require_open()
-        answer, call = self._pauses.ask(self._take, model, prompt)
-        call.returned()
-        return answer
+        return self._pauses.ask(self._take, model, prompt, key)
 
-    async def aask(self, model: type[M], *, prompt: str) -> M:
+    async def aask(self, model: type[M], *, prompt: str, key: str | None = None) -> M:
         """`ask` for async flows."""
         self._checkpoints.require_open()
-        answer, call = await asyncio.to_thread(self._pauses.ask, self._take, model, prompt)
-        call.returned()
-        return answer
+        return await asyncio.to_thread(self._pauses.ask, self._take, model, prompt, key)

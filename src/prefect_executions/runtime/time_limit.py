@@ -101,6 +101,6 @@ class TimeLimit:
         try:
             self._ownership.fail(f"{self.error}")
         except (ExecutionError, Pause) as error:
-            self._logger.error("Prefect could not be told: %s", error)
+            self._logger.error("Prefect did not take the failure: %s", error)
         if os.environ.get("PREFECT__FLOW_RUN_ID") == str(self._ownership.run.id):
             os._exit(1)

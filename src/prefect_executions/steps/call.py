@@ -24,7 +24,7 @@ from prefect_executions.serialization import digest
 from prefect_executions.steps.identity import Identified, canonical
 from prefect_executions.steps.keys import filled
 from prefect_executions.steps.recorder import Recorder
-from prefect_executions.steps.replay import Call
+from prefect_executions.steps.replay import Call, Replay
 
 R = TypeVar("R")
 
@@ -66,29 +66,44 @@ class StepCall(Generic[R]):
         inputs: str | None = None
         if step.key is None:
             key = digest("step", step.name, canonical(parameters, at=step.name, future=_identify))
+            if step.repeats == "reuse":
+                key = digest("reuse", key)
         else:
             key = digest("key", filled(step.name, step.key, parameters))
             try:
                 inputs = digest(canonical(parameters, at=step.name, future=_identify_anywhere))
             except InputError:  # such inputs are what keys are for
                 inputs = None
-        recorder.replay.claim_name(step.name, _code_of(step.fn))
-        call = recorder.begin(step.name, key, inputs=inputs, is_keyed=step.key is not None)
+        recorder.claim_name(step.name, _code_of(step.fn))
+        is_keyed = step.key is not None or step.repeats == "reuse"
+        call = recorder.begin(step.name, key, inputs=inputs, is_keyed=is_keyed)
         return cls(step, recorder, call)
 
     def returned(self, result: Any, return_state: bool) -> Any:
         """What the caller gets for what the task returned."""
-        if not self._result:  # it failed and returns a state, or did not even begin
+        if self._result:
+            self._recorder.replay.given(self.call, in_turn=not self._step.isasync)
+        else:  # it failed and returns a state, or did not even begin
             self._recorder.record(self.call, Outcome.BEGUN)
-        self.call.returned()
+            self._recorder.replay.raised(self.call, in_turn=not self._step.isasync)
         # A task that ends in a state of its own returns that state, which the Prefect UI shows.
         return self._result[0] if self._was_replayed and not return_state else result
 
     async def returned_later(self, result: Any, return_state: bool) -> Any:
         """`returned`, in the context that awaits the result."""
-        with self.noting_failure():
+        with self.calling():
             result = await result
         return self.returned(result, return_state)
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Give the call's place to the next equal call where the body, which makes it, raises."""
+        try:
+            with self.noting_failure():
+                yield
+        except (Exception, asyncio.CancelledError):
+            self._recorder.replay.raised(self.call, in_turn=not self._step.isasync)
+            raise
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
@@ -107,17 +122,19 @@ class StepCall(Generic[R]):
         """
         replay = self._recorder.replay
         if isinstance(runner, ThreadPoolTaskRunner):
-            return runner.submit(self.task, *call)
+            return StepFuture(runner.submit(self.task, *call), self.call, replay)
         if replay.claim(self.call) is not None:
             replay.release(self.call)
-            return self._recorder.threads.submit(self.task, *call)
+            there = self._recorder.threads.submit(self.task, *call)
+            return StepFuture(there, self.call, replay)
         try:
             there = runner.submit(_portable(self._step), *call)
         except BaseException:
             replay.release(self.call)
             raise
         recorded = self._recorder.waiters.submit(copy_context().run, self._record_from, there)
-        return PrefectConcurrentFuture(there.task_run_id, recorded)
+        recorded_there = PrefectConcurrentFuture(there.task_run_id, recorded)
+        return StepFuture(recorded_there, self.call, replay)
 
     def _record_from(self, there: PrefectFuture[Any]) -> State[Any]:
         """Wait for a future, and record its result before anything else gets it."""
@@ -177,6 +194,36 @@ class StepCall(Generic[R]):
             message=f"Recorded at {record.at:%Y-%m-%d %H:%M:%S} UTC; the function was not run.",
             data=self._result[0],
         )
+
+
+class StepFuture(PrefectConcurrentFuture[Any]):
+    """The future of a submitted call, which knows when the flow has got the result.
+
+    Args:
+        future: The future of the task runner.
+        call: The call.
+        replay: The calls of the attempt.
+    """
+
+    def __init__(self, future: PrefectConcurrentFuture[Any], call: Call, replay: Replay) -> None:
+        super().__init__(future.task_run_id, future.wrapped_future)
+        self._call = call
+        self._replay = replay
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
+        """See `PrefectFuture.result`."""
+        try:
+            result = super().result(timeout, raise_on_failure)
+        except Exception:
+            if self.wrapped_future.done():  # otherwise the time-out is over
+                self._replay.raised(self._call)
+            raise
+        state = self.wrapped_future.result()
+        if isinstance(state, State) and not state.is_completed():
+            self._replay.raised(self._call)
+        else:
+            self._replay.given(self._call)
+        return result
 
 
 # A `TaskRunner` for `map`, which makes one call for each input.

@@ -9,9 +9,9 @@ from functools import cached_property
 from threading import RLock
 from typing import Any, Protocol
 
-from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from prefect_executions.errors import ReplayMismatch
 from prefect_executions.log.journal import Large, Outcome, Record
 from prefect_executions.steps.replay import Call, Replay
 
@@ -58,8 +58,8 @@ class Recorder:
         self._journal = journal
         self._admit = admit
         self._lock = RLock()
+        self._functions: dict[str, Any] = {}  # by the names of steps
         self._resources = ExitStack()
-        self._logger = get_run_logger()
 
     def begin(self, step: str, key: str, *, inputs: str | None, is_keyed: bool) -> Call:
         """Number a call of a step; leave the flow where nothing new may begin.
@@ -69,20 +69,33 @@ class Recorder:
             key: What identifies the call.
             inputs: The digest of the inputs of a call with a key of its own.
             is_keyed: Whether the call has a key of its own.
+
+        Raises:
+            AmbiguousCall: The call could be mistaken for an equal one.
+            ReplayMismatch: Another call is recorded under its key.
+            Pause: The run was suspended, cancelled or taken over.
+            DurationExceeded: The execution is out of time.
         """
         self._journal.require_open()
         call = self.replay.begin(step, key, inputs=inputs, is_keyed=is_keyed)
         if call.record is None:
             self._admit()
-            if self.replay.is_ambiguous(call):
-                self._logger.warning(
-                    "The step %r is called again with the same inputs after a checkpoint. If this "
-                    "flow skips what its state says is done, an attempt that continues from there "
-                    "gets the result of the first such call: give the step a key, or an input that "
-                    "tells the calls apart.",
-                    step,
-                )
         return call
+
+    def claim_name(self, step: str, function: Any) -> None:
+        """Let a name stand for one function.
+
+        Raises:
+            ReplayMismatch: another one has been called under this name: what is recorded of one
+                could be taken for the other's.
+        """
+        with self._lock:
+            if self._functions.setdefault(step, function) != function:
+                raise ReplayMismatch(
+                    step,
+                    "two functions are steps of this name in one flow, and what is recorded of one "
+                    "could be taken for the other's. Give one of them another: @step(name=…).",
+                )
 
     def record(self, call: Call, outcome: Outcome, **fields: Any) -> None:
         """Record the outcome of a call; `fields` are others of `Record`."""

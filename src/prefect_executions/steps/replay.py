@@ -1,31 +1,32 @@
 """Replay: which call of this attempt is which call that an earlier attempt has recorded.
 
-A flow begins anew with every attempt, and calls its steps anew. A call is a recorded one if it has
-the same key (the digest of what is called, and with which inputs), is made in the same call, and
-occurs at the same place there:
+A flow's function runs from its beginning in every attempt, and calls its steps again.
 
-* Calls are numbered in the order in which they begin: their `order`.
-* A call takes the lowest order among the records with its key that no other call of this attempt
-  has taken, and that come after the last call which returned in this context. Otherwise it is new.
+* Different calls are known by themselves: by the call that they are made in, the step, and the
+  inputs or the key. Their order does not matter.
+* Equal calls have places: the n-th that an attempt begins takes what is recorded in place n. A call
+  that raises gives its place to the next equal call, so a loop of tries is one place. A record with
+  a result comes before the records of tries that have none.
+* A call with a key of its own is the same one wherever it is made.
 
-So what runs at once (threads, tasks of an event loop) may end in any order, and a loop that skips
-what its state says is done does not get the results of rounds that it skips, once it has done
-anything new. A call with a key of its own is the same one wherever it occurs.
+Where a place could give a result to the wrong call, `AmbiguousCall` is raised before anything is
+done, in the first ordinary run: for an equal call after the saved state has changed, for a changed
+state while only some of several equal calls have returned, and for an equal call whose turn depends
+on which of the calls in flight ends first.
 """
 
 import threading
-from bisect import bisect_right, insort
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
-from prefect_executions.errors import ReplayMismatch
+from prefect_executions.errors import AmbiguousCall, ReplayMismatch
 from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.serialization import digest, whole_milliseconds
+from prefect_executions.steps.places import EqualCalls, InFlight
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,43 +34,45 @@ class Call:
     """One call of this attempt.
 
     Args:
-        order: Its number.
-        parent: The call that it was made in; None: the flow itself.
+        order: Its number among all calls.
+        parent: The call that it was made in, or None for the flow itself.
         key: Its identity.
         step: The name of what is called.
-        inputs: For a call with a key of its own: the digest of its inputs, if they have one.
+        place: Its place among equal calls, from 1.
+        under: The digest of the state under which it was made.
+        inputs: The digest of its inputs when it has a key of its own, if they have one.
         is_keyed: Whether it has a key of its own.
-        record: What an earlier attempt has recorded of it: that it returned, or waits.
+        record: What an earlier attempt has recorded: that it returned, or that it waits.
     """
 
     order: int
     parent: "Call | None"
     key: str
     step: str
+    place: int = 1
+    under: str = ""
     inputs: str | None = None
     is_keyed: bool = False
     record: Record | None = None
 
-    def returned(self) -> None:
-        """Go on behind this call, in the context that has made it and got its result."""
-        parent, after = _place.get()
-        if self.order > after:
-            _place.set((parent, self.order))
+    @property
+    def within(self) -> int:
+        """The order of the call that it was made in, or 0 for the flow itself."""
+        return self.parent.order if self.parent else 0
 
 
 _UNDO = 0  # in place of the order of the call that code is in, while a call is undone
 
-# The call that code is in, and the order of the last call that returned there.
-_place: ContextVar[tuple[Call | None, int]] = ContextVar("place_in_execution", default=(None, 0))
+_caller: ContextVar[Call | None] = ContextVar("caller_in_execution", default=None)
 
 
 @contextmanager
 def _inside(call: Call | None) -> Iterator[None]:
-    token = _place.set((call, 0))
+    token = _caller.set(call)
     try:
         yield
     finally:
-        _place.reset(token)
+        _caller.reset(token)
 
 
 class Replay:
@@ -77,103 +80,198 @@ class Replay:
 
     Args:
         journal: What has been recorded.
-        has_checkpoint: Whether any checkpoint was made.
+        state: The state that the attempt continues from, encoded.
     """
 
-    def __init__(self, journal: bytes, *, has_checkpoint: bool = True) -> None:
+    def __init__(self, journal: bytes, state: bytes = b"") -> None:
         records = decode(journal)
         self._lock = threading.Lock()
         self._recorded = records
         self._last = max(records, default=0)
-        self._noted = {0, *records}  # the orders of which the journal tells
+        self._noted = {0, *records}  # the orders that the journal has
         self._known: dict[int, Record] = {}
-        self._orders: dict[tuple[int | None, str], list[int]] = {}  # ascending, of those known
-        self._taken: dict[int, set[int]] = {}  # the orders of this attempt's calls, by their parent
+        self._keyed: dict[str, list[int]] = {}
+        self._equal: dict[int, dict[str, EqualCalls]] = {}  # by the call around them, and their key
+        self._in_flight = InFlight[Call]()
         self._running: set[str] = set()
-        self._saved = self._last if has_checkpoint else 0
-        self._warned: set[str] = set()
-        self._functions: dict[str, Any] = {}  # by the names of steps
+        self._state = state
+        self._under: str | None = None  # the digest of the state, once it is needed
         for record in records.values():
             self._note(record)
+            if record.outcome in (Outcome.DONE, Outcome.WAITING):
+                self._equals(record.parent, record.key).unders[record.under] += 1
         self._undo = [known for known in records.values() if known.outcome is Outcome.UNDO][::-1]
 
     def _note(self, record: Record) -> None:
         if record.outcome in (Outcome.UNDO, Outcome.UNDONE):
             return
         if record.order not in self._known:
-            for parent in (record.parent, None):  # one with a key of its own has any parent
-                insort(self._orders.setdefault((parent, record.key), []), record.order)
+            recorded = self._equals(record.parent, record.key).recorded
+            recorded.setdefault(record.place, []).append(record.order)
+            self._keyed.setdefault(record.key, []).append(record.order)
         self._known[record.order] = record
+
+    def _equals(self, within: int, key: str) -> EqualCalls:
+        return self._equal.setdefault(within, {}).setdefault(key, EqualCalls())
 
     @contextmanager
     def flow(self) -> Iterator[None]:
         """Carry out the flow's function."""
-        with _inside(None):
-            yield
+        try:
+            with _inside(None):
+                yield
+        finally:
+            with self._lock:
+                self._in_flight.clear()
+
+    # ------------------------------------------------------------------ which call it is
 
     def begin(
-        self, step: str, key: str, *, inputs: str | None = None, is_keyed: bool = False
+        self,
+        step: str,
+        key: str,
+        *,
+        inputs: str | None = None,
+        is_keyed: bool = False,
+        state: bytes | None = None,
     ) -> Call:
-        """Number a call, at the time and in the context in which it is made.
+        """Identify a call, at the time and in the context in which it is made.
+
+        Args:
+            step: The name of what is called.
+            key: Its identity.
+            inputs: The digest of its inputs when it has a key of its own.
+            is_keyed: Whether it has a key of its own.
+            state: The state that it saves, for a pause or a question.
 
         Raises:
-            ReplayMismatch: one with this key of its own was made with other inputs.
+            AmbiguousCall: A later attempt could take an equal call for this one, or this attempt
+                can't tell which of them it is.
+            ReplayMismatch: Its key of its own is recorded with other inputs.
         """
-        parent, after = _place.get()
-        within = parent.order if parent else 0
-        if parent is not None and within == _UNDO and not is_keyed:
+        parent = _caller.get()
+        if parent is not None and parent.order == _UNDO and not is_keyed:
             key = digest(parent.key, key)
         with self._lock:
-            known = self._find(None if is_keyed else within, key, -1 if is_keyed else after)
-            if known is not None and is_keyed:
-                _require_same(known, step, inputs)
-            if known is None:
-                self._last += 1
-            order = known.order if known else self._last
-            self._taken.setdefault(within, set()).add(order)
-            record = None if known is None or known.outcome is Outcome.BEGUN else known
-            return Call(order, parent, key, step, inputs, is_keyed, record)
+            under = self._digest() if state is None else _digest(state)
+            call = Call(0, parent, key, step, 1, under, inputs, is_keyed)
+            if is_keyed:
+                known = self._find_keyed(key)
+                if known is not None:
+                    _require_same(known, step, inputs)
+                return self._made(replace(call, under=""), known)
+            equal = self._equals(call.within, key)
+            call = replace(call, place=equal.next_place())
+            known = self._find(equal, call.place)
+            self._require_clear(call, equal, known)
+            equal.take_place()
+            return self._made(call, known)
 
-    def _find(self, parent: int | None, key: str, after: int) -> Record | None:
-        taken = self._taken.get(parent, ()) if parent is not None else ()
-        orders = self._orders.get((parent, key), [])
-        later = islice(orders, bisect_right(orders, after), None)
-        known = (self._known[order] for order in later if order not in taken)
-        if parent is None:  # of several tries of one call, the one that has come to something
-            return min(known, key=lambda record: record.outcome is Outcome.BEGUN, default=None)
-        return next(known, None)
+    def _find_keyed(self, key: str) -> Record | None:
+        """The record of a key; of several tries the one that has a result."""
+        known = (self._known[order] for order in self._keyed.get(key, ()))
+        return min(known, key=lambda record: record.outcome is Outcome.BEGUN, default=None)
 
-    def is_ambiguous(self, call: Call) -> bool:
-        """Whether a later attempt may mistake an earlier call for this new one.
+    def _find(self, equal: EqualCalls, place: int) -> Record | None:
+        """The record in a place: the one with a result, or the first try that was not taken."""
+        here = [
+            self._known[order]
+            for order in sorted(equal.recorded.get(place, ()))
+            if order not in equal.taken
+        ]
+        return min(here, key=lambda record: record.outcome is Outcome.BEGUN, default=None)
 
-        So it is when nothing but its place tells it from a call before the newest checkpoint: an
-        attempt that continues from there, and skips what its state says is done, makes this call
-        and gets the result of the other. Said once for each step.
-        """
-        within = call.parent.order if call.parent else 0
-        with self._lock:
-            if call.is_keyed or call.step in self._warned:
-                return False
-            first = next(iter(self._orders.get((within, call.key), [])), call.order)
-            found = first < call.order and first <= self._saved
-            if found:
-                self._warned.add(call.step)
-            return found
+    def _made(self, call: Call, known: Record | None) -> Call:
+        """The call with its number and its record; from now on it is in flight."""
+        if known is None:
+            self._last += 1
+        order = known.order if known else self._last
+        record = None if known is None or known.outcome is Outcome.BEGUN else known
+        made = replace(call, order=order, record=record)
+        if record is not None:
+            made = replace(made, under=record.under)
+        time = self._in_flight.add(call.within, order, made)
+        if not call.is_keyed:
+            equal = self._equals(call.within, call.key)
+            equal.taken.add(order)
+            equal.made.append(time)
+            if record is None:
+                equal.unders[call.under] += 1
+        return made
 
-    def claim_name(self, step: str, function: Any) -> None:
-        """Let a name stand for one function.
+    # ------------------------------------------------------------------ what is ambiguous
+
+    def _require_clear(self, call: Call, equal: EqualCalls, known: Record | None) -> None:
+        """Check that an equal call can be distinguished from others, now and in later attempts."""
+        is_new = known is None or known.outcome is Outcome.BEGUN
+        if is_new and equal.has_other_state(call.under):
+            raise AmbiguousCall(
+                call.step,
+                "an equal call was made before the saved state changed, and an attempt that "
+                "continues from the new state could take the result of that one for this one.",
+            )
+        waits = known is not None and known.outcome is Outcome.WAITING
+        if known is not None and waits and known.under not in ("", call.under):
+            raise AmbiguousCall(
+                call.step,
+                "an equal one was made under another state, and its answer could be meant for "
+                "this one or for that one.",
+            )
+        if equal.has_turned(self._in_flight.races(call.within)):
+            raise AmbiguousCall(
+                call.step,
+                "an equal call was made after one of two calls in flight had returned, and before "
+                "the other: in another attempt they may return in another order.",
+            )
+
+    def _digest(self) -> str:
+        if self._under is None:
+            self._under = _digest(self._state)
+        return self._under
+
+    def saved(self, state: bytes) -> None:
+        """Note that a state is saved or published just now.
 
         Raises:
-            ReplayMismatch: another one has been called under this name: what is recorded of one
-                could be taken for the other's.
+            AmbiguousCall: The state is another one, and of several equal calls some have returned
+                and some have not: an attempt that continues from here could mistake them.
         """
         with self._lock:
-            if self._functions.setdefault(step, function) != function:
-                raise ReplayMismatch(
-                    step,
-                    "two functions are steps of this name in one flow, and what is recorded of one "
-                    "could be taken for the other's. Give one of them another: @step(name=…).",
-                )
+            if state == self._state:
+                return
+            for call in self._in_flight:
+                if not call.is_keyed and self._equals(call.within, call.key).given:
+                    raise AmbiguousCall(
+                        call.step,
+                        "of several equal calls some have returned and some have not, while the "
+                        "state is saved: an attempt that continues from it could take the result "
+                        "of one for another.",
+                    )
+            self._state, self._under = state, None
+
+    # ------------------------------------------------------------------ what became of a call
+
+    def given(self, call: Call, *, in_turn: bool = False) -> None:
+        """Note that the flow has the result of a call.
+
+        Args:
+            call: The call.
+            in_turn: Whether its caller waited for it alone, so that no other could return first.
+        """
+        with self._lock:
+            found = self._in_flight.remove(call.within, call.order, in_turn=in_turn)
+            if found and not call.is_keyed:
+                self._equals(call.within, call.key).given += 1
+
+    def raised(self, call: Call, *, in_turn: bool = False) -> None:
+        """Note that the flow knows that a call has raised: the next equal one gets its place."""
+        with self._lock:
+            found = self._in_flight.remove(call.within, call.order, in_turn=in_turn)
+            if found and not call.is_keyed:
+                equal = self._equals(call.within, call.key)
+                equal.freed.append(call.place)
+                if call.record is None:
+                    equal.unders[call.under] -= 1
 
     def to_undo(self) -> list[Record]:
         """What a roll-back has left to be undone, newest first."""
@@ -183,8 +281,8 @@ class Replay:
     def undoing(self, record: Record) -> Iterator[None]:
         """Undo a call; what that calls has no part in the flow's own calls.
 
-        The number of the call may be another's by now, so that the calls made here are told from
-        others by their keys.
+        The number of the call may be another's by now, so the calls made here are distinguished
+        from others by their keys.
         """
         key = f"undo {record.order} {record.key} {record.at.isoformat()}"
         with _inside(Call(_UNDO, None, key, record.step)):
@@ -193,11 +291,6 @@ class Replay:
     def is_new(self, record: Record) -> bool:
         """Whether a call has come to this in this attempt, so that it may not be durable yet."""
         return self._recorded.get(record.order) is not record
-
-    def saved(self) -> None:
-        """A checkpoint is made just now."""
-        with self._lock:
-            self._saved = self._last
 
     @contextmanager
     def running(self, call: Call) -> Iterator[Record | None]:
@@ -235,8 +328,10 @@ class Replay:
                         "what tells these two apart into it.",
                     )
                 self._running.add(call.key)
-            self._taken.pop(call.order, None)
-            known = self._find(None, call.key, -1) if call.is_keyed else call.record
+            for equal in self._equal.get(call.order, {}).values():
+                equal.begin_again()
+            self._in_flight.clear(call.order)
+            known = self._find_keyed(call.key) if call.is_keyed else call.record
         return known if known and known.outcome is not Outcome.BEGUN else None
 
     def release(self, call: Call) -> None:
@@ -276,11 +371,13 @@ class Replay:
 def _record(call: Call, outcome: Outcome, at: datetime, **fields: Any) -> Record:
     return Record(
         order=call.order,
-        parent=call.parent.order if call.parent else 0,
+        parent=call.within,
         key=call.key,
         step=call.step,
         at=at,
         outcome=outcome,
+        place=call.place,
+        under=call.under,
         **fields,
     )
 
@@ -292,5 +389,9 @@ def _require_same(known: Record, step: str, inputs: str | None) -> None:
         raise ReplayMismatch(
             step,
             "it is called with other inputs than a recorded call with the same key. A key stands "
-            "for one call: put what tells the two apart into it.",
+            "for one call: put what distinguishes the two into it.",
         )
+
+
+def _digest(state: bytes) -> str:
+    return digest(state)[:16]

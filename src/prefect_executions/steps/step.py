@@ -52,6 +52,7 @@ class Step(Task[P, R]):
     Args:
         fn: The function.
         key: What identifies a call instead of its inputs, with their names in braces.
+        repeats: "reuse" when equal calls are one call.
         undo: What a roll-back calls with the result.
         options: Prefect's.
     """
@@ -61,6 +62,7 @@ class Step(Task[P, R]):
         fn: Callable[P, R],
         *,
         key: str | None = None,
+        repeats: Literal["reuse"] | None = None,
         undo: Callable[[Any], Any] | None = None,
         **options: Any,
     ) -> None:
@@ -74,7 +76,12 @@ class Step(Task[P, R]):
             raise ValueError(f"the step {self.name!r} is recorded, so Prefect can't cache it too")
         if key is not None:
             require_fitting(self.name, key, fn)
+        if repeats not in (None, "reuse"):
+            raise ValueError(f"repeats: {repeats!r} is unknown; give 'reuse', or leave it out.")
+        if key is not None and repeats is not None:
+            raise ValueError("repeats: calls with one key are one call; leave it out.")
         self.key = key
+        self.repeats = repeats
         self.undo = undo
         self._result_type: JsonType[Any] | None = None
         _steps.setdefault(self.name, {})[self.function] = self
@@ -120,7 +127,7 @@ class Step(Task[P, R]):
 
     def with_options(self, **options: Any) -> "Step[P, R]":
         """A step of the same function with other options: Prefect's, `key` and `undo`."""
-        kept: dict[str, Any] = {"key": self.key, "undo": self.undo}
+        kept: dict[str, Any] = {"key": self.key, "repeats": self.repeats, "undo": self.undo}
         for name in list(signature(Task.__init__).parameters)[2:]:
             value = getattr(self, _KEPT_AS.get(name, name))
             kept[name] = copy(value) if isinstance(value, list | set) else value
@@ -152,7 +159,7 @@ class Step(Task[P, R]):
         parameters = get_call_parameters(self.fn, args, kwargs)
         call: StepCall[R] = StepCall.begin(self, recorder, parameters)
         run: Any = partial(Task.__call__, call.task)
-        with call.noting_failure():  # of what comes before the function, too
+        with call.calling():  # what comes before the function may fail, too
             result = run(*args, return_state=return_state, wait_for=wait_for, **kwargs)
         if self.isasync:
             return call.returned_later(result, return_state)
@@ -269,6 +276,7 @@ def step(
     *,
     name: str | None = ...,
     key: str | None = ...,
+    repeats: Literal["reuse"] | None = ...,
     undo: Callable[[Any], Any] | None = ...,
     retries: int = ...,
     retry_delay_seconds: float | list[float] | Callable[[int], list[float]] | None = ...,
@@ -282,6 +290,7 @@ def step(
     fn: Any = None,
     *,
     key: str | None = None,
+    repeats: Literal["reuse"] | None = None,
     undo: Callable[[Any], Any] | None = None,
     **options: Any,
 ) -> Any:
@@ -300,6 +309,8 @@ def step(
             with, which pydantic keeps.
         key: Identifies the call in place of its inputs: `"charge-{order_id}"`. There is one such
             call in an execution.
+        repeats: "reuse": equal calls are one call, and all get the first one's result, as is right
+            for reads. By default each of them runs, and has its place among the others.
         undo: Called with the result when a roll-back has forgotten the call, newest first, before
             the flow runs again.
         options: Those of Prefect's `task`: `name`, `retries`, `retry_delay_seconds`,
@@ -311,7 +322,7 @@ def step(
     """
 
     def decorate(fn: Callable[P, R]) -> Step[P, R]:
-        return Step(fn, key=key, undo=undo, **options)
+        return Step(fn, key=key, repeats=repeats, undo=undo, **options)
 
     return decorate if fn is None else decorate(fn)
 
