@@ -233,10 +233,11 @@ def pausing(seconds: float | None, on_timeout: Literal["resume", "fail", "termin
     effect("first")
     run.state.n += 1
     until = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
-    run.pause("Have a look", until=until, on_timeout=on_timeout)
+    # From the top, `n` is another number each time: only their keys say which pause is which.
+    run.pause("Have a look", until=until, on_timeout=on_timeout, key="first")
     effect("second")
     run.state.n += 1
-    run.pause("Have another look")
+    run.pause("Have another look", key="second")
     effect("third")
     return run.attempt
 
