@@ -13,21 +13,18 @@ from prefect.logging import get_run_logger
 from prefect_executions.background import Scheduler
 from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.errors import (
-    CorruptEntry,
     DurationExceeded,
     ExecutionError,
-    InputError,
     NotAnExecution,
-    ReplayMismatch,
-    StateError,
     StoreUnavailable,
-    UnsuitableStore,
 )
 from prefect_executions.models import ExecutionConfig, Status
 from prefect_executions.prefect.artifacts import AttemptPage
 from prefect_executions.prefect.pauses import Form
 from prefect_executions.prefect.states import STATUS_OF_TYPE
 from prefect_executions.runtime.checkpoints import Checkpointer, patiently
+from prefect_executions.runtime.failures import FailedResult, never_mends
+from prefect_executions.runtime.flow_timeout import FlowTimeout
 from prefect_executions.runtime.interrupts import Interrupt
 from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.runtime.run import Run
@@ -37,17 +34,6 @@ from prefect_executions.serialization import JsonType
 from prefect_executions.steps.recorder import Recorder
 
 S = TypeVar("S")
-
-# Errors that another attempt would only meet again.
-_NEVER_MENDS = (
-    StateError,
-    InputError,
-    ReplayMismatch,
-    CorruptEntry,
-    NotAnExecution,
-    UnsuitableStore,
-    DurationExceeded,
-)
 
 _current: ContextVar["Attempt[Any] | None"] = ContextVar("current_attempt", default=None)
 
@@ -89,6 +75,7 @@ class Attempt(Generic[S]):
         ownership: Ownership,
         checkpoints: Checkpointer,
         time_limit: TimeLimit,
+        flow_timeout: FlowTimeout,
         resume_form: Callable[[], Form],
         page: AttemptPage,
     ) -> None:
@@ -98,6 +85,7 @@ class Attempt(Generic[S]):
         self._ownership = ownership
         self._checkpoints = checkpoints
         self._time_limit = time_limit
+        self._flow_timeout = flow_timeout
         self._resume_form = resume_form
         self._page = page
         self._resources = ExitStack()
@@ -135,12 +123,12 @@ class Attempt(Generic[S]):
         """
         self._time_limit.require()
 
-    def finish(self) -> None:
-        """Complete: the function has returned. Leaves where the run was taken away."""
+    def finish(self, status: Status) -> None:
+        """End in this status: the function has returned. Leaves where the run was taken away."""
         patiently(self.run.checkpoint)
         patiently(self._checkpoints.flush)
         self._checkpoints.check_ownership()
-        self._page.ended(Status.COMPLETED, None)
+        self._page.ended(status, None)
 
     def fail(self, failure: BaseException) -> None:
         """Save what was published, and try again if that is allowed.
@@ -151,7 +139,7 @@ class Attempt(Generic[S]):
             failure: What the function raised: an error, or what ends a process.
         """
         try:
-            self._fail(failure)
+            self._fail(self._flow_timeout.error_of(failure))
         except Pause as pause:
             if pause.state is not None:
                 self._page.ended(STATUS_OF_TYPE[pause.state.type], pause.state.message)
@@ -171,7 +159,7 @@ class Attempt(Generic[S]):
         if not isinstance(failure, Exception):
             raise failure
         self._checkpoints.check_ownership()
-        if isinstance(failure, _NEVER_MENDS):
+        if never_mends(failure):
             raise failure
         self._retry(failure)
 
@@ -184,6 +172,8 @@ class Attempt(Generic[S]):
 
     def _retry(self, failure: Exception) -> None:
         """Count a retry and make it, here or in another process; raise the failure if none is left.
+
+        Where Prefect's engine makes it, the failure is raised, too.
 
         Raises:
             StoreUnavailable: The retry could not be counted, and no supervisor can do it.
@@ -204,7 +194,11 @@ class Attempt(Generic[S]):
         delay = timedelta(seconds=self.run.config.retry_delay_seconds or 0)
         self._logger.warning("%s", message)
         if self._ownership.can_be_rescheduled:
-            patiently(lambda: self._ownership.retry_elsewhere(delay, message))
+            with self._checkpoints.leaving():
+                patiently(lambda: self._ownership.retry_elsewhere(delay, message))
+        if self._flow_timeout.seconds is not None:
+            patiently(lambda: self._flow_timeout.let_prefect_retry(self._ownership.client, delay))
+            raise RuntimeError(message) if isinstance(failure, FailedResult) else failure
         self._ownership.retry_here(delay, message, self._checkpoints.closed.wait)
 
     def on_close(self, close: Callable[[], object]) -> None:

@@ -29,6 +29,7 @@ from prefect_executions.prefect.resume_form import CHOICES, GOES_ON, go_back, re
 from prefect_executions.prefect.tags import RETENTION, add_tags, tags_of
 from prefect_executions.runtime.attempt import Attempt, Options
 from prefect_executions.runtime.checkpoints import Checkpointer, patiently
+from prefect_executions.runtime.flow_timeout import FlowTimeout
 from prefect_executions.runtime.interrupts import Interrupt
 from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.runtime.pauses import Pauses
@@ -169,6 +170,7 @@ def _assemble(
         ownership=ownership,
         checkpoints=checkpoints,
         time_limit=time_limit,
+        flow_timeout=FlowTimeout(ownership.context),
         resume_form=form,
         page=page,
     )

@@ -8,13 +8,15 @@ from threading import Lock
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, TypeVar, get_origin, overload
 
+from anyio import CancelScope
+from anyio.lowlevel import checkpoint_if_cancelled
 from prefect.flows import Flow
-from prefect.futures import resolve_futures_to_states
 
 from prefect_executions.blocks.store import ExecutionStore, open_store
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.runtime.attempt import Attempt, Options, current_attempt
 from prefect_executions.runtime.beginning import begin_attempt
+from prefect_executions.runtime.failures import FailedResult, judged
 from prefect_executions.runtime.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
 from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.writer import Durability
@@ -141,18 +143,22 @@ def run_sync(
         interrupt = ThreadInterrupt()
         attempt = begin(interrupt)
         try:
-            interrupt.arm()
-            attempt.require_time()  # before, there was nothing to interrupt
-            with attempt.entered():
-                undo_sync(attempt.recorder)
-                result = fn(*args, **kwargs)
-                resolve_futures_to_states(result)  # steps among them are yet to be recorded
-            interrupt.disarm()
-            attempt.finish()
-            return result
-        except BaseException as failure:
-            interrupt.disarm(failure)
-            attempt.fail(failure)
+            try:
+                interrupt.arm()
+                attempt.require_time()  # before, there was nothing to interrupt
+                with attempt.entered():
+                    undo_sync(attempt.recorder)
+                    result = fn(*args, **kwargs)
+                    status = judged(result)  # steps among its futures are yet to be recorded
+                interrupt.disarm()
+                attempt.finish(status)
+                return result
+            except BaseException as failure:
+                interrupt.disarm(failure)
+                attempt.fail(failure)
+        except FailedResult as failed:
+            returned: R = failed.result  # Prefect makes the state of it
+            return returned
         finally:
             attempt.close()
 
@@ -168,20 +174,31 @@ async def run_async(
         interrupt = TaskInterrupt()
         attempt = await _begun(partial(begin, interrupt))
         try:
-            interrupt.arm()
-            attempt.require_time()  # before, there was nothing to interrupt
-            with attempt.entered():
-                await undo_async(attempt.recorder)
-                result = await fn(*args, **kwargs)
-                await asyncio.to_thread(resolve_futures_to_states, result)
-            interrupt.disarm()
-            await asyncio.to_thread(attempt.finish)
-            return result
-        except BaseException as failure:
-            interrupt.disarm(failure)
-            await asyncio.to_thread(attempt.fail, failure)
+            try:
+                interrupt.arm()
+                attempt.require_time()  # before, there was nothing to interrupt
+                with attempt.entered():
+                    await undo_async(attempt.recorder)
+                    result = await fn(*args, **kwargs)
+                    status = await asyncio.to_thread(judged, result)
+                interrupt.disarm()
+                await checkpoint_if_cancelled()
+                await _undisturbed(attempt.finish, status)
+                await checkpoint_if_cancelled()  # Prefect fails a run whose time is over by now
+                return result
+            except BaseException as failure:
+                interrupt.disarm(failure)
+                await _undisturbed(attempt.fail, failure)
+        except FailedResult as failed:
+            return failed.result  # Prefect makes the state of it
         finally:
-            await asyncio.to_thread(attempt.close)
+            await _undisturbed(attempt.close)
+
+
+async def _undisturbed(act: Callable[..., None], *args: Any) -> None:
+    """Call `act` in a thread, though the time-out of the flow cancels all that is awaited."""
+    with CancelScope(shield=True):
+        await asyncio.to_thread(act, *args)
 
 
 async def _begun(begin: Callable[[], Attempt[Any]]) -> Attempt[Any]:

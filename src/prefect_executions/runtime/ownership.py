@@ -46,6 +46,9 @@ class Ownership:
         context: The flow run that this process runs.
         client: Prefect's client.
 
+    Attributes:
+        context: The flow run that this process runs.
+
     Raises:
         NotAnExecution: There is no flow run in the context.
     """
@@ -58,7 +61,7 @@ class Ownership:
         self.run = context.flow_run.model_copy()
         # As its author says, or a hash of its file.
         self.version = context.flow.version if context.flow is not None else None
-        self._context = context
+        self.context = context
         self._paused_id: UUID | None = None  # the pause that this process has set
         self._states: list[State[Any]] = []  # those of the run, when it was checked at the start
 
@@ -131,7 +134,7 @@ class Ownership:
         Raises:
             Pause: It has.
         """
-        self._context.flow_run_suspension_request.raise_if_requested()
+        self.context.flow_run_suspension_request.raise_if_requested()
 
     def is_deleted(self) -> bool:
         """Whether the run is deleted in Prefect, or being deleted.
@@ -166,7 +169,7 @@ class Ownership:
         if not keeps_process:
             raise Pause(state=state)
         run = _wait_for_resume(self.client, self.run.id, state.id)
-        self._context.flow_run, self.run = run, run.model_copy()
+        self.context.flow_run, self.run = run, run.model_copy()
 
     def complete_pause(self, form: Callable[[], Form]) -> None:
         """As this process leaves, let the form of a pause offer all that the process has saved.
@@ -195,7 +198,7 @@ class Ownership:
 
         A task that leaves in a thread does not end the flow: the flow may never ask for its result.
         """
-        request = self._context.flow_run_suspension_request
+        request = self.context.flow_run_suspension_request
         state = pause.state
         if state is None and (run := find_run(self.client, self.run.id)) is not None:
             state = run.state
@@ -252,7 +255,7 @@ class Ownership:
                     raise
                 _outlast(away)
         # Prefect's engine does the same when it runs a flow again in its process.
-        self._context.flow_run = run
+        self.context.flow_run = run
 
 
 def _leave(client: SyncPrefectClient, run_id: UUID) -> NoReturn:
