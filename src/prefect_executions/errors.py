@@ -13,6 +13,7 @@
     ├── Superseded                   another attempt or a roll-back has taken over the execution
     ├── DurationExceeded             it was active for longer than its `max_duration_seconds`
     ├── StateError                   a state that can't be kept, or does not fit the flow's model
+    ├── StateChanged                 the state was changed while it was saved
     ├── InputError                   a step's input that has no stable identity
     ├── ReplayMismatch               the record of a step does not fit its call
     │   └── AmbiguousCall            a call that could be mistaken for an equal one
@@ -168,6 +169,19 @@ class StateError(ExecutionError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
+
+
+@dataclass(eq=False, repr=False)
+class StateChanged(ExecutionError):
+    """The state was changed while it was saved; nothing was saved. Another attempt may succeed."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: the state was changed while it was saved, by another thread or task. "
+            "Let steps return what they find, and change the state where the flow gets it."
+        )
 
 
 @dataclass(eq=False, repr=False)

@@ -7,14 +7,17 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import orjson
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from prefect_executions.errors import StateError
+from prefect_executions.errors import StateChanged, StateError
+from prefect_executions.kept_types import find_unkept
+from prefect_executions.sameness import find_difference
 
 _JSON_TYPES = "None, bool, int, float, str, list and dict with str keys"
 
 MAX_DEPTH = 200  # levels that pydantic's JSON parser reads
+_TAKES = 10  # how often a state that changes is taken anew
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 
 
@@ -142,15 +145,43 @@ class JsonType(Generic[T]):
         self._adapter: TypeAdapter[T] = TypeAdapter(type_)
         self._is_json = type_ is Any or type_ == dict[str, Any]
 
-    def dump(self, value: T) -> bytes:
-        """Encode a value.
+    def require_kept(self) -> None:
+        """Check that values of the type can come back, as far as the type shows it.
 
-        A model is decoded again and compared, since there are many ways in which it may not come
-        back as it was: aliases, excluded fields, subclasses, `Any`.
+        Raises:
+            StateError: a part of it never does; the attribute is named.
+        """
+        if (found := find_unkept(self.type, self._what)) is not None:
+            raise StateError(*found)
+
+    def dump(self, value: T) -> bytes:
+        """Encode a value, which other threads may change meanwhile.
+
+        It is decoded again and compared, since there are many ways in which it may not come back as
+        it was: excluded fields, subclasses, `Any`. If it has changed meanwhile it is encoded anew,
+        so that what is returned is the value as it was at one moment.
 
         Raises:
             StateError: a part of it can't be kept, or would come back as another value.
+            StateChanged: it was changed each time.
         """
+        path, before = self._what, None
+        for _ in range(_TAKES):
+            data = None
+            try:
+                data = self._encode(value)
+                self._require_same(value, data)
+                return data
+            except StateError as refusal:
+                if before == (data, f"{refusal}"):  # so it is no matter of a change
+                    raise
+                path, before = refusal.path, (data, f"{refusal}")
+            except RuntimeError as error:
+                if "during iteration" not in f"{error}":
+                    raise
+        raise StateChanged(path)
+
+    def _encode(self, value: T) -> bytes:
         if self._is_json:
             if self.type is not Any and type(value) is not dict:
                 raise StateError(self._what, f"is a {type(value).__name__}, and no dict.")
@@ -161,14 +192,19 @@ class JsonType(Generic[T]):
             )
         except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise StateError(self._what, f"is not what its type says: {error}") from error
-        data = dump(plain, at=self._what)
-        if (path := _difference(value, self.load(data), self._what)) is not None:
+        return dump(plain, at=self._what)
+
+    def _require_same(self, value: T, data: bytes) -> None:
+        """Check that a value comes back, and is still what it was when it was encoded."""
+        if self._is_json:
+            return
+        found = find_difference(value, self.load(data), self._what)
+        if found is not None:
             raise StateError(
-                path,
-                f"would come back from JSON as something else. Give it a type in {self.name} that "
-                "pydantic keeps.",
+                found.path,
+                f"would come back from JSON as something else: {found.problem} Give it a type in "
+                f"{self.name} that pydantic keeps.",
             )
-        return data
 
     def load(self, data: bytes) -> T:
         """Decode a value.
@@ -177,7 +213,7 @@ class JsonType(Generic[T]):
             StateError: the value does not fit the type.
         """
         try:
-            return self._adapter.validate_json(data)
+            return self._adapter.validate_json(data, by_alias=True, by_name=True)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             path = ".".join([self._what, *map(str, first["loc"])])
@@ -211,26 +247,6 @@ def migrated(
         return state_type.load(dump(migrate(load(data))))
     except StateError as misfit:
         raise StateError(misfit.path, f"after `migrate`: {misfit.problem}") from misfit
-
-
-def _difference(one: Any, other: Any, path: str) -> str | None:
-    """The path of the first part in which two values differ, or None when they are equal."""
-    if type(one) is not type(other):
-        # JSON has one type of numbers, so an int may stand for a float.
-        whole = type(one) is int and type(other) is float
-        return None if whole and one == other else path
-    pairs: list[tuple[Any, Any, Any]] = []
-    if isinstance(one, BaseModel):
-        fields = type(one).model_fields
-        pairs = [(name, getattr(one, name), getattr(other, name)) for name in fields]
-    elif isinstance(one, dict) and one.keys() == other.keys():
-        pairs = [(name, value, other[name]) for name, value in one.items()]
-    elif isinstance(one, list | tuple) and len(one) == len(other):
-        pairs = [(index, *pair) for index, pair in enumerate(zip(one, other, strict=True))]
-    for name, first, second in pairs:
-        if (found := _difference(first, second, f"{path}.{name}")) is not None:
-            return found
-    return None if one == other else path
 
 
 def digest(*parts: bytes | str) -> str:
