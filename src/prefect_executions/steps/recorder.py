@@ -14,6 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from prefect_executions.log.journal import Large, Outcome, Record
 from prefect_executions.steps.replay import Call, Replay
+from prefect_executions.steps.tries import EarlierTries
 
 WAITERS = 256  # how many steps in other processes are waited for at once
 
@@ -60,6 +61,7 @@ class Recorder:
         self._lock = RLock()
         self._resources = ExitStack()
         self._logger = get_run_logger()
+        self._earlier_tries = EarlierTries(replay.again)
 
     def begin(self, step: str, key: str, *, inputs: str | None, is_keyed: bool) -> Call:
         """Number a call of a step; leave the flow where nothing new may begin.
@@ -71,7 +73,11 @@ class Recorder:
             is_keyed: Whether the call has a key of its own.
         """
         self._journal.require_open()
-        call = self.replay.begin(step, key, inputs=inputs, is_keyed=is_keyed)
+
+        def begin() -> Call:
+            return self.replay.begin(step, key, inputs=inputs, is_keyed=is_keyed)
+
+        call = begin() if is_keyed else self._earlier_tries.find(key, begin)
         if call.record is None:
             self._admit()
             if self.replay.is_ambiguous(call):

@@ -18,7 +18,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -133,6 +133,28 @@ class Replay:
             self._taken.setdefault(within, set()).add(order)
             record = None if known is None or known.outcome is Outcome.BEGUN else known
             return Call(order, parent, key, step, inputs, is_keyed, record)
+
+    def again(self, calls: list[Call]) -> Call | None:
+        """Which of some calls is made here once more, with what is recorded of it by now.
+
+        Args:
+            calls: Calls with one identity, of an earlier try of the task that this code is in. One
+                that has returned comes first.
+        """
+        parent, _ = _place.get()
+        within = parent.order if parent else 0
+        with self._lock:
+            here = [call for call in calls if (call.parent.order if call.parent else 0) == within]
+            if not here:
+                return None
+            records = [self._known.get(call.order) for call in here]
+            done = [record is not None and record.outcome is Outcome.DONE for record in records]
+            at = done.index(True) if True in done else 0
+            call, record = here[at], records[at]
+            self._taken.setdefault(within, set()).add(call.order)
+            if record is not None and record.outcome is Outcome.BEGUN:
+                record = None
+            return replace(call, record=record)
 
     def _find(self, parent: int | None, key: str, after: int) -> Record | None:
         taken = self._taken.get(parent, ()) if parent is not None else ()
