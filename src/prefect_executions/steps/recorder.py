@@ -14,6 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_executions.errors import ReplayMismatch
 from prefect_executions.log.journal import Large, Outcome, Record
 from prefect_executions.steps.replay import Call, Replay
+from prefect_executions.steps.tries import EarlierTries
 
 WAITERS = 256  # how many steps in other processes are waited for at once
 
@@ -60,6 +61,7 @@ class Recorder:
         self._lock = RLock()
         self._functions: dict[str, Any] = {}  # by the names of steps
         self._resources = ExitStack()
+        self._earlier_tries = EarlierTries(replay.again)
 
     def begin(self, step: str, key: str, *, inputs: str | None, is_keyed: bool) -> Call:
         """Number a call of a step; leave the flow where nothing new may begin.
@@ -77,7 +79,11 @@ class Recorder:
             DurationExceeded: The execution is out of time.
         """
         self._journal.require_open()
-        call = self.replay.begin(step, key, inputs=inputs, is_keyed=is_keyed)
+
+        def begin() -> Call:
+            return self.replay.begin(step, key, inputs=inputs, is_keyed=is_keyed)
+
+        call = begin() if is_keyed else self._earlier_tries.find(key, begin)
         if call.record is None:
             self._admit()
         return call

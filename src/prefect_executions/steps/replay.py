@@ -167,6 +167,31 @@ class Replay:
             equal.take_place()
             return self._made(call, known)
 
+    def again(self, calls: list[Call]) -> Call | None:
+        """Make one of some calls again, with what is recorded of it by now.
+
+        Args:
+            calls: Calls with one identity, of an earlier try of the task that this code is in. One
+                that has returned comes first.
+        """
+        parent = _caller.get()
+        within = parent.order if parent else 0
+        with self._lock:
+            here = [call for call in calls if call.within == within]
+            if not here:
+                return None
+            call = min(here, key=lambda call: self._result_of(call) is None)
+            equal = self._equals(within, call.key)
+            if call.place in equal.freed:
+                equal.freed.remove(call.place)
+            call = replace(call, record=self._result_of(call))
+            self._in_flight.add(within, call.order, call)
+            return call
+
+    def _result_of(self, call: Call) -> Record | None:
+        record = self._known.get(call.order)
+        return None if record is None or record.outcome is Outcome.BEGUN else record
+
     def _find_keyed(self, key: str) -> Record | None:
         """The record of a key; of several tries the one that has a result."""
         known = (self._known[order] for order in self._keyed.get(key, ()))
