@@ -68,6 +68,7 @@ class Pauses:
     def ask(self, take: Callable[[], bytes], model: type[M], prompt: str) -> tuple[M, Call]:
         """See `Run.ask`; `take` encodes the state. The caller says when the call has returned."""
         kept: JsonType[M] = JsonType(model, what="input")
+        kept.require_kept()  # before anybody is asked
         name = f"ask {model.__name__}"
         call = self._replay.begin(name, serialization.digest("ask", model.__name__, prompt))
         with self._replay.running(call) as known:
