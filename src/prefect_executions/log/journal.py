@@ -25,12 +25,14 @@ class Outcome(StrEnum):
     """What became of a call."""
 
     DONE = "done"  # it returned: the record has its result
+    UNKEPT = "unkept"  # it returned, and its result can't be kept: the record says why
     BEGUN = "begun"  # it has not returned, or it raised: it is called again
     WAITING = "waiting"  # it has suspended the run, and waits for a person or a time
     UNDO = "undo"  # a roll-back has forgotten it, and it is to be undone
     UNDONE = "undone"  # it has been undone
 
 
+_RETURNED = (Outcome.DONE, Outcome.UNKEPT)
 _FORGOTTEN = (Outcome.UNDO, Outcome.UNDONE)
 
 
@@ -69,7 +71,8 @@ class Record:
         undo: Whether it can be undone.
         function: When it can be undone: the qualified name of the function.
         result: What it returned, as `serialization.dump` writes it: one line, as it becomes a part
-            of one. None when it is large, or when the call did not return.
+            of one. None when it is large, or when the call did not return. When it can't be kept:
+            the path and the problem.
         large: Where its result is stored when it is large.
     """
 
@@ -177,7 +180,7 @@ def decode(journal: bytes) -> dict[int, Record]:
 
 
 def forgotten(now: dict[int, Record], target: dict[int, Record]) -> list[Record]:
-    """The completed steps that a roll-back forgets, newest first.
+    """The steps that have returned and that a roll-back forgets, newest first.
 
     Pauses and questions are left out: they have had no effects.
 
@@ -189,7 +192,7 @@ def forgotten(now: dict[int, Record], target: dict[int, Record]) -> list[Record]
     return [
         record
         for _, record in sorted(now.items(), reverse=True)
-        if record.outcome is Outcome.DONE and record.pause_key is None and _call(record) not in done
+        if record.outcome in _RETURNED and record.pause_key is None and _call(record) not in done
     ]
 
 
@@ -237,7 +240,7 @@ def _kept(now: dict[int, Record], target: dict[int, Record]) -> list[Record]:
 
 
 def _done(records: Iterable[Record]) -> set[tuple[int, str, datetime]]:
-    return {_call(record) for record in records if record.outcome is Outcome.DONE}
+    return {_call(record) for record in records if record.outcome in _RETURNED}
 
 
 def _call(record: Record) -> tuple[int, str, datetime]:

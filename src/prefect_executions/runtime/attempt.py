@@ -48,6 +48,7 @@ class Options(Generic[S]):
         config: The flow's own settings.
         durability: When what it saves is durable.
         migrate: Makes of an older state, as JSON, one that fits the type.
+        initial: Makes the first state, as JSON, of an execution created without one.
     """
 
     store: Callable[[], ExecutionStore]
@@ -55,6 +56,7 @@ class Options(Generic[S]):
     config: ExecutionConfig
     durability: Durability
     migrate: Callable[[Any], Any] | None
+    initial: Callable[[], bytes] = lambda: b"{}"
 
 
 class Attempt(Generic[S]):

@@ -75,7 +75,9 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
         stack.callback(scheduler.stop)  # before the last page, which may take a while
         writer = LogWriter(log, head, options.durability, patiently=patiently, tell=tell)
         saved_by = f"version {before} of the flow" if before else "its creator, or older code"
-        state = migrated(options.state_type, head.state, options.migrate, saved_by)
+        is_new = head.entry.continues_from == 0 and head.state == b"{}"
+        data = options.initial() if is_new else head.state
+        state = migrated(options.state_type, data, options.migrate, saved_by)
         attempt = _assemble(options, writer, ownership, state, page)
         attempt.start(scheduler, interrupt)
         attempt.on_close(stack.pop_all().close)

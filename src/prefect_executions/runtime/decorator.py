@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from prefect.flows import Flow
 
 from prefect_executions.blocks.store import ExecutionStore, open_store
+from prefect_executions.errors import StateError
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.runtime.attempt import Attempt, Options, current_attempt
 from prefect_executions.runtime.beginning import begin_attempt
@@ -38,6 +39,7 @@ class _Execution:
         self,
         *,
         state: Any = ...,
+        initial: Any = ...,
         store: str | ExecutionStore | None = ...,
         durability: Literal["sync", "async", "exit"] = ...,
         migrate: Callable[[Any], Any] | None = ...,
@@ -55,6 +57,7 @@ class _Execution:
         fn: Any = None,
         *,
         state: Any = dict[str, Any],
+        initial: Any = None,
         store: str | ExecutionStore | None = None,
         durability: Literal["sync", "async", "exit"] = "sync",
         migrate: Callable[[Any], Any] | None = None,
@@ -70,6 +73,8 @@ class _Execution:
             fn: The function, sync or async.
             state: The type of the state: a pydantic model, or anything else that pydantic
                 validates. By default a plain `dict`.
+            initial: The first state of an execution that is created without one, or a function of
+                no arguments that makes it. By default what the type makes of `{}`.
             store: Where the execution is kept: an `ExecutionStore` block, or the name of one. By
                 default the block that `PREFECT_INTEGRATIONS_EXECUTIONS_STORE` names.
             durability: When a checkpoint, and what a step has come to, is durable: `sync`, when the
@@ -88,15 +93,18 @@ class _Execution:
 
         Raises:
             ValueError: a setting is out of its limits.
+            TypeError: the type, or the first state, can't be kept.
         """
         if inspect.isclass(fn) or not (fn is None or callable(fn)):
             raise TypeError(f"`@execution` decorates a function; did you mean state={fn!r}?")
+        kept: JsonType[Any] = JsonType(state)
         options: Options[Any] = Options(
             lambda: open_store(store),
-            JsonType(state),
+            kept,
             ExecutionConfig.model_validate(config),
             Durability(durability),
             migrate,
+            _first_state(kept, initial),
         )
 
         def decorate(fn: Callable[P, R]) -> Callable[P, R]:
@@ -130,6 +138,29 @@ class _Execution:
 
 
 execution = _Execution()
+
+
+def _first_state(kept: JsonType[Any], initial: Any) -> Callable[[], bytes]:
+    """What makes the first state of an execution, as JSON.
+
+    Raises:
+        TypeError: the type can't be kept, or has no such first state.
+    """
+    hint = ""
+    try:
+        kept.require_kept()
+        if callable(initial):
+            return lambda: kept.dump(initial())
+        if initial is None:
+            hint = (
+                " An execution created without a state begins with `{}`: give the field a default, "
+                "or let `@execution(initial=…)` make the first state."
+            )
+        first = b"{}" if initial is None else kept.dump(initial)
+        kept.load(first)
+    except StateError as misfit:
+        raise TypeError(f"{misfit}{hint}") from misfit
+    return lambda: first
 
 
 def run_sync(

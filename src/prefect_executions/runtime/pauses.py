@@ -71,6 +71,7 @@ class Pauses:
     ) -> M:
         """See `Run.ask`; `take` encodes the state."""
         kept: JsonType[M] = JsonType(model, what="input")
+        kept.require_kept()  # before anybody is asked
         name = f"ask {model.__name__}"
         call = self._begin(take, name, key, prompt)
         with self._replay.running(call) as known:

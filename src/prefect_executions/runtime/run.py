@@ -72,6 +72,7 @@ class Run(Generic[S]):
 
         Raises:
             StateError: part of the state can't be kept; the path is named, and nothing was saved.
+            StateChanged: it was changed while it was saved; nothing was saved.
             StoreUnavailable: the store did not answer; whether the state was saved is not known.
                 With `durability="async"`, it was an earlier one that could not be saved, and is
                 tried again; this one was not taken.
@@ -168,7 +169,8 @@ class Run(Generic[S]):
             The answer.
 
         Raises:
-            StateError, StoreUnavailable: the state could not be saved; nothing is asked.
+            StateError, StoreUnavailable: the state could not be saved, or such an answer could not
+                be kept; nothing is asked.
             AmbiguousCall: It could be taken for an earlier question of the same prompt, which was
                 asked with another state; nothing is asked. Give it a key, or another prompt.
             ReplayMismatch: the recorded answer does not fit the model any more.

@@ -18,7 +18,8 @@ from prefect.states import Completed, State
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from prefect_executions.errors import InputError
+from prefect_executions import serialization
+from prefect_executions.errors import InputError, StateChanged, StateError
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.serialization import digest
 from prefect_executions.steps.identity import Identified, canonical
@@ -57,7 +58,7 @@ class StepCall(Generic[R]):
         """Identify a call of a step.
 
         Raises:
-            TypeError: pydantic can't keep its result.
+            TypeError, StateError: Its result can't be kept, by its type.
             InputError: An input has no stable identity.
             ReplayMismatch: Another call is recorded under its key.
             Pause: The flow has to leave before it does anything new.
@@ -175,8 +176,17 @@ class StepCall(Generic[R]):
             yield known
 
     def _record(self) -> None:
-        """Record the result; again where that failed and Prefect tries the task again."""
-        data = self._step.result_type.dump(self._result[0])
+        """Record the result; again where that failed and Prefect tries the task again.
+
+        Raises:
+            StateError: The result can't be kept, which is recorded.
+        """
+        try:
+            data = self._step.result_type.dump(self._result[0])
+        except (StateError, StateChanged) as problem:
+            why = _reason(problem)
+            self._recorder.record(self.call, Outcome.UNKEPT, result=why)
+            raise self._step.unkept(why) from problem
         undo = self._step.undo is not None
         function = self._step.function if undo else None
         self._recorder.record(self.call, Outcome.DONE, result=data, undo=undo, function=function)
@@ -186,6 +196,7 @@ class StepCall(Generic[R]):
 
         Raises:
             ReplayMismatch: The result is of another type.
+            StateError: The result could not be kept.
         """
         self._result = [self._step.recorded_result(self._recorder, record)]
         self._was_replayed = True
@@ -271,6 +282,13 @@ def calling(step: Any, fn: Any) -> Any:
 def in_place_of(fn: Any, call: Any) -> Any:
     """`call` under the name and signature of `fn`; it can be given attributes of its own."""
     return wraps(fn)(partial(call))
+
+
+def _reason(error: StateError | StateChanged) -> bytes:
+    """Why a result can't be kept, as it is recorded."""
+    problem = error.problem if isinstance(error, StateError) else "it was changed meanwhile."
+    texts = [error.path[:200], problem[:1000]]
+    return serialization.dump([text.encode("utf-8", "replace").decode() for text in texts])
 
 
 def _portable(step: Any) -> Any:

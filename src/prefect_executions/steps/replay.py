@@ -98,7 +98,7 @@ class Replay:
         self._under: str | None = None  # the digest of the state, once it is needed
         for record in records.values():
             self._note(record)
-            if record.outcome in (Outcome.DONE, Outcome.WAITING):
+            if record.outcome in (Outcome.DONE, Outcome.UNKEPT, Outcome.WAITING):
                 self._equals(record.parent, record.key).unders[record.under] += 1
         self._undo = [known for known in records.values() if known.outcome is Outcome.UNDO][::-1]
 
@@ -295,7 +295,10 @@ class Replay:
             if found and not call.is_keyed:
                 equal = self._equals(call.within, call.key)
                 equal.freed.append(call.place)
-                if call.record is None:
+                known = self._known.get(call.order)
+                if known is not None and known.outcome is Outcome.UNKEPT:
+                    equal.taken.discard(call.order)  # the next equal call raises the same
+                elif call.record is None:
                     equal.unders[call.under] -= 1
 
     def to_undo(self) -> list[Record]:

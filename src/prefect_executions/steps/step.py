@@ -23,8 +23,9 @@ from prefect.states import State
 from prefect.utilities.callables import get_call_parameters
 from pydantic import PydanticUserError
 
+from prefect_executions import serialization
 from prefect_executions.errors import ReplayMismatch, StateError
-from prefect_executions.log.journal import Record
+from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.call import NumberingTaskRunner, StepCall, calling
 from prefect_executions.steps.keys import require_fitting
@@ -97,24 +98,45 @@ class Step(Task[P, R]):
 
         Raises:
             TypeError: pydantic can't keep such a type.
+            StateError: a part of such a type never comes back; it is named.
         """
         if self._result_type is None:
             what = f"the result of {self.name}"
             try:
-                self._result_type = JsonType(_returned_by(self.fn), what=what)
+                kept: JsonType[Any] = JsonType(_returned_by(self.fn), what=what)
             except PydanticUserError as error:
                 raise TypeError(
                     f"{what} can't be recorded: {error.message.splitlines()[0]} Let it return "
                     "JSON or a type that pydantic keeps, or use Prefect's `@task`."
                 ) from error
+            kept.require_kept()
+            self._result_type = kept
         return self._result_type
+
+    def unkept(self, reason: bytes) -> StateError:
+        """The error of a call whose result can't be kept.
+
+        Args:
+            reason: The path and the problem, as they are recorded.
+        """
+        path, problem = serialization.load(reason)
+        undone = "" if self.undo is None else " A roll-back can't undo it, for want of the result."
+        return StateError(
+            path,
+            f"{problem} The step {self.name!r} has been carried out and is not called again by "
+            f"itself.{undone} Mend what it returns; then give it another name or key, or roll back "
+            "to a checkpoint before it, and it is called again.",
+        )
 
     def recorded_result(self, recorder: Recorder, record: Record) -> R:
         """What a call has returned, as it is recorded.
 
         Raises:
             ReplayMismatch: it is of another type.
+            StateError: it could not be kept.
         """
+        if record.outcome is Outcome.UNKEPT:
+            raise self.unkept(recorder.result_of(record))
         try:
             result: R = self.result_type.load(recorder.result_of(record))
         except StateError as error:
