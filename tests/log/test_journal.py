@@ -46,6 +46,7 @@ RECORDS = st.builds(
     pause_key=st.none() | TEXT,
     undo=st.booleans(),
     function=st.none() | TEXT,
+    undo_by=st.none() | TEXT,
     result=st.none() | JSON.map(serialization.dump),
     large=st.none()
     | st.builds(

@@ -160,9 +160,10 @@ class StepCall(Generic[R]):
     def _record(self) -> None:
         """Record the result; again where that failed and Prefect tries the task again."""
         data = self._step.result_type.dump(self._result[0])
-        undo = self._step.undo is not None
-        function = self._step.function if undo else None
-        self._recorder.record(self.call, Outcome.DONE, result=data, undo=undo, function=function)
+        step, undo = self._step, {}
+        if step.undo is not None:
+            undo = {"undo": True, "function": step.function, "undo_by": step.undo_by}
+        self._recorder.record(self.call, Outcome.DONE, result=data, **undo)
 
     def _replay(self, record: Record) -> Any:
         """The recorded result in a state that says so.
