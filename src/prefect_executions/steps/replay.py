@@ -18,7 +18,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -271,6 +271,20 @@ class Replay:
                 self._noted.add(record.order)
                 self._note(record)
         return records
+
+    def rolled_back(self, call: Call) -> list[Record]:
+        """What is to be recorded of a call that Prefect rolls back: it is undone.
+
+        The next such call is a new one, also in this attempt. Returns nothing if it was undone.
+        """
+        with self._lock:
+            known = self._known.get(call.order)
+            if known is None or known.outcome is not Outcome.DONE:
+                return []
+            del self._known[call.order]
+            for parent in (known.parent, None):
+                self._orders[parent, known.key].remove(call.order)
+            return [replace(known, outcome=Outcome.UNDONE, result=None, large=None)]
 
 
 def _record(call: Call, outcome: Outcome, at: datetime, **fields: Any) -> Record:
