@@ -7,6 +7,7 @@ the test, one after the other, as a worker would start them.
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -178,7 +179,9 @@ class Trial:
         self.result = self.error = None
         run = self._kit._take(run)
         try:
-            self.result = run_flow(self._flow, flow_run=run)
+            # In a context of its own: a process that crashes in a transaction is in none when it
+            # begins again.
+            self.result = copy_context().run(run_flow, self._flow, flow_run=run)
             if self._flow.isasync:
                 self.result = asyncio.run(self.result)
         except Pause:

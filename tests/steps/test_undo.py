@@ -8,9 +8,6 @@ from prefect import flow
 
 from memory import Count
 from prefect_executions import execution, step
-from prefect_executions.errors import (
-    ReplayMismatch,
-)
 from prefect_executions.testkit import TestKit, Trial
 from trials import act, acts, ended, fails, made, once, plain
 
@@ -209,19 +206,6 @@ def test_what_an_undo_calls_has_nothing_to_do_with_what_the_flow_calls(kit: Test
     trial.resume()
     ended(trial)
     assert not acts
-
-
-def test_what_can_not_be_undone_any_more_is_a_mismatch(kit: TestKit) -> None:
-    name = "renamed since"
-    gone: Any = step(lambda: None, name=name, undo=print)  # type: ignore[call-overload]
-
-    trial = once(kit, lambda: [gone(), fails(1)], max_retries=0)
-    gone.with_options(undo=None)
-    trial.resume(checkpoint_id="ckpt_000000")
-
-    assert isinstance(trial.error, ReplayMismatch)
-    assert trial.error.step == name
-    assert "undo=lambda result: None" in str(trial.error)
 
 
 def test_of_several_steps_of_one_name_the_right_one_is_undone(kit: TestKit) -> None:

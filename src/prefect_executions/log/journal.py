@@ -69,7 +69,8 @@ class Record:
         inputs: The digest of its inputs, when the step has a key of its own.
         pause_key: For a call that suspends the run: the key of the pause in Prefect.
         undo: Whether it can be undone.
-        function: When it can be undone: the qualified name of the function.
+        function: When it can be undone: the name of the function, as `module:qualname`.
+        undo_by: When it can be undone: the name of what undoes it.
         result: What it returned, as `serialization.dump` writes it: one line, as it becomes a part
             of one. None when it is large, or when the call did not return. When it can't be kept:
             the path and the problem.
@@ -88,6 +89,7 @@ class Record:
     pause_key: str | None = None
     undo: bool = False
     function: str | None = None
+    undo_by: str | None = None
     result: bytes | None = None
     large: Large | None = None
 
@@ -114,6 +116,8 @@ class Record:
             line["undo"] = True
         if self.function is not None:
             line["function"] = self.function
+        if self.undo_by is not None:
+            line["undo_by"] = self.undo_by
         if self.result is not None:
             line["result"] = orjson.Fragment(self.result)
         if (large := self.large) is not None:
@@ -145,6 +149,7 @@ class Record:
             pause_key=line.get("pause_key"),
             undo=line.get("undo", False),
             function=line.get("function"),
+            undo_by=line.get("undo_by"),
             result=orjson.dumps(line["result"]) if "result" in line else None,
             large=large,
         )

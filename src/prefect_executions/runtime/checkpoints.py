@@ -174,6 +174,10 @@ class Checkpointer:
         """Leave if Prefect has signalled that the run is suspended; sends no request."""
         self._ownership.check_signal()
 
+    def is_pausing(self) -> bool:
+        """Whether the flow leaves and is to go on later, here or in another process."""
+        return self._ownership.is_pausing()
+
     def check_ownership(self) -> None:
         """Ask Prefect whether the run is still this process's, and leave if not."""
         with self.leaving():

@@ -136,6 +136,11 @@ class Ownership:
         """
         self.context.flow_run_suspension_request.raise_if_requested()
 
+    def is_pausing(self) -> bool:
+        """Whether the flow leaves, and another process goes on or will; sends no request."""
+        state = self.context.flow_run_suspension_request.get_state()
+        return state is not None and not (state.is_final() or state.is_cancelling())
+
     def is_deleted(self) -> bool:
         """Whether the run is deleted in Prefect, or being deleted.
 

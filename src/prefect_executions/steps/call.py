@@ -26,6 +26,7 @@ from prefect_executions.steps.identity import Identified, canonical
 from prefect_executions.steps.keys import filled
 from prefect_executions.steps.recorder import Recorder
 from prefect_executions.steps.replay import Call, Replay
+from prefect_executions.steps.transactions import RollbackHook, commits_itself
 
 R = TypeVar("R")
 
@@ -48,6 +49,10 @@ class StepCall(Generic[R]):
     def __init__(self, step: Any, recorder: Recorder, call: Call) -> None:
         self.call = call
         self.task = calling(step, self._run_async if step.isasync else self._run_sync)
+        self.task.on_rollback_hooks = [*step.on_rollback_hooks, RollbackHook(recorder, call)]
+        self._commits_itself = commits_itself()
+        if call.record is not None:
+            self.task.on_running_hooks = []
         self._step = step
         self._recorder = recorder
         self._result: list[R] = []  # of the function or the record, once there is one
@@ -187,9 +192,10 @@ class StepCall(Generic[R]):
             why = _reason(problem)
             self._recorder.record(self.call, Outcome.UNKEPT, result=why)
             raise self._step.unkept(why) from problem
-        undo = self._step.undo is not None
-        function = self._step.function if undo else None
-        self._recorder.record(self.call, Outcome.DONE, result=data, undo=undo, function=function)
+        step, undo = self._step, {}
+        if step.undo is not None:
+            undo = {"undo": True, "function": step.function, "undo_by": step.undo_by}
+        self._recorder.record(self.call, Outcome.DONE, result=data, **undo)
 
     def _replay(self, record: Record) -> Any:
         """The recorded result in a state that says so.
@@ -200,6 +206,9 @@ class StepCall(Generic[R]):
         """
         self._result = [self._step.recorded_result(self._recorder, record)]
         self._was_replayed = True
+        self.task.on_completion_hooks = []
+        if self._commits_itself:
+            self.task.on_commit_hooks = []
         return Completed(
             name="Replayed",
             message=f"Recorded at {record.at:%Y-%m-%d %H:%M:%S} UTC; the function was not run.",

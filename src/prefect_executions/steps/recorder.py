@@ -44,6 +44,10 @@ class Journal(Protocol):
         """Read a result that is kept outside the journal."""
         ...
 
+    def is_pausing(self) -> bool:
+        """Whether the flow leaves and is to go on later, here or in another process."""
+        ...
+
 
 class Recorder:
     """Matches the calls of one attempt with recorded ones, and records what they return.
@@ -111,6 +115,23 @@ class Recorder:
         """Record that a call was undone."""
         gone = replace(record, outcome=Outcome.UNDONE, result=None, large=None)
         self._journal.record(lambda: [gone])
+
+    def record_rolled_back(self, call: Call) -> bool:
+        """Record that a call is undone, durably; returns False if it was undone already."""
+        self._journal.require_open()
+        gone: list[Record] = []
+
+        def take() -> list[Record]:
+            gone.extend(self.replay.rolled_back(call))
+            return gone
+
+        self._journal.record(take)
+        self._journal.flush()
+        return bool(gone)
+
+    def is_pausing(self) -> bool:
+        """Whether the flow leaves and is to go on later."""
+        return self._journal.is_pausing()
 
     def result_of(self, record: Record) -> bytes:
         """The recorded result of a call, as JSON; it is durable when this returns."""

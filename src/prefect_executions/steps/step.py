@@ -30,13 +30,11 @@ from prefect_executions.serialization import JsonType
 from prefect_executions.steps.call import NumberingTaskRunner, StepCall, calling
 from prefect_executions.steps.keys import require_fitting
 from prefect_executions.steps.recorder import Recorder, find_recorder
+from prefect_executions.steps.undoable import name_of, register, require_undo
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-# By their names and the qualified names of their functions; of several, the one made last.
-_steps: dict[str, dict[str, "Step[..., Any]"]] = {}
 
 # How `Task.__init__` calls an option, and what it makes of it.
 _KEPT_AS = {
@@ -85,12 +83,19 @@ class Step(Task[P, R]):
         self.repeats = repeats
         self.undo = undo
         self._result_type: JsonType[Any] | None = None
-        _steps.setdefault(self.name, {})[self.function] = self
+        if undo is not None:
+            require_undo(self.name, undo)
+            register(self)
 
     @property
     def function(self) -> str:
-        """The qualified name of the function."""
-        return getattr(self.fn, "__qualname__", type(self.fn).__qualname__)
+        """The name of the function, with its module."""
+        return name_of(self.fn)
+
+    @property
+    def undo_by(self) -> str | None:
+        """The name of what undoes it, with its module."""
+        return None if self.undo is None else name_of(self.undo)
 
     @property
     def result_type(self) -> JsonType[Any]:
@@ -286,11 +291,6 @@ class Step(Task[P, R]):
         __call__, submit, map = _call, _submit, _map
 
 
-def steps_named(name: str) -> dict[str, Step[..., Any]]:
-    """The steps of a name, by the qualified names of their functions."""
-    return _steps.get(name, {})
-
-
 @overload
 def step(fn: Callable[P, R], /) -> Step[P, R]: ...
 @overload
@@ -334,12 +334,12 @@ def step(
         repeats: "reuse": equal calls are one call, and all get the first one's result, as is right
             for reads. By default each of them runs, and has its place among the others.
         undo: Called with the result when a roll-back has forgotten the call, newest first, before
-            the flow runs again.
+            the flow runs again; by any process, so that it stands at the top level of a module.
         options: Those of Prefect's `task`: `name`, `retries`, `retry_delay_seconds`,
             `timeout_seconds`, `tags`, and so on. The name identifies the step in the log.
 
     Raises:
-        TypeError: this function can't be a step.
+        TypeError: this function can't be a step, or `undo` can't be called with its result.
         ValueError: the key names an input that the function does not have.
     """
 

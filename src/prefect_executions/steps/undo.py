@@ -9,21 +9,22 @@ from prefect import Task
 from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from prefect_executions.errors import ReplayMismatch
 from prefect_executions.log.journal import Record
 from prefect_executions.steps.recorder import Recorder
-from prefect_executions.steps.step import Step, steps_named
+from prefect_executions.steps.step import Step
+from prefect_executions.steps.undoable import find_undoable
 
 
 def undo_sync(recorder: Recorder) -> None:
     """Undo what a roll-back has left to be undone, newest first.
 
     Raises:
-        ReplayMismatch: this code has no such step.
+        ReplayMismatch: this code does not have one of the steps, or can't tell which it was;
+            nothing is undone.
     """
-    for record in recorder.replay.to_undo():
+    for record, known in _plan(recorder):
         with recorder.replay.undoing(record):
-            known, result = _to_undo(recorder, record)
+            result = known.recorded_result(recorder, record)
 
             def undo(result: Any, known: Step[..., Any] = known) -> None:
                 done = known.undo and known.undo(result)
@@ -37,9 +38,9 @@ def undo_sync(recorder: Recorder) -> None:
 
 async def undo_async(recorder: Recorder) -> None:
     """`undo_sync` for an async flow."""
-    for record in recorder.replay.to_undo():
+    for record, known in _plan(recorder):
         with recorder.replay.undoing(record):
-            known, result = await asyncio.to_thread(_to_undo, recorder, record)
+            result = await asyncio.to_thread(known.recorded_result, recorder, record)
 
             async def undo(result: Any, known: Step[..., Any] = known) -> None:
                 done = known.undo and known.undo(result)
@@ -51,26 +52,9 @@ async def undo_async(recorder: Recorder) -> None:
         await asyncio.to_thread(recorder.record_undone, record)
 
 
-def _to_undo(recorder: Recorder, record: Record) -> tuple[Step[..., Any], Any]:
-    """The step of a call that is to be undone, and its result."""
-    named = steps_named(record.step)
-    same = named.get(record.function or "")
-    found = [step for step in [same] if step and step.undo] or [
-        step for step in named.values() if step.undo
-    ]
-    if len(found) > 1:
-        raise ReplayMismatch(
-            record.step,
-            f"a roll-back has left it to be undone. It was {record.function}, and of this code "
-            "several functions are steps of this name: give the others another one.",
-        )
-    if not found:
-        raise ReplayMismatch(
-            record.step,
-            "a roll-back has left it to be undone, and this code has no step of this name with "
-            "`undo`. Bring it back; `undo=lambda result: None` undoes nothing.",
-        )
-    return found[0], found[0].recorded_result(recorder, record)
+def _plan(recorder: Recorder) -> list[tuple[Record, Step[..., Any]]]:
+    """What is to be undone, and the steps that do it; known before anything is undone."""
+    return [(record, find_undoable(record)) for record in recorder.replay.to_undo()]
 
 
 def _undo_task(known: Step[..., Any], undo: Callable[..., Any]) -> Any:
