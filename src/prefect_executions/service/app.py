@@ -30,7 +30,7 @@ from prefect_executions.service.middleware.body_limit import BodyLimit
 from prefect_executions.service.middleware.headers import SecurityHeaders
 from prefect_executions.service.middleware.rate_limit import Rates
 from prefect_executions.service.middleware.telemetry import RequestTelemetry
-from prefect_executions.service.routes import ROUTERS
+from prefect_executions.service.routes import router
 from prefect_executions.service.streams.hub import EventHub
 
 _ALLOWED_HEADERS = [
@@ -122,11 +122,8 @@ def create_app(
     problems.install(app)
     app.state.executions, app.state.deployments = executions, deployments or {}
     app.state.hub, app.state.metrics, app.state.changed = hub, metrics, changed
-    for router in ROUTERS:
-        app.include_router(
-            router,
-            dependencies=[*SECURITY, Depends(require_known_query), Depends(notify_change)],
-        )
+    checks = [*SECURITY, Depends(require_known_query), Depends(notify_change)]
+    app.include_router(router, dependencies=checks)
     reader = [] if openness.metrics else [Depends(Require(Permission.READ))]
     app.get("/health", tags=["service"])(health)
     app.get("/metrics", tags=["service"], response_class=PlainTextResponse, dependencies=reader)(
