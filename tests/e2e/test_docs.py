@@ -28,6 +28,7 @@ from prefect_executions.client.profiles import Profile, find
 from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.testkit import Trial
 from prefect_executions.webhooks.message import message_of
 from rest import KEY
 from world import World, eventually
@@ -102,14 +103,19 @@ def test_the_flow_of_the_flows_document_goes_on_behind_what_it_has_read(stack: S
 def test_the_readme_s_steps_are_recorded_and_undone(stack: Stack) -> None:
     readme = run(ROOT / "README.md")
     with prefect_executions.testing() as kit:
-        trial = kit.start(readme.order, number="A-1", cents=500)
-        with kit.crash_after(5):  # attempt, answer, "charge", "charged", "ship"
-            trial.resume(input={"approved": True})
-        assert trial.status == "failed"
-        trial.resume()
 
-        assert trial.result == "A-1 shipped"
-        assert readme.world == ["charged A-1", "shipped A-1"]
+        def check(trial: Trial) -> None:
+            assert trial.result == "A-1 shipped"
+            assert readme.world == ["charged A-1", "shipped A-1"]
+
+        kit.crash_everywhere(
+            readme.order,
+            {"number": "A-1", "cents": 500},
+            answers=[{"approved": True}],
+            before=readme.world.clear,
+            check=check,
+            lose_writes=False,
+        )
 
 
 def sends_once(send: Any) -> Any:
@@ -129,12 +135,8 @@ def test_the_flows_of_the_steps_document_run(stack: Stack) -> None:
         reading = kit.start(steps.reading, titles=["What a day", "No", "No"])
         assert reading.result == 5
 
-        measured = kit.start(steps.measuring, rounds=3)
-        with kit.crash_after(6):  # creation, attempt, two rounds of a step and a checkpoint
-            measuring = kit.start(steps.measuring, rounds=3)
-        assert measuring.state == {"values": [0, 10]}
-        measuring.resume()
-        assert measuring.result == measured.result == [0, 10, 20]
+        measuring = kit.crash_everywhere(steps.measuring, {"rounds": 2}).undisturbed
+        assert measuring.result == [0, 10]
 
         sending = kit.start(sends_once(steps.send))
         assert sending.result == ["sent 1", "sent 1"]

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ FLOWS = Path(__file__).parents[2] / "flows"
 
 research_agent: Any = load_flow_from_entrypoint(f"{FLOWS}/research_agent.py:research_agent")
 fan_out: Any = load_flow_from_entrypoint(f"{FLOWS}/fan_out.py:fan_out")
+survey: Any = load_flow_from_entrypoint(f"{FLOWS}/survey.py:survey")
 
 
 @pytest.fixture
@@ -46,40 +46,51 @@ def test_a_research_agent_publishes_what_is_approved(kit: TestKit, tmp_path: Pat
     assert not file.exists()
 
 
+@pytest.mark.parametrize("approved", [True, False])
 def test_a_research_agent_comes_to_the_same_wherever_it_crashes(
-    kit: TestKit, tmp_path: Path
+    kit: TestKit, tmp_path: Path, approved: bool
 ) -> None:
-    undisturbed = kit.start(research_agent, directory=str(tmp_path))
+    def check(trial: Trial) -> None:
+        assert (tmp_path / f"{trial.id}.md").exists() == approved
 
-    for n in count(1, 4):
-        with kit.crash_after(n):
-            trial = kit.start(research_agent, directory=str(tmp_path))
-        if trial.status != "failed":
-            break
-        trial.resume()
+    survived = kit.crash_everywhere(
+        research_agent,
+        {"directory": tmp_path},
+        answers=[{"approved": approved}],
+        check=check,
+        points=6,
+    )
 
-        assert trial.status == "paused"
-        assert trial.state == undisturbed.state
-    assert n > 12
+    assert len(survived.points) == 6
 
 
 def test_a_fan_out_gathers_all_replies_wherever_it_crashes(kit: TestKit, tmp_path: Path) -> None:
     experts = ["ada", "bob"]
-    for n in count(1, 3):
-        post = tmp_path / str(n)
-        post.mkdir()
-        for name in experts:
-            (post / name).write_text(f"yours, {name}")
-        with kit.crash_after(n):
-            trial = kit.start(fan_out, post=str(post), experts=experts)
-        crashed = trial.status == "failed"
-        if crashed:
-            trial.resume()
+    sent = tmp_path / "sent.txt"
+    for name in experts:
+        (tmp_path / name).write_text(f"yours, {name}")
 
+    def check(trial: Trial) -> None:
         assert [reply.answer for reply in trial.result] == ["yours, ada", "yours, bob"]
-        sent = Counter((post / "sent.txt").read_text().splitlines())
-        assert len(sent) == 2
-        assert max(sent.values()) <= (2 if crashed else 1)  # sent, but not recorded
-        if not crashed:
-            break
-    assert n > 8
+        letters = Counter(sent.read_text().splitlines())
+        assert len(letters) == 2
+        assert max(letters.values()) <= 2  # sent, but not recorded
+
+    survived = kit.crash_everywhere(
+        fan_out,
+        {"post": tmp_path, "experts": experts},
+        before=lambda: sent.unlink(missing_ok=True),
+        check=check,
+        compare=lambda trial: {"the replies": trial.result},  # they may come in any order
+        points=6,
+    )
+
+    assert len(survived.points) > 2
+
+
+def test_a_survey_comes_to_the_same_wherever_it_crashes(kit: TestKit) -> None:
+    survived = kit.crash_everywhere(survey, {"per_second": 0, "only": ["pluggy", "iniconfig"]})
+
+    assert "after the checkpoint 'read iniconfig', before the checkpoint 'read pluggy'" in (
+        survived.points
+    )

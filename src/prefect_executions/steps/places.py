@@ -8,6 +8,24 @@ from typing import Generic, TypeVar
 
 C = TypeVar("C")
 
+# Why a call is ambiguous.
+OTHER_STATE = (
+    "an equal call was made before the saved state changed, and an attempt that continues from the "
+    "new state could take the result of that one for this one."
+)
+OTHER_QUESTION = (
+    "an equal one was made under another state, and its answer could be meant for this one or for "
+    "that one."
+)
+OTHER_TURN = (
+    "an equal call was made after one of two calls in flight had returned, and before the other: "
+    "in another attempt they may return in another order."
+)
+BETWEEN = (
+    "of several equal calls some have returned and some have not, while the state is saved: an "
+    "attempt that continues from it could take the result of one for another."
+)
+
 
 @dataclass
 class EqualCalls:

@@ -26,7 +26,14 @@ from typing import Any
 from prefect_executions.errors import AmbiguousCall, ReplayMismatch
 from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.serialization import digest, whole_milliseconds
-from prefect_executions.steps.places import EqualCalls, InFlight
+from prefect_executions.steps.places import (
+    BETWEEN,
+    OTHER_QUESTION,
+    OTHER_STATE,
+    OTHER_TURN,
+    EqualCalls,
+    InFlight,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +69,6 @@ class Call:
 
 
 _UNDO = 0  # in place of the order of the call that code is in, while a call is undone
-
-# Why a call is ambiguous.
-_OTHER_STATE = (
-    "an equal call was made before the saved state changed, and an attempt that continues from the "
-    "new state could take the result of that one for this one."
-)
-_OTHER_QUESTION = (
-    "an equal one was made under another state, and its answer could be meant for this one or for "
-    "that one."
-)
-_OTHER_TURN = (
-    "an equal call was made after one of two calls in flight had returned, and before the other: "
-    "in another attempt they may return in another order."
-)
-_BETWEEN = (
-    "of several equal calls some have returned and some have not, while the state is saved: an "
-    "attempt that continues from it could take the result of one for another."
-)
 
 _caller: ContextVar[Call | None] = ContextVar("caller_in_execution", default=None)
 
@@ -248,12 +237,12 @@ class Replay:
         """Check that an equal call can be distinguished from others, now and in later attempts."""
         is_new = known is None or known.outcome is Outcome.BEGUN
         if is_new and equal.has_other_state(call.under):
-            raise AmbiguousCall(call.step, _OTHER_STATE)
+            raise AmbiguousCall(call.step, OTHER_STATE)
         waits = known is not None and known.outcome is Outcome.WAITING
         if known is not None and waits and known.under not in ("", call.under):
-            raise AmbiguousCall(call.step, _OTHER_QUESTION)
+            raise AmbiguousCall(call.step, OTHER_QUESTION)
         if equal.has_turned(self._in_flight.races(call.within)):
-            raise AmbiguousCall(call.step, _OTHER_TURN)
+            raise AmbiguousCall(call.step, OTHER_TURN)
 
     def _digest(self) -> str:
         if self._under is None:
@@ -272,7 +261,7 @@ class Replay:
                 return
             for call in self._in_flight:
                 if not call.is_keyed and self._equals(call.within, call.key).given:
-                    raise AmbiguousCall(call.step, _BETWEEN)
+                    raise AmbiguousCall(call.step, BETWEEN)
             self._state, self._under = state, None
 
     # ------------------------------------------------------------------ what became of a call
@@ -399,7 +388,7 @@ class Replay:
     def rolled_back(self, call: Call) -> list[Record]:
         """What is to be recorded of a call that Prefect rolls back: it is undone.
 
-        The next such call is a new one, also in this attempt. Returns nothing if it was undone.
+        The next equal call has its place, and runs. Returns nothing if it was undone.
         """
         with self._lock:
             known = self._known.get(call.order)
@@ -409,6 +398,7 @@ class Replay:
             equal = self._equals(known.parent, known.key)
             equal.recorded[known.place].remove(call.order)
             equal.unders[known.under] -= 1
+            equal.freed.append(known.place)
             self._keyed[known.key].remove(call.order)
             return [replace(known, outcome=Outcome.UNDONE, result=None, large=None)]
 

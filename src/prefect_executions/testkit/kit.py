@@ -1,0 +1,193 @@
+"""`testing()` and its kit: starts executions, and crashes and pauses them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.context import FlowRunContext
+from prefect.flows import Flow
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.states import Suspended
+from pydantic import BaseModel
+
+from prefect_executions import serialization
+from prefect_executions.blocks.store import replaced_by
+from prefect_executions.executions.creation import EMPTY, Creation
+from prefect_executions.executions.executions import Executions
+from prefect_executions.log.entry import Kind
+from prefect_executions.models import ExecutionConfig
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.states import state_of
+from prefect_executions.storage.objects import MemoryObjects, Objects
+from prefect_executions.testkit.processes import Death, Processes
+from prefect_executions.testkit.survival import CrashTest, Survival
+from prefect_executions.testkit.trial import Trial
+
+_STORE = "testing"
+
+
+def _result_and_state(trial: Trial) -> dict[str, Any]:
+    return {"the result": trial.result, "the state": trial.state}
+
+
+class TestKit:
+    """What `testing` yields: starts executions, and crashes and pauses them."""
+
+    __test__ = False  # pytest
+
+    def __init__(self, client: SyncPrefectClient, objects: Objects) -> None:
+        self.executions = Executions(
+            objects, FlowRuns(client, store=_STORE, wait=lambda _: None), wait=lambda _: None
+        )
+        self._processes = Processes(client, objects)
+        self.store = self._processes.store
+        self._client = client
+        self._deployments: dict[int, tuple[Flow[..., Any], UUID]] = {}  # by the ids of the flows
+
+    def start(
+        self,
+        flow: Flow[..., Any],
+        *,
+        state: Any = EMPTY,
+        config: ExecutionConfig | None = None,
+        **parameters: Any,
+    ) -> Trial:
+        """Create an execution of a flow, and run it until it ends, pauses or crashes.
+
+        Args:
+            flow: A flow decorated with `@execution`.
+            state: The first state, as JSON or a pydantic model.
+            config: How it is run.
+            parameters: The parameters of the flow.
+        """
+        if id(flow) not in self._deployments:
+            deployed = self._client.create_deployment(self._client.create_flow(flow), "testing")
+            self._deployments[id(flow)] = flow, deployed
+        _, deployment = self._deployments[id(flow)]
+        execution, _ = Creation(self.executions).create(
+            name=flow.name,
+            deployment=str(deployment),
+            parameters=flow.serialize_parameters(parameters),
+            state=state.model_dump(mode="json") if isinstance(state, BaseModel) else state,
+            config=config,
+        )
+        trial = Trial(self.executions, self._processes, flow, execution)
+        trial.run()
+        return trial
+
+    def crash_everywhere(
+        self,
+        flow: Flow[..., Any],
+        parameters: dict[str, Any] | None = None,
+        *,
+        answers: Iterable[Any] = (),
+        before: Callable[[], object] = lambda: None,
+        check: Callable[[Trial], object] = lambda _: None,
+        compare: Callable[[Trial], dict[str, Any]] = _result_and_state,
+        points: int | None = None,
+        lose_writes: bool = True,
+        state: Any = EMPTY,
+        config: ExecutionConfig | None = None,
+    ) -> Survival:
+        """Run a flow, kill it at each of its points, and compare what it comes to.
+
+        It runs undisturbed first. Then it runs once for each write to the store, is killed right
+        before or right after it, and resumed. Each of these runs has to come to the result and the
+        state of the undisturbed one, to have recorded as many calls of each step, and to have
+        asked the same questions, each once. The ids of executions may differ.
+
+        Args:
+            flow: A flow decorated with `@execution`.
+            parameters: The parameters of the flow.
+            answers: What its questions are answered, in the order in which they are asked. Pauses
+                are ended.
+            before: Called before each run: clears what stands for the world outside.
+            check: Called with the trial when a run has ended: looks at the world outside.
+            compare: Returns what has to be the same after a crash, by what it is; by default
+                `{"the result": trial.result, "the state": trial.state}`.
+            points: How many points are tried at most, evenly spread; None for all.
+            lose_writes: Whether the process dies before each write, too: the effect of a step has
+                happened then, its record is lost, and it happens once more.
+            state: The first state, as JSON or a pydantic model.
+            config: How it is run.
+
+        Raises:
+            AssertionError: a run comes to something else, or the undisturbed one does not
+                complete. The message names the point, and what is likely to help.
+        """
+
+        def start() -> Trial:
+            before()
+            return self.start(flow, state=state, config=config, **parameters or {})
+
+        test = CrashTest(
+            flow.name,
+            start,
+            self.executions,
+            self._processes,
+            answers=answers,
+            check=check,
+            compare=compare,
+        )
+        return test.run(points=points, lose_writes=lose_writes)
+
+    def crash(self) -> NoReturn:
+        """Kill the process that calls this."""
+        self._processes.crash()
+
+    @contextmanager
+    def crash_before(self, n: int) -> Iterator[None]:
+        """Kill the process when it is about to write its `n`th entry from now on.
+
+        A process writes one entry when its attempt begins, one for each checkpoint, and one for
+        each step; steps that end together share one.
+        """
+        with self._processes.before_writing(Death(n)):
+            yield
+
+    @contextmanager
+    def crash_after(self, n: int) -> Iterator[None]:
+        """Kill the process when it has written its `n`th entry from now on."""
+        with self._processes.having_written(Death(n)):
+            yield
+
+    @contextmanager
+    def pause_at(self, label: str) -> Iterator[None]:
+        """Pause the execution when it saves a checkpoint with this label, as a person would."""
+        context: FlowRunContext | None = None  # of the execution, not of a subflow
+
+        def pause(_: object, __: str, data: bytes) -> None:
+            nonlocal context
+            header = serialization.load(data.partition(b"\n")[0])
+            if header["kind"] == Kind.ATTEMPT:
+                context = FlowRunContext.get()
+            if header.get("label") != label or context is None or context.flow_run is None:
+                return
+            self._client.set_flow_run_state(context.flow_run.id, Suspended(), force=True)
+            state = state_of(self._client.read_flow_run(context.flow_run.id))
+            context.flow_run_suspension_request.mark_requested(state)
+
+        with self._processes.having_written(pause, first=True):
+            yield
+
+
+@contextmanager
+def testing(objects: Objects | None = None) -> Iterator[TestKit]:  # noqa: PT028
+    """Keep executions in memory, and run them in this process.
+
+    Executions are kept here whatever store a flow names. A flow can also be called as usual;
+    `TestKit.start` runs it as a worker would, so that it can pause, crash and be resumed.
+
+    Args:
+        objects: Where executions are kept; by default in memory, and gone afterwards.
+    """
+    no_heartbeats = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    with no_heartbeats, get_client(sync_client=True) as client:
+        kit = TestKit(client, MemoryObjects() if objects is None else objects)
+        with replaced_by(kit.store):
+            yield kit
+
+
+testing.__test__ = False  # type: ignore[attr-defined]  # pytest, where a test imports it

@@ -1,0 +1,105 @@
+"""One execution under test, whose attempts run in this process."""
+
+import asyncio
+from contextvars import copy_context
+from typing import Any
+
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow
+from prefect.flows import Flow
+
+from prefect_executions.executions.creation import Creation
+from prefect_executions.executions.executions import Executions
+from prefect_executions.models import Execution, Resumed
+from prefect_executions.prefect.states import state_of
+from prefect_executions.testkit.processes import Crash, Processes
+
+
+class Trial:
+    """An execution of a flow, whose attempts run in this process.
+
+    Attributes:
+        id: The execution's id.
+        result: What the flow returned, when it has completed.
+        error: What the newest attempt raised, if it failed or crashed.
+    """
+
+    def __init__(
+        self,
+        executions: Executions,
+        processes: Processes,
+        flow: Flow[..., Any],
+        execution: Execution,
+    ) -> None:
+        self.id = execution.id
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._executions = executions
+        self._processes = processes
+        self._flow = flow
+
+    def __repr__(self) -> str:
+        """Show its status and result, for a failed assertion."""
+        return f"<{self._flow.name} {self.id}: {self.status}, {self.error or self.result!r}>"
+
+    def get(self) -> Execution:
+        """Read the execution, with all checkpoints and their states."""
+        return self._executions.get(self.id, checkpoints=None)
+
+    @property
+    def status(self) -> str:
+        """Its status."""
+        return self.get().status.value
+
+    @property
+    def state(self) -> Any:
+        """Its newest durable state, as JSON."""
+        return self.get().state
+
+    def resume(self, *, checkpoint_id: str | None = None, input: Any = None) -> Resumed:  # noqa: A002
+        """Resume it, and run it until it ends, pauses or crashes.
+
+        Args:
+            checkpoint_id: Roll back to this checkpoint.
+            input: The answer to what the flow asks.
+
+        Returns:
+            What `Executions.resume` returns.
+
+        Raises:
+            ExecutionConflict, CheckpointNotFound, AnswerError: see `Executions.resume`.
+        """
+        resumed = self._executions.resume(self.id, checkpoint_id=checkpoint_id, answer=input)
+        self.run()
+        return resumed
+
+    def fork(self, *, checkpoint_id: str | None = None) -> "Trial":
+        """Create another execution from a checkpoint, by default the newest state, and run it.
+
+        Raises:
+            CheckpointNotFound: there is no such checkpoint.
+        """
+        made, _ = Creation(self._executions).fork(self.id, checkpoint_id=checkpoint_id)
+        fork = Trial(self._executions, self._processes, self._flow, made)
+        fork.run()
+        return fork
+
+    def run(self) -> None:
+        """Run attempts while Prefect has it scheduled, without waiting for their time."""
+        while state_of(run := self._processes.read(self.id)).is_scheduled():
+            self._attempt(run)
+
+    def _attempt(self, run: FlowRun) -> None:
+        self.result = self.error = None
+        run = self._processes.take(run)
+        try:
+            # In a context of its own: a process that crashes in a transaction is in none when it
+            # begins again.
+            self.result = copy_context().run(run_flow, self._flow, flow_run=run)
+            if self._flow.isasync:
+                self.result = asyncio.run(self.result)
+        except Pause:
+            self.result = None
+        except (Exception, Crash) as error:
+            self.error = error
