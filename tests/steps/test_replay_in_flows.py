@@ -11,7 +11,7 @@ from prefect.flows import Flow
 
 from memory import Count
 from prefect_executions import execution, step
-from prefect_executions.steps.recorder import find_recorder
+from prefect_executions.steps.recorder import recorder_of
 from prefect_executions.testkit import Crash, TestKit
 from trials import act, acts, charge, done, ended, fails, join, later, once, plain
 
@@ -339,7 +339,7 @@ def test_equal_calls_around_a_checkpoint_are_warned_of_once(
         warned.append(text % args)
 
     def watched() -> None:
-        recorder = find_recorder()
+        recorder = recorder_of("any")
         assert recorder is not None
         monkeypatch.setattr(recorder._logger, "warning", warn)
         body()

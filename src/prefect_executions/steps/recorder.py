@@ -9,9 +9,11 @@ from functools import cached_property
 from threading import RLock
 from typing import Any, Protocol
 
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from prefect_executions.errors import NotAnExecution
 from prefect_executions.log.journal import Large, Outcome, Record
 from prefect_executions.steps.replay import Call, Replay
 
@@ -19,15 +21,17 @@ WAITERS = 256  # how many steps in other processes are waited for at once
 
 _current: ContextVar["Recorder | None"] = ContextVar("current_recorder", default=None)
 
+_entered: list["Recorder"] = []  # those of the executions that this process runs now
+
 
 class Journal(Protocol):
     """Where the records of an attempt are kept."""
 
     def require_open(self) -> None:
-        """Check that the attempt has not ended.
+        """Check that the attempt has not ended, and is this process's.
 
         Raises:
-            NotAnExecution: The attempt has ended.
+            NotAnExecution: The attempt has ended, or this process was forked from its own.
         """
         ...
 
@@ -84,6 +88,10 @@ class Recorder:
                 )
         return call
 
+    def require_open(self) -> None:
+        """See `Journal.require_open`."""
+        self._journal.require_open()
+
     def record(self, call: Call, outcome: Outcome, **fields: Any) -> None:
         """Record the outcome of a call; `fields` are others of `Record`."""
         self._journal.record(lambda: self.replay.ended(call, outcome, **fields))
@@ -123,13 +131,33 @@ class Recorder:
     def entered(self) -> Iterator[None]:
         """Record the steps that the body calls."""
         token = _current.set(self)
+        _entered.append(self)
         try:
             with self.replay.flow():
                 yield
         finally:
+            _entered.remove(self)
             _current.reset(token)
 
 
-def find_recorder() -> Recorder | None:
-    """The recorder of the execution that this code runs in; None outside of executions."""
-    return _current.get()
+def recorder_of(step: str) -> Recorder | None:
+    """The recorder of the execution that calls a step; None outside of executions.
+
+    A plain thread does not know who has started it. While an execution runs in its process, it may
+    belong to that one, so that a step called there is refused.
+
+    Raises:
+        NotAnExecution: It is called in a plain thread, or in a forked process.
+    """
+    recorder = _current.get()
+    if recorder is not None:
+        recorder.require_open()
+    elif _entered and FlowRunContext.get() is None and TaskRunContext.get() is None:
+        raise NotAnExecution(
+            f"the step {step!r} is called in a thread that does not have the context of the flow, "
+            "so that it would not be recorded. Use `.submit`, `.map` or `asyncio.to_thread`, or "
+            "give each call to the thread a context: "
+            "`pool.submit(contextvars.copy_context().run, step, …)`. To call the function outside "
+            "of the execution, use `step.fn(…)`."
+        )
+    return recorder
