@@ -15,6 +15,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from prefect_executions.errors import NotAnExecution
 from prefect_executions.log.journal import Large, Outcome, Record
+from prefect_executions.steps.in_flight import InFlight
 from prefect_executions.steps.replay import Call, Replay
 
 WAITERS = 256  # how many steps in other processes are waited for at once
@@ -55,10 +56,14 @@ class Recorder:
         journal: Where the records are kept.
         replay: The calls of the attempt.
         admit: Leaves the flow where nothing new may begin: the run is suspended, or out of time.
+
+    Attributes:
+        in_flight: The calls that are being carried out.
     """
 
     def __init__(self, journal: Journal, replay: Replay, admit: Callable[[], None]) -> None:
         self.replay = replay
+        self.in_flight = InFlight()
         self._journal = journal
         self._admit = admit
         self._lock = RLock()
