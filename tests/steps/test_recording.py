@@ -15,7 +15,7 @@ from prefect_executions.errors import (
     StoreUnavailable,
 )
 from prefect_executions.log.journal import decode
-from prefect_executions.steps.recorder import find_recorder
+from prefect_executions.steps.recorder import recorder_of
 from prefect_executions.storage.objects import MemoryObjects, Objects
 from prefect_executions.testkit import TestKit, testing
 from stores import Counting, Fault, Faulty
@@ -136,7 +136,7 @@ def test_a_record_that_was_written_twice_is_undone_once_or_not_at_all(
 
     def body() -> None:
         run = execution.current()
-        recorder = find_recorder()
+        recorder = recorder_of("any")
         assert recorder is not None
         original = recorder.record
 

@@ -27,6 +27,7 @@ from prefect_executions.runtime.failures import FailedResult, never_mends
 from prefect_executions.runtime.flow_timeout import FlowTimeout
 from prefect_executions.runtime.interrupts import Interrupt
 from prefect_executions.runtime.ownership import Ownership
+from prefect_executions.runtime.pauses import SETTLE_PATIENCE
 from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.time_limit import TimeLimit
 from prefect_executions.runtime.writer import Durability
@@ -34,6 +35,8 @@ from prefect_executions.serialization import JsonType
 from prefect_executions.steps.recorder import Recorder
 
 S = TypeVar("S")
+
+LAST_PATIENCE = 10.0  # as `SETTLE_PATIENCE`, where the process is being ended: killed in 30 s
 
 _current: ContextVar["Attempt[Any] | None"] = ContextVar("current_attempt", default=None)
 
@@ -127,6 +130,7 @@ class Attempt(Generic[S]):
 
     def finish(self, status: Status) -> None:
         """End in this status: the function has returned. Leaves where the run was taken away."""
+        self._settle(SETTLE_PATIENCE)
         patiently(self.run.checkpoint)
         patiently(self._checkpoints.flush)
         self._checkpoints.check_ownership()
@@ -150,7 +154,18 @@ class Attempt(Generic[S]):
             self._page.ended(Status.FAILED, f"{type(error).__name__}: {error}")
             raise
 
+    def _settle(self, patience: float) -> None:
+        """Let the steps that are being carried out end, and be recorded, before nothing can be."""
+        for step in self.recorder.in_flight.settle(patience):
+            self._logger.warning(
+                "The step %r has not ended %.0f s after the flow; its result is not recorded.",
+                step,
+                patience,
+            )
+
     def _fail(self, failure: BaseException) -> None:
+        is_urgent = self._time_limit.is_over or not isinstance(failure, Exception | Pause)
+        self._settle(LAST_PATIENCE if is_urgent else SETTLE_PATIENCE)
         self._checkpoints.save_published(patient=isinstance(failure, Pause))
         if isinstance(failure, Pause):
             self._complete_pause()

@@ -152,8 +152,13 @@ def _assemble(
     def form() -> Form:
         return resume_form(log.read(checkpoints=CHOICES))
 
+    recorder = Recorder(checkpoints, replay, admit)
     pauses = Pauses(
-        replay, ownership, checkpoints, form if ownership.can_be_rescheduled else lambda: GOES_ON
+        replay,
+        ownership,
+        checkpoints,
+        recorder.in_flight,
+        form if ownership.can_be_rescheduled else lambda: GOES_ON,
     )
     run = Run(
         log.execution_id,
@@ -167,7 +172,7 @@ def _assemble(
     )
     return Attempt(
         run,
-        Recorder(checkpoints, replay, admit),
+        recorder,
         options.state_type,
         ownership=ownership,
         checkpoints=checkpoints,

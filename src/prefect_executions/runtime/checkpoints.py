@@ -1,5 +1,6 @@
 """Saving an attempt's checkpoints and records, and leaving where the log is another process's."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, RLock
@@ -51,6 +52,7 @@ class Checkpointer:
         self._check = OwnershipCheck(ownership.check)
         self._published = writer.head.state
         self._lock = RLock()
+        self._process = os.getpid()
         self._logger = get_run_logger()
 
     @property
@@ -59,11 +61,18 @@ class Checkpointer:
         return self._writer.head
 
     def require_open(self) -> None:
-        """Check that the attempt has not ended.
+        """Check that the attempt has not ended, and is this process's.
 
         Raises:
-            NotAnExecution: It has.
+            NotAnExecution: It has, or is not.
         """
+        if os.getpid() != self._process:
+            raise NotAnExecution(
+                "this process was forked from the one that runs the execution, so nothing is "
+                "recorded or saved here. Use steps in the flow's own process, and plain functions "
+                "in the others; or submit steps with a task runner that has other processes, such "
+                "as Prefect's `ProcessPoolTaskRunner`."
+            )
         if self.closed.is_set():
             attempt, id_ = self.head.entry.attempt, self._writer.log.execution_id
             raise NotAnExecution(f"attempt {attempt} of {id_!r} has ended")
@@ -145,6 +154,8 @@ class Checkpointer:
 
     def record(self, take: Callable[[], list[Record]]) -> None:
         """Write records, in the order in which they are taken."""
+        if os.getpid() != self._process:
+            self.require_open()
         with self.leaving(), self._yielding():
             self._writer.record(take)
 

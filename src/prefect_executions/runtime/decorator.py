@@ -17,7 +17,7 @@ from prefect_executions.errors import StateError
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.runtime.attempt import Attempt, Options, current_attempt
 from prefect_executions.runtime.beginning import begin_attempt
-from prefect_executions.runtime.failures import FailedResult, judged
+from prefect_executions.runtime.failures import FailedResult, judged, ungrouped
 from prefect_executions.runtime.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
 from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.writer import Durability
@@ -184,7 +184,8 @@ def run_sync(
                 interrupt.disarm()
                 attempt.finish(status)
                 return result
-            except BaseException as failure:
+            except BaseException as raised:
+                failure = ungrouped(raised)
                 interrupt.disarm(failure)
                 attempt.fail(failure)
         except FailedResult as failed:
@@ -217,7 +218,8 @@ async def run_async(
                 await _undisturbed(attempt.finish, status)
                 await checkpoint_if_cancelled()  # Prefect fails a run whose time is over by now
                 return result
-            except BaseException as failure:
+            except BaseException as raised:
+                failure = ungrouped(raised)
                 interrupt.disarm(failure)
                 await _undisturbed(attempt.fail, failure)
         except FailedResult as failed:

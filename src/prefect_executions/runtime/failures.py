@@ -1,11 +1,13 @@
 """What an attempt has failed by: an error, a group of them, or states that the flow returns."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 from prefect.client.schemas.objects import State, StateType
-from prefect.exceptions import FailedRun, MissingResult
+from prefect.exceptions import FailedRun, MissingResult, Pause
 from prefect.futures import resolve_futures_to_states
+from prefect.logging import get_run_logger
 from prefect.states import StateGroup, aget_state_exception, is_state_iterable
 from prefect.utilities.asyncutils import run_coro_as_sync
 
@@ -93,6 +95,32 @@ def _error_of(state: State[Any]) -> BaseException:
     except (TypeError, ValueError, MissingResult):  # its data is no error, or is not kept
         return FailedRun(state.message or f"{state.name}")
     return error
+
+
+def ungrouped(raised: BaseException) -> BaseException:
+    """What a function has ended by, where tasks of a group raise several exceptions.
+
+    A pause is a pause, and what ends a process ends it, whatever else was raised; that is logged.
+    """
+    if not isinstance(raised, BaseExceptionGroup):
+        return raised
+    errors = list(_errors_in(raised))
+    pauses = (error for error in errors if isinstance(error, Pause))
+    first: BaseException | None = next(pauses, None)
+    first = first or next((error for error in errors if _ends_the_process(error)), None)
+    failed = raised.subgroup(Exception)
+    if first is None and failed is not None:
+        return failed
+    first = first or errors[0]
+    if others := [repr(error) for error in errors if error is not first]:
+        get_run_logger().warning(
+            "The flow ends by %r. Its tasks also raised: %s", first, ", ".join(others)
+        )
+    return first
+
+
+def _ends_the_process(error: BaseException) -> bool:
+    return not isinstance(error, Exception | asyncio.CancelledError)
 
 
 def never_mends(failure: BaseException) -> bool:

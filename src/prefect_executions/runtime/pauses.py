@@ -15,9 +15,12 @@ from prefect_executions.prefect.suspension import pause_ended
 from prefect_executions.runtime.checkpoints import Checkpointer
 from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.serialization import JsonType
+from prefect_executions.steps.in_flight import InFlight
 from prefect_executions.steps.replay import Call, Replay
 
 M = TypeVar("M", bound=BaseModel)
+
+SETTLE_PATIENCE = 60.0  # seconds that a pause or an end waits for steps that are carried out
 
 
 class Pauses:
@@ -27,6 +30,7 @@ class Pauses:
         replay: The calls of the attempt.
         ownership: Pauses the flow run, and knows what became of its pauses.
         checkpoints: Saves the state and the records.
+        in_flight: The steps that are being carried out.
         resume_form: Makes the form of a pause that asks nothing else.
     """
 
@@ -35,11 +39,13 @@ class Pauses:
         replay: Replay,
         ownership: Ownership,
         checkpoints: Checkpointer,
+        in_flight: InFlight,
         resume_form: Callable[[], Form],
     ) -> None:
         self._replay = replay
         self._ownership = ownership
         self._checkpoints = checkpoints
+        self._in_flight = in_flight
         self._resume_form = resume_form
 
     def pause(
@@ -113,6 +119,8 @@ class Pauses:
 
         It is saved with a checkpoint, so that a roll-back to that one continues after the pause.
         """
+        if self._ownership.can_be_rescheduled:  # another process may go on at once
+            self._in_flight.settle(SETTLE_PATIENCE, call=call)
         label = (reason or "Paused").splitlines()[0][:LABEL_LENGTH] or "Paused"
         self._checkpoints.save_with(
             take, label, lambda: self._replay.ended(call, Outcome.WAITING, pause_key=key)

@@ -126,7 +126,7 @@ class StepCall(Generic[R]):
         A task runner with other processes runs only the function there: this process waits for the
         result and records it.
         """
-        replay = self._recorder.replay
+        replay, in_flight = self._recorder.replay, self._recorder.in_flight
         if isinstance(runner, ThreadPoolTaskRunner):
             return StepFuture(runner.submit(self.task, *call), self.call, replay)
         if replay.claim(self.call) is not None:
@@ -134,8 +134,10 @@ class StepCall(Generic[R]):
             there = self._recorder.threads.submit(self.task, *call)
             return StepFuture(there, self.call, replay)
         try:
+            in_flight.began(self.call)
             there = runner.submit(_portable(self._step), *call)
         except BaseException:
+            in_flight.ended(self.call)
             replay.release(self.call)
             raise
         recorded = self._recorder.waiters.submit(copy_context().run, self._record_from, there)
@@ -155,6 +157,7 @@ class StepCall(Generic[R]):
                 self._recorder.record(self.call, Outcome.BEGUN)
             return state
         finally:
+            self._recorder.in_flight.ended(self.call)
             self._recorder.replay.release(self.call)
 
     def _run_sync(self, *args: Any, **kwargs: Any) -> Any:
@@ -177,7 +180,8 @@ class StepCall(Generic[R]):
 
     @contextmanager
     def _running(self) -> Iterator[Record | None]:
-        with self._recorder.replay.running(self.call) as known, self.noting_failure():
+        carried_out = self._recorder.in_flight.carrying_out(self.call)
+        with carried_out, self._recorder.replay.running(self.call) as known, self.noting_failure():
             yield known
 
     def _record(self) -> None:

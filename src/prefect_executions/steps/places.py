@@ -85,7 +85,7 @@ class _Flight(Generic[C]):
     beaten: int | None = None  # when another call in flight has returned before it
 
 
-class InFlight(Generic[C]):
+class CallsInFlight(Generic[C]):
     """The calls that were made and have not returned, by the call around them and their order."""
 
     def __init__(self) -> None:

@@ -9,10 +9,12 @@ from functools import cached_property
 from threading import RLock
 from typing import Any, Protocol
 
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from prefect_executions.errors import ReplayMismatch
+from prefect_executions.errors import NotAnExecution, ReplayMismatch
 from prefect_executions.log.journal import Large, Outcome, Record
+from prefect_executions.steps.in_flight import InFlight
 from prefect_executions.steps.replay import Call, Replay
 from prefect_executions.steps.tries import EarlierTries
 
@@ -20,15 +22,17 @@ WAITERS = 256  # how many steps in other processes are waited for at once
 
 _current: ContextVar["Recorder | None"] = ContextVar("current_recorder", default=None)
 
+_entered: list["Recorder"] = []  # those of the executions that this process runs now
+
 
 class Journal(Protocol):
     """Where the records of an attempt are kept."""
 
     def require_open(self) -> None:
-        """Check that the attempt has not ended.
+        """Check that the attempt has not ended, and is this process's.
 
         Raises:
-            NotAnExecution: The attempt has ended.
+            NotAnExecution: The attempt has ended, or this process was forked from its own.
         """
         ...
 
@@ -56,10 +60,14 @@ class Recorder:
         journal: Where the records are kept.
         replay: The calls of the attempt.
         admit: Leaves the flow where nothing new may begin: the run is suspended, or out of time.
+
+    Attributes:
+        in_flight: The calls that are being carried out.
     """
 
     def __init__(self, journal: Journal, replay: Replay, admit: Callable[[], None]) -> None:
         self.replay = replay
+        self.in_flight = InFlight()
         self._journal = journal
         self._admit = admit
         self._lock = RLock()
@@ -106,6 +114,10 @@ class Recorder:
                     "two functions are steps of this name in one flow, and what is recorded of one "
                     "could be taken for the other's. Give one of them another: @step(name=…).",
                 )
+
+    def require_open(self) -> None:
+        """See `Journal.require_open`."""
+        self._journal.require_open()
 
     def record(self, call: Call, outcome: Outcome, **fields: Any) -> None:
         """Record the outcome of a call; `fields` are others of `Record`."""
@@ -163,13 +175,33 @@ class Recorder:
     def entered(self) -> Iterator[None]:
         """Record the steps that the body calls."""
         token = _current.set(self)
+        _entered.append(self)
         try:
             with self.replay.flow():
                 yield
         finally:
+            _entered.remove(self)
             _current.reset(token)
 
 
-def find_recorder() -> Recorder | None:
-    """The recorder of the execution that this code runs in; None outside of executions."""
-    return _current.get()
+def recorder_of(step: str) -> Recorder | None:
+    """The recorder of the execution that calls a step; None outside of executions.
+
+    A plain thread does not know who has started it. While an execution runs in its process, it may
+    belong to that one, so that a step called there is refused.
+
+    Raises:
+        NotAnExecution: It is called in a plain thread, or in a forked process.
+    """
+    recorder = _current.get()
+    if recorder is not None:
+        recorder.require_open()
+    elif _entered and FlowRunContext.get() is None and TaskRunContext.get() is None:
+        raise NotAnExecution(
+            f"the step {step!r} is called in a thread that does not have the context of the flow, "
+            "so that it would not be recorded. Use `.submit`, `.map` or `asyncio.to_thread`, or "
+            "give each call to the thread a context: "
+            "`pool.submit(contextvars.copy_context().run, step, …)`. To call the function outside "
+            "of the execution, use `step.fn(…)`."
+        )
+    return recorder

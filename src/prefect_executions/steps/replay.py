@@ -31,8 +31,8 @@ from prefect_executions.steps.places import (
     OTHER_QUESTION,
     OTHER_STATE,
     OTHER_TURN,
+    CallsInFlight,
     EqualCalls,
-    InFlight,
 )
 
 
@@ -99,7 +99,7 @@ class Replay:
         self._known: dict[int, Record] = {}
         self._keyed: dict[str, list[int]] = {}
         self._equal: dict[int, dict[str, EqualCalls]] = {}  # by the call around them, and their key
-        self._in_flight = InFlight[Call]()
+        self._in_flight = CallsInFlight[Call]()
         self._running: set[str] = set()
         self._state = state
         self._under: str | None = None  # the digest of the state, once it is needed

@@ -29,7 +29,7 @@ from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.call import NumberingTaskRunner, StepCall, calling
 from prefect_executions.steps.keys import require_fitting
-from prefect_executions.steps.recorder import Recorder, find_recorder
+from prefect_executions.steps.recorder import Recorder, recorder_of
 from prefect_executions.steps.undoable import name_of, register, require_undo
 
 P = ParamSpec("P")
@@ -180,7 +180,7 @@ class Step(Task[P, R]):
         self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any
     ) -> Any:
         plain: Any = super().__call__
-        recorder = find_recorder()
+        recorder = recorder_of(self.name)
         if recorder is None:
             return plain(*args, return_state=return_state, wait_for=wait_for, **kwargs)
         parameters = get_call_parameters(self.fn, args, kwargs)
@@ -196,7 +196,7 @@ class Step(Task[P, R]):
         self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any
     ) -> Any:
         plain: Any = super().submit
-        recorder = find_recorder()
+        recorder = recorder_of(self.name)
         if recorder is None:
             return plain(*args, return_state=return_state, wait_for=wait_for, **kwargs)
         future = NumberingTaskRunner.here(recorder).submit(
@@ -216,7 +216,7 @@ class Step(Task[P, R]):
         **kwargs: Any,
     ) -> Any:
         plain: Any = super().map
-        recorder = find_recorder()
+        recorder = recorder_of(self.name)
         if recorder is None or deferred:
             return plain(
                 *args, return_state=return_state, wait_for=wait_for, deferred=deferred, **kwargs
