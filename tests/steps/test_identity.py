@@ -305,13 +305,13 @@ GOLDEN: dict[str, str] = {
     "OrderedDict": "b27355a153635e2fd4b05ecac26ce466",
     "OrderedDict, other": "72688eb1ae10f6373d239586ad91850c",
     "defaultdict": "766e73202bebe69e19b04153d0dc42b3",
-    "Counter": "34f6cf98f204469f54fea976c6799ea7",
+    "Counter": "3b3a241c414a66d0ed6f8e0145fb601c",
     "mappingproxy": "0997995cf653a1cc711ee548bd7c53cb",
-    "ChainMap": "09f9f2914fd4d54bdbd820b96954d581",
-    "UserDict": "7a78fa9e918826a214466d7b25a2c50e",
-    "UserList": "a36aa698b2387d8606f197c20eb423cd",
-    "UserString": "a12937b9e6acf89d3a67851bd16ba0ba",
-    "SimpleNamespace": "5920561c475e808bc8b3f7a8f7399f54",
+    "ChainMap": "a64c4b5ee13971028f572ca607ddd60d",
+    "UserDict": "778de1a446560b738f9349e311c1bf61",
+    "UserList": "350ee143cc6f94ae889aaafd5fd6d892",
+    "UserString": "b6354b5e48c849d3b177ba7847e954b5",
+    "SimpleNamespace": "7e4060e4b876f3332e92bda854314ad8",
     "range": "645c39ef1fbe9dc00056075faf714441",
     "slice": "797cd1e8a36c1e26589076907fcfcdce",
     "Decimal": "4c86e28b06052b3827a5c5bd095f014c",
@@ -339,36 +339,36 @@ GOLDEN: dict[str, str] = {
     "ip_interface ::1": "4b34dcd90caa6a28c806e2c1e5970dbf",
     "ip_network 10.0.0.1": "62d64b99bad9238fd3e404d85ef1849a",
     "ip_network ::1": "9fd8fe125c87db11bfd99f3343dfcb01",
-    "StrEnum": "53d1f663a072116198297035234dd7c9",
-    "Flag": "7e8728632cbd3366c59051b080d92113",
-    "str subclass": "a79a09d90d50d8cdc3baae5d8ef109a6",
-    "named tuple": "8c3963401620e97cf90465b4361dee97",
-    "dataclass": "3e1a4acb13390abdb04ad0b9a8d6cc93",
-    "attrs": "7a582de9c25d526d4c52c0b6ab438bd0",
-    "model": "548caa6ff8c37121c60c14db5fcb6925",
-    "model, extra": "9fe880ae633fa172e3154d8d0960c525",
+    "StrEnum": "1577962fd83524a227bfe6ad7422e2fd",
+    "Flag": "e09efadec156be4d0b343787bd2e4a32",
+    "str subclass": "47f628faa2cf11c09d0a0c91137da49e",
+    "named tuple": "72c9e7dc359115ef5925f17ec8581aa3",
+    "dataclass": "f31f8734ee33d7173d431037bbeed7ba",
+    "attrs": "8d6c4019284de59bc31aa0474ce4103d",
+    "model": "45a77db7b16c50728456510107d0dc9f",
+    "model, extra": "49bcc2bf5117a7871cf2bb1bb3ac7475",
     "root model": "708bf8aa0b2d0927c4b776dac47e0c98",
     "generic model": "c4b4065f785b7c1ccdcd72ded0b955ba",
-    "SecretStr": "b531f1a793c6c586a920b2562b77490b",
-    "SecretBytes": "2de90fcc1e749ec7f778b1248a65a970",
-    "Secret": "2f9444dbdace4356c67988eefda6074e",
-    "AnyUrl": "c9f984f88980dfdc7113cd2369e5380e",
-    "HttpUrl": "31be0020e4d87de0948e3b288e26f4ba",
-    "Url": "4aced32c645ad199bd917e6da657b121",
-    "PostgresDsn": "f164e07d41a375d7c4d2a1be63837eed",
-    "MultiHostUrl": "aaece96edc645e9df04304ede16e8a2f",
-    "MongoDsn": "8a1accac41f1ba4575e342ceb78290a7",
-    "NatsDsn": "145632c3f0bf99851e19312bb343b617",
-    "NameEmail": "29148f565e9c68b521c75b6a957a67ff",
-    "exception": "f02ace487f17659ae44e3a249b8c17d1",
-    "exception with state": "d3120228fd097c1c3169a7182227aba6",
+    "SecretStr": "bbe6c62b146916dd96e84e84f0f253ad",
+    "SecretBytes": "64774396a934b33e30814bb558b8f690",
+    "Secret": "b87bf3693b60c551024eea04277a7442",
+    "AnyUrl": "8f8a2580c1c7e21274a74d88606b18aa",
+    "HttpUrl": "cd5290ea973cc536b2d28e5489f51f1d",
+    "Url": "80e66dcf77d7709d52dfbc505823aac0",
+    "PostgresDsn": "daee57bfa2636fd278d92bba7a7cb621",
+    "MultiHostUrl": "36696ecb854c2d1feaab63be1eaf1fab",
+    "MongoDsn": "897c7165d52b6b3d555f3b6e79aef1d0",
+    "NatsDsn": "5d7f4c2230917f1913e3351d9233bf64",
+    "NameEmail": "4b2f75fa9d5e1a329406f661707711fd",
+    "exception": "64b384ed5fd6284ab6d287c018de055d",
+    "exception with state": "afe4171e85383c4e9d0d8321c33d5f3e",
     "class": "e7e3f101e3074b12096b6eec096d787b",
     "type": "cbf315bd96a7f0c51475aee7e5bf43b6",
     "NoneType": "33e7790c3c6745339f249bea18254c96",
     "function": "ffc6e0e261c3911bdff8814ea4d85db6",
     "builtin function": "bbdf6ada639cb4954f622a442db4777b",
     "bound builtin": "d90668a7812b3ec306cd9d94887bc892",
-    "bound method": "5ef40efe8a0a9b1da8a79d08574b4349",
+    "bound method": "418817288f4d37df0c5ec1e715211445",
     "class method": "20320f490b9f22c7abdd0ad346346668",
     "cached function": "2912fce9eecef976419ea3e171793560",
     "new type": "3adc1c9c182cd82d3d0e5c8b4487fd7f",
@@ -379,7 +379,7 @@ GOLDEN: dict[str, str] = {
     "generic model class": "2f43cf147be1c60e7c0e902699c9e561",
     "task": "1b060de0b23ff43cb206fafacbdda12e",
     "flow": "ec91be1b9f670d26e994854dd07da336",
-    "block": "553d4a336a0f5cd3829691a71d6ad1cb",
+    "block": "a4ccd9e14f950f1cc966b09eaffd56bd",
     "Identified": "810f0ed45d7dc9c2319c45a8717e6cb2",
     "annotation": "31e3ba429591821d2fc57064a72057c8",
     "state": "42512f4c2e88819c69b0c1b1ca80555f",
@@ -593,3 +593,23 @@ def test_many_and_large_inputs_are_quick() -> None:
 
     assert time.thread_time() - start < 5
     assert len(data) < 2_000_000
+
+
+def test_a_value_stays_the_same_when_its_class_is_moved() -> None:
+    """Between two attempts the code may be deployed anew, with its classes in other modules."""
+    source = (
+        "from dataclasses import dataclass\nfrom enum import Enum\nfrom pydantic import BaseModel\n"
+        "class Order(BaseModel):\n    id: int\n"
+        "@dataclass\nclass Line:\n    n: int\n"
+        "class Kind(Enum):\n    NEW = 1\n"
+        "class Refused(Exception): ...\n"
+    )
+    digests = []
+    for name in ("shop", "shop_models"):
+        module = ModuleType(name)
+        exec(source, module.__dict__)
+        values = [module.Order(id=1), module.Line(1), module.Kind.NEW, module.Refused("no")]
+        digests.append([_digest(value) for value in values])
+
+    assert digests[0] == digests[1]
+    assert len(set(digests[0])) == 4

@@ -149,7 +149,8 @@ def form_of(kind: type) -> tuple[type, _Form]:
 
 
 def _name(kind: type) -> bytes:
-    return node(b"name", f"{module_name(kind.__module__)}:{kind.__qualname__}".encode())
+    """The name of a value's class, without its module: the value stays when its class is moved."""
+    return node(b"name", kind.__qualname__.encode())
 
 
 def module_name(name: str) -> str:
