@@ -36,14 +36,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that need Prefect on one worker of pytest-xdist: they share one server.
+    """Keep tests that share a Prefect server on one worker of pytest-xdist.
 
-    Those with real processes have one of their own, so that both workers have enough to do.
+    There are several groups of about the same length, so that both workers have enough to do.
     """
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
-            group = "processes" if "e2e" in item.path.parts else "prefect"
-            item.add_marker(pytest.mark.xdist_group(group))
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    folders = set(item.path.parts)
+    if "e2e" in folders:
+        return "processes"
+    if folders & {"steps", "testkit", "flows"}:
+        return "steps"
+    return "runtime" if "runtime" in folders else "prefect"
 
 
 class Clock:
