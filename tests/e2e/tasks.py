@@ -252,5 +252,5 @@ def undoing() -> list[str]:
         done.append(effect(name) if name == "two" else reversible(name))
         run.state.n += 1
         run.checkpoint(label=name)
-    run.pause("All done")
+    run.pause("All done", key="done")  # `n` is another number each time
     return done
