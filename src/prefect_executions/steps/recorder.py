@@ -187,8 +187,8 @@ class Recorder:
 def recorder_of(step: str) -> Recorder | None:
     """The recorder of the execution that calls a step; None outside of executions.
 
-    A plain thread does not know who has started it. While an execution runs in its process, it may
-    belong to that one, so that a step called there is refused.
+    A plain thread does not have the context of the flow that started it. It may belong to an
+    execution that runs in this process, so a step that is called in it is refused.
 
     Raises:
         NotAnExecution: It is called in a plain thread, or in a forked process.
