@@ -376,4 +376,4 @@ def test_a_flow_that_fails_undisturbed_is_said_to(kit: TestKit) -> None:
     def fails() -> None:
         raise RuntimeError("no luck")
 
-    assert "fails: it is failed, without any crash: RuntimeError('no luck')" in fault(kit, fails)
+    assert "fails: it is failed, without any crash: RuntimeError: no luck." in fault(kit, fails)
