@@ -1,7 +1,7 @@
 """Fixtures of all tests: real servers, started when the first test needs them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from rest import KEY
 from stores import Counting, Faulty
 
 ROOT = Path(__file__).parent.parent
+_LAST_LINES = 40  # of each process's log
 
 hypothesis_settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("default")
@@ -52,6 +53,20 @@ def _group(item: pytest.Item) -> str:
     if folders & {"steps", "testkit", "flows"}:
         return "steps"
     return "runtime" if "runtime" in folders else "prefect"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what Prefect's server, the worker and its flows have said last."""
+    report = yield
+    stack = getattr(item, "funcargs", {}).get("stack")
+    if report.failed and isinstance(stack, Stack):
+        for log in [stack.server.log, *(worker.log for worker in stack.workers)]:
+            lines = log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+            report.sections.append((f"the end of {log.name}", "\n".join(lines)))
+    return report
 
 
 class Clock:
