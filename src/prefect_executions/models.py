@@ -303,7 +303,7 @@ class Diff(BaseModel):
 
 
 class Standing(BaseModel):
-    """Where an execution stands, as an agent outside Prefect is told."""
+    """The status and the newest attempt of an execution, for an agent outside Prefect."""
 
     status: Status = Field(description="The execution's status: anything but running means stop.")
     attempt: int = Field(description="The newest attempt; another one than yours means stop.")

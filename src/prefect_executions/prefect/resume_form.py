@@ -15,7 +15,7 @@ from prefect_executions.prefect.pauses import Form
 LATEST = "latest"
 CHOICES = 25  # how many of the newest checkpoints the form offers
 NOTE_LENGTH = 500
-GOES_ON = Form({"type": "object", "properties": {}}, "Its process waits, and goes on from here.")
+GOES_ON = Form({"type": "object", "properties": {}}, "Its process waits, and continues from here.")
 _STEPS_NAMED = 10
 
 

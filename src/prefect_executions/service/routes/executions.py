@@ -78,8 +78,8 @@ def create_execution(
 def list_executions(executions: Readable, filter_: Annotated[_Query, Query()]) -> Response:
     """List executions, by what Prefect knows of them: without states and checkpoints.
 
-    What one page has told no later page tells again, and nothing is left out that was there all
-    the time. The end is where `next_cursor` is null: a page may be shorter than `limit`.
+    No execution is listed twice, and none is left out that exists all the time. The last page is
+    the one whose `next_cursor` is null: a page may be shorter than `limit`.
     """
     paging = {"limit", "cursor", "order"}
     wanted = ExecutionFilter(**filter_.model_dump(exclude=paging))
