@@ -16,24 +16,11 @@ from memory import Count
 from prefect_executions import serialization
 from prefect_executions.errors import StateChanged, StateError
 from prefect_executions.serialization import JsonType
-from strategies import JSON
+from strategies import JSON, cycle, nested
 
 
 class Colour(StrEnum):
     RED = "red"
-
-
-def _nested(depth: int) -> Any:
-    value: Any = 1
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
-def _cycle() -> Any:
-    value: list[Any] = []
-    value.append(value)
-    return {"loop": value}
 
 
 @given(JSON)
@@ -73,7 +60,7 @@ def test_what_would_be_altered_is_refused_with_its_path(value: Any, path: str) -
     assert refusal.value.path == path
 
 
-@pytest.mark.parametrize("value", [_nested(300), _cycle()], ids=["deep", "cycle"])
+@pytest.mark.parametrize("value", [nested(300), cycle()], ids=["deep", "cycle"])
 def test_endless_nesting_is_refused(value: Any) -> None:
     with pytest.raises(StateError, match="nested deeper"):
         serialization.dump(value)

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from prefect_executions.errors import InputError
 from prefect_executions.steps import identity
+from strategies import cycle, nested
 
 
 class User(BaseModel):
@@ -52,19 +53,6 @@ def _tagged(tag: Any) -> Tagged:
     text = Tagged("a")
     text.tag = tag
     return text
-
-
-def _nested(depth: int) -> Any:
-    value: Any = 1
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
-def _cycle() -> Any:
-    value: list[Any] = []
-    value.append(value)
-    return {"loop": value}
 
 
 def _closure() -> Any:
@@ -129,8 +117,8 @@ UNSTABLE = [
     (_tagged(Service()), ".tag", "a value of type Service"),
     (ValueError(SECRET, Service()), ".args[1]", "a value of type Service"),
     (quote([Service()]), "[0]", "a value of type Service"),
-    (_nested(200), "[0]" * 66 + "…", "is nested deeper than 100 levels, or contains itself"),
-    (_cycle(), '["loop"]' + "[0]" * 62 + "…", "is nested deeper than 100 levels"),
+    (nested(200), "[0]" * 66 + "…", "is nested deeper than 100 levels, or contains itself"),
+    (cycle(), '["loop"]' + "[0]" * 62 + "…", "is nested deeper than 100 levels"),
 ]
 
 

@@ -1,4 +1,6 @@
-"""Strategies for hypothesis."""
+"""Values for tests: strategies for hypothesis, and values that are refused."""
+
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -11,3 +13,18 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
     max_leaves=20,
 )
+
+
+def nested(depth: int) -> Any:
+    """A value in so many lists."""
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def cycle() -> Any:
+    """A value that contains itself."""
+    value: list[Any] = []
+    value.append(value)
+    return {"loop": value}
