@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", help="where the pictures of the docs go")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests that share a Prefect server on one worker of pytest-xdist.
 
@@ -44,6 +45,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Check that pytest-xdist keeps the groups: they are a part of the ids of tests."""
+    if session.config.getoption("loadgroup", default=False) and any(
+        "@" not in item.nodeid for item in session.items if item.get_closest_marker("xdist_group")
+    ):
+        raise pytest.UsageError("this pytest-xdist does not keep the groups of tests together")
 
 
 def _group(item: pytest.Item) -> str:
