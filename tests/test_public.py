@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -25,6 +26,17 @@ def test_the_exports_are_sorted_and_there() -> None:
 
     assert names == sorted(names)
     assert all(hasattr(prefect_executions, name) for name in names)
+
+
+def test_no_two_classes_have_one_name() -> None:
+    sources = (ROOT / "src").rglob("*.py")
+    names = Counter(
+        name
+        for source in sources
+        for name in re.findall(r"^class (\w+)", source.read_text(), re.MULTILINE)
+    )
+
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_what_is_not_asked_for_is_not_loaded() -> None:

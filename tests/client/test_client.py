@@ -17,6 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect_executions import ExecutionError, Status
 from prefect_executions.client import (
     AsyncClient,
+    AttemptSuperseded,
     Client,
     Conflict,
     Forbidden,
@@ -24,7 +25,6 @@ from prefect_executions.client import (
     NotFound,
     RateLimited,
     ServiceError,
-    Superseded,
     Unauthorized,
     Unavailable,
     aio,
@@ -216,7 +216,7 @@ def test_it_waits_as_long_as_the_service_asks(run: Any) -> None:
         (403, "forbidden", Forbidden),
         (404, "execution_not_found", NotFound),
         (409, "status_conflict", Conflict),
-        (409, "superseded", Superseded),
+        (409, "superseded", AttemptSuperseded),
         (413, "body_too_large", Invalid),
         (422, "request_invalid", Invalid),
         (500, "internal", ServiceError),
@@ -533,7 +533,7 @@ def test_a_life_in_sync(url: str) -> None:
         diff = client.diff(execution.id, points[2].id, points[0].id)
         assert diff.patch == [{"op": "replace", "path": "/n", "value": 3}]
         client.resume(execution.id, checkpoint_id=points[2].id)
-        with pytest.raises(Superseded):
+        with pytest.raises(AttemptSuperseded):
             client.checkpoint(execution.id, {"n": 9}, attempt=1)
         begun = client.begin_attempt(execution.id)
         assert begun.state == {"n": 1}

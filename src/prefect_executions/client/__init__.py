@@ -9,13 +9,13 @@ with Client("https://executions.example.com", "pxk_…") as client:
 
 from prefect_executions.client.aio import AsyncClient
 from prefect_executions.client.problems import (
+    AttemptSuperseded,
     Conflict,
     Forbidden,
     Invalid,
     NotFound,
     RateLimited,
     ServiceError,
-    Superseded,
     Unauthorized,
     Unavailable,
 )
@@ -23,6 +23,7 @@ from prefect_executions.client.sync import Client
 
 __all__ = [
     "AsyncClient",
+    "AttemptSuperseded",
     "Client",
     "Conflict",
     "Forbidden",
@@ -30,7 +31,6 @@ __all__ = [
     "NotFound",
     "RateLimited",
     "ServiceError",
-    "Superseded",
     "Unauthorized",
     "Unavailable",
 ]

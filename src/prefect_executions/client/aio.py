@@ -232,7 +232,7 @@ class AsyncClient(AsyncConnection):
         """Save a checkpoint; the answer says whether to continue.
 
         Raises:
-            Superseded: the attempt is not the newest, or a new one is about to begin.
+            AttemptSuperseded: the attempt is not the newest, or a new one is about to begin.
             Conflict: the execution has ended.
         """
         return await self.send(operations.checkpoint(execution_id, state, label, attempt))

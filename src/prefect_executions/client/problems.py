@@ -5,7 +5,7 @@ ServiceError
 ├── Forbidden            the key lacks the permission, or has it for other agents only
 ├── NotFound             no such execution or checkpoint, or the key may not see it
 ├── Conflict             not possible in the execution's status; or a used Idempotency-Key
-│   └── Superseded       another attempt has begun, or is about to: stop
+│   └── AttemptSuperseded  another attempt has begun, or is about to: stop
 ├── Invalid              the request is wrong: `errors` names the fields
 ├── RateLimited          too many requests, for longer than the client would wait
 └── Unavailable          no answer, 502, 503 or 504, for longer than the client would wait
@@ -65,7 +65,7 @@ class Conflict(ServiceError):
     """Not possible in the execution's status, or the `Idempotency-Key` was used before."""
 
 
-class Superseded(Conflict):
+class AttemptSuperseded(Conflict):
     """Another attempt has begun, or is about to; nothing was changed."""
 
 
@@ -108,7 +108,7 @@ def error_of(answer: httpx.Response) -> ServiceError:
         problem = {"code": "unknown", "detail": f"{answer.status_code}: {answer.text[:1000]}"}
     kind = _BY_STATUS.get(answer.status_code, ServiceError)
     if problem["code"] == "superseded":
-        kind = Superseded
+        kind = AttemptSuperseded
     return kind(
         answer.status_code,
         problem["code"],

@@ -11,7 +11,7 @@ _SHOWN = 300  # characters of a value
 
 
 @dataclass(frozen=True)
-class Difference:
+class Divergence:
     """One thing that differs.
 
     Args:
@@ -23,7 +23,7 @@ class Difference:
     way_out: str
 
 
-def differences(now: Observed, undisturbed: Observed) -> list[Difference]:
+def differences(now: Observed, undisturbed: Observed) -> list[Divergence]:
     """How a run differs from the undisturbed one; the likeliest cause comes first."""
     return [
         *_in_questions(now, undisturbed),
@@ -32,7 +32,7 @@ def differences(now: Observed, undisturbed: Observed) -> list[Difference]:
     ]
 
 
-def _in_questions(now: Observed, undisturbed: Observed) -> list[Difference]:
+def _in_questions(now: Observed, undisturbed: Observed) -> list[Divergence]:
     if now.asked == undisturbed.asked:
         return []
     if now.trial.status == "failed":  # it has not come so far
@@ -41,7 +41,7 @@ def _in_questions(now: Observed, undisturbed: Observed) -> list[Difference]:
     here = _nth(now.asked, at)
     there = _nth(undisturbed.asked, at)
     return [
-        Difference(
+        Divergence(
             f"it paused {len(now.asked)} times rather than {len(undisturbed.asked)}; number "
             f"{at + 1} was {here}, and {there} in the undisturbed run",
             "Each question and pause needs a key or a text of its own, the same in every run; ask "
@@ -50,7 +50,7 @@ def _in_questions(now: Observed, undisturbed: Observed) -> list[Difference]:
     ]
 
 
-def _in_steps(now: Observed, undisturbed: Observed) -> list[Difference]:
+def _in_steps(now: Observed, undisturbed: Observed) -> list[Divergence]:
     if now.trial.status == "failed":
         return []
     found = []
@@ -59,7 +59,7 @@ def _in_steps(now: Observed, undisturbed: Observed) -> list[Difference]:
         records, before = here.get(step, []), there.get(step, [])
         if len(records) != len(before):
             found.append(
-                Difference(
+                Divergence(
                     f"the step {step!r} was carried out and recorded {_times(len(records))}, and "
                     f"{_times(len(before))} in the undisturbed run",
                     _way_out_of_counts(step, records, before),
@@ -95,13 +95,13 @@ def _calls(records: list[Record]) -> Counter[tuple[int, str]]:
     return Counter((record.parent, record.key) for record in records)
 
 
-def _in_the_end(now: Observed, undisturbed: Observed) -> list[Difference]:
+def _in_the_end(now: Observed, undisturbed: Observed) -> list[Divergence]:
     status, error = now.trial.status, now.error or now.trial.error
     if error is not None or status != undisturbed.trial.status:
         if now.unanswered:
             return []  # said already: it has paused once more
         return [
-            Difference(
+            Divergence(
                 f"it is {status}: {error!r}",
                 "Resumed after the crash, the flow does not come to an end; see the error. What "
                 "it needs then has to be in the state, or come from a step.",
@@ -118,7 +118,7 @@ def _in_the_end(now: Observed, undisturbed: Observed) -> list[Difference]:
             "record was lost, a stand-in in a test returns the same as before."
         )
     return [
-        Difference(f"{name} is {_short(here)}, and {_short(there)} in the undisturbed run", way_out)
+        Divergence(f"{name} is {_short(here)}, and {_short(there)} in the undisturbed run", way_out)
         for name, there in undisturbed.values.items()
         if (here := now.values[name]) != there
     ]

@@ -9,7 +9,7 @@ from prefect_executions.errors import ExecutionError
 from prefect_executions.executions.executions import Executions
 from prefect_executions.prefect.pauses import asks_for_checkpoint
 from prefect_executions.prefect.states import state_of
-from prefect_executions.testkit.comparison import Difference, differences, unsteady_steps
+from prefect_executions.testkit.comparison import Divergence, differences, unsteady_steps
 from prefect_executions.testkit.observation import Observed, Witness
 from prefect_executions.testkit.processes import Death, Processes
 from prefect_executions.testkit.trial import Trial
@@ -214,7 +214,7 @@ class CrashTest:
                 f"{self._name}, killed {where}: the check of the test fails: {error}"
             ) from error
 
-    def _report(self, where: str, found: list[Difference]) -> str:
+    def _report(self, where: str, found: list[Divergence]) -> str:
         return (
             f"{self._name}, killed {where}, and resumed:\n{_listed(found)}\n"
             f"Likely way out: {found[0].way_out}"
@@ -233,5 +233,5 @@ def _spread(writes: int, points: int | None, lose_writes: bool) -> list[Point]:
     return [every[(2 * n + 1) * len(every) // (2 * points)] for n in range(points)]
 
 
-def _listed(found: list[Difference]) -> str:
+def _listed(found: list[Divergence]) -> str:
     return "\n".join(f"- {difference.what}" for difference in found)
