@@ -147,7 +147,7 @@ class Recorder:
 
     def result_of(self, record: Record) -> bytes:
         """The recorded result of a call, as JSON; it is durable when this returns."""
-        if self.replay.is_new(record):
+        if self.replay.records.is_new(record):
             self._journal.flush()
         if record.large is not None:
             return self._journal.large_result(record.large)
