@@ -30,6 +30,7 @@ from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.runtime.pauses import SETTLE_PATIENCE
 from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.time_limit import TimeLimit
+from prefect_executions.runtime.waiting import Waiting
 from prefect_executions.runtime.writer import Durability
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.recorder import Recorder
@@ -78,6 +79,7 @@ class Attempt(Generic[S]):
         state_type: JsonType[S],
         *,
         ownership: Ownership,
+        waiting: Waiting,
         checkpoints: Checkpointer,
         time_limit: TimeLimit,
         flow_timeout: FlowTimeout,
@@ -88,6 +90,7 @@ class Attempt(Generic[S]):
         self.recorder = recorder
         self.state_type = state_type
         self._ownership = ownership
+        self._waiting = waiting
         self._checkpoints = checkpoints
         self._time_limit = time_limit
         self._flow_timeout = flow_timeout
@@ -183,7 +186,7 @@ class Attempt(Generic[S]):
     def _complete_pause(self) -> None:
         """Let the Resume form offer what was just saved; where that fails, a supervisor does it."""
         try:
-            self._ownership.complete_pause(self._resume_form)
+            self._waiting.complete_pause(self._resume_form)
         except ExecutionError as failure:
             self._logger.info("The Resume form is left to the supervisor: %s", failure)
 
@@ -212,11 +215,11 @@ class Attempt(Generic[S]):
         self._logger.warning("%s", message)
         if self._ownership.can_be_rescheduled:
             with self._checkpoints.leaving():
-                patiently(lambda: self._ownership.retry_elsewhere(delay, message))
+                patiently(lambda: self._waiting.retry_elsewhere(delay, message))
         if self._flow_timeout.seconds is not None:
             patiently(lambda: self._flow_timeout.let_prefect_retry(self._ownership.client, delay))
             raise RuntimeError(message) if isinstance(failure, FailedResult) else failure
-        self._ownership.retry_here(delay, message, self._checkpoints.closed.wait)
+        self._waiting.retry_here(delay, message, self._checkpoints.closed.wait)
 
     def on_close(self, close: Callable[[], object]) -> None:
         """Let `close` call this, too."""

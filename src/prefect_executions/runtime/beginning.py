@@ -35,6 +35,7 @@ from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.runtime.pauses import Pauses
 from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.time_limit import TimeLimit
+from prefect_executions.runtime.waiting import Waiting
 from prefect_executions.runtime.writer import LogWriter
 from prefect_executions.serialization import migrated
 from prefect_executions.settings import ExecutionsSettings
@@ -153,9 +154,11 @@ def _assemble(
         return resume_form(log.read(checkpoints=CHOICES))
 
     recorder = Recorder(checkpoints, replay, admit)
+    waiting = Waiting(ownership)
     pauses = Pauses(
         replay,
         ownership,
+        waiting,
         checkpoints,
         recorder.in_flight,
         form if ownership.can_be_rescheduled else lambda: GOES_ON,
@@ -175,6 +178,7 @@ def _assemble(
         recorder,
         options.state_type,
         ownership=ownership,
+        waiting=waiting,
         checkpoints=checkpoints,
         time_limit=time_limit,
         flow_timeout=FlowTimeout(ownership.context),

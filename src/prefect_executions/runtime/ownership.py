@@ -4,31 +4,24 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
-from datetime import UTC, datetime, timedelta
-from time import monotonic, sleep
+from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, NoReturn
-from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
-from prefect.states import AwaitingRetry, Crashed, Running
+from prefect.states import AwaitingRetry, Crashed
 
 from prefect_executions.errors import ExecutionConflict, NotAnExecution, PrefectUnavailable
-from prefect_executions.prefect.errors import may_pass, prefect_errors
-from prefect_executions.prefect.pauses import Form, paused, save_form, take_choice
+from prefect_executions.prefect.pauses import take_choice
 from prefect_executions.prefect.states import active_time, state_of, uncovered
-from prefect_executions.prefect.suspension import renew_pause
 from prefect_executions.prefect.tags import DELETING
 from prefect_executions.prefect.transitions import fail, find_run, follow_up, read_states, restore
 
 logger = logging.getLogger(__name__)
 
-RETRY_PAUSE = 0.05  # seconds between two tries to run again, when it is time
-AWAY_PAUSE = 10.0  # seconds between two tries to reach Prefect
-PAUSED_PAUSE = 1.0  # seconds between two reads of a paused run whose process waits
 CHECK_SECONDS = 1.0  # seconds between two checks, on average
 CHECK_BURST = 10  # how many checks may follow each other faster than that
 CHECK_PATIENCE = 5.0  # seconds to wait for the result of a check
@@ -62,7 +55,6 @@ class Ownership:
         # As its author says, or a hash of its file.
         self.version = context.flow.version if context.flow is not None else None
         self.context = context
-        self._paused_id: UUID | None = None  # the pause that this process has set
         self._states: list[State[Any]] = []  # those of the run, when it was checked at the start
 
     @classmethod
@@ -152,42 +144,6 @@ class Ownership:
             return False
         return run is None or DELETING in run.tags
 
-    # ------------------------------------------------------------------ pausing
-
-    def pause(self, key: str, reason: str | None, form: Form) -> None:
-        """Pause the run, and leave; without a deployment wait here until the run is resumed.
-
-        Args:
-            key: The key of the pause.
-            reason: The message of the state.
-            form: What the Resume form asks.
-
-        Raises:
-            Pause: The process ends.
-        """
-        keeps_process = not self.can_be_rescheduled
-        state = _put(
-            self.client, self.run, paused(key, reason, keeps_process=keeps_process), "pause"
-        )
-        save_form(self.client, self.run.id, state, form)
-        self._paused_id = state.id
-        if not keeps_process:
-            raise Pause(state=state)
-        run = _wait_for_resume(self.client, self.run.id, state.id)
-        self.context.flow_run, self.run = run, run.model_copy()
-
-    def complete_pause(self, form: Callable[[], Form]) -> None:
-        """As this process leaves, let the form of a pause offer all that the process has saved.
-
-        A pause over REST has had its form since before the process saved its last checkpoint.
-
-        Args:
-            form: Makes the form that asks where to continue from.
-        """
-        run = find_run(self.client, self.run.id)
-        if run is not None and state_of(run).id != self._paused_id:
-            renew_pause(self.client, run, form)
-
     def take_choice(self, act: Callable[[Any], None]) -> None:
         """See `pauses.take_choice`; comes after `check_start`."""
         take_choice(self.client, self.run.id, self._states, act)
@@ -196,7 +152,27 @@ class Ownership:
 
     def leave(self) -> NoReturn:
         """Leave the process; the run keeps its state."""
-        _leave(self.client, self.run.id)
+        run = find_run(self.client, self.run.id)
+        raise Pause(state=None if run is None else run.state)
+
+    def put(self, state: State[Any], operation: str) -> State[Any]:
+        """Set the state of the run; leave if the run is not this process's any more.
+
+        Prefect itself would let a retry or a crash replace a pause or a cancellation.
+
+        Raises:
+            Pause: The run is not this process's any more.
+            ExecutionConflict: Prefect refuses.
+        """
+        _require_own(self.client, self.run)
+        try:
+            after = follow_up(self.client, self.run, state, operation)
+        except ExecutionConflict:
+            _require_own(self.client, self.run)
+            raise
+        if after is None:
+            self.leave()
+        return state_of(after)
 
     def leave_by(self, pause: Pause) -> None:
         """Let the flow leave at its next call of Prefect or of this package.
@@ -220,52 +196,17 @@ class Ownership:
         message = "Superseded in the log"
         if not self.can_be_rescheduled:
             self.give_up(message)
-        _put(self.client, self.run, AwaitingRetry(message=message), "continue")
+        self.put(AwaitingRetry(message=message), "continue")
         self.leave()
 
     def give_up(self, message: str) -> NoReturn:
         """Leave the run as crashed; a supervisor retries it if it has retries left."""
-        _put(self.client, self.run, Crashed(message=message), "end")
+        self.put(Crashed(message=message), "end")
         self.leave()
 
     def fail(self, message: str) -> None:
         """Fail the run, if it is still this process's, without leaving it."""
         fail(self.client, self.run, message)
-
-    def retry_elsewhere(self, delay: timedelta, message: str) -> NoReturn:
-        """Leave the run to a worker, which continues it after `delay`."""
-        at = datetime.now(UTC) + delay
-        _put(self.client, self.run, AwaitingRetry(scheduled_time=at, message=message), "retry")
-        self.leave()
-
-    def retry_here(self, delay: timedelta, message: str, wait: Callable[[float], bool]) -> None:
-        """Wait, and let this process run the run again.
-
-        Args:
-            delay: How long to wait.
-            message: The message of the state meanwhile.
-            wait: Sleeps for so many seconds; returns True when it was interrupted.
-        """
-        at = datetime.now(UTC) + delay
-        waiting = _wait_for_retry(
-            self.client, self.run, AwaitingRetry(scheduled_time=at, message=message)
-        )
-        run = None
-        while run is None:
-            interrupted = wait(max((at - datetime.now(UTC)).total_seconds(), RETRY_PAUSE))
-            try:
-                run = _run_again(self.client, self.run.id, waiting, interrupted=interrupted)
-            except PrefectUnavailable as away:
-                if interrupted:
-                    raise
-                _outlast(away)
-        # Prefect's engine does the same when it runs a flow again in its process.
-        self.context.flow_run = run
-
-
-def _leave(client: SyncPrefectClient, run_id: UUID) -> NoReturn:
-    run = find_run(client, run_id)
-    raise Pause(state=None if run is None else run.state)
 
 
 def _require_own(client: SyncPrefectClient, run: FlowRun) -> None:
@@ -277,26 +218,6 @@ def _require_own(client: SyncPrefectClient, run: FlowRun) -> None:
     now = find_run(client, run.id)
     if now is None or state_of(now).id != state_of(run).id:
         raise Pause(state=None if now is None else now.state)
-
-
-def _put(client: SyncPrefectClient, run: FlowRun, state: State[Any], operation: str) -> State[Any]:
-    """Set the state of this process's own run; leave if the run is not its own any more.
-
-    Prefect itself would let a retry or a crash replace a pause or a cancellation.
-
-    Raises:
-        Pause: The run is not this process's any more.
-        ExecutionConflict: Prefect refuses.
-    """
-    _require_own(client, run)
-    try:
-        after = follow_up(client, run, state, operation)
-    except ExecutionConflict:
-        _require_own(client, run)
-        raise
-    if after is None:
-        _leave(client, run.id)
-    return state_of(after)
 
 
 def _woke_up(client: SyncPrefectClient, own: FlowRun, now: FlowRun) -> bool:
@@ -311,71 +232,6 @@ def _woke_up(client: SyncPrefectClient, own: FlowRun, now: FlowRun) -> bool:
     return bool(began) and not any(
         known.is_pending() and known.timestamp > began[0] for known in states
     )
-
-
-def _wait_for_resume(client: SyncPrefectClient, run_id: UUID, pause_id: UUID) -> FlowRun:
-    """Wait until a paused run is Running again, and return it.
-
-    Raises:
-        Pause: The run has been ended or deleted.
-    """
-    while True:
-        sleep(PAUSED_PAUSE)
-        try:
-            run = find_run(client, run_id)
-        except PrefectUnavailable as away:
-            _outlast(away)
-            continue
-        if run is None or not (state_of(run).is_running() or state_of(run).id == pause_id):
-            raise Pause(state=None if run is None else run.state)
-        if state_of(run).is_running():
-            return run
-
-
-def _wait_for_retry(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> State[Any]:
-    """Set a state in which the run waits, however often Prefect's answer is lost."""
-    while True:
-        try:
-            return _put(client, run, state, "retry")
-        except Pause as pause:
-            found = pause.state
-            if found is None or (found.name, found.message) != (state.name, state.message):
-                raise
-            return found
-        except PrefectUnavailable as away:
-            _outlast(away)
-
-
-def _run_again(
-    client: SyncPrefectClient, run_id: UUID, waiting: State[Any], *, interrupted: bool
-) -> FlowRun | None:
-    """Set a run Running again that waits for a retry. Returns None when it is too early."""
-    run = find_run(client, run_id)
-    if interrupted or run is None:
-        _leave(client, run_id)
-    if state_of(run).id == waiting.id:
-        with prefect_errors(run_id):
-            running: State[Any] = Running()
-            answer = client.set_flow_run_state(run_id, running)
-        if answer.status is SetStateStatus.WAIT:  # by Prefect's clock
-            return None
-        run = find_run(client, run_id)
-    # Where the answer was lost the run is Running: without a deployment no other process sets that.
-    if run is None or not state_of(run).is_running():
-        _leave(client, run_id)
-    return run
-
-
-def _outlast(away: PrefectUnavailable) -> None:
-    """Wait for Prefect, however long that takes: no other process could continue the run.
-
-    Raises:
-        PrefectUnavailable: Waiting does not help.
-    """
-    if not may_pass(away):
-        raise away
-    logger.warning("Waiting for Prefect: %s", away)
-    sleep(AWAY_PAUSE)
 
 
 class OwnershipCheck:
