@@ -393,6 +393,19 @@ def test_a_question_waits_for_an_answer_with_the_state_that_it_saved() -> None:
     assert now.begin("ask", "q", state=b'{"n":1}').record == records[0]
 
 
+def test_an_execution_that_raised_is_the_same_when_it_is_called_again_under_any_state() -> None:
+    now = Replay(b"", b"{}")
+    call = now.begin("flow", "f")
+    (record,) = now.ended(call, Outcome.WAITING, child="exec_1")
+    now.raised(call)
+    now.saved(b'{"n":1}')
+
+    again = now.begin("flow", "f")
+    assert (again.order, again.place, again.record) == (1, 1, record)
+    later = Replay(encode([record]), b'{"n":1}')
+    assert later.begin("flow", "f").record == record
+
+
 # ---------------------------------------------------------------------- undoing
 
 

@@ -7,6 +7,7 @@ from contextvars import copy_context
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NoReturn
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
@@ -15,8 +16,7 @@ from prefect.exceptions import Pause
 from prefect.states import AwaitingRetry, Crashed
 
 from prefect_executions.errors import ExecutionConflict, NotAnExecution, PrefectUnavailable
-from prefect_executions.prefect.pauses import take_choice
-from prefect_executions.prefect.states import active_time, state_of, uncovered
+from prefect_executions.prefect.states import STATUS_OF_TYPE, active_time, state_of, uncovered
 from prefect_executions.prefect.tags import DELETING
 from prefect_executions.prefect.transitions import fail, find_run, follow_up, read_states, restore
 
@@ -38,27 +38,35 @@ class Ownership:
     Args:
         context: The flow run that this process runs.
         client: Prefect's client.
+        parent: The ownership of the run of the execution that this one was called in.
 
     Attributes:
         context: The flow run that this process runs.
+        states: The states that the run has had by `check_start`, oldest first.
 
     Raises:
         NotAnExecution: There is no flow run in the context.
     """
 
-    def __init__(self, context: FlowRunContext, client: SyncPrefectClient) -> None:
+    def __init__(
+        self,
+        context: FlowRunContext,
+        client: SyncPrefectClient,
+        parent: "Ownership | None" = None,
+    ) -> None:
         if context.flow_run is None or context.flow_run.state is None:
             raise NotAnExecution("an execution needs a flow run; put `@flow` above `@execution`")
         self.client = client
         # In the state that this process owns. A copy: Prefect's engine changes its own run.
         self.run = context.flow_run.model_copy()
+        self.parent = None if parent is None or parent.run.id == self.run.id else parent
         # As its author says, or a hash of its file.
         self.version = context.flow.version if context.flow is not None else None
         self.context = context
-        self._states: list[State[Any]] = []  # those of the run, when it was checked at the start
+        self.states: list[State[Any]] = []
 
     @classmethod
-    def here(cls, client: SyncPrefectClient) -> "Ownership":
+    def here(cls, client: SyncPrefectClient, parent: "Ownership | None" = None) -> "Ownership":
         """The ownership of the flow run that this code runs in.
 
         Raises:
@@ -67,7 +75,7 @@ class Ownership:
         context = FlowRunContext.get()
         if context is None:
             raise NotAnExecution("no flow run here; put `@flow` above `@execution`")
-        return cls(context, client)
+        return cls(context, client, parent)
 
     @property
     def attempt_id(self) -> str:
@@ -78,6 +86,18 @@ class Ownership:
     def can_be_rescheduled(self) -> bool:
         """Whether a worker can continue the run: it has a deployment."""
         return self.run.deployment_id is not None
+
+    @property
+    def can_leave(self) -> bool:
+        """Whether the process can end when the run pauses, since a worker starts another.
+
+        It starts it for the outermost of the executions that were called in each other.
+        """
+        return self.can_be_rescheduled if self.parent is None else self.parent.can_leave
+
+    def around(self) -> set[UUID]:
+        """The runs of the executions that this one was called in."""
+        return set() if self.parent is None else {self.parent.run.id, *self.parent.around()}
 
     def active_seconds(self) -> float:
         """How long the run was Running when this process began, over all its attempts."""
@@ -103,6 +123,8 @@ class Ownership:
         if state_of(run).id != state_of(self.run).id and not _woke_up(self.client, self.run, run):
             raise Pause(state=run.state)
         self.run = run
+        if self.parent is not None:
+            self.parent.check()
 
     def check_start(self) -> None:
         """Leave if this process should not have started, or the run is not its own.
@@ -111,9 +133,9 @@ class Ownership:
         to stop it. Such a state is set again.
         """
         self.check()
-        self._states = read_states(self.client, self.run.id)
+        self.states = read_states(self.client, self.run.id)
         own = state_of(self.run).id
-        last = next((state for state in reversed(self._states) if state.id != own), None)
+        last = next((state for state in reversed(self.states) if state.id != own), None)
         covered = None if last is None else uncovered(last)
         if covered is not None:
             _require_own(self.client, self.run)
@@ -143,10 +165,6 @@ class Ownership:
         except PrefectUnavailable:
             return False
         return run is None or DELETING in run.tags
-
-    def take_choice(self, act: Callable[[Any], None]) -> None:
-        """See `pauses.take_choice`; comes after `check_start`."""
-        take_choice(self.client, self.run.id, self._states, act)
 
     # ------------------------------------------------------------------ leaving
 
@@ -178,11 +196,14 @@ class Ownership:
         """Let the flow leave at its next call of Prefect or of this package.
 
         A task that leaves in a thread does not end the flow: the flow may never ask for its result.
+        The execution that this one was called in leaves, too, unless this one has ended.
         """
         request = self.context.flow_run_suspension_request
         state = pause.state
         if state is None and (run := find_run(self.client, self.run.id)) is not None:
             state = run.state
+        if self.parent is not None and state is not None and STATUS_OF_TYPE[state.type].ended:
+            return
         if state is not None and not request.is_requested():
             request.mark_requested(state)
 

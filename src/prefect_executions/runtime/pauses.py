@@ -123,7 +123,7 @@ class Pauses:
 
         It is saved with a checkpoint, so that a roll-back to that one continues after the pause.
         """
-        if self._ownership.can_be_rescheduled:  # another process may go on at once
+        if self._ownership.can_leave:  # another process may go on at once
             self._in_flight.settle(SETTLE_PATIENCE, call=call)
         label = (reason or "Paused").splitlines()[0][:LABEL_LENGTH] or "Paused"
         self._checkpoints.save_with(

@@ -1,4 +1,4 @@
-"""The ways in which a run waits: for a person, or for its next try."""
+"""The ways in which a run waits: for a person, for another run, or for its next try."""
 
 import logging
 from collections.abc import Callable
@@ -14,10 +14,18 @@ from prefect.exceptions import Pause
 from prefect.states import AwaitingRetry, Running
 
 from prefect_executions.errors import PrefectUnavailable
+from prefect_executions.ids import execution_id
 from prefect_executions.prefect.errors import may_pass, prefect_errors
-from prefect_executions.prefect.pauses import Form, paused, save_form
+from prefect_executions.prefect.pauses import (
+    Form,
+    awaited_child,
+    child_key,
+    pause_key,
+    paused,
+    save_form,
+)
 from prefect_executions.prefect.states import state_of
-from prefect_executions.prefect.suspension import renew_pause
+from prefect_executions.prefect.suspension import renew_pause, resume
 from prefect_executions.prefect.transitions import find_run
 from prefect_executions.runtime.ownership import Ownership
 
@@ -33,14 +41,16 @@ class Waiting:
 
     Args:
         ownership: The ownership of the run.
+        resume_form: Makes the form that asks where to continue from.
     """
 
-    def __init__(self, ownership: Ownership) -> None:
+    def __init__(self, ownership: Ownership, resume_form: Callable[[], Form]) -> None:
+        self._resume_form = resume_form
         self._ownership = ownership
         self._paused_id: UUID | None = None  # the pause that this process has set
 
     def pause(self, key: str, reason: str | None, form: Form) -> None:
-        """Pause the run, and leave; without a deployment wait here until the run is resumed.
+        """Pause the run, and leave; where no worker goes on wait here until the run is resumed.
 
         Args:
             key: The key of the pause.
@@ -51,27 +61,57 @@ class Waiting:
             Pause: The process ends.
         """
         own = self._ownership
-        keeps_process = not own.can_be_rescheduled
-        state = own.put(paused(key, reason, keeps_process=keeps_process), "pause")
+        state = self._pause(key, reason)
         save_form(own.client, own.run.id, state, form)
         self._paused_id = state.id
-        if not keeps_process:
+        if own.can_leave:
             raise Pause(state=state)
         run = _wait_for_resume(own.client, own.run.id, state.id)
         own.context.flow_run, own.run = run, run.model_copy()
 
-    def complete_pause(self, form: Callable[[], Form]) -> None:
-        """As this process leaves, let the form of a pause offer all that the process has saved.
+    def _pause(self, key: str, reason: str | None) -> State[Any]:
+        own = self._ownership
+        return own.put(paused(key, reason, keeps_process=not own.can_be_rescheduled), "pause")
 
-        A pause over REST has had its form since before the process saved its last checkpoint.
+    def pause_with(self, pause: Pause) -> Pause:
+        """Pause the run, too, where the flow leaves by the pause of another; see `complete_pause`.
+
+        That is the run of an execution that was called in this one, or in which this one was
+        called; they have one process.
 
         Args:
-            form: Makes the form that asks where to continue from.
+            pause: By what the flow leaves.
+
+        Returns:
+            What it leaves by then.
+        """
+        own, state = self._ownership, pause.state
+        run = find_run(own.client, own.run.id)
+        other = None if state is None else state.state_details.flow_run_id
+        if state is None or not state.is_paused() or other is None or other == own.run.id:
+            return pause
+        if run is None or state_of(run).id != state_of(own.run).id or not own.can_leave:
+            return pause
+        if other in own.around():
+            return Pause(state=self._pause(pause_key(), state.message))
+        reason = f"{execution_id(other)} waits: {state.message}"
+        return Pause(state=self._pause(child_key(other), reason))
+
+    def complete_pause(self) -> None:
+        """As this process leaves, let the form of a pause offer all that the process has saved.
+
+        A pause over REST has had its form since before the process saved its last checkpoint. A run
+        that waits for another is resumed if somebody has resumed that one already.
         """
         own = self._ownership
         run = find_run(own.client, own.run.id)
-        if run is not None and state_of(run).id != self._paused_id:
-            renew_pause(own.client, run, form)
+        if run is None or state_of(run).id == self._paused_id:
+            return
+        renew_pause(own.client, run, self._resume_form)
+        child_id = awaited_child(state_of(run))
+        child = None if child_id is None else find_run(own.client, child_id)
+        if child_id is not None and (child is None or not state_of(child).is_paused()):
+            resume(own.client, own.run.id, wait=sleep)
 
     def retry_elsewhere(self, delay: timedelta, message: str) -> NoReturn:
         """Leave the run to a worker, which continues it after `delay`."""

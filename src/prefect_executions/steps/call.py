@@ -71,16 +71,16 @@ class StepCall(Generic[R]):
         _ = step.result_type  # before anything is done
         inputs: str | None = None
         if step.key is None:
-            key = digest("step", step.name, canonical(parameters, at=step.name, future=_identify))
+            key = digest("step", step.name, canonical(parameters, at=step.name, future=identify))
             if step.repeats == "reuse":
                 key = digest("reuse", key)
         else:
             key = digest("key", filled(step.name, step.key, parameters))
             try:
-                inputs = digest(canonical(parameters, at=step.name, future=_identify_anywhere))
+                inputs = digest(canonical(parameters, at=step.name, future=identify_anywhere))
             except InputError:  # such inputs are what keys are for
                 inputs = None
-        recorder.claim_name(step.name, _code_of(step.fn))
+        recorder.claim_name(step.name, code_of(step.fn))
         is_keyed = step.key is not None or step.repeats == "reuse"
         call = recorder.begin(step.name, key, inputs=inputs, is_keyed=is_keyed)
         return cls(step, recorder, call)
@@ -311,22 +311,23 @@ def _portable(step: Any) -> Any:
     return other
 
 
-def _code_of(fn: Any) -> CodeType | None:
+def code_of(fn: Any) -> CodeType | None:
+    """The code of a function, which is the same for all functions made of one text."""
     return getattr(inspect.unwrap(fn), "__code__", None)
 
 
-def _identify(future: PrefectFuture[Any]) -> Any:
+def identify(future: PrefectFuture[Any]) -> Any:
     """What stands for the future of a step: its call. Other futures are waited for.
 
     Equal calls may return different things, so the call's number is part of it.
     """
     if (call := _calls.get(future)) is not None:
         return Identified(f"{call.key} {call.order}")
-    return _identify_anywhere(future)
+    return identify_anywhere(future)
 
 
-def _identify_anywhere(future: PrefectFuture[Any]) -> Any:
-    """`_identify` for a call with a key of its own, wherever the call stands among others."""
+def identify_anywhere(future: PrefectFuture[Any]) -> Any:
+    """`identify` for a call with a key of its own, wherever the call stands among others."""
     if (call := _calls.get(future)) is not None:
         return Identified(call.key)
     future.wait()

@@ -71,7 +71,7 @@ class Recorder:
         self._journal = journal
         self._admit = admit
         self._lock = RLock()
-        self._functions: dict[str, Any] = {}  # by the names of steps
+        self._functions: dict[str, Any] = {}  # by the names of steps and flows
         self._resources = ExitStack()
         self._earlier_tries = EarlierTries(replay.again)
 
@@ -100,19 +100,20 @@ class Recorder:
             self._admit()
         return call
 
-    def claim_name(self, step: str, function: Any) -> None:
-        """Let a name stand for one function.
+    def claim_name(self, step: str, function: Any, decorator: str = "step") -> None:
+        """Let a name stand for one function, among steps or among flows.
 
         Raises:
             ReplayMismatch: another one has been called under this name: what is recorded of one
                 could be taken for the other's.
         """
         with self._lock:
-            if self._functions.setdefault(step, function) != function:
+            if self._functions.setdefault(f"{decorator} {step}", function) != function:
                 raise ReplayMismatch(
                     step,
-                    "two functions are steps of this name in one flow, and what is recorded of one "
-                    "could be taken for the other's. Give one of them another: @step(name=…).",
+                    f"two functions are {decorator}s of this name in one flow, and what is "
+                    "recorded of one could be taken for the other's. Give one of them another: "
+                    f"@{decorator}(name=…).",
                 )
 
     def require_open(self) -> None:
@@ -122,6 +123,11 @@ class Recorder:
     def record(self, call: Call, outcome: Outcome, **fields: Any) -> None:
         """Record the outcome of a call; `fields` are others of `Record`."""
         self._journal.record(lambda: self.replay.ended(call, outcome, **fields))
+
+    def record_child(self, call: Call, child: str) -> None:
+        """Record that a call has begun or goes on as an execution, durably."""
+        self.record(call, Outcome.WAITING, child=child)
+        self._journal.flush()
 
     def record_undone(self, record: Record) -> None:
         """Record that a call was undone."""

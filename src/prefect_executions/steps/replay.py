@@ -201,8 +201,8 @@ class Replay:
         is_new = known is None or known.outcome is Outcome.BEGUN
         if is_new and equal.has_other_state(call.under):
             raise AmbiguousCall(call.step, OTHER_STATE)
-        waits = known is not None and known.outcome is Outcome.WAITING
-        if known is not None and waits and known.under not in ("", call.under):
+        asks = known is not None and known.outcome is Outcome.WAITING and known.child is None
+        if known is not None and asks and known.under not in ("", call.under):
             raise AmbiguousCall(call.step, OTHER_QUESTION)
         if equal.has_turned(self._in_flight.races(call.within)):
             raise AmbiguousCall(call.step, OTHER_TURN)
@@ -249,8 +249,9 @@ class Replay:
                 equal = self.records.equals(call.within, call.key)
                 equal.freed.append(call.place)
                 known = self.records.of(call.order)
-                if known is not None and known.outcome is Outcome.UNKEPT:
-                    equal.taken.discard(call.order)  # the next equal call raises the same
+                if known is not None and known.outcome in (Outcome.UNKEPT, Outcome.WAITING):
+                    # The next equal call raises the same, or continues the same execution.
+                    equal.taken.discard(call.order)
                 elif call.record is None:
                     equal.unders[call.under] -= 1
 

@@ -108,7 +108,7 @@ class Step(Task[P, R]):
         if self._result_type is None:
             what = f"the result of {self.name}"
             try:
-                kept: JsonType[Any] = JsonType(_returned_by(self.fn), what=what)
+                kept: JsonType[Any] = JsonType(returned_by(self.fn), what=what)
             except PydanticUserError as error:
                 raise TypeError(
                     f"{what} can't be recorded: {error.message.splitlines()[0]} Let it return "
@@ -349,7 +349,7 @@ def step(
     return decorate if fn is None else decorate(fn)
 
 
-def _returned_by(fn: Any) -> Any:
+def returned_by(fn: Any) -> Any:
     """The type that a function's annotation says it returns; `Any` without one."""
     inner = inspect.unwrap(fn)
     annotations = getattr(inner, "__annotations__", {})
