@@ -40,7 +40,8 @@ from prefect_executions.prefect.transitions import find_run, read_states, set_st
 from prefect_executions.runtime.attempt import Attempt, running_attempt
 from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.serialization import JsonType, digest
-from prefect_executions.steps.call import code_of, identify
+from prefect_executions.steps.call import code_of
+from prefect_executions.steps.futures import identify
 from prefect_executions.steps.identity import canonical
 from prefect_executions.steps.replay import Call
 from prefect_executions.steps.step import returned_by

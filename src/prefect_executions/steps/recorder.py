@@ -75,7 +75,15 @@ class Recorder:
         self._resources = ExitStack()
         self._earlier_tries = EarlierTries(replay.again)
 
-    def begin(self, step: str, key: str, *, inputs: str | None, is_keyed: bool) -> Call:
+    def begin(
+        self,
+        step: str,
+        key: str,
+        *,
+        inputs: str | None,
+        is_keyed: bool,
+        submitted: int | None = None,
+    ) -> Call:
         """Number a call of a step; leave the flow where nothing new may begin.
 
         Args:
@@ -83,6 +91,7 @@ class Recorder:
             key: What identifies the call.
             inputs: The digest of the inputs of a call with a key of its own.
             is_keyed: Whether the call has a key of its own.
+            submitted: When the call was submitted, if it waited for its inputs since.
 
         Raises:
             AmbiguousCall: The call could be mistaken for an equal one.
@@ -93,12 +102,26 @@ class Recorder:
         self._journal.require_open()
 
         def begin() -> Call:
-            return self.replay.begin(step, key, inputs=inputs, is_keyed=is_keyed)
+            return self.replay.begin(
+                step, key, inputs=inputs, is_keyed=is_keyed, submitted=submitted
+            )
 
         call = begin() if is_keyed else self._earlier_tries.find(key, begin)
-        if call.record is None:
+        if call.record is None and submitted is None:
             self._admit()
         return call
+
+    def promise(self, step: str) -> tuple[Call, int]:
+        """Note that a call is submitted that waits for its inputs; see `Replay.promise`.
+
+        Raises:
+            Pause, DurationExceeded: See `begin`.
+        """
+        self._journal.require_open()
+        self._admit()
+        promise, submitted = self.replay.promise(step)
+        self.in_flight.began(promise)
+        return promise, submitted
 
     def claim_name(self, step: str, function: Any, decorator: str = "step") -> None:
         """Let a name stand for one function, among steps or among flows.

@@ -31,6 +31,7 @@ from prefect_executions.steps.places import (
     OTHER_QUESTION,
     OTHER_STATE,
     OTHER_TURN,
+    READY_IN_TURN,
     CallsInFlight,
     EqualCalls,
 )
@@ -99,6 +100,7 @@ class Replay:
         self._lock = threading.Lock()
         self._in_flight = CallsInFlight[Call]()
         self._running: set[str] = set()
+        self._promised = 0
         self._state = state
         self._under: str | None = None  # the digest of the state, once it is needed
 
@@ -122,6 +124,7 @@ class Replay:
         inputs: str | None = None,
         is_keyed: bool = False,
         state: bytes | None = None,
+        submitted: int | None = None,
     ) -> Call:
         """Identify a call, at the time and in the context in which it is made.
 
@@ -131,6 +134,7 @@ class Replay:
             inputs: The digest of its inputs when it has a key of its own.
             is_keyed: Whether it has a key of its own.
             state: The state that it saves, for a pause or a question.
+            submitted: When it was submitted, if it waited for its inputs since; see `promise`.
 
         Raises:
             AmbiguousCall: A later attempt could take an equal call for this one, or this attempt
@@ -151,9 +155,24 @@ class Replay:
             equal = self.records.equals(call.within, key)
             call = replace(call, place=equal.next_place())
             known = self.records.in_place(equal, call.place)
+            if equal.may_swap(submitted):
+                raise AmbiguousCall(step, READY_IN_TURN)
             self._require_clear(call, equal, known)
             equal.take_place()
+            equal.has_waited |= submitted is not None
             return self._made(call, known)
+
+    def promise(self, step: str) -> tuple[Call, int]:
+        """Note that a call is submitted that `begin` can identify only when its inputs are ready.
+
+        Returns:
+            What is in flight until the flow has the call's result, and when it was submitted.
+        """
+        parent = _caller.get()
+        with self._lock:
+            self._promised -= 1
+            call = Call(self._promised, parent, "", step, is_keyed=True)
+            return call, self._in_flight.add(call.within, call.order, call)
 
     def again(self, calls: list[Call]) -> Call | None:
         """Make one of some calls again, with what is recorded of it by now.
@@ -248,6 +267,7 @@ class Replay:
             if found and not call.is_keyed:
                 equal = self.records.equals(call.within, call.key)
                 equal.freed.append(call.place)
+                equal.raised_at = self._in_flight.time
                 known = self.records.of(call.order)
                 if known is not None and known.outcome in (Outcome.UNKEPT, Outcome.WAITING):
                     # The next equal call raises the same, or continues the same execution.

@@ -27,9 +27,10 @@ from prefect_executions import serialization
 from prefect_executions.errors import ReplayMismatch, StateError
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.serialization import JsonType
-from prefect_executions.steps.call import NumberingTaskRunner, StepCall, calling
+from prefect_executions.steps.call import StepCall, calling
 from prefect_executions.steps.keys import require_fitting
 from prefect_executions.steps.recorder import Recorder, recorder_of
+from prefect_executions.steps.submission import NumberingTaskRunner
 from prefect_executions.steps.undoable import name_of, register, require_undo
 
 P = ParamSpec("P")
