@@ -134,6 +134,7 @@ def test_the_flows_of_the_steps_document_run(stack: Stack) -> None:
     with prefect_executions.testing() as kit:
         reading = kit.start(steps.reading, titles=["What a day", "No", "No"])
         assert reading.result == 5
+        assert kit.start(steps.all_of, titles=["What a day", "No", "No"]).result == 5
 
         measuring = kit.crash_everywhere(steps.measuring, {"rounds": 2}).undisturbed
         assert measuring.result == [0, 10]

@@ -44,6 +44,7 @@ RECORDS = st.builds(
     outcome=st.sampled_from(Outcome),
     inputs=st.none() | TEXT,
     pause_key=st.none() | TEXT,
+    child=st.none() | TEXT,
     undo=st.booleans(),
     function=st.none() | TEXT,
     undo_by=st.none() | TEXT,
@@ -414,6 +415,14 @@ def test_a_rollback_of_a_journal_that_is_none_is_refused(log: ExecutionLog, head
         log.rollback(0)
 
     assert log.head().entry == head.entry
+
+
+def test_an_execution_that_was_begun_before_the_checkpoint_is_the_same_after_a_roll_back() -> None:
+    begun = replace(call(1, outcome=Outcome.WAITING), child="exec_1")
+    behind = replace(call(2, outcome=Outcome.WAITING), child="exec_2")
+    target = encode([begun])
+
+    assert decode(rolled_back(target + encode([behind]), target)) == {1: begun}
 
 
 def test_going_back_to_an_answered_question_asks_anew_and_to_a_pause_goes_on() -> None:

@@ -33,7 +33,7 @@ from prefect_executions.local import Stack
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.prefect.flow_runs import FlowRuns
-from prefect_executions.runtime import ownership
+from prefect_executions.runtime import waiting
 from prefect_executions.runtime.interrupts import TaskInterrupt, ThreadInterrupt
 from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
@@ -292,7 +292,7 @@ def test_a_run_that_waits_in_its_process_outlives_a_prefect_that_is_away(
 ) -> None:
     """No other process could continue the run."""
     away: list[bool] = []
-    read, run_again = ownership.find_run, ownership._run_again
+    read, run_again = waiting.find_run, waiting._run_again
 
     def unavailable(*run: Any) -> Any:
         if away:
@@ -321,10 +321,10 @@ def test_a_run_that_waits_in_its_process_outlives_a_prefect_that_is_away(
 
     tries: list[int] = []
     lost: list[bool] = []
-    monkeypatch.setattr(ownership, "AWAY_PAUSE", 0.01)
+    monkeypatch.setattr(waiting, "AWAY_PAUSE", 0.01)
     monkeypatch.setattr(SyncPrefectClient, "set_flow_run_state", lose_an_answer)
-    monkeypatch.setattr(ownership, "find_run", unavailable)
-    monkeypatch.setattr(ownership, "_run_again", run_again_without)
+    monkeypatch.setattr(waiting, "find_run", unavailable)
+    monkeypatch.setattr(waiting, "_run_again", run_again_without)
 
     assert call(both(store, body, max_retries=1)["sync"]) == 2
     assert lost

@@ -23,7 +23,7 @@ from prefect_executions.local import Stack
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.pauses import read_form
 from prefect_executions.prefect.resume_form import GOES_ON
-from prefect_executions.runtime import ownership
+from prefect_executions.runtime import waiting
 from prefect_executions.testkit import MemoryStore
 from stores import Faulty
 from world import eventually
@@ -41,7 +41,7 @@ def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefect_executions.runtime.ownership.PAUSED_PAUSE", 0.05)
+    monkeypatch.setattr("prefect_executions.runtime.waiting.PAUSED_PAUSE", 0.05)
 
 
 class Running:
@@ -129,15 +129,15 @@ def test_a_question_outlives_a_prefect_that_is_away(
     """No other process could continue with the answer."""
     running = Running(prefect, pausing(store))
     run = running.until_paused("A moment")
-    told, read = Event(), ownership.find_run
+    told, read = Event(), waiting.find_run
 
     def away(*_: Any) -> Any:
         told.set()
-        monkeypatch.setattr(ownership, "find_run", read)
+        monkeypatch.setattr(waiting, "find_run", read)
         raise PrefectUnavailable("it restarts")
 
-    monkeypatch.setattr(ownership, "AWAY_PAUSE", 0.01)
-    monkeypatch.setattr(ownership, "find_run", away)
+    monkeypatch.setattr(waiting, "AWAY_PAUSE", 0.01)
+    monkeypatch.setattr(waiting, "find_run", away)
     assert told.wait(60)
     running.answer(run, None)
 

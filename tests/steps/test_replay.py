@@ -269,8 +269,8 @@ def test_what_was_recorded_before_is_not_new() -> None:
     (record,) = again.ended(new, Outcome.DONE, result=b"1")
 
     assert old.record is not None
-    assert not again.is_new(old.record)
-    assert again.is_new(record)
+    assert not again.records.is_new(old.record)
+    assert again.records.is_new(record)
 
 
 # ---------------------------------------------------------------------- equal calls
@@ -393,6 +393,19 @@ def test_a_question_waits_for_an_answer_with_the_state_that_it_saved() -> None:
     assert now.begin("ask", "q", state=b'{"n":1}').record == records[0]
 
 
+def test_an_execution_that_raised_is_the_same_when_it_is_called_again_under_any_state() -> None:
+    now = Replay(b"", b"{}")
+    call = now.begin("flow", "f")
+    (record,) = now.ended(call, Outcome.WAITING, child="exec_1")
+    now.raised(call)
+    now.saved(b'{"n":1}')
+
+    again = now.begin("flow", "f")
+    assert (again.order, again.place, again.record) == (1, 1, record)
+    later = Replay(encode([record]), b'{"n":1}')
+    assert later.begin("flow", "f").record == record
+
+
 # ---------------------------------------------------------------------- undoing
 
 
@@ -405,7 +418,7 @@ def rolled() -> list[Record]:
 def test_what_is_to_be_undone_comes_newest_first_and_is_not_found() -> None:
     again = replay(*rolled())
 
-    assert [(r.order, r.key, r.outcome) for r in again.to_undo()] == [
+    assert [(r.order, r.key, r.outcome) for r in again.records.to_undo] == [
         (5, "e", Outcome.UNDO),
         (3, "c", Outcome.UNDO),
     ]
@@ -418,7 +431,7 @@ def test_what_an_undo_calls_is_no_call_of_the_flow() -> None:
     """This holds even when another call gets the number of the undone one."""
     again = replay(*rolled())
     written = []
-    for record in again.to_undo():
+    for record in again.records.to_undo:
         with again.undoing(record):
             call = begin(again, "same")
             assert call.record is None
@@ -441,12 +454,12 @@ def test_what_an_undo_calls_is_no_call_of_the_flow() -> None:
 
 def test_what_an_undo_has_called_is_not_called_again_after_a_crash() -> None:
     once = replay(*rolled())
-    with once.undoing(once.to_undo()[0]):
+    with once.undoing(once.records.to_undo[0]):
         written = once.ended(begin(once, "refund"), Outcome.DONE, result=b"1")
 
     again = replay(*rolled(), *written)
 
-    first, second = again.to_undo()
+    first, second = again.records.to_undo
     with again.undoing(first):
         assert begin(again, "refund").record == written[0]
     with again.undoing(second):

@@ -17,6 +17,7 @@ import pytest
 from prefect_executions.errors import AmbiguousCall
 from prefect_executions.log.journal import Outcome, Record, decode, encode
 from prefect_executions.steps.places import EqualCalls
+from prefect_executions.steps.records import Records
 from prefect_executions.steps.replay import Call, Replay
 
 State = dict[str, Any]
@@ -375,11 +376,11 @@ def without(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Replay, "raised", Replay.given)
     elif part == "done before begun":
 
-        def first(self: Replay, equal: EqualCalls, place: int) -> Record | None:
+        def first(self: Records, equal: EqualCalls, place: int) -> Record | None:
             orders = sorted(equal.recorded.get(place, ()))
-            return next((self._known[o] for o in orders if o not in equal.taken), None)
+            return next((self.of(o) for o in orders if o not in equal.taken), None)
 
-        monkeypatch.setattr(Replay, "_find", first)
+        monkeypatch.setattr(Records, "in_place", first)
     elif part == "equal calls of another state are refused":
         monkeypatch.setattr(EqualCalls, "has_other_state", lambda *_: False)
     elif part == "a state between equal results is refused":

@@ -289,8 +289,13 @@ def _fork_of(name: str) -> str:
 def _records(log: ExecutionLog, head: Head) -> list[Record]:
     """The records of steps, as the log of a fork can keep them.
 
-    Steps that a roll-back has left to be undone are undone by the original execution.
+    Steps that a roll-back has left to be undone are undone by the original execution. Executions
+    that it has begun, and that have not returned, go on with it; the fork begins others.
     """
-    records = decode(head.journal).values()
-    kept = [r for r in records if r.outcome not in (Outcome.UNDO, Outcome.UNDONE)]
+    kept = [
+        record
+        for record in decode(head.journal).values()
+        if record.outcome not in (Outcome.UNDO, Outcome.UNDONE)
+        and not (record.outcome is Outcome.WAITING and record.child is not None)
+    ]
     return [log.with_result(record) for record in kept]

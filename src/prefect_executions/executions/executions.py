@@ -19,6 +19,12 @@ from prefect_executions.errors import (
     StateError,
     Superseded,
 )
+from prefect_executions.executions.families import (
+    awaited_by,
+    require_outermost_deployed,
+    require_parents_wait,
+    resume_parents,
+)
 from prefect_executions.executions.reader import ExecutionReader
 from prefect_executions.executions.rules import (
     act_on_report,
@@ -128,6 +134,7 @@ class Executions(ExecutionReader):
         run = self.run(execution_id)
         history = self.log(execution_id).read(checkpoints=100)
         require_pausable(run)
+        require_outermost_deployed(self.flow_runs, run)
         changed = status_of(run) is not Status.PAUSED
         run = self.flow_runs.suspend(
             run.id, key=pause_key(until, on_timeout), reason=reason, form=resume_form(history)
@@ -138,6 +145,8 @@ class Executions(ExecutionReader):
         self, execution_id: str, *, checkpoint_id: str | None = None, answer: Any = None
     ) -> Resumed:
         """Resume a paused, failed or terminated execution.
+
+        One that waits for an execution called in it resumes that, and gets its answer there.
 
         Args:
             execution_id: Its id.
@@ -151,7 +160,8 @@ class Executions(ExecutionReader):
 
         Raises:
             CheckpointNotFound: it has no such checkpoint; nothing was changed.
-            ExecutionConflict: it is running, or has completed.
+            ExecutionConflict: it is running, or has completed; or it was called in another one,
+                and goes on with that.
             AnswerError: the answer does not fit what is asked; nothing was changed.
         """
         _require_object(answer)
@@ -166,7 +176,10 @@ class Executions(ExecutionReader):
                 raise AnswerError("leave it out with checkpoint_id: a roll-back asks again.")
             lost = self._roll_back(run, log, checkpoint_id)
         try:
-            run = self.flow_runs.resume(run.id, answer=answer, asked_anew=checkpoint_id is not None)
+            if checkpoint_id is None:
+                run = self._go_on(run, answer)
+            else:
+                run = self.flow_runs.resume(run.id, asked_anew=True)
         except ExecutionConflict as conflict:
             # If somebody else has just resumed it, it continues from the checkpoint all the same.
             if checkpoint_id is None or conflict.status != Status.RUNNING:
@@ -177,6 +190,14 @@ class Executions(ExecutionReader):
             StepBehind(step=record.step, recorded_at=record.at, undo=record.undo) for record in lost
         ]
         return Resumed(**dict(execution), steps_behind=steps)
+
+    def _go_on(self, run: FlowRun, answer: Any) -> FlowRun:
+        """Resume an execution, and the child that it waits for, or the parents that wait for it."""
+        waiting = awaited_by(self.flow_runs, run)
+        require_parents_wait(self.flow_runs, waiting)
+        resumed = self.flow_runs.resume(waiting.id, answer=answer)
+        resume_parents(self.flow_runs, waiting)
+        return resumed if waiting.id == run.id else self.flow_runs.read(run.id)
 
     def _roll_back(self, run: FlowRun, log: ExecutionLog, checkpoint_id: str) -> list[Record]:
         """Roll an execution back, and return the records of steps after the checkpoint."""

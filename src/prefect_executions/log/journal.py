@@ -27,7 +27,7 @@ class Outcome(StrEnum):
     DONE = "done"  # it returned: the record has its result
     UNKEPT = "unkept"  # it returned, and its result can't be kept: the record says why
     BEGUN = "begun"  # it has not returned, or it raised: it is called again
-    WAITING = "waiting"  # it has suspended the run, and waits for a person or a time
+    WAITING = "waiting"  # it waits for a person or a time, or for an execution that it has begun
     UNDO = "undo"  # a roll-back has forgotten it, and it is to be undone
     UNDONE = "undone"  # it has been undone
 
@@ -68,6 +68,7 @@ class Record:
         under: The digest of the state under which it was made, or "" where that does not matter.
         inputs: The digest of its inputs, when the step has a key of its own.
         pause_key: For a call that suspends the run: the key of the pause in Prefect.
+        child: For a call of a flow that is an execution: that execution's id.
         undo: Whether it can be undone.
         function: When it can be undone: the name of the function, as `module:qualname`.
         undo_by: When it can be undone: the name of what undoes it.
@@ -87,6 +88,7 @@ class Record:
     under: str = ""
     inputs: str | None = None
     pause_key: str | None = None
+    child: str | None = None
     undo: bool = False
     function: str | None = None
     undo_by: str | None = None
@@ -112,6 +114,8 @@ class Record:
             line["inputs"] = self.inputs
         if self.pause_key is not None:
             line["pause_key"] = self.pause_key
+        if self.child is not None:
+            line["child"] = self.child
         if self.undo:
             line["undo"] = True
         if self.function is not None:
@@ -147,6 +151,7 @@ class Record:
             under=line.get("under", ""),
             inputs=line.get("inputs"),
             pause_key=line.get("pause_key"),
+            child=line.get("child"),
             undo=line.get("undo", False),
             function=line.get("function"),
             undo_by=line.get("undo_by"),
@@ -232,7 +237,8 @@ def rolled_back(head: bytes, target: bytes) -> bytes:
 def _kept(now: dict[int, Record], target: dict[int, Record]) -> list[Record]:
     """The records of a checkpoint that stay after a roll-back to it.
 
-    A question is asked again, even if it was answered. A pause that has ended is not repeated.
+    A question is asked again, even if it was answered. A pause that has ended is not repeated. An
+    execution that was begun before the checkpoint is continued.
     """
     undone = {_call(record) for record in now.values() if record.outcome is Outcome.UNDONE}
     return [
@@ -240,7 +246,9 @@ def _kept(now: dict[int, Record], target: dict[int, Record]) -> list[Record]:
         for record in target.values()
         if record.outcome not in _FORGOTTEN
         and not (record.outcome is Outcome.DONE and _call(record) in undone)
-        and not (record.outcome is Outcome.WAITING and record.step != PAUSE)
+        and not (
+            record.outcome is Outcome.WAITING and record.child is None and record.step != PAUSE
+        )
     ]
 
 

@@ -4,6 +4,9 @@ Prefect's own time-out of a pause fails the run. The deadline is therefore part 
 where a supervisor finds it:
 
     execution-{pause|ask}-{32 hex digits}[-{milliseconds since 1970}-{resume|fail|terminate}]
+    execution-child-{32 hex digits}-{the flow run's id, in hex}
+
+The second is that of a pause which waits for another execution, called in this one.
 
 The form is what Prefect calls the input of a flow run: a JSON schema and a description, stored
 under keys that the state names. The answer is stored beside them.
@@ -28,6 +31,7 @@ from prefect_executions.models import OnTimeout
 from prefect_executions.prefect.errors import passing, prefect_errors
 
 _KEY = re.compile(r"execution-(pause|ask)-[0-9a-f]{32}(?:-([0-9]{1,15})-(resume|fail|terminate))?")
+_CHILD_KEY = re.compile(r"execution-child-[0-9a-f]{32}-([0-9a-f]{32})")
 _MESSAGE = 2_000  # how many characters of a reason become the state's message
 
 
@@ -62,6 +66,17 @@ def pause_key(until: datetime | None = None, on_timeout: OnTimeout = OnTimeout.R
     return f"{key}-{max(int(until.timestamp() * 1000), 0)}-{on_timeout.value}"
 
 
+def child_key(child: UUID) -> str:
+    """A key for a new pause that waits for another run, a child of the paused one."""
+    return f"execution-child-{uuid4().hex}-{child.hex}"
+
+
+def awaited_child(state: State[Any]) -> UUID | None:
+    """The run that a paused one waits for, a child of it; None when it waits for none."""
+    match = _CHILD_KEY.fullmatch(state.state_details.pause_key or "")
+    return None if match is None or not state.is_paused() else UUID(match[1])
+
+
 def deadline(state: State[Any]) -> tuple[datetime, OnTimeout] | None:
     """When a pause ends by itself, and what happens to the run then, or None when it does not."""
     match = _KEY.fullmatch(state.state_details.pause_key or "")
@@ -73,7 +88,8 @@ def deadline(state: State[Any]) -> tuple[datetime, OnTimeout] | None:
 def asks_for_checkpoint(state: State[Any]) -> bool:
     """Whether the form of a pause is the one that asks where to continue from."""
     match = _KEY.fullmatch(state.state_details.pause_key or "")
-    return match is not None and match[1] == "pause" and bool(state.state_details.run_input_keyset)
+    is_pause = awaited_child(state) is not None or (match is not None and match[1] == "pause")
+    return is_pause and bool(state.state_details.run_input_keyset)
 
 
 def paused(key: str, reason: str | None, *, keeps_process: bool = False) -> State[Any]:
@@ -131,7 +147,8 @@ def renew_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form:
 def lacks_form(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> bool:
     """Whether a pause with a key of ours lacks its form: it can't be resumed."""
     keys = state.state_details.run_input_keyset
-    if not keys or not _KEY.fullmatch(state.state_details.pause_key or ""):
+    key = state.state_details.pause_key or ""
+    if not keys or not (_KEY.fullmatch(key) or _CHILD_KEY.fullmatch(key)):
         return False
     return _read(client, run_id, keys["schema"]) is None
 

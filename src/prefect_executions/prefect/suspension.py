@@ -37,7 +37,7 @@ from prefect_executions.prefect.states import (
     status_of,
     uncovered,
 )
-from prefect_executions.prefect.tags import OUTSIDE
+from prefect_executions.prefect.tags import OUTSIDE, parent_of
 from prefect_executions.prefect.transitions import (
     covered_by,
     is_still,
@@ -85,11 +85,14 @@ def suspend(
     run = _read_when_taken(client, run_id, wait)
     if state_of(run).is_paused():
         return run
+    # Prefect suspends no run without a deployment: a child is paused, and its process leaves.
+    keeps = run.deployment_id is None and parent_of(run) is not None
     # Prefect suspends only a Running run without force. A run that no process has taken yet is
     # suspended by force; a process that takes it at that moment finds this out when it starts, and
     # leaves (see `Ownership`).
     force = not state_of(run).is_running()
-    run = set_state(client, run_id, paused(key, reason), "pause", force=force)
+    state = paused(key, reason, keeps_process=keeps)
+    run = set_state(client, run_id, state, "pause", force=force)
     save_form(client, run_id, state_of(run), form)
     return run
 

@@ -3,6 +3,7 @@
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 
+from prefect_executions.ids import execution_id
 from prefect_executions.prefect.errors import prefect_errors
 
 EXECUTION = "execution"  # every execution
@@ -10,6 +11,7 @@ DELETING = "execution-deleting"  # it is to be deleted
 RETENTION = "execution-retention"  # old checkpoints, or all of it, are to be removed in time
 OUTSIDE = "execution-outside"  # an agent outside Prefect runs it
 _AGENT, _TASK_TYPE = "agent:", "task-type:"
+_CHILD, _AROUND = "child-of:", "execution-around:"
 
 
 def tags_of(store: str | None) -> list[str]:
@@ -30,6 +32,33 @@ def task_type_tag(task_type: str) -> str:
 def fork_tag(origin: str) -> str:
     """The tag of the executions that were forked from the one with this id."""
     return f"forked-from:{origin}"
+
+
+def child_tag(parent: str) -> str:
+    """The tag of the executions that were called in the one with this id."""
+    return f"{_CHILD}{parent}"
+
+
+def around_tag(execution_id: str) -> str:
+    """The tag of the runs that only stand around the own run of the execution with this id."""
+    return f"{_AROUND}{execution_id}"
+
+
+def parent_of(run: FlowRun) -> str | None:
+    """The execution that a run's execution was called in, by its tags."""
+    return _tagged(run, _CHILD)
+
+
+def is_around(run: FlowRun) -> bool:
+    """Whether a run only stands around that of an execution."""
+    return _tagged(run, _AROUND) is not None
+
+
+def inherited_tags(parent: FlowRun) -> list[str]:
+    """The tags that an execution has from the one that it was called in."""
+    agent_id = agent_of(parent)
+    own = [child_tag(execution_id(parent.id))]
+    return own if agent_id is None else [*own, agent_tag(agent_id)]
 
 
 def agent_of(run: FlowRun) -> str | None:

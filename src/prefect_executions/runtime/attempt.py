@@ -1,5 +1,6 @@
 """One attempt of an execution, in one process: it begins, ends, fails, or is tried again."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -20,7 +21,6 @@ from prefect_executions.errors import (
 )
 from prefect_executions.models import ExecutionConfig, Status
 from prefect_executions.prefect.artifacts import AttemptPage
-from prefect_executions.prefect.pauses import Form
 from prefect_executions.prefect.states import STATUS_OF_TYPE
 from prefect_executions.runtime.checkpoints import Checkpointer, patiently
 from prefect_executions.runtime.failures import FailedResult, never_mends
@@ -30,6 +30,7 @@ from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.runtime.pauses import SETTLE_PATIENCE
 from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.time_limit import TimeLimit
+from prefect_executions.runtime.waiting import Waiting
 from prefect_executions.runtime.writer import Durability
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.recorder import Recorder
@@ -69,6 +70,8 @@ class Attempt(Generic[S]):
         run: The execution, as the flow sees it.
         recorder: Records the steps.
         state_type: The type of the state.
+        ownership: The ownership of the flow run.
+        task: The asyncio task that calls the flow's function, where it is async.
     """
 
     def __init__(
@@ -78,20 +81,21 @@ class Attempt(Generic[S]):
         state_type: JsonType[S],
         *,
         ownership: Ownership,
+        waiting: Waiting,
         checkpoints: Checkpointer,
         time_limit: TimeLimit,
         flow_timeout: FlowTimeout,
-        resume_form: Callable[[], Form],
         page: AttemptPage,
     ) -> None:
         self.run = run
         self.recorder = recorder
         self.state_type = state_type
-        self._ownership = ownership
+        self.ownership = ownership
+        self.task: asyncio.Task[Any] | None = None
+        self._waiting = waiting
         self._checkpoints = checkpoints
         self._time_limit = time_limit
         self._flow_timeout = flow_timeout
-        self._resume_form = resume_form
         self._page = page
         self._resources = ExitStack()
         self._logger = get_run_logger()
@@ -168,8 +172,10 @@ class Attempt(Generic[S]):
         self._settle(LAST_PATIENCE if is_urgent else SETTLE_PATIENCE)
         self._checkpoints.save_published(patient=isinstance(failure, Pause))
         if isinstance(failure, Pause):
+            left = failure
+            pause = patiently(lambda: self._waiting.pause_with(left))
             self._complete_pause()
-            raise failure
+            raise pause
         if self._time_limit.is_over and not isinstance(failure, DurationExceeded):
             self._checkpoints.check_ownership()
             raise self._time_limit.error from failure
@@ -183,7 +189,7 @@ class Attempt(Generic[S]):
     def _complete_pause(self) -> None:
         """Let the Resume form offer what was just saved; where that fails, a supervisor does it."""
         try:
-            self._ownership.complete_pause(self._resume_form)
+            self._waiting.complete_pause()
         except ExecutionError as failure:
             self._logger.info("The Resume form is left to the supervisor: %s", failure)
 
@@ -199,24 +205,24 @@ class Attempt(Generic[S]):
         if retries >= most:
             raise failure
         reason = f"{type(failure).__name__}: {failure}"[:500]
-        answers = self._ownership.attempt_id
+        answers = self.ownership.attempt_id
         try:
             patiently(lambda: self._checkpoints.append_retry(answers=answers, reason=reason))
         except StoreUnavailable as away:
-            if self._ownership.can_be_rescheduled:  # a supervisor counts the retry
+            if self.ownership.can_be_rescheduled:  # a supervisor counts the retry
                 why = f"{reason}. {away}"
-                patiently(lambda: self._ownership.give_up(why))
+                patiently(lambda: self.ownership.give_up(why))
             raise
         message = f"Retry {retries + 1} of {most} after {reason}"
         delay = timedelta(seconds=self.run.config.retry_delay_seconds or 0)
         self._logger.warning("%s", message)
-        if self._ownership.can_be_rescheduled:
+        if self.ownership.can_be_rescheduled:
             with self._checkpoints.leaving():
-                patiently(lambda: self._ownership.retry_elsewhere(delay, message))
+                patiently(lambda: self._waiting.retry_elsewhere(delay, message))
         if self._flow_timeout.seconds is not None:
-            patiently(lambda: self._flow_timeout.let_prefect_retry(self._ownership.client, delay))
+            patiently(lambda: self._flow_timeout.let_prefect_retry(self.ownership.client, delay))
             raise RuntimeError(message) if isinstance(failure, FailedResult) else failure
-        self._ownership.retry_here(delay, message, self._checkpoints.closed.wait)
+        self._waiting.retry_here(delay, message, self._checkpoints.closed.wait)
 
     def on_close(self, close: Callable[[], object]) -> None:
         """Let `close` call this, too."""
@@ -227,6 +233,11 @@ class Attempt(Generic[S]):
         self._checkpoints.close()
         self.recorder.close()
         self._resources.close()
+
+
+def running_attempt() -> Attempt[Any] | None:
+    """The attempt that this code runs in; None when it runs in none."""
+    return _current.get()
 
 
 def current_attempt() -> Attempt[Any]:

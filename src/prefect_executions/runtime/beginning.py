@@ -24,10 +24,11 @@ from prefect_executions.log.reader import Head
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.artifacts import AttemptPage, PageArtifact
 from prefect_executions.prefect.events import CheckpointNews, beat_of_run, send_attempt_ended
-from prefect_executions.prefect.pauses import Form
+from prefect_executions.prefect.pauses import Form, take_choice
 from prefect_executions.prefect.resume_form import CHOICES, GOES_ON, go_back, resume_form
-from prefect_executions.prefect.tags import RETENTION, add_tags, tags_of
-from prefect_executions.runtime.attempt import Attempt, Options
+from prefect_executions.prefect.subflows import count_calls_anew
+from prefect_executions.prefect.tags import RETENTION, add_tags, agent_of, inherited_tags, tags_of
+from prefect_executions.runtime.attempt import Attempt, Options, running_attempt
 from prefect_executions.runtime.checkpoints import Checkpointer, patiently
 from prefect_executions.runtime.flow_timeout import FlowTimeout
 from prefect_executions.runtime.interrupts import Interrupt
@@ -35,6 +36,7 @@ from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.runtime.pauses import Pauses
 from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.time_limit import TimeLimit
+from prefect_executions.runtime.waiting import Waiting
 from prefect_executions.runtime.writer import LogWriter
 from prefect_executions.serialization import migrated
 from prefect_executions.settings import ExecutionsSettings
@@ -61,7 +63,8 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
     """
     with ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
-        ownership = Ownership.here(client)
+        around = running_attempt()
+        ownership = Ownership.here(client, None if around is None else around.ownership)
         # Two threads, so that a slow store does not keep the heart from beating.
         heart, scheduler = Scheduler("execution-heart"), Scheduler("execution-scheduler")
         stack.callback(heart.stop)
@@ -71,6 +74,7 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
             at_once=True,
         )
         log, before, head = _enter_log(options, client, ownership)
+        count_calls_anew(ownership.context, head.entry.attempt)
         tell, page = _report(stack, client, heart, ownership, log, head)
         stack.callback(scheduler.stop)  # before the last page, which may take a while
         writer = LogWriter(log, head, options.durability, patiently=patiently, tell=tell)
@@ -95,8 +99,17 @@ def _enter_log(
         store = patiently(options.store)
         log = ExecutionLog(store.objects(), execution_id(ownership.run.id))
         tags = [*tags_of(store.name), *([RETENTION] if options.config.removes else [])]
+        if ownership.parent is not None:
+            tags += inherited_tags(ownership.parent.run)
         patiently(lambda: add_tags(client, ownership.run, *tags))
-        patiently(lambda: ownership.take_choice(lambda choice: go_back(log, choice, warn)))
+        patiently(
+            lambda: take_choice(
+                client,
+                ownership.run.id,
+                ownership.states,
+                lambda choice: go_back(log, choice, warn),
+            )
+        )
         before = patiently(lambda: _version_before(log))
         return log, before, patiently(lambda: _append_attempt(log, ownership, options.config))
     except (StoreUnavailable, PrefectUnavailable) as away:
@@ -150,15 +163,19 @@ def _assemble(
         time_limit.require()
 
     def form() -> Form:
+        if not ownership.can_be_rescheduled:
+            return GOES_ON
         return resume_form(log.read(checkpoints=CHOICES))
 
     recorder = Recorder(checkpoints, replay, admit)
+    waiting = Waiting(ownership, form)
     pauses = Pauses(
         replay,
         ownership,
+        waiting,
         checkpoints,
         recorder.in_flight,
-        form if ownership.can_be_rescheduled else lambda: GOES_ON,
+        form,
     )
     run = Run(
         log.execution_id,
@@ -175,10 +192,10 @@ def _assemble(
         recorder,
         options.state_type,
         ownership=ownership,
+        waiting=waiting,
         checkpoints=checkpoints,
         time_limit=time_limit,
         flow_timeout=FlowTimeout(ownership.context),
-        resume_form=form,
         page=page,
     )
 
@@ -222,7 +239,7 @@ def _append_attempt(log: ExecutionLog, ownership: Ownership, config: ExecutionCo
     meta = {
         "name": ownership.run.name,
         "description": None,
-        "agent_id": None,
+        "agent_id": agent_of(ownership.run if ownership.parent is None else ownership.parent.run),
         "task_type": None,
         "config": ExecutionConfig().model_dump(mode="json"),
     }

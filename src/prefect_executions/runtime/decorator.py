@@ -17,6 +17,7 @@ from prefect_executions.errors import StateError
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.runtime.attempt import Attempt, Options, current_attempt
 from prefect_executions.runtime.beginning import begin_attempt
+from prefect_executions.runtime.children import ChildCall, ChildEnded
 from prefect_executions.runtime.failures import FailedResult, judged, ungrouped
 from prefect_executions.runtime.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
 from prefect_executions.runtime.run import Run
@@ -169,7 +170,40 @@ def run_sync(
     args: Any,
     kwargs: dict[str, Any],
 ) -> R:
-    """Call a flow's function as an attempt of its execution, and again while retries are left."""
+    """Call a flow's function as an execution, or return what it has come to in another one."""
+    try:
+        child = ChildCall.here(fn, args, kwargs)
+        if child is None:
+            return _attempt_sync(begin, fn, args, kwargs)
+        result: Any
+        with child.carried_out():
+            result = child.recorded()
+            if result is None:
+                run = child.begin()
+                if run is None:
+                    result = _attempt_sync(begin, fn, args, kwargs)
+                else:
+                    result = child.go_on(run)
+                    judged(result)
+                child.returned(result)
+            child.given()
+    except (FailedResult, ChildEnded) as failed:
+        result = failed.result  # Prefect makes the state of it
+    returned: R = result
+    return returned
+
+
+def _attempt_sync(
+    begin: Callable[[Interrupt], Attempt[Any]],
+    fn: Callable[..., R],
+    args: Any,
+    kwargs: dict[str, Any],
+) -> R:
+    """Call a flow's function as an attempt of its execution, and again while retries are left.
+
+    Raises:
+        FailedResult: It has returned what Prefect makes a failed run of.
+    """
     while True:
         interrupt = ThreadInterrupt()
         attempt = begin(interrupt)
@@ -188,9 +222,6 @@ def run_sync(
                 failure = ungrouped(raised)
                 interrupt.disarm(failure)
                 attempt.fail(failure)
-        except FailedResult as failed:
-            returned: R = failed.result  # Prefect makes the state of it
-            return returned
         finally:
             attempt.close()
 
@@ -202,9 +233,37 @@ async def run_async(
     kwargs: dict[str, Any],
 ) -> Any:
     """`run_sync` for an async function: what blocks is done in threads."""
+    try:
+        child = ChildCall.here(fn, args, kwargs)
+        if child is None:
+            return await _attempt_async(begin, fn, args, kwargs)
+        with child.carried_out():
+            result: Any = await asyncio.to_thread(child.recorded)
+            if result is None:
+                run = await asyncio.to_thread(child.begin)
+                if run is None:
+                    result = await _attempt_async(begin, fn, args, kwargs)
+                else:
+                    result = await child.go_on(run)
+                    await asyncio.to_thread(judged, result)
+                await _undisturbed(child.returned, result)
+            child.given()
+    except (FailedResult, ChildEnded) as failed:
+        result = failed.result  # Prefect makes the state of it
+    return result
+
+
+async def _attempt_async(
+    begin: Callable[[Interrupt], Attempt[Any]],
+    fn: Callable[..., Any],
+    args: Any,
+    kwargs: dict[str, Any],
+) -> Any:
+    """`_attempt_sync` for an async function."""
     while True:
         interrupt = TaskInterrupt()
         attempt = await _begun(partial(begin, interrupt))
+        attempt.task = asyncio.current_task()
         try:
             try:
                 interrupt.arm()
@@ -222,8 +281,6 @@ async def run_async(
                 failure = ungrouped(raised)
                 interrupt.disarm(failure)
                 await _undisturbed(attempt.fail, failure)
-        except FailedResult as failed:
-            return failed.result  # Prefect makes the state of it
         finally:
             await _undisturbed(attempt.close)
 

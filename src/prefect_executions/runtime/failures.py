@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from prefect.client.schemas.objects import State, StateType
-from prefect.exceptions import FailedRun, MissingResult, Pause
+from prefect.exceptions import CancelledRun, FailedRun, MissingResult, Pause
 from prefect.futures import resolve_futures_to_states
 from prefect.logging import get_run_logger
 from prefect.states import StateGroup, aget_state_exception, is_state_iterable
@@ -32,6 +32,7 @@ _NEVER_MENDS = (
     NotAnExecution,
     UnsuitableStore,
     DurationExceeded,
+    CancelledRun,  # somebody wants that
 )
 
 

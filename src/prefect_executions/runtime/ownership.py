@@ -4,31 +4,24 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
-from datetime import UTC, datetime, timedelta
-from time import monotonic, sleep
+from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, NoReturn
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
-from prefect.states import AwaitingRetry, Crashed, Running
+from prefect.states import AwaitingRetry, Crashed
 
 from prefect_executions.errors import ExecutionConflict, NotAnExecution, PrefectUnavailable
-from prefect_executions.prefect.errors import may_pass, prefect_errors
-from prefect_executions.prefect.pauses import Form, paused, save_form, take_choice
-from prefect_executions.prefect.states import active_time, state_of, uncovered
-from prefect_executions.prefect.suspension import renew_pause
+from prefect_executions.prefect.states import STATUS_OF_TYPE, active_time, state_of, uncovered
 from prefect_executions.prefect.tags import DELETING
 from prefect_executions.prefect.transitions import fail, find_run, follow_up, read_states, restore
 
 logger = logging.getLogger(__name__)
 
-RETRY_PAUSE = 0.05  # seconds between two tries to run again, when it is time
-AWAY_PAUSE = 10.0  # seconds between two tries to reach Prefect
-PAUSED_PAUSE = 1.0  # seconds between two reads of a paused run whose process waits
 CHECK_SECONDS = 1.0  # seconds between two checks, on average
 CHECK_BURST = 10  # how many checks may follow each other faster than that
 CHECK_PATIENCE = 5.0  # seconds to wait for the result of a check
@@ -45,28 +38,35 @@ class Ownership:
     Args:
         context: The flow run that this process runs.
         client: Prefect's client.
+        parent: The ownership of the run of the execution that this one was called in.
 
     Attributes:
         context: The flow run that this process runs.
+        states: The states that the run has had by `check_start`, oldest first.
 
     Raises:
         NotAnExecution: There is no flow run in the context.
     """
 
-    def __init__(self, context: FlowRunContext, client: SyncPrefectClient) -> None:
+    def __init__(
+        self,
+        context: FlowRunContext,
+        client: SyncPrefectClient,
+        parent: "Ownership | None" = None,
+    ) -> None:
         if context.flow_run is None or context.flow_run.state is None:
             raise NotAnExecution("an execution needs a flow run; put `@flow` above `@execution`")
         self.client = client
         # In the state that this process owns. A copy: Prefect's engine changes its own run.
         self.run = context.flow_run.model_copy()
+        self.parent = None if parent is None or parent.run.id == self.run.id else parent
         # As its author says, or a hash of its file.
         self.version = context.flow.version if context.flow is not None else None
         self.context = context
-        self._paused_id: UUID | None = None  # the pause that this process has set
-        self._states: list[State[Any]] = []  # those of the run, when it was checked at the start
+        self.states: list[State[Any]] = []
 
     @classmethod
-    def here(cls, client: SyncPrefectClient) -> "Ownership":
+    def here(cls, client: SyncPrefectClient, parent: "Ownership | None" = None) -> "Ownership":
         """The ownership of the flow run that this code runs in.
 
         Raises:
@@ -75,7 +75,7 @@ class Ownership:
         context = FlowRunContext.get()
         if context is None:
             raise NotAnExecution("no flow run here; put `@flow` above `@execution`")
-        return cls(context, client)
+        return cls(context, client, parent)
 
     @property
     def attempt_id(self) -> str:
@@ -86,6 +86,18 @@ class Ownership:
     def can_be_rescheduled(self) -> bool:
         """Whether a worker can continue the run: it has a deployment."""
         return self.run.deployment_id is not None
+
+    @property
+    def can_leave(self) -> bool:
+        """Whether the process can end when the run pauses, since a worker starts another.
+
+        It starts it for the outermost of the executions that were called in each other.
+        """
+        return self.can_be_rescheduled if self.parent is None else self.parent.can_leave
+
+    def around(self) -> set[UUID]:
+        """The runs of the executions that this one was called in."""
+        return set() if self.parent is None else {self.parent.run.id, *self.parent.around()}
 
     def active_seconds(self) -> float:
         """How long the run was Running when this process began, over all its attempts."""
@@ -111,6 +123,8 @@ class Ownership:
         if state_of(run).id != state_of(self.run).id and not _woke_up(self.client, self.run, run):
             raise Pause(state=run.state)
         self.run = run
+        if self.parent is not None:
+            self.parent.check()
 
     def check_start(self) -> None:
         """Leave if this process should not have started, or the run is not its own.
@@ -119,9 +133,9 @@ class Ownership:
         to stop it. Such a state is set again.
         """
         self.check()
-        self._states = read_states(self.client, self.run.id)
+        self.states = read_states(self.client, self.run.id)
         own = state_of(self.run).id
-        last = next((state for state in reversed(self._states) if state.id != own), None)
+        last = next((state for state in reversed(self.states) if state.id != own), None)
         covered = None if last is None else uncovered(last)
         if covered is not None:
             _require_own(self.client, self.run)
@@ -152,61 +166,44 @@ class Ownership:
             return False
         return run is None or DELETING in run.tags
 
-    # ------------------------------------------------------------------ pausing
-
-    def pause(self, key: str, reason: str | None, form: Form) -> None:
-        """Pause the run, and leave; without a deployment wait here until the run is resumed.
-
-        Args:
-            key: The key of the pause.
-            reason: The message of the state.
-            form: What the Resume form asks.
-
-        Raises:
-            Pause: The process ends.
-        """
-        keeps_process = not self.can_be_rescheduled
-        state = _put(
-            self.client, self.run, paused(key, reason, keeps_process=keeps_process), "pause"
-        )
-        save_form(self.client, self.run.id, state, form)
-        self._paused_id = state.id
-        if not keeps_process:
-            raise Pause(state=state)
-        run = _wait_for_resume(self.client, self.run.id, state.id)
-        self.context.flow_run, self.run = run, run.model_copy()
-
-    def complete_pause(self, form: Callable[[], Form]) -> None:
-        """As this process leaves, let the form of a pause offer all that the process has saved.
-
-        A pause over REST has had its form since before the process saved its last checkpoint.
-
-        Args:
-            form: Makes the form that asks where to continue from.
-        """
-        run = find_run(self.client, self.run.id)
-        if run is not None and state_of(run).id != self._paused_id:
-            renew_pause(self.client, run, form)
-
-    def take_choice(self, act: Callable[[Any], None]) -> None:
-        """See `pauses.take_choice`; comes after `check_start`."""
-        take_choice(self.client, self.run.id, self._states, act)
-
     # ------------------------------------------------------------------ leaving
 
     def leave(self) -> NoReturn:
         """Leave the process; the run keeps its state."""
-        _leave(self.client, self.run.id)
+        run = find_run(self.client, self.run.id)
+        raise Pause(state=None if run is None else run.state)
+
+    def put(self, state: State[Any], operation: str) -> State[Any]:
+        """Set the state of the run; leave if the run is not this process's any more.
+
+        Prefect itself would let a retry or a crash replace a pause or a cancellation.
+
+        Raises:
+            Pause: The run is not this process's any more.
+            ExecutionConflict: Prefect refuses.
+        """
+        _require_own(self.client, self.run)
+        try:
+            after = follow_up(self.client, self.run, state, operation)
+        except ExecutionConflict:
+            _require_own(self.client, self.run)
+            raise
+        if after is None:
+            self.leave()
+        return state_of(after)
 
     def leave_by(self, pause: Pause) -> None:
         """Let the flow leave at its next call of Prefect or of this package.
 
         A task that leaves in a thread does not end the flow: the flow may never ask for its result.
+        The execution that this one was called in leaves, too, unless this one has ended.
         """
         request = self.context.flow_run_suspension_request
         state = pause.state
         if state is None and (run := find_run(self.client, self.run.id)) is not None:
             state = run.state
+        if self.parent is not None and state is not None and STATUS_OF_TYPE[state.type].ended:
+            return
         if state is not None and not request.is_requested():
             request.mark_requested(state)
 
@@ -220,52 +217,17 @@ class Ownership:
         message = "Superseded in the log"
         if not self.can_be_rescheduled:
             self.give_up(message)
-        _put(self.client, self.run, AwaitingRetry(message=message), "continue")
+        self.put(AwaitingRetry(message=message), "continue")
         self.leave()
 
     def give_up(self, message: str) -> NoReturn:
         """Leave the run as crashed; a supervisor retries it if it has retries left."""
-        _put(self.client, self.run, Crashed(message=message), "end")
+        self.put(Crashed(message=message), "end")
         self.leave()
 
     def fail(self, message: str) -> None:
         """Fail the run, if it is still this process's, without leaving it."""
         fail(self.client, self.run, message)
-
-    def retry_elsewhere(self, delay: timedelta, message: str) -> NoReturn:
-        """Leave the run to a worker, which continues it after `delay`."""
-        at = datetime.now(UTC) + delay
-        _put(self.client, self.run, AwaitingRetry(scheduled_time=at, message=message), "retry")
-        self.leave()
-
-    def retry_here(self, delay: timedelta, message: str, wait: Callable[[float], bool]) -> None:
-        """Wait, and let this process run the run again.
-
-        Args:
-            delay: How long to wait.
-            message: The message of the state meanwhile.
-            wait: Sleeps for so many seconds; returns True when it was interrupted.
-        """
-        at = datetime.now(UTC) + delay
-        waiting = _wait_for_retry(
-            self.client, self.run, AwaitingRetry(scheduled_time=at, message=message)
-        )
-        run = None
-        while run is None:
-            interrupted = wait(max((at - datetime.now(UTC)).total_seconds(), RETRY_PAUSE))
-            try:
-                run = _run_again(self.client, self.run.id, waiting, interrupted=interrupted)
-            except PrefectUnavailable as away:
-                if interrupted:
-                    raise
-                _outlast(away)
-        # Prefect's engine does the same when it runs a flow again in its process.
-        self.context.flow_run = run
-
-
-def _leave(client: SyncPrefectClient, run_id: UUID) -> NoReturn:
-    run = find_run(client, run_id)
-    raise Pause(state=None if run is None else run.state)
 
 
 def _require_own(client: SyncPrefectClient, run: FlowRun) -> None:
@@ -277,26 +239,6 @@ def _require_own(client: SyncPrefectClient, run: FlowRun) -> None:
     now = find_run(client, run.id)
     if now is None or state_of(now).id != state_of(run).id:
         raise Pause(state=None if now is None else now.state)
-
-
-def _put(client: SyncPrefectClient, run: FlowRun, state: State[Any], operation: str) -> State[Any]:
-    """Set the state of this process's own run; leave if the run is not its own any more.
-
-    Prefect itself would let a retry or a crash replace a pause or a cancellation.
-
-    Raises:
-        Pause: The run is not this process's any more.
-        ExecutionConflict: Prefect refuses.
-    """
-    _require_own(client, run)
-    try:
-        after = follow_up(client, run, state, operation)
-    except ExecutionConflict:
-        _require_own(client, run)
-        raise
-    if after is None:
-        _leave(client, run.id)
-    return state_of(after)
 
 
 def _woke_up(client: SyncPrefectClient, own: FlowRun, now: FlowRun) -> bool:
@@ -311,71 +253,6 @@ def _woke_up(client: SyncPrefectClient, own: FlowRun, now: FlowRun) -> bool:
     return bool(began) and not any(
         known.is_pending() and known.timestamp > began[0] for known in states
     )
-
-
-def _wait_for_resume(client: SyncPrefectClient, run_id: UUID, pause_id: UUID) -> FlowRun:
-    """Wait until a paused run is Running again, and return it.
-
-    Raises:
-        Pause: The run has been ended or deleted.
-    """
-    while True:
-        sleep(PAUSED_PAUSE)
-        try:
-            run = find_run(client, run_id)
-        except PrefectUnavailable as away:
-            _outlast(away)
-            continue
-        if run is None or not (state_of(run).is_running() or state_of(run).id == pause_id):
-            raise Pause(state=None if run is None else run.state)
-        if state_of(run).is_running():
-            return run
-
-
-def _wait_for_retry(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> State[Any]:
-    """Set a state in which the run waits, however often Prefect's answer is lost."""
-    while True:
-        try:
-            return _put(client, run, state, "retry")
-        except Pause as pause:
-            found = pause.state
-            if found is None or (found.name, found.message) != (state.name, state.message):
-                raise
-            return found
-        except PrefectUnavailable as away:
-            _outlast(away)
-
-
-def _run_again(
-    client: SyncPrefectClient, run_id: UUID, waiting: State[Any], *, interrupted: bool
-) -> FlowRun | None:
-    """Set a run Running again that waits for a retry. Returns None when it is too early."""
-    run = find_run(client, run_id)
-    if interrupted or run is None:
-        _leave(client, run_id)
-    if state_of(run).id == waiting.id:
-        with prefect_errors(run_id):
-            running: State[Any] = Running()
-            answer = client.set_flow_run_state(run_id, running)
-        if answer.status is SetStateStatus.WAIT:  # by Prefect's clock
-            return None
-        run = find_run(client, run_id)
-    # Where the answer was lost the run is Running: without a deployment no other process sets that.
-    if run is None or not state_of(run).is_running():
-        _leave(client, run_id)
-    return run
-
-
-def _outlast(away: PrefectUnavailable) -> None:
-    """Wait for Prefect, however long that takes: no other process could continue the run.
-
-    Raises:
-        PrefectUnavailable: Waiting does not help.
-    """
-    if not may_pass(away):
-        raise away
-    logger.warning("Waiting for Prefect: %s", away)
-    sleep(AWAY_PAUSE)
 
 
 class OwnershipCheck:

@@ -14,6 +14,7 @@ from prefect_executions.prefect.pauses import Form, pause_key, question_key, rea
 from prefect_executions.prefect.suspension import pause_ended
 from prefect_executions.runtime.checkpoints import Checkpointer
 from prefect_executions.runtime.ownership import Ownership
+from prefect_executions.runtime.waiting import Waiting
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.in_flight import InFlight
 from prefect_executions.steps.replay import Call, Replay
@@ -28,7 +29,8 @@ class Pauses:
 
     Args:
         replay: The calls of the attempt.
-        ownership: Pauses the flow run, and knows what became of its pauses.
+        ownership: The ownership of the flow run, which knows what became of its pauses.
+        waiting: Pauses the flow run.
         checkpoints: Saves the state and the records.
         in_flight: The steps that are being carried out.
         resume_form: Makes the form of a pause that asks nothing else.
@@ -38,12 +40,14 @@ class Pauses:
         self,
         replay: Replay,
         ownership: Ownership,
+        waiting: Waiting,
         checkpoints: Checkpointer,
         in_flight: InFlight,
         resume_form: Callable[[], Form],
     ) -> None:
         self._replay = replay
         self._ownership = ownership
+        self._waiting = waiting
         self._checkpoints = checkpoints
         self._in_flight = in_flight
         self._resume_form = resume_form
@@ -119,14 +123,14 @@ class Pauses:
 
         It is saved with a checkpoint, so that a roll-back to that one continues after the pause.
         """
-        if self._ownership.can_be_rescheduled:  # another process may go on at once
+        if self._ownership.can_leave:  # another process may go on at once
             self._in_flight.settle(SETTLE_PATIENCE, call=call)
         label = (reason or "Paused").splitlines()[0][:LABEL_LENGTH] or "Paused"
         self._checkpoints.save_with(
             take, label, lambda: self._replay.ended(call, Outcome.WAITING, pause_key=key)
         )
         with self._checkpoints.leaving():
-            self._ownership.pause(key, reason, form())
+            self._waiting.pause(key, reason, form())
 
     def _end(self, call: Call, key: str, result: bytes | None = None) -> None:
         """Record that the pause has ended, with the answer."""

@@ -8,10 +8,8 @@ from contextvars import copy_context
 from copy import copy
 from functools import partial, wraps
 from types import CodeType
-from typing import Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, Generic, Protocol, TypeVar
 
-from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.states import Completed, State
@@ -22,15 +20,33 @@ from prefect_executions import serialization
 from prefect_executions.errors import InputError, StateChanged, StateError
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.serialization import digest
-from prefect_executions.steps.identity import Identified, canonical
+from prefect_executions.steps.futures import StepFuture, identify, identify_anywhere
+from prefect_executions.steps.identity import canonical
 from prefect_executions.steps.keys import filled
 from prefect_executions.steps.recorder import Recorder
-from prefect_executions.steps.replay import Call, Replay
+from prefect_executions.steps.replay import Call
 from prefect_executions.steps.transactions import RollbackHook, commits_itself
 
 R = TypeVar("R")
 
-_calls: WeakKeyDictionary[PrefectFuture[Any], Call] = WeakKeyDictionary()
+
+class Waited(Protocol):
+    """How a call was submitted that waited for its inputs."""
+
+    @property
+    def task(self) -> Any:
+        """The task that carries out the call."""
+        ...
+
+    @property
+    def promise(self) -> Call:
+        """What has stood for the call."""
+        ...
+
+    @property
+    def submitted(self) -> int:
+        """When it was submitted."""
+        ...
 
 
 class StepCall(Generic[R]):
@@ -40,27 +56,45 @@ class StepCall(Generic[R]):
         step: The step, a `Step`.
         recorder: Where the result is recorded.
         call: The call's place among the others.
+        waited: How it was submitted, if it waited for its inputs.
 
     Attributes:
         call: The call's place among the others.
         task: The task that carries out the call; it has the step's name and options.
+        is_identified: True; see `Submitted`.
     """
 
-    def __init__(self, step: Any, recorder: Recorder, call: Call) -> None:
+    def __init__(
+        self, step: Any, recorder: Recorder, call: Call, waited: Waited | None = None
+    ) -> None:
+        self._step = step
         self.call = call
-        self.task = calling(step, self._run_async if step.isasync else self._run_sync)
+        self.task = waited.task if waited else calling(step, self.run)
+        self._promise = waited.promise if waited else None
         self.task.on_rollback_hooks = [*step.on_rollback_hooks, RollbackHook(recorder, call)]
         self._commits_itself = commits_itself()
         if call.record is not None:
             self.task.on_running_hooks = []
-        self._step = step
         self._recorder = recorder
+        self.is_identified = True
         self._result: list[R] = []  # of the function or the record, once there is one
         self._was_replayed = False
 
     @classmethod
-    def begin(cls, step: Any, recorder: Recorder, parameters: dict[str, Any]) -> "StepCall[R]":
+    def begin(
+        cls,
+        step: Any,
+        recorder: Recorder,
+        parameters: dict[str, Any],
+        waited: Waited | None = None,
+    ) -> "StepCall[R]":
         """Identify a call of a step.
+
+        Args:
+            step: The step, a `Step`.
+            recorder: Where the result is recorded.
+            parameters: The inputs. Futures of plain tasks among them are waited for.
+            waited: How it was submitted, if it waited for its inputs.
 
         Raises:
             TypeError, StateError: Its result can't be kept, by its type.
@@ -71,19 +105,20 @@ class StepCall(Generic[R]):
         _ = step.result_type  # before anything is done
         inputs: str | None = None
         if step.key is None:
-            key = digest("step", step.name, canonical(parameters, at=step.name, future=_identify))
+            key = digest("step", step.name, canonical(parameters, at=step.name, future=identify))
             if step.repeats == "reuse":
                 key = digest("reuse", key)
         else:
             key = digest("key", filled(step.name, step.key, parameters))
             try:
-                inputs = digest(canonical(parameters, at=step.name, future=_identify_anywhere))
+                inputs = digest(canonical(parameters, at=step.name, future=identify_anywhere))
             except InputError:  # such inputs are what keys are for
                 inputs = None
-        recorder.claim_name(step.name, _code_of(step.fn))
+        recorder.claim_name(step.name, code_of(step.fn))
         is_keyed = step.key is not None or step.repeats == "reuse"
-        call = recorder.begin(step.name, key, inputs=inputs, is_keyed=is_keyed)
-        return cls(step, recorder, call)
+        submitted = waited.submitted if waited else None
+        call = recorder.begin(step.name, key, inputs=inputs, is_keyed=is_keyed, submitted=submitted)
+        return cls(step, recorder, call, waited)
 
     def returned(self, result: Any, return_state: bool) -> Any:
         """What the caller gets for what the task returned."""
@@ -128,11 +163,11 @@ class StepCall(Generic[R]):
         """
         replay, in_flight = self._recorder.replay, self._recorder.in_flight
         if isinstance(runner, ThreadPoolTaskRunner):
-            return StepFuture(runner.submit(self.task, *call), self.call, replay)
+            return StepFuture(runner.submit(self.task, *call), self, replay)
         if replay.claim(self.call) is not None:
             replay.release(self.call)
             there = self._recorder.threads.submit(self.task, *call)
-            return StepFuture(there, self.call, replay)
+            return StepFuture(there, self, replay)
         try:
             in_flight.began(self.call)
             there = runner.submit(_portable(self._step), *call)
@@ -142,7 +177,7 @@ class StepCall(Generic[R]):
             raise
         recorded = self._recorder.waiters.submit(copy_context().run, self._record_from, there)
         recorded_there = PrefectConcurrentFuture(there.task_run_id, recorded)
-        return StepFuture(recorded_there, self.call, replay)
+        return StepFuture(recorded_there, self, replay)
 
     def _record_from(self, there: PrefectFuture[Any]) -> State[Any]:
         """Wait for a future, and record its result before anything else gets it."""
@@ -159,6 +194,16 @@ class StepCall(Generic[R]):
         finally:
             self._recorder.in_flight.ended(self.call)
             self._recorder.replay.release(self.call)
+
+    @property
+    def calls(self) -> list[Call]:
+        """What is in flight until the flow has the result."""
+        return [self.call]
+
+    @property
+    def run(self) -> Any:
+        """What carries out the call with its inputs: a function, or an async one."""
+        return self._run_async if self._step.isasync else self._run_sync
 
     def _run_sync(self, *args: Any, **kwargs: Any) -> Any:
         with self._running() as known:
@@ -180,7 +225,7 @@ class StepCall(Generic[R]):
 
     @contextmanager
     def _running(self) -> Iterator[Record | None]:
-        carried_out = self._recorder.in_flight.carrying_out(self.call)
+        carried_out = self._recorder.in_flight.carrying_out(self.call, self._promise)
         with carried_out, self._recorder.replay.running(self.call) as known, self.noting_failure():
             yield known
 
@@ -220,71 +265,6 @@ class StepCall(Generic[R]):
         )
 
 
-class StepFuture(PrefectConcurrentFuture[Any]):
-    """The future of a submitted call, which knows when the flow has got the result.
-
-    Args:
-        future: The future of the task runner.
-        call: The call.
-        replay: The calls of the attempt.
-    """
-
-    def __init__(self, future: PrefectConcurrentFuture[Any], call: Call, replay: Replay) -> None:
-        super().__init__(future.task_run_id, future.wrapped_future)
-        self._call = call
-        self._replay = replay
-
-    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
-        """See `PrefectFuture.result`."""
-        try:
-            result = super().result(timeout, raise_on_failure)
-        except Exception:
-            if self.wrapped_future.done():  # otherwise the time-out is over
-                self._replay.raised(self._call)
-            raise
-        state = self.wrapped_future.result()
-        if isinstance(state, State) and not state.is_completed():
-            self._replay.raised(self._call)
-        else:
-            self._replay.given(self._call)
-        return result
-
-
-# A `TaskRunner` for `map`, which makes one call for each input.
-class NumberingTaskRunner(TaskRunner[Any]):
-    """Numbers the calls that are submitted, and submits them to the flow's task runner."""
-
-    def __init__(self, runner: TaskRunner[Any], recorder: Recorder) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._runner = runner
-        self._recorder = recorder
-
-    @classmethod
-    def here(cls, recorder: Recorder) -> "NumberingTaskRunner":
-        """One for the task runner of the flow that this code runs in.
-
-        Raises:
-            RuntimeError: This code runs in no flow.
-        """
-        context = FlowRunContext.get()
-        if context is None:
-            raise RuntimeError("a step is submitted to the task runner of a flow; here is none")
-        return cls(context.task_runner, recorder)
-
-    def duplicate(self) -> "NumberingTaskRunner":
-        """One that numbers calls for the same task runner."""
-        return NumberingTaskRunner(self._runner, self._recorder)
-
-    def submit(
-        self, task: Any, parameters: dict[str, Any], wait_for: Any = None, dependencies: Any = None
-    ) -> Any:
-        """Number a call, and submit it to the flow's task runner."""
-        begun: StepCall[Any] = StepCall.begin(task, self._recorder, parameters)
-        future = begun.submit(self._runner, parameters, wait_for, dependencies)
-        _calls[future] = begun.call
-        return future
-
-
 def calling(step: Any, fn: Any) -> Any:
     """A copy of a step that calls another function under the name and signature of its own."""
     other = copy(step)
@@ -311,25 +291,6 @@ def _portable(step: Any) -> Any:
     return other
 
 
-def _code_of(fn: Any) -> CodeType | None:
+def code_of(fn: Any) -> CodeType | None:
+    """The code of a function, which is the same for all functions made of one text."""
     return getattr(inspect.unwrap(fn), "__code__", None)
-
-
-def _identify(future: PrefectFuture[Any]) -> Any:
-    """What stands for the future of a step: its call. Other futures are waited for.
-
-    Equal calls may return different things, so the call's number is part of it.
-    """
-    if (call := _calls.get(future)) is not None:
-        return Identified(f"{call.key} {call.order}")
-    return _identify_anywhere(future)
-
-
-def _identify_anywhere(future: PrefectFuture[Any]) -> Any:
-    """`_identify` for a call with a key of its own, wherever the call stands among others."""
-    if (call := _calls.get(future)) is not None:
-        return Identified(call.key)
-    future.wait()
-    if not future.state.is_completed():  # so the call will not take place, or does not mind
-        return Identified(future.state.type.value)
-    return future.result()

@@ -63,7 +63,11 @@ class Identified:
 
 
 def canonical(
-    parameters: dict[str, Any], *, at: str, future: Callable[[Any], Any] | None = None
+    parameters: dict[str, Any],
+    *,
+    at: str,
+    future: Callable[[Any], Any] | None = None,
+    has_key: bool = True,
 ) -> bytes:
     """Return the inputs of a call as bytes that are equal only when the inputs are.
 
@@ -74,6 +78,7 @@ def canonical(
         at: The name of the step, for errors.
         future: Returns an `Identified`, or a value, in place of a `PrefectFuture`. Futures are
             refused without it.
+        has_key: Whether the call could have a key instead, which errors then show.
 
     Raises:
         InputError: An input has no canonical form. The error has the path of the first such part,
@@ -82,7 +87,7 @@ def canonical(
     # The example shows the first input that reads well in a key.
     names = [name for name, value in parameters.items() if type(value) in (str, int, UUID)]
     example = f"{at}-{{{names[0]}}}" if names else f"{at}-…"
-    writer = Canonicalizer(at, example, future)
+    writer = Canonicalizer(at, example if has_key else None, future)
     return fields_of(writer, parameters, label="")
 
 
@@ -91,11 +96,11 @@ class Canonicalizer:
 
     Args:
         at: The name of the step.
-        example: A key that the step could have.
+        example: A key that the step could have, if it can have one.
         future: Returns what takes the place of a future, or None to refuse futures.
     """
 
-    def __init__(self, at: str, example: str, future: Callable[[Any], Any] | None) -> None:
+    def __init__(self, at: str, example: str | None, future: Callable[[Any], Any] | None) -> None:
         self.future = future
         self._at = at
         self._example = example
@@ -125,7 +130,9 @@ class Canonicalizer:
     def _raise(self, problem: str) -> NoReturn:
         path = "".join(self._path)
         path = path if len(path) <= 200 else f"{path[:200]}…"
-        hint = f'pass plain data, or give the step a key: @step(key="{self._example}")'
+        hint = "pass plain data"
+        if self._example is not None:
+            hint += f', or give the step a key: @step(key="{self._example}")'
         raise InputError(f"{self._at}({path})", f"{problem}; {hint}")
 
 

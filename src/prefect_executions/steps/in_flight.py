@@ -20,26 +20,31 @@ class InFlight:
         self._is_over = False
 
     @contextmanager
-    def carrying_out(self, call: Call) -> Iterator[None]:
+    def carrying_out(self, call: Call, promise: Call | None = None) -> Iterator[None]:
         """Carry out a call.
+
+        Args:
+            call: The call.
+            promise: What has stood for it since it was submitted, if it waited for its inputs.
 
         Raises:
             NotAnExecution: See `began`.
         """
-        self.began(call)
+        self.began(call, promise)
         try:
             yield
         finally:
             self.ended(call)
 
-    def began(self, call: Call) -> None:
+    def began(self, call: Call, promise: Call | None = None) -> None:
         """Begin to carry out a call; `ended` ends that.
 
         Raises:
             NotAnExecution: The flow has ended, and only what calls made before still call begins.
         """
         with self._changed:
-            if self._is_over and not any(id(around) in self._calls for around in _around(call)):
+            made_before = [*_around(call), *([promise] if promise else [])]
+            if self._is_over and not any(id(made) in self._calls for made in made_before):
                 raise NotAnExecution(f"the step {call.step!r} begins after its flow has ended")
             self._calls[id(call)] = call, _running_loop()
 

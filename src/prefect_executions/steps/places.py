@@ -21,6 +21,10 @@ OTHER_TURN = (
     "an equal call was made after one of two calls in flight had returned, and before the other: "
     "in another attempt they may return in another order."
 )
+READY_IN_TURN = (
+    "it is equal to another one, and one of the two is made when the future of a plain task among "
+    "its inputs is ready: in another attempt they may be made in another order."
+)
 BETWEEN = (
     "of several equal calls some have returned and some have not, while the state is saved: an "
     "attempt that continues from it could take the result of one for another."
@@ -39,6 +43,8 @@ class EqualCalls:
         taken: The orders that calls of this attempt have.
         made: When the calls of this attempt were made.
         given: How many of them have returned.
+        raised_at: When the last one of them raised.
+        has_waited: Whether one of them was made when its inputs were ready.
     """
 
     recorded: dict[int, list[int]] = field(default_factory=dict)
@@ -48,6 +54,8 @@ class EqualCalls:
     taken: set[int] = field(default_factory=set)
     made: list[int] = field(default_factory=list)
     given: int = 0
+    raised_at: int = 0
+    has_waited: bool = False
 
     def next_place(self) -> int:
         """The place of the next call: that of the first call that raised, or a new one."""
@@ -63,10 +71,21 @@ class EqualCalls:
     def begin_again(self) -> None:
         """Forget this attempt's calls, since the call around them is carried out again."""
         self.last, self.given, self.freed, self.taken, self.made = 0, 0, [], set(), []
+        self.raised_at, self.has_waited = 0, False
 
     def has_other_state(self, under: str) -> bool:
         """Whether any of them that has not raised was made under another state."""
         return any(count and other not in ("", under) for other, count in self.unders.items())
+
+    def may_swap(self, submitted: int | None) -> bool:
+        """Whether the order of the next call and one before depends on when inputs are ready.
+
+        Args:
+            submitted: When the next call was submitted, if it waited for its inputs since.
+        """
+        if submitted is None:
+            return self.has_waited and self.last > len(self.freed)
+        return self.last > len(self.freed) or self.raised_at > submitted
 
     def has_turned(self, races: Iterable[tuple[int, int]]) -> bool:
         """Whether one of them was made while it was open which of two calls returns first.
@@ -86,21 +105,25 @@ class _Flight(Generic[C]):
 
 
 class CallsInFlight(Generic[C]):
-    """The calls that were made and have not returned, by the call around them and their order."""
+    """The calls that were made and have not returned, by the call around them and their order.
+
+    Attributes:
+        time: When the last call was made or has returned: a number that grows.
+    """
 
     def __init__(self) -> None:
         self._calls: dict[int, dict[int, _Flight[C]]] = {}
         self._unbeaten: dict[int, list[_Flight[C]]] = {}
         self._races: dict[int, list[tuple[int, int]]] = {}
-        self._time = 0
+        self.time = 0
 
     def add(self, within: int, order: int, call: C) -> int:
         """Note that a call was made. Returns when: a number that grows."""
-        self._time += 1
+        self.time += 1
         flight = _Flight(call)
         self._calls.setdefault(within, {})[order] = flight
         self._unbeaten.setdefault(within, []).append(flight)
-        return self._time
+        return self.time
 
     def remove(self, within: int, order: int, *, in_turn: bool) -> bool:
         """Note that a call has returned. Returns whether it was in flight.
@@ -113,15 +136,15 @@ class CallsInFlight(Generic[C]):
         flight = self._calls.get(within, {}).pop(order, None)
         if flight is None:
             return False
-        self._time += 1
+        self.time += 1
         if flight.beaten is not None:
-            self._races.setdefault(within, []).append((flight.beaten, self._time))
+            self._races.setdefault(within, []).append((flight.beaten, self.time))
         unbeaten = self._unbeaten.get(within)
         if unbeaten and unbeaten[-1] is flight:
             unbeaten.pop()
         if not in_turn:
             for other in self._unbeaten.pop(within, ()):
-                other.beaten = self._time
+                other.beaten = self.time
         return True
 
     def races(self, around: int) -> list[tuple[int, int]]:

@@ -71,11 +71,19 @@ class Recorder:
         self._journal = journal
         self._admit = admit
         self._lock = RLock()
-        self._functions: dict[str, Any] = {}  # by the names of steps
+        self._functions: dict[str, Any] = {}  # by the names of steps and flows
         self._resources = ExitStack()
         self._earlier_tries = EarlierTries(replay.again)
 
-    def begin(self, step: str, key: str, *, inputs: str | None, is_keyed: bool) -> Call:
+    def begin(
+        self,
+        step: str,
+        key: str,
+        *,
+        inputs: str | None,
+        is_keyed: bool,
+        submitted: int | None = None,
+    ) -> Call:
         """Number a call of a step; leave the flow where nothing new may begin.
 
         Args:
@@ -83,6 +91,7 @@ class Recorder:
             key: What identifies the call.
             inputs: The digest of the inputs of a call with a key of its own.
             is_keyed: Whether the call has a key of its own.
+            submitted: When the call was submitted, if it waited for its inputs since.
 
         Raises:
             AmbiguousCall: The call could be mistaken for an equal one.
@@ -93,26 +102,41 @@ class Recorder:
         self._journal.require_open()
 
         def begin() -> Call:
-            return self.replay.begin(step, key, inputs=inputs, is_keyed=is_keyed)
+            return self.replay.begin(
+                step, key, inputs=inputs, is_keyed=is_keyed, submitted=submitted
+            )
 
         call = begin() if is_keyed else self._earlier_tries.find(key, begin)
-        if call.record is None:
+        if call.record is None and submitted is None:
             self._admit()
         return call
 
-    def claim_name(self, step: str, function: Any) -> None:
-        """Let a name stand for one function.
+    def promise(self, step: str) -> tuple[Call, int]:
+        """Note that a call is submitted that waits for its inputs; see `Replay.promise`.
+
+        Raises:
+            Pause, DurationExceeded: See `begin`.
+        """
+        self._journal.require_open()
+        self._admit()
+        promise, submitted = self.replay.promise(step)
+        self.in_flight.began(promise)
+        return promise, submitted
+
+    def claim_name(self, step: str, function: Any, decorator: str = "step") -> None:
+        """Let a name stand for one function, among steps or among flows.
 
         Raises:
             ReplayMismatch: another one has been called under this name: what is recorded of one
                 could be taken for the other's.
         """
         with self._lock:
-            if self._functions.setdefault(step, function) != function:
+            if self._functions.setdefault(f"{decorator} {step}", function) != function:
                 raise ReplayMismatch(
                     step,
-                    "two functions are steps of this name in one flow, and what is recorded of one "
-                    "could be taken for the other's. Give one of them another: @step(name=…).",
+                    f"two functions are {decorator}s of this name in one flow, and what is "
+                    "recorded of one could be taken for the other's. Give one of them another: "
+                    f"@{decorator}(name=…).",
                 )
 
     def require_open(self) -> None:
@@ -122,6 +146,11 @@ class Recorder:
     def record(self, call: Call, outcome: Outcome, **fields: Any) -> None:
         """Record the outcome of a call; `fields` are others of `Record`."""
         self._journal.record(lambda: self.replay.ended(call, outcome, **fields))
+
+    def record_child(self, call: Call, child: str) -> None:
+        """Record that a call has begun or goes on as an execution, durably."""
+        self.record(call, Outcome.WAITING, child=child)
+        self._journal.flush()
 
     def record_undone(self, record: Record) -> None:
         """Record that a call was undone."""
@@ -147,7 +176,7 @@ class Recorder:
 
     def result_of(self, record: Record) -> bytes:
         """The recorded result of a call, as JSON; it is durable when this returns."""
-        if self.replay.is_new(record):
+        if self.replay.records.is_new(record):
             self._journal.flush()
         if record.large is not None:
             return self._journal.large_result(record.large)

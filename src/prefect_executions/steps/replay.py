@@ -24,16 +24,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefect_executions.errors import AmbiguousCall, ReplayMismatch
-from prefect_executions.log.journal import Outcome, Record, decode
+from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.serialization import digest, whole_milliseconds
 from prefect_executions.steps.places import (
     BETWEEN,
     OTHER_QUESTION,
     OTHER_STATE,
     OTHER_TURN,
+    READY_IN_TURN,
     CallsInFlight,
     EqualCalls,
 )
+from prefect_executions.steps.records import Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,38 +90,19 @@ class Replay:
     Args:
         journal: What has been recorded.
         state: The state that the attempt continues from, encoded.
+
+    Attributes:
+        records: What is recorded of the calls.
     """
 
     def __init__(self, journal: bytes, state: bytes = b"") -> None:
-        records = decode(journal)
+        self.records = Records(journal)
         self._lock = threading.Lock()
-        self._recorded = records
-        self._last = max(records, default=0)
-        self._noted = {0, *records}  # the orders that the journal has
-        self._known: dict[int, Record] = {}
-        self._keyed: dict[str, list[int]] = {}
-        self._equal: dict[int, dict[str, EqualCalls]] = {}  # by the call around them, and their key
         self._in_flight = CallsInFlight[Call]()
         self._running: set[str] = set()
+        self._promised = 0
         self._state = state
         self._under: str | None = None  # the digest of the state, once it is needed
-        for record in records.values():
-            self._note(record)
-            if record.outcome in (Outcome.DONE, Outcome.UNKEPT, Outcome.WAITING):
-                self._equals(record.parent, record.key).unders[record.under] += 1
-        self._undo = [known for known in records.values() if known.outcome is Outcome.UNDO][::-1]
-
-    def _note(self, record: Record) -> None:
-        if record.outcome in (Outcome.UNDO, Outcome.UNDONE):
-            return
-        if record.order not in self._known:
-            recorded = self._equals(record.parent, record.key).recorded
-            recorded.setdefault(record.place, []).append(record.order)
-            self._keyed.setdefault(record.key, []).append(record.order)
-        self._known[record.order] = record
-
-    def _equals(self, within: int, key: str) -> EqualCalls:
-        return self._equal.setdefault(within, {}).setdefault(key, EqualCalls())
 
     @contextmanager
     def flow(self) -> Iterator[None]:
@@ -141,6 +124,7 @@ class Replay:
         inputs: str | None = None,
         is_keyed: bool = False,
         state: bytes | None = None,
+        submitted: int | None = None,
     ) -> Call:
         """Identify a call, at the time and in the context in which it is made.
 
@@ -150,6 +134,7 @@ class Replay:
             inputs: The digest of its inputs when it has a key of its own.
             is_keyed: Whether it has a key of its own.
             state: The state that it saves, for a pause or a question.
+            submitted: When it was submitted, if it waited for its inputs since; see `promise`.
 
         Raises:
             AmbiguousCall: A later attempt could take an equal call for this one, or this attempt
@@ -163,16 +148,31 @@ class Replay:
             under = self._digest() if state is None else _digest(state)
             call = Call(0, parent, key, step, 1, under, inputs, is_keyed)
             if is_keyed:
-                known = self._find_keyed(key)
+                known = self.records.keyed(key)
                 if known is not None:
                     _require_same(known, step, inputs)
                 return self._made(replace(call, under=""), known)
-            equal = self._equals(call.within, key)
+            equal = self.records.equals(call.within, key)
             call = replace(call, place=equal.next_place())
-            known = self._find(equal, call.place)
+            known = self.records.in_place(equal, call.place)
+            if equal.may_swap(submitted):
+                raise AmbiguousCall(step, READY_IN_TURN)
             self._require_clear(call, equal, known)
             equal.take_place()
+            equal.has_waited |= submitted is not None
             return self._made(call, known)
+
+    def promise(self, step: str) -> tuple[Call, int]:
+        """Note that a call is submitted that `begin` can identify only when its inputs are ready.
+
+        Returns:
+            What is in flight until the flow has the call's result, and when it was submitted.
+        """
+        parent = _caller.get()
+        with self._lock:
+            self._promised -= 1
+            call = Call(self._promised, parent, "", step, is_keyed=True)
+            return call, self._in_flight.add(call.within, call.order, call)
 
     def again(self, calls: list[Call]) -> Call | None:
         """Make one of some calls again, with what is recorded of it by now.
@@ -187,44 +187,26 @@ class Replay:
             here = [call for call in calls if call.within == within]
             if not here:
                 return None
-            call = min(here, key=lambda call: self._result_of(call) is None)
-            equal = self._equals(within, call.key)
+            call = min(here, key=lambda call: self.records.result_of(call.order) is None)
+            equal = self.records.equals(within, call.key)
             if call.place in equal.freed:
                 equal.freed.remove(call.place)
-            call = replace(call, record=self._result_of(call))
+            call = replace(call, record=self.records.result_of(call.order))
             self._in_flight.add(within, call.order, call)
             return call
-
-    def _result_of(self, call: Call) -> Record | None:
-        record = self._known.get(call.order)
-        return None if record is None or record.outcome is Outcome.BEGUN else record
-
-    def _find_keyed(self, key: str) -> Record | None:
-        """The record of a key; of several tries the one that has a result."""
-        known = (self._known[order] for order in self._keyed.get(key, ()))
-        return min(known, key=lambda record: record.outcome is Outcome.BEGUN, default=None)
-
-    def _find(self, equal: EqualCalls, place: int) -> Record | None:
-        """The record in a place: the one with a result, or the first try that was not taken."""
-        here = [
-            self._known[order]
-            for order in sorted(equal.recorded.get(place, ()))
-            if order not in equal.taken
-        ]
-        return min(here, key=lambda record: record.outcome is Outcome.BEGUN, default=None)
 
     def _made(self, call: Call, known: Record | None) -> Call:
         """The call with its number and its record; from now on it is in flight."""
         if known is None:
-            self._last += 1
-        order = known.order if known else self._last
+            self.records.last += 1
+        order = known.order if known else self.records.last
         record = None if known is None or known.outcome is Outcome.BEGUN else known
         made = replace(call, order=order, record=record)
         if record is not None:
             made = replace(made, under=record.under)
         time = self._in_flight.add(call.within, order, made)
         if not call.is_keyed:
-            equal = self._equals(call.within, call.key)
+            equal = self.records.equals(call.within, call.key)
             equal.taken.add(order)
             equal.made.append(time)
             if record is None:
@@ -238,8 +220,8 @@ class Replay:
         is_new = known is None or known.outcome is Outcome.BEGUN
         if is_new and equal.has_other_state(call.under):
             raise AmbiguousCall(call.step, OTHER_STATE)
-        waits = known is not None and known.outcome is Outcome.WAITING
-        if known is not None and waits and known.under not in ("", call.under):
+        asks = known is not None and known.outcome is Outcome.WAITING and known.child is None
+        if known is not None and asks and known.under not in ("", call.under):
             raise AmbiguousCall(call.step, OTHER_QUESTION)
         if equal.has_turned(self._in_flight.races(call.within)):
             raise AmbiguousCall(call.step, OTHER_TURN)
@@ -260,7 +242,7 @@ class Replay:
             if state == self._state:
                 return
             for call in self._in_flight:
-                if not call.is_keyed and self._equals(call.within, call.key).given:
+                if not call.is_keyed and self.records.equals(call.within, call.key).given:
                     raise AmbiguousCall(call.step, BETWEEN)
             self._state, self._under = state, None
 
@@ -276,24 +258,22 @@ class Replay:
         with self._lock:
             found = self._in_flight.remove(call.within, call.order, in_turn=in_turn)
             if found and not call.is_keyed:
-                self._equals(call.within, call.key).given += 1
+                self.records.equals(call.within, call.key).given += 1
 
     def raised(self, call: Call, *, in_turn: bool = False) -> None:
         """Note that the flow knows that a call has raised: the next equal one gets its place."""
         with self._lock:
             found = self._in_flight.remove(call.within, call.order, in_turn=in_turn)
             if found and not call.is_keyed:
-                equal = self._equals(call.within, call.key)
+                equal = self.records.equals(call.within, call.key)
                 equal.freed.append(call.place)
-                known = self._known.get(call.order)
-                if known is not None and known.outcome is Outcome.UNKEPT:
-                    equal.taken.discard(call.order)  # the next equal call raises the same
+                equal.raised_at = self._in_flight.time
+                known = self.records.of(call.order)
+                if known is not None and known.outcome in (Outcome.UNKEPT, Outcome.WAITING):
+                    # The next equal call raises the same, or continues the same execution.
+                    equal.taken.discard(call.order)
                 elif call.record is None:
                     equal.unders[call.under] -= 1
-
-    def to_undo(self) -> list[Record]:
-        """What a roll-back has left to be undone, newest first."""
-        return self._undo
 
     @contextmanager
     def undoing(self, record: Record) -> Iterator[None]:
@@ -305,10 +285,6 @@ class Replay:
         key = f"undo {record.order} {record.key} {record.at.isoformat()}"
         with _inside(Call(_UNDO, None, key, record.step)):
             yield
-
-    def is_new(self, record: Record) -> bool:
-        """Whether a call has come to this in this attempt, so that it may not be durable yet."""
-        return self._recorded.get(record.order) is not record
 
     @contextmanager
     def running(self, call: Call) -> Iterator[Record | None]:
@@ -346,10 +322,9 @@ class Replay:
                         "what tells these two apart into it.",
                     )
                 self._running.add(call.key)
-            for equal in self._equal.get(call.order, {}).values():
-                equal.begin_again()
+            self.records.begin_again(call.order)
             self._in_flight.clear(call.order)
-            known = self._find_keyed(call.key) if call.is_keyed else call.record
+            known = self.records.keyed(call.key) if call.is_keyed else call.record
         return known if known and known.outcome is not Outcome.BEGUN else None
 
     def release(self, call: Call) -> None:
@@ -370,19 +345,18 @@ class Replay:
         """
         at = whole_milliseconds(datetime.now(UTC))
         with self._lock:
-            if outcome is Outcome.BEGUN and call.order in self._noted:
+            if outcome is Outcome.BEGUN and call.order in self.records.noted:
                 return []
-            before = self._known.get(call.order)
+            before = self.records.of(call.order)
             if before is not None and before.outcome is outcome is Outcome.DONE:
                 at = before.at  # by which a roll-back knows it
             records = [_record(call, outcome, at, inputs=call.inputs, **fields)]
             around = call.parent
-            while around is not None and around.order not in self._noted:
+            while around is not None and around.order not in self.records.noted:
                 records.insert(0, _record(around, Outcome.BEGUN, at))
                 around = around.parent
             for record in records:
-                self._noted.add(record.order)
-                self._note(record)
+                self.records.note(record)
         return records
 
     def rolled_back(self, call: Call) -> list[Record]:
@@ -391,15 +365,10 @@ class Replay:
         The next equal call has its place, and runs. Returns nothing if it was undone.
         """
         with self._lock:
-            known = self._known.get(call.order)
+            known = self.records.of(call.order)
             if known is None or known.outcome is not Outcome.DONE:
                 return []
-            del self._known[call.order]
-            equal = self._equals(known.parent, known.key)
-            equal.recorded[known.place].remove(call.order)
-            equal.unders[known.under] -= 1
-            equal.freed.append(known.place)
-            self._keyed[known.key].remove(call.order)
+            self.records.remove(known)
             return [replace(known, outcome=Outcome.UNDONE, result=None, large=None)]
 
 

@@ -27,9 +27,10 @@ from prefect_executions import serialization
 from prefect_executions.errors import ReplayMismatch, StateError
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.serialization import JsonType
-from prefect_executions.steps.call import NumberingTaskRunner, StepCall, calling
+from prefect_executions.steps.call import StepCall, calling
 from prefect_executions.steps.keys import require_fitting
 from prefect_executions.steps.recorder import Recorder, recorder_of
+from prefect_executions.steps.submission import NumberingTaskRunner
 from prefect_executions.steps.undoable import name_of, register, require_undo
 
 P = ParamSpec("P")
@@ -108,7 +109,7 @@ class Step(Task[P, R]):
         if self._result_type is None:
             what = f"the result of {self.name}"
             try:
-                kept: JsonType[Any] = JsonType(_returned_by(self.fn), what=what)
+                kept: JsonType[Any] = JsonType(returned_by(self.fn), what=what)
             except PydanticUserError as error:
                 raise TypeError(
                     f"{what} can't be recorded: {error.message.splitlines()[0]} Let it return "
@@ -349,7 +350,7 @@ def step(
     return decorate if fn is None else decorate(fn)
 
 
-def _returned_by(fn: Any) -> Any:
+def returned_by(fn: Any) -> Any:
     """The type that a function's annotation says it returns; `Any` without one."""
     inner = inspect.unwrap(fn)
     annotations = getattr(inner, "__annotations__", {})

@@ -183,6 +183,8 @@ class PendingRuns:
         if not is_created(run):
             Creation(self._context.executions).finish(run)
             self._context.note("finished a creation")
+        elif run.deployment_id is None:  # a child, whose parent was just about to go on with it
+            crash(self._context.client, run, "Its process has died")
         elif start_again(self._context.client, run):
             self._context.note("started again")
             logger.warning("%s never began; scheduled again", execution_id(run.id))

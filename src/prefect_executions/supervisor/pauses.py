@@ -7,9 +7,10 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun, StateType
 
+from prefect_executions.executions.families import awaited_by
 from prefect_executions.ids import execution_id
 from prefect_executions.models import OnTimeout
-from prefect_executions.prefect.pauses import deadline
+from prefect_executions.prefect.pauses import awaited_child, deadline
 from prefect_executions.prefect.resume_form import CHOICES, resume_form
 from prefect_executions.prefect.states import state_of
 from prefect_executions.prefect.suspension import complete_pause
@@ -42,8 +43,11 @@ class PausedRuns:
         return runs
 
     def act(self, run: FlowRun) -> None:
-        """Complete a pause, and end it if its time is over."""
+        """Complete a pause, and end it if its time is over, or what it waits for goes on."""
         self._complete(run)
+        if awaited_child(state_of(run)) is not None:
+            self._follow_child(run)
+            return
         ends = deadline(state_of(run))
         if ends is None:
             return
@@ -59,6 +63,14 @@ class PausedRuns:
             self._context.flow_runs.resume(run.id)
         self._context.note("ended a pause")
         logger.info("%s: %s It is to %s.", execution_id(run.id), message, on_timeout)
+
+    def _follow_child(self, run: FlowRun) -> None:
+        """Resume a run that waits for another, called in it, which is paused no more."""
+        flow_runs = self._context.flow_runs
+        if awaited_by(flow_runs, run).id == run.id and flow_runs.is_still(run):
+            flow_runs.resume(run.id)
+            self._context.note("resumed a parent")
+            logger.info("%s: what it has waited for is not paused any more", execution_id(run.id))
 
     def _complete(self, run: FlowRun) -> None:
         """Give a pause what it lacks; a pause that is no longer new is checked now and then."""

@@ -156,13 +156,14 @@ class TestKit:
     @contextmanager
     def pause_at(self, label: str) -> Iterator[None]:
         """Pause the execution when it saves a checkpoint with this label, as a person would."""
-        context: FlowRunContext | None = None  # of the execution, not of a subflow
+        contexts: dict[str, FlowRunContext | None] = {}  # of the executions, not of subflows
 
-        def pause(_: object, __: str, data: bytes) -> None:
-            nonlocal context
+        def pause(_: object, key: str, data: bytes) -> None:
+            execution_id = key.split("/")[1]
             header = serialization.load(data.partition(b"\n")[0])
             if header["kind"] == Kind.ATTEMPT:
-                context = FlowRunContext.get()
+                contexts[execution_id] = FlowRunContext.get()
+            context = contexts.get(execution_id)
             if header.get("label") != label or context is None or context.flow_run is None:
                 return
             self._client.set_flow_run_state(context.flow_run.id, Suspended(), force=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect_executions.errors import ExecutionError
 from prefect_executions.executions.executions import Executions
+from prefect_executions.executions.families import awaited_by
 from prefect_executions.prefect.pauses import asks_for_checkpoint
 from prefect_executions.prefect.states import state_of
 from prefect_executions.testkit.comparison import Divergence, differences, unsteady_steps
@@ -152,7 +153,8 @@ class CrashTest:
                     resumed = True
                     trial.resume()
                     continue
-                state = state_of(self._processes.read(trial.id))
+                run = awaited_by(self._executions.flow_runs, self._processes.read(trial.id))
+                state = state_of(run)
                 is_question = bool(state.state_details.run_input_keyset)
                 is_question = is_question and not asks_for_checkpoint(state)
                 asked.append(f"the {'question' if is_question else 'pause'} {state.message!r}")
