@@ -206,7 +206,7 @@ def _time_difference(one: Any, other: Any, path: str) -> Difference | None:
         return _changed(path, one, other)
     if one.fold != other.fold:
         return Difference(path, f"has fold={one.fold}, which would not come back; use UTC.")
-    if _is_same_zone(one.tzinfo, other.tzinfo):
+    if is_same_zone(one.tzinfo, other.tzinfo):
         return None
     return Difference(
         path,
@@ -219,7 +219,7 @@ def _zone(zone: tzinfo | None) -> str:
     return "none" if zone is None else f"the fixed offset {zone}"
 
 
-def _is_same_zone(one: tzinfo | None, other: tzinfo | None) -> bool:
+def is_same_zone(one: tzinfo | None, other: tzinfo | None) -> bool:
     """Whether two zones are the same for all times: no zone, or one fixed offset and name."""
     if one is None or other is None:
         return one is other
