@@ -1,6 +1,6 @@
 """What is proven to come back does: it is what comparing with the decoded value says, too."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -77,6 +77,30 @@ class Answer(BaseModel):
 class Node(BaseModel):
     name: str = ""
     children: list["Node"] = []
+
+
+class Item(BaseModel):
+    n: int = 0
+
+
+class Tree(BaseModel):
+    """Is defined by itself, with parts that are to be compared."""
+
+    items: set[int] = set()
+    by_price: dict[Decimal, Item] = {}
+    last: Item = Item()
+    below: list["Tree"] = []
+
+    @field_validator("items")
+    @classmethod
+    def _any(cls, items: set[int]) -> set[int]:
+        return items
+
+
+class Grove(BaseModel):
+    trees: deque[Tree] = deque()
+    by_price: dict[Decimal, Tree] = {}
+    first: Node = Node()
 
 
 class Limited(BaseModel):
@@ -191,7 +215,7 @@ ODD = st.sampled_from(
 )
 CLASSES: list[Callable[..., Any]] = [
     *(Message, Longer, Call, Answer, Node, Limited, Camel, Crossed, Checked, Shown, Private),
-    *(Settled, Open, Stripped, Job, Counted),
+    *(Settled, Open, Stripped, Job, Counted, Tree, Grove),
 ]
 TYPED: list[Any] = [
     *(Message, Answer, Node, Private, Stripped, Job, Slotted, Ages),
@@ -274,6 +298,8 @@ def test_what_is_proven_is_what_comparing_says(data: st.DataObject, typed: Any) 
         (tuple[datetime, UUID], (datetime(2026, 1, 1, tzinfo=UTC), UUID(int=7)), True),
         (Camel, Camel(pageSize=2), False),
         (list[Checked], [Checked(high=2)], False),
+        (Tree, Tree(items={1}, below=[Tree()]), False),
+        (Grove, Grove(trees=deque([Tree()]), by_price={Decimal(1): Tree(last=Item(n=1))}), False),
         (list[Shown], [Shown(price=Decimal("1.00"))], False),
     ],
     ids=repr,

@@ -12,7 +12,6 @@ from math import isfinite
 from operator import attrgetter, eq, itemgetter
 from types import NoneType
 from typing import Any
-from uuid import UUID, SafeUUID
 
 from prefect_executions.sameness import is_same_zone
 
@@ -34,9 +33,12 @@ def are_plain(values: Iterable[Any], levels: int) -> bool:
         kinds = set(map(type, level))
         if levels < 0 or not kinds <= _PLAIN:
             return False
-        if float in kinds and not all(map(isfinite, _of_kind(float, level))):
+        floats, dicts, lists = (
+            level if kinds == {kind} else _of_kind(kind, level) if kind in kinds else []
+            for kind in (float, dict, list)
+        )
+        if not all(map(isfinite, floats)):
             return False
-        dicts, lists = (_of_kind(kind, level) if kind in kinds else [] for kind in (dict, list))
         if not are(str, chain.from_iterable(dicts)):
             return False
         level = [*chain.from_iterable(lists), *chain.from_iterable(map(dict.values, dicts))]
@@ -74,12 +76,6 @@ def are_times(values: Iterable[Any], _: int) -> bool:
         and not any(map(attrgetter("fold"), values))
         and all(zone is None or is_same_zone(zone, UTC) for zone in zones)
     )
-
-
-def are_uuids(values: Iterable[Any], _: int) -> bool:
-    """Whether values are UUIDs and say nothing of how they were made."""
-    values = list(values)
-    return are(UUID, values) and {SafeUUID.unknown}.issuperset(map(attrgetter("is_safe"), values))
 
 
 def are_among(texts: frozenset[str], values: Iterable[Any], _: int) -> bool:

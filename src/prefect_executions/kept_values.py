@@ -16,9 +16,10 @@ from functools import partial
 from operator import attrgetter
 from types import NoneType
 from typing import Any
+from uuid import UUID
 
 import orjson
-from pydantic_core import SchemaSerializer, SchemaValidator, core_schema
+from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, core_schema
 
 from prefect_executions import columns
 from prefect_executions.columns import Check
@@ -67,9 +68,9 @@ class Proof:
     def __init__(self, schema: Any, *, with_ints: bool = False) -> None:
         places = _Places(with_ints)
         try:
-            self._check = places.check(schema)
-        except _SeesItsClass:
-            self._check = places.compared(schema)
+            self._check = places.whole(schema)
+        except SchemaError:  # a part can't be looked at by itself, so all is to be compared
+            self._check = lambda _, __: False
         self.is_as_is = places.is_as_is and not with_ints
 
     def holds(self, value: Any) -> bool:
@@ -93,6 +94,20 @@ class _Places:
         self.definitions: dict[str, _Schema] = {}
         self._known: dict[str, Check] = {}
 
+    def whole(self, schema: _Schema) -> Check:
+        """The check of the values of the type.
+
+        Raises:
+            SchemaError: pydantic can't look at some part of the type by itself.
+        """
+        if schema["type"] == "definitions":
+            self.definitions = {each["ref"]: each for each in schema["definitions"]}
+            schema = schema["schema"]
+        try:
+            return self.check(schema)
+        except _SeesItsClass:
+            return self.compared(schema)
+
     def check(self, schema: _Schema) -> Check:
         """The check of the values in a place.
 
@@ -112,8 +127,7 @@ class _Places:
         is_defined = ref in self.definitions
         one: Any = core_schema.definition_reference_schema(ref or "") if is_defined else schema
         every: Any = core_schema.list_schema(one)
-        if self.definitions:
-            definitions: Any = list(self.definitions.values())
+        if definitions := self._needed(one):
             every = core_schema.definitions_schema(every, definitions)
         serializer, validator = SchemaSerializer(every), SchemaValidator(every)
 
@@ -128,6 +142,22 @@ class _Places:
             return find_difference(values, back, "") is None
 
         return check
+
+    def _needed(self, schema: _Schema) -> list[Any]:
+        """The definitions that a place refers to, and those that they refer to."""
+        found: dict[str, _Schema] = {}
+        left: list[Any] = [schema]
+        while left:
+            part = left.pop()
+            if isinstance(part, dict):
+                ref = part.get("schema_ref")
+                if ref in self.definitions and ref not in found:
+                    found[ref] = self.definitions[ref]
+                    left.append(found[ref])
+                left += [it for name, it in part.items() if name not in ("default", "metadata")]
+            elif isinstance(part, list | tuple):
+                left += part
+        return list(found.values())
 
     def reference(self, ref: str) -> Check:
         """The check of a place whose type is defined elsewhere, perhaps around it."""
@@ -196,11 +226,6 @@ def _of_any(_: _Places, schema: _Schema) -> Check | None:
     return columns.are_plain if _says_only(schema) else None
 
 
-def _of_definitions(places: _Places, schema: _Schema) -> Check | None:
-    places.definitions |= {each["ref"]: each for each in schema["definitions"]}
-    return places.check(schema["schema"])
-
-
 def _of_reference(places: _Places, schema: _Schema) -> Check | None:
     return places.reference(schema["schema_ref"]) if _says_only(schema, "schema_ref") else None
 
@@ -263,7 +288,7 @@ def _of_date(_: _Places, schema: _Schema) -> Check | None:
 
 
 def _of_uuid(_: _Places, schema: _Schema) -> Check | None:
-    return columns.are_uuids if _says_only(schema) else None
+    return columns.of(UUID) if _says_only(schema) else None
 
 
 def _of_list(places: _Places, schema: _Schema) -> Check | None:
@@ -330,7 +355,6 @@ def _of_instances(places: _Places, schema: _Schema, inside: _Schema) -> Check | 
 _PLACES: dict[str, Callable[[_Places, _Schema], Check | None]] = {
     **dict.fromkeys(_ATOMS, _of_atom),
     "any": _of_any,
-    "definitions": _of_definitions,
     "definition-ref": _of_reference,
     "default": _of_default,
     "nullable": _of_nullable,

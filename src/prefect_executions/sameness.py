@@ -14,6 +14,7 @@ from itertools import chain, zip_longest
 from re import Pattern
 from types import NoneType
 from typing import Any, NamedTuple
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
@@ -21,8 +22,10 @@ from pydantic_core import TzInfo
 
 _DEPTH = 250  # levels; more than JSON has
 
-# Of these, two that are equal are the same.
-_ATOMS: frozenset[type] = frozenset((NoneType, bool, int, str, bytes, date, timedelta, Pattern))
+# Of these, two that are equal are the same. What a UUID says of how it was made is no data.
+_ATOMS: frozenset[type] = frozenset(
+    (NoneType, bool, int, str, bytes, date, timedelta, Pattern, UUID)
+)
 _OPTIONS: dict[type, str] = {defaultdict: "default_factory", deque: "maxlen"}  # besides the items
 _UTC = ("UTC", "Etc/UTC")
 _ABSENT = object()
