@@ -14,6 +14,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.callers import callers
 from benchmarks.measure import Requests, Result, alternating, delay
 from benchmarks.plots import draw
 from benchmarks.scaling import scaling
@@ -36,7 +37,13 @@ LOADS = 60
 
 def main() -> None:
     """Run the groups of benchmarks that are named, or all, on real servers on this machine."""
-    groups = {"log": log_, "steps": steps, "service": service, "scaling": scaling}
+    groups = {
+        "log": log_,
+        "steps": steps,
+        "callers": callers,
+        "service": service,
+        "scaling": scaling,
+    }
     chosen = sys.argv[1:] or list(groups)
     results = known() if sys.argv[1:] else {}
     with tempfile.TemporaryDirectory() as directory:

@@ -1,12 +1,15 @@
-"""The scheduler and the throttle."""
+"""The scheduler, the throttle, and threads of our own."""
 
+import asyncio
+import threading
 from collections.abc import Callable
+from functools import partial
 from queue import Queue
-from threading import Barrier, Event, Thread
+from threading import Barrier, Event, Semaphore, Thread, current_thread
 
 import pytest
 
-from prefect_executions.background import Scheduler, Throttle
+from prefect_executions.background import THREADS, Scheduler, Throttle, in_thread
 
 PATIENCE = 30
 
@@ -169,3 +172,84 @@ def test_nothing_waits_after_the_end() -> None:
     assert time.acted == [(0, "a"), (0, "a")]
     time.pass_until(60)
     assert time.acted == [(0, "a"), (0, "a")]
+
+
+def _blocking(count: int, held: Event, **options: bool) -> list["asyncio.Future[bool]"]:
+    call = asyncio.to_thread if not options else partial(in_thread, **options)
+    return [asyncio.ensure_future(call(held.wait, PATIENCE)) for _ in range(count)]
+
+
+def test_calls_of_the_flow_that_block_are_in_nobodys_way() -> None:
+    """`asyncio.to_thread` has some threads for all, of which the flow may use up each."""
+
+    async def main() -> tuple[str, list[bool]]:
+        held = Event()
+        calls = _blocking(100, held)  # more than there are threads
+        name = await asyncio.wait_for(in_thread(lambda: current_thread().name), PATIENCE)
+        held.set()
+        return name, await asyncio.gather(*calls)
+
+    name, results = asyncio.run(main())
+
+    assert not name.startswith("asyncio")
+    assert results == [True] * 100
+
+
+def test_calls_that_wait_for_people_are_in_nobodys_way() -> None:
+    async def main() -> list[bool]:
+        held = Event()
+        calls = _blocking(THREADS + 1, held, waits=True)
+        await asyncio.wait_for(in_thread(held.set), PATIENCE)
+        return await asyncio.gather(*calls)
+
+    assert asyncio.run(main()) == [True] * (THREADS + 1)
+
+
+def test_no_more_calls_are_under_way_than_there_are_threads() -> None:
+    async def main() -> int:
+        held, begun = Event(), Semaphore(0)
+
+        def wait() -> None:
+            begun.release()
+            held.wait(PATIENCE)
+
+        calls = [asyncio.ensure_future(in_thread(wait)) for _ in range(2 * THREADS)]
+        for _ in range(THREADS):
+            await in_thread(begun.acquire, waits=True)
+        under_way = sum(not call.done() for call in calls), begun.acquire(blocking=False)
+        held.set()
+        await asyncio.gather(*calls)
+        return under_way[0] if not under_way[1] else 0
+
+    assert asyncio.run(main()) == 2 * THREADS
+
+
+def test_threads_end_with_the_event_loop() -> None:
+    before = set(threading.enumerate())
+
+    async def main() -> None:
+        await asyncio.gather(*[in_thread(Event().wait, 0.01) for _ in range(20)])
+
+    asyncio.run(main())
+
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_a_call_that_is_cancelled_goes_on_and_is_not_waited_for() -> None:
+    held, done = Event(), Event()
+
+    def act() -> None:
+        held.wait(PATIENCE)
+        done.set()
+
+    async def main() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(in_thread(act), 0.05)
+        assert not done.is_set()
+        held.set()
+
+    asyncio.run(main())
+
+    assert done.wait(PATIENCE)

@@ -1,10 +1,8 @@
 """State to bytes and back: strict JSON, and the types that pydantic keeps."""
 
 import math
-from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +12,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from memory import Count
 from prefect_executions import serialization
-from prefect_executions.errors import StateChanged, StateError
+from prefect_executions.errors import StateError
 from prefect_executions.serialization import JsonType
 from strategies import JSON, cycle, nested
 
@@ -150,35 +148,3 @@ def test_a_plain_state_is_a_dict(state: Any) -> None:
 def test_a_state_that_does_not_fit_is_refused_with_its_path() -> None:
     with pytest.raises(StateError, match=r"state\.n: does not fit Count: Input should be a valid"):
         JsonType[Count](Count).load(b'{"n": "three"}')
-
-
-def _encoding(kept: JsonType[Any], change: Callable[[int], None]) -> JsonType[Any]:
-    """A type during whose encoding something happens."""
-    encode, times = kept._encode, count(1)
-
-    def encoded(value: Any) -> bytes:
-        data = encode(value)
-        change(next(times))
-        return data
-
-    kept._encode = encoded  # type: ignore[method-assign]
-    return kept
-
-
-def test_a_state_that_changes_while_it_is_saved_is_taken_anew() -> None:
-    state = Count()
-
-    def change(time: int) -> None:
-        state.n = min(time, 3)
-
-    assert _encoding(JsonType(Count), change).dump(state) == b'{"n":3}'
-
-
-def test_a_state_that_never_rests_is_said_to_change() -> None:
-    state = Count()
-
-    def change(time: int) -> None:
-        state.n = time
-
-    with pytest.raises(StateChanged, match=r"state\.n: .*changed while it was saved"):
-        _encoding(JsonType(Count), change).dump(state)

@@ -1,4 +1,4 @@
-"""Background work: a thread that calls functions at their times, and a throttle."""
+"""Background work: functions at their times, a throttle, and threads for async flows."""
 
 import logging
 from collections.abc import Callable, Hashable
@@ -8,6 +8,15 @@ from functools import partial
 from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Generic, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
+
+THREADS = 64  # how many calls of `in_thread` an event loop has under way, but for those that wait
+
+R = TypeVar("R")
+
+_limiter: RunVar[CapacityLimiter] = RunVar("executions_in_thread")
 
 logger = logging.getLogger(__name__)
 
@@ -143,3 +152,24 @@ class Throttle(Generic[K]):
             self._acted.pop(key, None)
             self._acted[key] = self._clock()
         self._act(key)
+
+
+async def in_thread(act: Callable[..., R], *args: object, waits: bool = False) -> R:
+    """Call a function that blocks, in a thread which no other code can use up.
+
+    The threads of `asyncio.to_thread` are few, and the flow's own calls may hold all of them. These
+    end with the event loop. When this is cancelled the call goes on, and nobody waits for it.
+
+    Args:
+        act: The function.
+        args: What it is called with.
+        waits: Whether it waits for people, so that it is not to keep others from being called.
+    """
+    if waits:
+        limiter = CapacityLimiter(1)
+    elif (found := _limiter.get(None)) is not None:
+        limiter = found
+    else:
+        limiter = CapacityLimiter(THREADS)
+        _limiter.set(limiter)
+    return await to_thread.run_sync(partial(act, *args), limiter=limiter, abandon_on_cancel=True)

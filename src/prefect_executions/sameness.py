@@ -14,6 +14,7 @@ from itertools import chain, zip_longest
 from re import Pattern
 from types import NoneType
 from typing import Any, NamedTuple
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
@@ -21,8 +22,10 @@ from pydantic_core import TzInfo
 
 _DEPTH = 250  # levels; more than JSON has
 
-# Of these, two that are equal are the same.
-_ATOMS: frozenset[type] = frozenset((NoneType, bool, int, str, bytes, date, timedelta, Pattern))
+# Of these, two that are equal are the same. What a UUID says of how it was made is no data.
+_ATOMS: frozenset[type] = frozenset(
+    (NoneType, bool, int, str, bytes, date, timedelta, Pattern, UUID)
+)
 _OPTIONS: dict[type, str] = {defaultdict: "default_factory", deque: "maxlen"}  # besides the items
 _UTC = ("UTC", "Etc/UTC")
 _ABSENT = object()
@@ -206,7 +209,7 @@ def _time_difference(one: Any, other: Any, path: str) -> Difference | None:
         return _changed(path, one, other)
     if one.fold != other.fold:
         return Difference(path, f"has fold={one.fold}, which would not come back; use UTC.")
-    if _is_same_zone(one.tzinfo, other.tzinfo):
+    if is_same_zone(one.tzinfo, other.tzinfo):
         return None
     return Difference(
         path,
@@ -219,7 +222,7 @@ def _zone(zone: tzinfo | None) -> str:
     return "none" if zone is None else f"the fixed offset {zone}"
 
 
-def _is_same_zone(one: tzinfo | None, other: tzinfo | None) -> bool:
+def is_same_zone(one: tzinfo | None, other: tzinfo | None) -> bool:
     """Whether two zones are the same for all times: no zone, or one fixed offset and name."""
     if one is None or other is None:
         return one is other

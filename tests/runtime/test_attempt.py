@@ -605,6 +605,7 @@ def test_a_run_shows_nothing_but_what_is_for_authors(stack: Stack, store: Memory
         "aask",
         "acheckpoint",
         "apause",
+        "apublish",
         "ask",
         "attempt",
         "checkpoint",

@@ -260,6 +260,27 @@ def test_no_more_are_in_flight_than_a_few(make: Make, memory: Faulty) -> None:
     assert len(written(memory)) == IN_FLIGHT + 1
 
 
+@pytest.mark.parametrize(
+    ("limit", "most"), [("RECORDS_IN_FLIGHT", 3), ("BYTES_IN_FLIGHT", 2)], ids=["many", "large"]
+)
+def test_no_more_records_are_in_flight_than_some(
+    make: Make, memory: Faulty, limit: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"prefect_executions.runtime.writer.{limit}", most)
+    gated = Gated(memory)
+    writer = make("async", gated)
+    for n in range(2):
+        writer.record(partial(one, n + 1))
+    with ThreadPoolExecutor(1) as pool:
+        third = pool.submit(writer.record, partial(one, 3))
+        with pytest.raises(TimeoutError):
+            third.result(timeout=0.3)
+        gated.open.set()
+        third.result(timeout=10)
+    writer.flush()
+    assert recorded(memory) == [1, 2, 3]
+
+
 def test_a_failure_beside_the_flow_surfaces_at_the_next_call_and_loses_nothing(
     make: Make, memory: Faulty
 ) -> None:

@@ -1,4 +1,4 @@
-"""Submitted steps that get the results of plain tasks: they do not wait where they are submitted."""
+"""Submitted steps that get the results of plain tasks: `.submit` does not wait for them."""
 
 import asyncio
 from collections.abc import Iterator

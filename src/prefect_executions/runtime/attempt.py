@@ -170,7 +170,7 @@ class Attempt(Generic[S]):
     def _fail(self, failure: BaseException) -> None:
         is_urgent = self._time_limit.is_over or not isinstance(failure, Exception | Pause)
         self._settle(LAST_PATIENCE if is_urgent else SETTLE_PATIENCE)
-        self._checkpoints.save_published(patient=isinstance(failure, Pause))
+        self._checkpoints.save_last(failure, patience=LAST_PATIENCE if is_urgent else None)
         if isinstance(failure, Pause):
             left = failure
             pause = patiently(lambda: self._waiting.pause_with(left))

@@ -117,26 +117,45 @@ class Checkpointer:
             self._writer.checkpoint(state, label=label, take=records)
             self._writer.flush()
 
-    def save_published(self, *, patient: bool = False) -> None:
-        """Save what was published where no call asked for it; a failure is only logged.
+    def save_published(self) -> None:
+        """Save what was published where no call asked for it; a failure is only logged."""
+        if (failure := self._save_published(patience=0)) is not None:
+            self._logger.warning("The published state could not be saved: %s", failure)
+
+    def save_last(self, left: BaseException, *, patience: float | None = None) -> None:
+        """Save what was published and recorded, as the flow leaves by `left`.
+
+        If that fails, the log says so, and so does `left`.
 
         Args:
-            patient: Whether to wait for a store that is away.
+            left: What the flow's function has raised.
+            patience: For how many seconds to wait for a store that is away; a minute by default.
         """
+        if (failure := self._save_published(patience)) is not None:
+            what = (
+                "What this attempt did since the last save could not be saved as it ended, and is "
+                f"done again if the execution goes on: {failure}"
+            )
+            left.add_note(what)
+            self._logger.error("%s", what)
+
+    def _save_published(self, patience: float | None) -> Exception | None:
+        """Save what was published and recorded; returns why it could not be saved, if so."""
         if self._writer.lost or (self._writer.is_idle and self._writer.is_saved(self._published)):
-            return
+            return None
 
         def save() -> None:
             self._save()
             self._writer.flush()
 
         try:
-            patiently(save) if patient else save()
+            patiently(save, patience)
             self._sweep_deleted()
         except (Superseded, ExecutionNotFound) as lost:
             self._logger.info("%s The published state is not saved.", lost)
         except Exception as failure:
-            self._logger.warning("The published state could not be saved: %s", failure)
+            return failure
+        return None
 
     def _save(self, label: str | None = None) -> int | None:
         """Save what was published.
@@ -237,18 +256,22 @@ class Checkpointer:
         self._check.close()
 
 
-def patiently(act: Callable[[], R]) -> R:
-    """Call `act` until a store or a Prefect server that restarts has answered, for a minute.
+def patiently(act: Callable[[], R], patience: float | None = None) -> R:
+    """Call `act` until a store or a Prefect server that restarts has answered.
+
+    Args:
+        act: What is done.
+        patience: For how many seconds; a minute by default.
 
     Raises:
         StoreUnavailable, PrefectUnavailable: It did not answer for that long.
     """
-    deadline = monotonic() + STORE_PATIENCE
+    deadline = monotonic() + (STORE_PATIENCE if patience is None else patience)
     while True:
         try:
             return act()
         except (StoreUnavailable, PrefectUnavailable) as away:
-            if monotonic() > deadline:
+            if monotonic() >= deadline:
                 raise
             get_run_logger().warning("%s Trying again.", away)
             Event().wait(STORE_PAUSE)

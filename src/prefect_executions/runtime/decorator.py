@@ -12,6 +12,7 @@ from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
 from prefect.flows import Flow
 
+from prefect_executions.background import in_thread
 from prefect_executions.blocks.store import ExecutionStore, open_store
 from prefect_executions.errors import StateError
 from prefect_executions.models import ExecutionConfig
@@ -271,7 +272,7 @@ async def _attempt_async(
                 with attempt.entered():
                     await undo_async(attempt.recorder)
                     result = await fn(*args, **kwargs)
-                    status = await asyncio.to_thread(judged, result)
+                    status = await in_thread(judged, result)
                 interrupt.disarm()
                 await checkpoint_if_cancelled()
                 await _undisturbed(attempt.finish, status)
@@ -288,7 +289,7 @@ async def _attempt_async(
 async def _undisturbed(act: Callable[..., None], *args: Any) -> None:
     """Call `act` in a thread, though the time-out of the flow cancels all that is awaited."""
     with CancelScope(shield=True):
-        await asyncio.to_thread(act, *args)
+        await in_thread(act, *args)
 
 
 async def _begun(begin: Callable[[], Attempt[Any]]) -> Attempt[Any]:
@@ -308,7 +309,7 @@ async def _begun(begin: Callable[[], Attempt[Any]]) -> Attempt[Any]:
         return attempt
 
     try:
-        return await asyncio.to_thread(beginning)
+        return await in_thread(beginning)
     except asyncio.CancelledError:
         with lock:
             is_cancelled = True

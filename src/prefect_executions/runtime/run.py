@@ -1,12 +1,13 @@
 """The execution that a flow run is, as the flow's author sees it: state, checkpoints, pauses."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
+from prefect_executions.background import in_thread
 from prefect_executions.ids import checkpoint_id
 from prefect_executions.log.entry import Entry
 from prefect_executions.models import ExecutionConfig, OnTimeout, require_label
@@ -90,7 +91,7 @@ class Run(Generic[S]):
 
         The state is taken in a thread: do not change it until this returns.
         """
-        return await asyncio.to_thread(self.checkpoint, label=label)
+        return await in_thread(partial(self.checkpoint, label=label))
 
     def publish(self) -> None:
         """Say that the state is consistent as it is now: it may be saved, when it is time.
@@ -108,6 +109,13 @@ class Run(Generic[S]):
         self._checkpoints.publish(self._take())
         self._checkpoints.check_signal()
         self._time_limit.require()
+
+    async def apublish(self) -> None:
+        """`publish` for async flows: the event loop goes on while the state is encoded.
+
+        The state is taken in a thread: do not change it until this returns.
+        """
+        await in_thread(self.publish)
 
     # ------------------------------------------------------------------ waiting for people
 
@@ -151,7 +159,8 @@ class Run(Generic[S]):
         """`pause` for async flows."""
         self._checkpoints.require_open()
         policy = OnTimeout(on_timeout)
-        await asyncio.to_thread(self._pauses.pause, self._take, reason, until, policy, key)
+        pauses = self._pauses
+        await in_thread(pauses.pause, self._take, reason, until, policy, key, waits=True)
 
     def ask(self, model: type[M], *, prompt: str, key: str | None = None) -> M:
         """Ask a person: save the state, and pause until somebody answers.
@@ -181,4 +190,4 @@ class Run(Generic[S]):
     async def aask(self, model: type[M], *, prompt: str, key: str | None = None) -> M:
         """`ask` for async flows."""
         self._checkpoints.require_open()
-        return await asyncio.to_thread(self._pauses.ask, self._take, model, prompt, key)
+        return await in_thread(self._pauses.ask, self._take, model, prompt, key, waits=True)

@@ -15,8 +15,9 @@ from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.telemetry import tracer
 
-IN_FLIGHT = 16  # how many checkpoints may wait to be written, and
-BYTES_IN_FLIGHT = 64 << 20  # how many bytes of states, before the next one waits
+IN_FLIGHT = 16  # how many checkpoints may wait to be written,
+RECORDS_IN_FLIGHT = 1000  # how many records of steps, and
+BYTES_IN_FLIGHT = 64 << 20  # how many bytes of both, before the caller waits
 
 
 class Durability(StrEnum):
@@ -135,7 +136,7 @@ class LogWriter:
         return work.seq
 
     def record(self, take: Callable[[], list[Record]]) -> None:
-        """Take down what steps have come to, and write it.
+        """Take down what steps have come to, and write it. With `ASYNC` this waits for room.
 
         Args:
             take: Gives it; what several threads give is taken down in the order in which they do.
@@ -150,6 +151,10 @@ class LogWriter:
             self._raise_failure()
         if any(record.outcome is not Outcome.BEGUN for record in records):
             self._proceed()
+            if self.durability is Durability.ASYNC:
+                with self._changed:
+                    self._changed.wait_for(self._has_room)
+                    self._raise_failure()
 
     def flush(self) -> None:
         """Write all that was taken down.
@@ -199,9 +204,14 @@ class LogWriter:
                     self._thread.start()
 
     def _has_room(self) -> bool:
-        waiting = [work for work in self._waiting if isinstance(work, _Checkpoint)]
-        full = len(waiting) >= IN_FLIGHT or sum(len(w.state) for w in waiting) > BYTES_IN_FLIGHT
-        return not full or self._failure is not None or self._stopped
+        states = [work.state for work in self._waiting if isinstance(work, _Checkpoint)]
+        results = [work.result or b"" for work in self._waiting if isinstance(work, Record)]
+        is_full = (
+            len(states) >= IN_FLIGHT
+            or len(results) >= RECORDS_IN_FLIGHT
+            or sum(map(len, states)) + sum(map(len, results)) > BYTES_IN_FLIGHT
+        )
+        return not is_full or self._failure is not None or self._stopped
 
     def _write_beside(self) -> None:
         """Write whatever comes, in a thread of its own, until the writer is closed."""

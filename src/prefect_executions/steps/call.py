@@ -17,6 +17,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_executions import serialization
+from prefect_executions.background import in_thread
 from prefect_executions.errors import InputError, StateChanged, StateError
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.serialization import digest
@@ -217,10 +218,10 @@ class StepCall(Generic[R]):
     async def _run_async(self, *args: Any, **kwargs: Any) -> Any:
         with self._running() as known:
             if known is not None and not self._result:
-                return await asyncio.to_thread(self._replay, known)
+                return await in_thread(self._replay, known)
             if not self._result:
                 self._result = [await self._step.fn(*args, **kwargs)]
-            await asyncio.to_thread(self._record)
+            await in_thread(self._record)
         return self._result[0]
 
     @contextmanager

@@ -48,6 +48,7 @@ from prefect.utilities.annotations import BaseAnnotation
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_executions.errors import InputError
+from prefect_executions.steps.quick import Quick, Shape
 from prefect_executions.steps.values import VALUES, attributes, fields_of, node, string
 
 MAX_DEPTH = 100
@@ -105,18 +106,43 @@ class Canonicalizer:
         self._at = at
         self._example = example
         self._path: list[str] = []
+        self._quick: Quick | None = Quick(_shape_of, self._beside)
 
     def part(self, label: str, value: Any) -> bytes:
         """Return the canonical bytes of the part that `label` names in the current part."""
         self._path.append(label)
         if len(self._path) > MAX_DEPTH:
             self._raise(f"is nested deeper than {MAX_DEPTH} levels, or contains itself")
+        data = self._part_quickly(value) or self._part(value)
+        self._path.pop()
+        return data
+
+    def _part_quickly(self, value: Any) -> bytes | None:
+        """The bytes of a value; None where they are to be made with the paths of all parts."""
+        if self._quick is None:
+            return None
+        length = len(self._path)
+        try:
+            return self._quick.part(value, MAX_DEPTH - length)
+        except (InputError, UnicodeEncodeError):  # an error is to name the path of the part
+            self._quick = None
+            del self._path[length:]
+            return None
+
+    def _beside(self, value: Any, levels: int) -> bytes:
+        """The bytes of what is not quick, with as many levels left."""
+        length = len(self._path)
+        self._path += [""] * (MAX_DEPTH - levels - length)
+        data = self._part(value)
+        del self._path[length:]
+        return data
+
+    def _part(self, value: Any) -> bytes:
         kind: Any = type(value)
         base, form = form_of(kind)
         data = form(value, self)
         if base is not kind and base in VALUES:
             data = node(b"subclass", _name(kind), data, fields_of(self, _added(value, base)))
-        self._path.pop()
         return data
 
     def refuse(self, value: Any, why: str | None = None) -> NoReturn:
@@ -222,6 +248,15 @@ def _model(value: pydantic.BaseModel, writer: Canonicalizer) -> bytes:
     if generic["origin"]:  # the module that wrote `Box[int]` does not matter
         name = _alias(generic["origin"], generic["args"], writer)
     return node(b"object", name, fields_of(writer, fields), fields_of(writer, extra))
+
+
+@lru_cache(maxsize=1024)
+def _shape_of(kind: type) -> Shape | None:
+    """What the instances of a model have in common; None for other classes."""
+    is_block = issubclass(kind, Block)
+    if form_of(kind)[1] is not _model or is_block or kind.__pydantic_generic_metadata__["origin"]:  # type: ignore[attr-defined]
+        return None
+    return Shape(_name(kind), sorted(kind.model_fields))  # type: ignore[attr-defined]
 
 
 def _exception(value: BaseException, writer: Canonicalizer) -> bytes:

@@ -1,6 +1,5 @@
 """Undoing: what a roll-back has left to be done before the flow runs again."""
 
-import asyncio
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +8,7 @@ from prefect import Task
 from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.utilities.asyncutils import run_coro_as_sync
 
+from prefect_executions.background import in_thread
 from prefect_executions.log.journal import Record
 from prefect_executions.steps.recorder import Recorder
 from prefect_executions.steps.step import Step
@@ -40,16 +40,16 @@ async def undo_async(recorder: Recorder) -> None:
     """`undo_sync` for an async flow."""
     for record, known in _plan(recorder):
         with recorder.replay.undoing(record):
-            result = await asyncio.to_thread(known.recorded_result, recorder, record)
+            result = await in_thread(known.recorded_result, recorder, record)
 
             async def undo(result: Any, known: Step[..., Any] = known) -> None:
                 done = known.undo and known.undo(result)
                 if inspect.isawaitable(done):
                     done = await done
-                await asyncio.to_thread(_wait_for, done)
+                await in_thread(_wait_for, done, waits=True)
 
             await _undo_task(known, undo)(result)
-        await asyncio.to_thread(recorder.record_undone, record)
+        await in_thread(recorder.record_undone, record)
 
 
 def _plan(recorder: Recorder) -> list[tuple[Record, Step[..., Any]]]:

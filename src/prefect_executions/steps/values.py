@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any, Protocol
 from uuid import UUID
 
-_LARGE = 1 << 20  # bytes; a larger part is represented by its SHA-256
+LARGE = 1 << 20  # bytes; a larger part is represented by its SHA-256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -33,7 +33,7 @@ Form = Callable[[Any, PartWriter], bytes]
 def node(tag: bytes, *parts: bytes | memoryview) -> bytes:
     """Return the bytes of a part with its kind and size, so that no other part has the same."""
     size = sum(map(len, parts))
-    if size <= _LARGE:
+    if size <= LARGE:
         return b"%s:%d:%s" % (tag, size, b"".join(parts))
     state = hashlib.sha256()
     for part in parts:
