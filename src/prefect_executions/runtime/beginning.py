@@ -98,7 +98,8 @@ def _enter_log(
         patiently(lambda: add_tags(client, ownership.run, *tags))
         patiently(lambda: ownership.take_choice(lambda choice: go_back(log, choice, warn)))
         before = patiently(lambda: _version_before(log))
-        return log, before, patiently(lambda: _append_attempt(log, ownership, options.config))
+        append = partial(_append_attempt, log, ownership, options.config, log.new_nonce())
+        return log, before, patiently(append)
     except (StoreUnavailable, PrefectUnavailable) as away:
         if ownership.can_be_rescheduled:
             ownership.give_up(f"{away}")
@@ -210,11 +211,19 @@ def _version_before(log: ExecutionLog) -> str | None:
     return None if begun is None else begun.version
 
 
-def _append_attempt(log: ExecutionLog, ownership: Ownership, config: ExecutionConfig) -> Head:
+def _append_attempt(
+    log: ExecutionLog, ownership: Ownership, config: ExecutionConfig, nonce: str
+) -> Head:
     """Append the attempt to the log, which is made first where there is none."""
     own = config.model_dump(mode="json") if config != ExecutionConfig() else None
+
+    def append() -> Head:
+        return log.attempt(
+            lambda _: ownership.check_start(), config=own, version=ownership.version, nonce=nonce
+        )
+
     try:
-        return log.attempt(lambda _: ownership.check_start(), config=own, version=ownership.version)
+        return append()
     except ExecutionDeleted:
         ownership.leave()
     except ExecutionNotFound:
@@ -230,4 +239,4 @@ def _append_attempt(log: ExecutionLog, ownership: Ownership, config: ExecutionCo
         log.create(meta, b"{}")
     except AlreadyExists:
         get_run_logger().debug("Another process made the log of %s", log.execution_id)
-    return log.attempt(lambda _: ownership.check_start(), config=own, version=ownership.version)
+    return append()
