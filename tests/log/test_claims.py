@@ -101,6 +101,7 @@ def test_whoever_fences_wins_beside_a_process_that_never_pauses(
     newest = max(store.saved)
     assert made.entry.continues_from == (2 if act == "rollback" else newest)
     assert made.state == (numbered(1) if act == "rollback" else store.saved[newest])
+    assert made.entry.begun == (made.entry.seq if act == "attempt" else 1)
     assert log.checkpoint(log.attempt(), numbered(7)).entry.seq == made.entry.seq + 2
 
 
@@ -234,6 +235,35 @@ def test_a_checkpoint_by_hand_goes_on_over_claims_that_are_left(
         saved[head.entry.seq] = numbered(number)
 
     assert_all_there(log, saved)
+
+
+def test_what_is_claimed_is_not_claimed_again(memory: MemoryObjects) -> None:
+    """But claims that stop nobody, or only an older attempt, are not enough to fence."""
+    log = ExecutionLog(memory, ID)
+    filled(log, 3)
+    claimed: list[int] = []
+    for attempt, fence in [(0, False), (0, False), (0, True), (0, True), (0, False), (1, True)]:
+        log._claim(attempt, fence=fence)
+        claimed.append(len(list(log.numbers())) - 5)
+    assert claimed == [8, 8, 16, 16, 16, 24]
+
+    log.delete()
+    log._claim(1, fence=True)
+
+    assert log.read_entries([log.require_newest()]).popitem()[1].kind is Kind.DELETED
+
+
+def test_who_follows_others_fills_the_gap_before_a_claim(memory: MemoryObjects) -> None:
+    log = ExecutionLog(memory, ID)
+    head = running = filled(log, 3)
+    log._take(running.entry.seq + 5, 0, fence=True)
+    log.checkpoint(log.head(), b'"by hand"')
+
+    for number in range(8):
+        head = log.checkpoint(head, numbered(number))
+
+    assert head.entry.seq == running.entry.seq + 10
+    assert [*log.numbers()][::-1] == list(range(head.entry.seq + 1))
 
 
 def test_a_process_that_meets_a_claim_of_its_own_attempt_writes_no_more(

@@ -422,6 +422,19 @@ def test_states_in_doubt_are_not_kept_forever(make: Make, memory: Faulty) -> Non
     assert sum(len(item.state) for item in kept if not isinstance(item, Record)) == len(b"[19]")
 
 
+def test_the_same_work_has_one_nonce_however_often_it_is_tried(make: Make, memory: Faulty) -> None:
+    writer = make()
+    memory.faults = [Fault.LOST] * 20
+    for _ in range(20):
+        with pytest.raises(StoreUnavailable):
+            writer.checkpoint(b"1", label="one")
+    (nonce,) = writer._tried
+
+    writer.checkpoint(b"1", label="one")
+
+    assert writer.head.entry.nonce == nonce
+
+
 @given(
     durability=st.sampled_from(["sync", "async", "exit"]),
     acts=st.lists(st.sampled_from(["save", "record", "flush", "by hand"]), max_size=12),
