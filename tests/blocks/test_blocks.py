@@ -17,10 +17,12 @@ from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.errors import (
     PrefectUnavailable,
     StoreNotFound,
+    StoreRefused,
     StoreUnavailable,
     UnsuitableStore,
 )
 from prefect_executions.local import S3Server, Stack, free_ports
+from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.storage.s3 import S3Objects
 
 SECRET = "do not show this"
@@ -129,6 +131,7 @@ def test_the_fields_reach_s3() -> None:
             "encryption": "aws:kms",
             "kms_key_id": "key",
             "path_style": True,
+            "checksums": "when_required",
         }
     )
 
@@ -145,6 +148,7 @@ def test_the_fields_reach_s3() -> None:
         encryption="aws:kms",
         kms_key_id="key",
         path_style=True,
+        checksums="when_required",
     )
     assert SECRET not in repr(store) + repr(objects) + store.model_dump_json()
 
@@ -180,8 +184,24 @@ def test_a_store_with_a_wrong_secret_is_refused(s3_server: S3Server) -> None:
         s3_server.store().model_dump() | {"aws_secret_access_key": "wrong"}
     )
 
-    with pytest.raises(StoreUnavailable, match="SignatureDoesNotMatch"):
+    with pytest.raises(StoreRefused, match="SignatureDoesNotMatch") as refusal:
         store.check()
+
+    said = str(refusal.value)
+    assert "could not write" in said
+    assert "Execution Store 'without a name', bucket 'executions'" in said
+
+
+def test_an_unsuitable_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Careless(MemoryObjects):
+        def create(self, key: str, data: bytes) -> None:
+            self._data[key] = data
+
+    store = ExecutionStore(bucket="some-bucket")
+    monkeypatch.setattr(ExecutionStore, "objects", lambda _: Careless())
+
+    with pytest.raises(UnsuitableStore, match="Store 'mine', bucket 'some-bucket': 4 of 4"):
+        store.save("mine")
 
 
 def test_without_prefect_a_store_is_not_loaded() -> None:
