@@ -9,7 +9,7 @@ import pytest
 from prefect.blocks.core import Block
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.utilities.dispatch import lookup_type
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from block_suite import BlockSuite
 from prefect_executions import blocks
@@ -202,6 +202,45 @@ def test_an_unsuitable_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(UnsuitableStore, match="Store 'mine', bucket 'some-bucket': 4 of 4"):
         store.save("mine")
+
+
+def test_credentials_that_are_saved_anew_reach_a_store_that_is_open(stack: Stack) -> None:
+    """But no other bucket does."""
+    good = stack.s3.store()
+    good.prefix = "rotated"
+    good.save("rotated", overwrite=True)
+    stale = load_store("rotated")
+    stale.aws_secret_access_key = SecretStr("revoked")
+    elsewhere = good.model_copy(update={"prefix": "elsewhere"})
+    elsewhere.save("rotated", overwrite=True)
+
+    objects = stale.open()
+    objects.create("a", b"data")
+
+    assert good.objects().get(["a"]) == {"a": b"data"}
+    assert elsewhere.objects().get(["a"]) == {}
+
+
+def test_credentials_that_are_still_wrong_are_refused(stack: Stack) -> None:
+    stack.s3.store().save("unchanged", overwrite=True)
+    stale = load_store("unchanged")
+    stale.bucket = "nowhere"  # the credentials are right
+
+    with pytest.raises(StoreRefused, match="NoSuchBucket"):
+        stale.open().get(["a"])
+
+
+def test_without_prefect_a_refusal_stands(stack: Stack) -> None:
+    stack.s3.store().save("alone", overwrite=True)
+    stale = load_store("alone")
+    stale.aws_secret_access_key = SecretStr("revoked")
+    url = f"http://127.0.0.1:{free_ports(1)}/api"
+
+    with (
+        temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}),
+        pytest.raises(StoreRefused, match="SignatureDoesNotMatch"),
+    ):
+        stale.open().create("a", b"data")
 
 
 def test_without_prefect_a_store_is_not_loaded() -> None:

@@ -1,5 +1,6 @@
 """The block type of a store: the S3 bucket that executions are kept in; loading it."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import Field, SecretStr, model_validator
 
 from prefect_executions.errors import (
+    PrefectUnavailable,
     StoreNotFound,
     StoreUnavailable,
     UnsuitableStore,
@@ -22,6 +24,11 @@ from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects
 from prefect_executions.storage.probe import probe
+from prefect_executions.storage.renewal import RenewedObjects
+
+logger = logging.getLogger(__name__)
+
+_CREDENTIALS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
 
 class ExecutionStore(Block):
@@ -179,6 +186,32 @@ class ExecutionStore(Block):
             path_style=self.path_style,
             checksums=self.checksums,
         )
+
+    def open(self) -> Objects:
+        """`objects`, for long: credentials that are saved anew in the block are taken over.
+
+        When the store refuses a request, the block is read from Prefect again, every five seconds
+        at most. Only its credentials are taken over: a log stays in its bucket.
+        """
+        if self.name is None:
+            return self.objects()
+        current = self
+
+        def renew() -> Objects | None:
+            nonlocal current
+            try:
+                saved = _load(type(self), f"{self.name}")
+            except (PrefectUnavailable, StoreNotFound) as error:
+                logger.warning("The credentials of the store can't be read anew: %s", error)
+                return None
+            fresh = {name: getattr(saved, name) for name in _CREDENTIALS}
+            if fresh == {name: getattr(current, name) for name in _CREDENTIALS}:
+                return None
+            logger.info("The store has refused; its credentials were saved anew.")
+            current = current.model_copy(update=fresh)
+            return current.objects()
+
+        return RenewedObjects(self.objects(), renew)
 
     @property
     def retention(self) -> ExecutionConfig:

@@ -93,7 +93,7 @@ def _enter_log(
     try:
         patiently(ownership.check_start)  # a run held meanwhile must not wait for the store
         store = patiently(options.store)
-        log = ExecutionLog(store.objects(), execution_id(ownership.run.id))
+        log = ExecutionLog(store.open(), execution_id(ownership.run.id))
         tags = [*tags_of(store.name), *([RETENTION] if options.config.removes else [])]
         patiently(lambda: add_tags(client, ownership.run, *tags))
         patiently(lambda: ownership.take_choice(lambda choice: go_back(log, choice, warn)))
