@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--region", dest="region_name")
     parser.add_argument("--endpoint", dest="endpoint_url", help="of an S3-compatible server")
     parser.add_argument("--path-style", action="store_true")
+    parser.add_argument("--checksums", choices=("when_supported", "when_required"))
     parser.add_argument("--encryption", choices=("AES256", "aws:kms"))
     parser.add_argument("--kms-key-id")
     parser.add_argument("--fixed-credentials", action="store_true")

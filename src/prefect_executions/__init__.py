@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         NotAnExecution,
         StateError,
         StoreError,
+        StoreRefused,
         StoreUnavailable,
     )
     from prefect_executions.models import Checkpoint, Execution, ExecutionConfig, Status
@@ -32,6 +33,7 @@ _HOMES = {
         "NotAnExecution",
         "StateError",
         "StoreError",
+        "StoreRefused",
         "StoreUnavailable",
     ],
     "models": ["Checkpoint", "Execution", "ExecutionConfig", "Status"],
@@ -54,6 +56,7 @@ __all__ = [
     "StateError",
     "Status",
     "StoreError",
+    "StoreRefused",
     "StoreUnavailable",
     "execution",
     "step",

@@ -24,6 +24,7 @@
         ├── StoreNotFound            Prefect has no Execution Store block of this name
         ├── AlreadyExists            an object with this key exists already
         ├── StoreUnavailable         the store did not answer, or refused
+        │   └── StoreRefused         it refused, and will until its settings are changed
         ├── UnsuitableStore          the store lacks what durability depends on
         └── CorruptEntry             bytes in the store are not what was written
 
@@ -277,6 +278,13 @@ class StoreUnavailable(StoreError):
 
     def __str__(self) -> str:
         return f"The store could not {self.operation}: {self.problem}"
+
+
+class StoreRefused(StoreUnavailable):
+    """The store refused, and will until somebody changes its settings; nothing was written.
+
+    The credentials are wrong or lack a right, or there is no such bucket.
+    """
 
 
 class UnsuitableStore(StoreError):

@@ -9,7 +9,7 @@ import pytest
 from prefect.blocks.core import Block
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.utilities.dispatch import lookup_type
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from block_suite import BlockSuite
 from prefect_executions import blocks
@@ -17,10 +17,12 @@ from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.errors import (
     PrefectUnavailable,
     StoreNotFound,
+    StoreRefused,
     StoreUnavailable,
     UnsuitableStore,
 )
 from prefect_executions.local import S3Server, Stack, free_ports
+from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.storage.s3 import S3Objects
 
 SECRET = "do not show this"
@@ -129,6 +131,7 @@ def test_the_fields_reach_s3() -> None:
             "encryption": "aws:kms",
             "kms_key_id": "key",
             "path_style": True,
+            "checksums": "when_required",
         }
     )
 
@@ -145,6 +148,7 @@ def test_the_fields_reach_s3() -> None:
         encryption="aws:kms",
         kms_key_id="key",
         path_style=True,
+        checksums="when_required",
     )
     assert SECRET not in repr(store) + repr(objects) + store.model_dump_json()
 
@@ -180,8 +184,63 @@ def test_a_store_with_a_wrong_secret_is_refused(s3_server: S3Server) -> None:
         s3_server.store().model_dump() | {"aws_secret_access_key": "wrong"}
     )
 
-    with pytest.raises(StoreUnavailable, match="SignatureDoesNotMatch"):
+    with pytest.raises(StoreRefused, match="SignatureDoesNotMatch") as refusal:
         store.check()
+
+    said = str(refusal.value)
+    assert "could not write" in said
+    assert "Execution Store 'without a name', bucket 'executions'" in said
+
+
+def test_an_unsuitable_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Careless(MemoryObjects):
+        def create(self, key: str, data: bytes) -> None:
+            self._data[key] = data
+
+    store = ExecutionStore(bucket="some-bucket")
+    monkeypatch.setattr(ExecutionStore, "objects", lambda _: Careless())
+
+    with pytest.raises(UnsuitableStore, match="Store 'mine', bucket 'some-bucket': 4 of 4"):
+        store.save("mine")
+
+
+def test_credentials_that_are_saved_anew_reach_a_store_that_is_open(stack: Stack) -> None:
+    """But no other bucket does."""
+    good = stack.s3.store()
+    good.prefix = "rotated"
+    good.save("rotated", overwrite=True)
+    stale = load_store("rotated")
+    stale.aws_secret_access_key = SecretStr("revoked")
+    elsewhere = good.model_copy(update={"prefix": "elsewhere"})
+    elsewhere.save("rotated", overwrite=True)
+
+    objects = stale.open()
+    objects.create("a", b"data")
+
+    assert good.objects().get(["a"]) == {"a": b"data"}
+    assert elsewhere.objects().get(["a"]) == {}
+
+
+def test_credentials_that_are_still_wrong_are_refused(stack: Stack) -> None:
+    stack.s3.store().save("unchanged", overwrite=True)
+    stale = load_store("unchanged")
+    stale.bucket = "nowhere"  # the credentials are right
+
+    with pytest.raises(StoreRefused, match="NoSuchBucket"):
+        stale.open().get(["a"])
+
+
+def test_without_prefect_a_refusal_stands(stack: Stack) -> None:
+    stack.s3.store().save("alone", overwrite=True)
+    stale = load_store("alone")
+    stale.aws_secret_access_key = SecretStr("revoked")
+    url = f"http://127.0.0.1:{free_ports(1)}/api"
+
+    with (
+        temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}),
+        pytest.raises(StoreRefused, match="SignatureDoesNotMatch"),
+    ):
+        stale.open().create("a", b"data")
 
 
 def test_without_prefect_a_store_is_not_loaded() -> None:

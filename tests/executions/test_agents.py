@@ -31,6 +31,7 @@ from prefect_executions.models import Execution, ExecutionConfig, Status
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.resume_form import resume_form
 from prefect_executions.storage.objects import MemoryObjects
+from stores import Faulty
 
 
 class Agents:
@@ -465,6 +466,27 @@ def test_what_nobody_has_noticed_of_a_death_is_no_active_time(here: Agents) -> N
         1000, abs=99
     )
     assert here.name_of(execution) == "Running"
+
+
+@pytest.mark.parametrize("act", ["save", "complete"])
+def test_who_has_claimed_numbers_and_died_refuses_nothing_to_the_agent(
+    here: Agents, act: str
+) -> None:
+    """The claim comes between the reading of the head and the writing after it."""
+    execution = here.create()
+    log = here.executions.log(execution.id)
+    newest = log.require_newest()
+    store = Faulty(log.objects, meanwhile=[lambda: log._take(newest + 1, 1, fence=True)])
+    executions = replace(here.executions, objects=store)
+
+    if act == "save":
+        executions.checkpoint(execution.id, state={"n": 1}, attempt=1)
+    else:
+        ExternalAgents(executions).complete(execution.id, state={"n": 1}, attempt=1)
+
+    kinds = [log.read_entries([seq])[seq].kind for seq in log.numbers()][::-1]
+    assert kinds[newest + 1 : newest + 3] == [Kind.CLAIM, Kind.CHECKPOINT]
+    assert log.head().state == b'{"n":1}'
 
 
 def test_a_retry_in_the_ui_is_begun_at_once(here: Agents) -> None:

@@ -85,7 +85,10 @@ def test_format_1_stays_readable() -> None:
     assert history.created.meta == META
     assert [log.at_checkpoint(seq).state for seq in range(2, 14)] == states()
     assert [entry.label for entry in history.checkpoints()][:2] == ["with steps", "number 11"]
-    assert {entry.kind for entry in history.entries.values()} == set(Kind) - {Kind.DELETED}
+    assert {entry.kind for entry in history.entries.values()} == set(Kind) - {
+        Kind.CLAIM,
+        Kind.DELETED,
+    }
     parts = [entry.state for entry in history.checkpoints() if entry.state]
     assert {state.base is None for state in parts} == {True, False}
     journals = [entry.journal for entry in history.entries.values() if entry.journal]

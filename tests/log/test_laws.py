@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -20,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
+from prefect_executions.log import claims
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
@@ -33,13 +35,15 @@ PROCESSES = 2
 RIVAL = PROCESSES  # acts while the others are in the middle of something
 
 processes = st.integers(0, PROCESSES - 1)
-faults = st.lists(st.sampled_from(Fault), max_size=2)
+faults = st.lists(st.sampled_from(Fault), max_size=2) | st.lists(st.sampled_from(Fault))
 steps = st.lists(st.booleans(), min_size=1, max_size=3)  # whether each can be undone
 
 
 def assert_linear(entries: list[Entry]) -> None:
     """The numbers have no gap, and no attempt writes after a later one, or after a roll-back."""
     assert [entry.seq for entry in entries] == list(range(len(entries)))
+    assert entries[-1].kind is not Kind.CLAIM
+    entries = [entry for entry in entries if entry.kind is not Kind.CLAIM]
     fenced = 0
     for before, entry in pairwise(entries):
         if entry.kind is Kind.ATTEMPT:
@@ -67,6 +71,7 @@ class LogMachine(RuleBasedStateMachine):
         self.heads: dict[int, Head] = {}
         self.fenced: set[int] = set()  # they must not write again
         self.doubtful: set[int] = set()  # they may or may not be fenced
+        self.challenged = False  # all of them may be fenced at any moment
         self.acknowledged: dict[int, bytes] = {}
         self.counter = 0
         self.undoable: set[str] = set()  # of the calls that were acknowledged
@@ -85,10 +90,10 @@ class LogMachine(RuleBasedStateMachine):
         self,
         act: Callable[[], Head],
         faults: list[Fault],
-        meanwhile: Callable[[], object] | None,
+        meanwhile: list[Callable[[], object]],
     ) -> Head | None:
         self.store.faults = faults
-        self.store.meanwhile = [meanwhile] if meanwhile else []
+        self.store.meanwhile = meanwhile
         try:
             return act()
         except StoreUnavailable:
@@ -101,20 +106,18 @@ class LogMachine(RuleBasedStateMachine):
         self.counter += 1
         return json.dumps({"n": self.counter, "words": ["word"] * words}).encode()
 
-    def _other(self, other: int | None) -> Callable[[], object] | None:
-        """What another process does at the worst moment."""
-        if other is None:
-            return None
+    def _others(self, others: list[int]) -> list[Callable[[], object]]:
+        """What other processes do at the worst moments: before each creation of the first."""
         choices: list[Callable[[], object]] = [
-            lambda: self._start(RIVAL),
             lambda: self._save(RIVAL, 3),
-            lambda: self._save_by_hand(5),
-            lambda: self._roll_back(1),
             lambda: self._record(RIVAL, [True]),
+            lambda: self._save_by_hand(5),
+            lambda: self._start(RIVAL),
+            lambda: self._roll_back(1),
         ]
-        return choices[other]
+        return [choices[other] for other in others]
 
-    others = st.none() | st.integers(0, 4)
+    others = st.lists(st.integers(0, 4), max_size=1) | st.lists(st.integers(0, 2), max_size=12)
 
     def _stop(self, process: int) -> None:
         self.heads.pop(process, None)
@@ -157,7 +160,7 @@ class LogMachine(RuleBasedStateMachine):
         state: bytes | None,
         records: list[Record],
         faults: list[Fault] | None = None,
-        other: int | None = None,
+        others: list[int] | None = None,
     ) -> None:
         """Save a checkpoint, or what steps have recorded alone."""
         head = self.heads[process]
@@ -169,9 +172,10 @@ class LogMachine(RuleBasedStateMachine):
 
         keys = {record.key for record in records}
         try:
-            written = write() if faults is None else self._act(write, faults, self._other(other))
+            meanwhile = self._others(others or [])
+            written = write() if faults is None else self._act(write, faults, meanwhile)
         except Superseded:
-            assert process in self.fenced | self.doubtful
+            assert self.challenged or process in self.fenced | self.doubtful
             self._stop(process)
             return
         if written is None:
@@ -219,14 +223,36 @@ class LogMachine(RuleBasedStateMachine):
             self.fenced.update(self.heads)
         self.standing = self.standing_at[target] - self.undone - self.unsure
 
-    @rule(process=processes, faults=faults, other=others)
-    def start(self, process: int, faults: list[Fault], other: int | None) -> None:
+    @rule(process=processes, faults=faults, others=others)
+    def start(self, process: int, faults: list[Fault], others: list[int]) -> None:
         self._stop(process)
-        head = self._act(self.log.attempt, faults, self._other(other))
+        head = self._challenge(self.log.attempt, faults, others)
+        if head is not None:
+            self._started(process, head)
+
+    def _challenge(
+        self, act: Callable[[], Head], faults: list[Fault], others: list[int]
+    ) -> Head | None:
+        """Do what fences all processes, unless it is in doubt."""
+        self.challenged = True
+        head = self._act(act, faults, self._others(others))
+        self.challenged = False
         if head is None:
             self.doubtful.update(self.heads)
         else:
-            self._started(process, head)
+            self.fenced.update(self.heads)
+        return head
+
+    @rule(faults=faults, others=others)
+    def bury(self, faults: list[Fault], others: list[int]) -> None:
+        head = self.log.head()
+        with suppress(Superseded):
+            self._challenge(
+                lambda: self.log.crash(head, answers="state", dead_seconds=1, reason="no sign"),
+                faults,
+                others,
+            )
+        self.challenged = False
 
     def _at_work(self) -> list[int]:
         return sorted(self.heads.keys() - {RIVAL})
@@ -246,27 +272,27 @@ class LogMachine(RuleBasedStateMachine):
         words=st.integers(0, 200),
         steps=st.just([]) | steps,
         faults=faults,
-        other=others,
+        others=others,
     )
     def save(
-        self, index: int, words: int, steps: list[bool], faults: list[Fault], other: int | None
+        self, index: int, words: int, steps: list[bool], faults: list[Fault], others: list[int]
     ) -> None:
         process = self._one_of(index)
         records = self._calls(process, steps)
-        self._write(process, self._new_state(words), records, faults, other)
+        self._write(process, self._new_state(words), records, faults, others)
 
     @precondition(lambda self: self._at_work())
-    @rule(index=processes, steps=steps, faults=faults, other=others)
-    def record(self, index: int, steps: list[bool], faults: list[Fault], other: int | None) -> None:
+    @rule(index=processes, steps=steps, faults=faults, others=others)
+    def record(self, index: int, steps: list[bool], faults: list[Fault], others: list[int]) -> None:
         process = self._one_of(index)
-        self._write(process, None, self._calls(process, steps), faults, other)
+        self._write(process, None, self._calls(process, steps), faults, others)
 
     @precondition(lambda self: any(map(self._due, self._at_work())))
-    @rule(faults=faults, other=others)
-    def undo(self, faults: list[Fault], other: int | None) -> None:
+    @rule(faults=faults, others=others)
+    def undo(self, faults: list[Fault], others: list[int]) -> None:
         process = max(self._at_work(), key=lambda process: len(self._due(process)))
         undone = replace(self._due(process)[-1], outcome=Outcome.UNDONE)
-        self._write(process, None, [undone], faults, other)
+        self._write(process, None, [undone], faults, others)
 
     @rule(words=st.integers(0, 200))
     def save_by_hand(self, words: int) -> None:
@@ -288,7 +314,8 @@ class LogMachine(RuleBasedStateMachine):
     def history_is_linear_and_complete(self) -> None:
         newest = self.log.head()
         history = self.log.read(checkpoints=None)
-        assert_linear([history.entries[seq] for seq in sorted(history.entries)])
+        seqs = [seq for seq in sorted(history.entries) if seq <= newest.entry.seq]
+        assert_linear([history.entries[seq] for seq in seqs])
         assert history.head.entry == newest.entry
         checkpoints = [entry.state.sha256 for entry in history.checkpoints() if entry.state]
         assert len(checkpoints) == len(set(checkpoints))  # states are all new
@@ -312,8 +339,14 @@ class LogMachine(RuleBasedStateMachine):
             assert self.log.at_checkpoint(seq).journal == journal
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are claimed after few tries, also where no attempt is to be fenced."""
+    monkeypatch.setattr(claims, "_PATIENT", 2)
+
+
 TestLogMachine = LogMachine.TestCase
-TestLogMachine.settings = settings(max_examples=400, stateful_step_count=30, deadline=None)
+TestLogMachine.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
 
 
 @pytest.mark.parametrize("backend", ["memory", "s3"])

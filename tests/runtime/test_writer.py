@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from prefect_executions import serialization
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
@@ -323,11 +325,189 @@ def test_a_failure_beside_the_flow_surfaces_at_the_end(make: Make, memory: Fault
     assert written(memory) == [("checkpoint", None)]
 
 
+# ---------------------------------------------------------------------- in doubt
+
+
 def test_a_failure_whose_answer_was_lost_saves_nothing_twice(make: Make, memory: Faulty) -> None:
     writer = make()
     memory.faults = [Fault.REPEATED]
     writer.checkpoint(b"1", label="one")
     assert written(memory) == [("checkpoint", "one")]
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize("lost", [1, 2, 5])
+def test_a_save_that_is_tried_again_is_the_same_save(
+    make: Make, memory: Faulty, durability: str, lost: int
+) -> None:
+    """Whoever tries again: the thread that writes, the end of the attempt, or the caller."""
+    writer = make(durability, patiently=_again)
+    memory.faults = [Fault.ANSWER_LOST] * lost
+    records = one(1)
+
+    def take() -> list[Record]:
+        return [records.pop()] if records else []
+
+    def save() -> int | None:
+        if not writer.is_saved(b"1", "one"):
+            writer.checkpoint(b"1", label="one", take=take)
+        writer.flush()
+        return writer.head.entry.seq
+
+    seq = _again(save)
+
+    assert written(memory) == [("checkpoint", "one")]
+    assert recorded(memory) == [1]
+    assert ExecutionLog(memory, ID).head().entry == writer.head.entry
+    assert seq == writer.head.entry.seq
+
+
+def _again(act: Callable[[], Any]) -> Any:
+    """Like `patiently`, without the pauses."""
+    while True:
+        try:
+            return act()
+        except StoreUnavailable:
+            pass
+
+
+def test_a_caller_that_saves_again_is_told_the_number_of_the_first_entry(
+    make: Make, memory: Faulty
+) -> None:
+    writer = make()
+    memory.faults = [Fault.ANSWER_LOST]
+    with pytest.raises(StoreUnavailable):
+        writer.checkpoint(b"1", label="one")
+    with_more = writer.checkpoint(b"1", label="one", take=partial(one, 1))
+    assert with_more == 2
+    assert written(memory) == [("checkpoint", "one"), ("steps", None)]
+    assert recorded(memory) == [1]
+
+
+def test_after_an_answer_that_was_lost_for_good_the_next_checkpoint_follows(
+    make: Make, memory: Faulty
+) -> None:
+    """What was recorded with the first is not recorded again."""
+    told: list[int] = []
+    writer = make(tell=lambda head, _: told.append(head.entry.seq))
+    memory.faults = [Fault.ANSWER_LOST]
+    with pytest.raises(StoreUnavailable):
+        writer.checkpoint(b"1", label="one", take=partial(one, 1))
+    writer.checkpoint(b"2", label="two", take=partial(one, 2))
+
+    first, second = ExecutionLog(memory, ID).read(checkpoints=None).checkpoints()[::-1]
+    assert (first.label, second.label) == ("one", "two")
+    assert told == [first.seq, second.seq]
+    assert recorded(memory) == [1, 2]
+    assert len(ExecutionLog(memory, ID).head().journal.splitlines()) == 2
+
+
+def test_what_is_in_doubt_is_found_after_what_others_have_saved(make: Make, memory: Faulty) -> None:
+    """The first try came after a checkpoint over REST, and the next one begins before that."""
+    writer = make()
+    log = ExecutionLog(memory, ID)
+    log.checkpoint(log.head(), b"7", label="by hand")
+    memory.faults = [Fault.ANSWER_LOST, Fault.NONE]
+    with pytest.raises(StoreUnavailable):
+        writer.checkpoint(b"1", label="one")
+    log.checkpoint(log.head(), b"8", label="by hand")
+
+    assert writer.checkpoint(b"1", label="one") == 3
+    writer.checkpoint(b"2", label="two")
+
+    labels = [label for _, label in written(memory)]
+    assert labels == ["by hand", "one", "by hand", "two"]
+
+
+def test_a_save_in_doubt_is_known_even_if_another_attempt_has_begun_since(
+    make: Make, memory: Faulty
+) -> None:
+    writer = make()
+    memory.faults = [Fault.ANSWER_LOST]
+    with pytest.raises(StoreUnavailable):
+        writer.checkpoint(b"1", label="one")
+    make()  # another attempt
+
+    assert writer.checkpoint(b"1", label="one") == 2
+    with pytest.raises(Superseded):
+        writer.checkpoint(b"2")
+
+
+def test_states_in_doubt_are_not_kept_forever(make: Make, memory: Faulty) -> None:
+    writer = make()
+    memory.faults = [Fault.LOST] * 20
+    for n in range(20):
+        with pytest.raises(StoreUnavailable):
+            writer.checkpoint(b"[%d]" % n)
+    kept = [item for tried in writer._tried.values() for item in tried]
+    assert sum(len(item.state) for item in kept if not isinstance(item, Record)) == len(b"[19]")
+
+
+def test_the_same_work_has_one_nonce_however_often_it_is_tried(make: Make, memory: Faulty) -> None:
+    writer = make()
+    memory.faults = [Fault.LOST] * 20
+    for _ in range(20):
+        with pytest.raises(StoreUnavailable):
+            writer.checkpoint(b"1", label="one")
+    (nonce,) = writer._tried
+
+    writer.checkpoint(b"1", label="one")
+
+    assert writer.head.entry.nonce == nonce
+
+
+@given(
+    durability=st.sampled_from(["sync", "async", "exit"]),
+    acts=st.lists(st.sampled_from(["save", "record", "flush", "by hand"]), max_size=12),
+    faults=st.lists(st.sampled_from(Fault), max_size=20),
+    again=st.lists(st.booleans(), min_size=12, max_size=12),
+)
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_lost_each_save_is_stored_once_and_in_its_order(
+    durability: str, acts: list[str], faults: list[Fault], again: list[bool]
+) -> None:
+    """A caller that hears of a failure saves the same again, or goes on with the next state."""
+    memory = Faulty(MemoryObjects())
+    log = ExecutionLog(memory.inner, ID)
+    log.create({}, b"0")
+    writer = LogWriter(ExecutionLog(memory, ID), log.attempt(), Durability(durability))
+    memory.faults = faults
+    kept: list[bytes] = []  # saved for sure
+    orders = 0
+    for number, (act, repeats) in enumerate(zip(acts, again, strict=False), 1):
+        state = b"[%d]" % number
+
+        def save(state: bytes = state) -> None:
+            writer.checkpoint(state)
+
+        try:
+            if act == "save":
+                (_again if repeats else lambda do: do())(save)
+                kept.append(state)
+            elif act == "record":
+                orders += 1
+                writer.record(partial(one, orders))
+            elif act == "flush":
+                writer.flush()
+            else:
+                log.checkpoint(log.head(), b'"%d"' % number)
+        except StoreUnavailable:
+            pass
+    memory.faults = []
+    _again(writer.flush)
+    writer.close()
+
+    history = log.read(checkpoints=None)
+    states = [history.state(entry.seq) for entry in history.checkpoints()[::-1]]
+    own = [state for state in states if state.startswith(b"[")]
+    assert own == sorted(set(own), key=lambda state: int(state[1:-1]))
+    if durability != "exit":
+        assert set(kept) <= set(own)
+    elif kept:
+        assert own[-1] == kept[-1] or own[-1] not in kept
+    records = history.head.journal
+    assert list(decode(records)) == list(range(1, orders + 1))
+    assert len(records.splitlines()) == orders  # none is there twice
 
 
 # ---------------------------------------------------------------------- exit

@@ -109,7 +109,8 @@ def test_every_error_that_can_reach_a_route_has_a_code() -> None:
         "StateChanged",
         "UnsuitableStore",
         "ExecutionDeleted",
-    }  # the last one is an ExecutionNotFound
+        "StoreRefused",
+    }  # the last ones are an ExecutionNotFound and a StoreUnavailable
     below = {
         kind.__name__
         for kind in _descendants(ExecutionError)

@@ -293,6 +293,30 @@ def test_a_write_whose_answer_was_lost_is_acknowledged_once(
     assert history.state(saved.entry.seq) == b"[1]"
 
 
+@pytest.mark.parametrize("fault", [Fault.ERROR_AFTER, Fault.RESET_AFTER])
+def test_a_write_whose_answers_were_lost_for_good_is_the_same_when_it_is_tried_again(
+    objects: S3Objects, proxy: FaultProxy, fault: Fault
+) -> None:
+    """The client gives up; who tries again knows the entry by its nonce."""
+    log = ExecutionLog(replace(objects, tries=TRIES), ID)
+    log.create({"name": "task"}, b"[0]")
+    head = log.attempt()
+    proxy.force([fault] * TRIES)
+    with pytest.raises(StoreUnavailable):
+        log.checkpoint(head, b"[1]", label="one", nonces=["first"])
+    proxy.force([fault] * TRIES)
+    with pytest.raises(StoreUnavailable):
+        log.checkpoint(head, b"[2]", label="two", nonces=["first", "second"])
+
+    found = log.checkpoint(head, b"[2]", label="two", nonces=["first", "second"])
+    saved = log.checkpoint(found, b"[2]", label="two", nonces=["second"])
+
+    history = log.read(checkpoints=None)
+    assert proxy.faults == {fault: 2 * TRIES}
+    assert [entry.label for entry in history.checkpoints()] == ["two", "one"]
+    assert history.checkpoints() == [saved.entry, found.entry]
+
+
 @pytest.mark.parametrize("fault", [Fault.SLOW, Fault.CUT, Fault.STALLED])
 def test_an_answer_that_comes_in_pieces_or_breaks_off_is_read_to_its_end(
     objects: S3Objects, proxy: FaultProxy, fault: Fault

@@ -12,7 +12,7 @@ import pytest
 from moto_server import moto_server
 from prefect_executions.errors import StoreUnavailable
 from prefect_executions.log.log import ExecutionLog
-from prefect_executions.storage.objects import probe
+from prefect_executions.storage.probe import probe
 from prefect_executions.storage.s3 import S3Objects
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "iam-policy.json"

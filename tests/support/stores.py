@@ -70,9 +70,11 @@ class Faulty:
 
     def create(self, key: str, data: bytes) -> None:
         if self.meanwhile:
-            planned, self.faults = self.faults, []  # the faults are not for the others
-            self.meanwhile.pop()()
-            self.faults = planned
+            # Neither the faults nor what comes meanwhile are for the others.
+            faults, others = self.faults, self.meanwhile
+            self.faults, self.meanwhile = [], []
+            others.pop()()
+            self.faults, self.meanwhile = faults, others
         fault = self.faults.pop() if self.faults else Fault.NONE
         if fault is Fault.LOST:
             raise StoreUnavailable("write", "connection reset")

@@ -1,5 +1,6 @@
 """The block type of a store: the S3 bucket that executions are kept in; loading it."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,11 +13,22 @@ from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field, SecretStr, model_validator
 
-from prefect_executions.errors import StoreNotFound
+from prefect_executions.errors import (
+    PrefectUnavailable,
+    StoreNotFound,
+    StoreUnavailable,
+    UnsuitableStore,
+)
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.settings import ExecutionsSettings
-from prefect_executions.storage.objects import Objects, probe
+from prefect_executions.storage.objects import Objects
+from prefect_executions.storage.probe import probe
+from prefect_executions.storage.renewal import RenewedObjects
+
+logger = logging.getLogger(__name__)
+
+_CREDENTIALS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
 
 class ExecutionStore(Block):
@@ -33,6 +45,7 @@ class ExecutionStore(Block):
         encryption: Server-side encryption of every object.
         kms_key_id: The KMS key to encrypt with.
         path_style: Put the bucket's name in the path instead of the host.
+        checksums: When checksums are sent with objects, and checked.
         keep_checkpoints: How many of an execution's newest checkpoints are kept, or None for all.
         keep_labelled: Whether checkpoints with a label are kept, too.
         delete_after_seconds: How long after its end an execution is deleted, or None for never.
@@ -114,6 +127,15 @@ class ExecutionStore(Block):
         title="Path Style",
         description="Name the bucket in the path, as most S3-compatible servers want.",
     )
+    checksums: Literal["when_supported", "when_required"] | None = Field(
+        default=None,
+        title="Checksums",
+        description=(
+            "`when_required` for S3-compatible servers that refuse uploads with a checksum, or "
+            "keep its framing within the object. By default what the AWS configuration says, or "
+            "else `when_supported`."
+        ),
+    )
     keep_checkpoints: int | None = Field(
         default=None,
         ge=1,
@@ -162,7 +184,34 @@ class ExecutionStore(Block):
             encryption=self.encryption,
             kms_key_id=self.kms_key_id,
             path_style=self.path_style,
+            checksums=self.checksums,
         )
+
+    def open(self) -> Objects:
+        """`objects`, for long: credentials that are saved anew in the block are taken over.
+
+        When the store refuses a request, the block is read from Prefect again, every five seconds
+        at most. Only its credentials are taken over: a log stays in its bucket.
+        """
+        if self.name is None:
+            return self.objects()
+        current = self
+
+        def renew() -> Objects | None:
+            nonlocal current
+            try:
+                saved = _load(type(self), f"{self.name}")
+            except (PrefectUnavailable, StoreNotFound) as error:
+                logger.warning("The credentials of the store can't be read anew: %s", error)
+                return None
+            fresh = {name: getattr(saved, name) for name in _CREDENTIALS}
+            if fresh == {name: getattr(current, name) for name in _CREDENTIALS}:
+                return None
+            logger.info("The store has refused; its credentials were saved anew.")
+            current = current.model_copy(update=fresh)
+            return current.objects()
+
+        return RenewedObjects(self.objects(), renew)
 
     @property
     def retention(self) -> ExecutionConfig:
@@ -192,7 +241,7 @@ class ExecutionStore(Block):
         Raises:
             UnsuitableStore, StoreUnavailable: see `check`; nothing was saved.
         """
-        self.check()
+        self._check(name)
         return cast("UUID", super().save(name, overwrite, client, **dispatch))
 
     async def asave(
@@ -202,17 +251,28 @@ class ExecutionStore(Block):
         client: PrefectClient | None = None,
     ) -> UUID:
         """`save`, in async code."""
-        await to_thread.run_sync(self.check)
+        await to_thread.run_sync(self._check, name)
         return await super().asave(name=name, overwrite=overwrite, client=client)
 
     def check(self) -> None:
         """Check that the bucket exists and keeps the law of `Objects`, on which durability rests.
 
         Raises:
-            UnsuitableStore: several writers can create one object.
-            StoreUnavailable: the bucket does not exist, does not respond, or refuses.
+            UnsuitableStore: see `probe`.
+            StoreRefused: the bucket does not exist, or the credentials are wrong or lack a right.
+            StoreUnavailable: the bucket does not respond.
         """
-        probe(self.objects())
+        self._check(self.name)
+
+    def _check(self, name: str | None) -> None:
+        """`check`, for a block of this name; errors name it, and the bucket."""
+        where = f"Execution Store {name or self.name or 'without a name'!r}, bucket {self.bucket!r}"
+        try:
+            probe(self.objects())
+        except UnsuitableStore as error:
+            raise UnsuitableStore(f"{where}: {error}") from error
+        except StoreUnavailable as error:
+            raise type(error)(error.operation, f"{where}: {error.problem}") from error
 
 
 _replacement: ContextVar[ExecutionStore | None] = ContextVar("execution_store", default=None)
@@ -249,11 +309,14 @@ def load_store(name: str | None = None) -> ExecutionStore:
         StoreNotFound: there is no such block document.
         PrefectUnavailable: Prefect does not respond.
     """
-    name = name or ExecutionsSettings().store
+    return _load(ExecutionStore, name or ExecutionsSettings().store)
+
+
+def _load(kind: type[ExecutionStore], name: str) -> ExecutionStore:
     try:
         with prefect_errors():
             # Without `_sync`, Prefect would return a coroutine in a thread of an async flow.
-            loaded = ExecutionStore.load(name, _sync=True)  # type: ignore[call-arg]
+            loaded = kind.load(name, _sync=True)  # type: ignore[call-arg]
         return cast("ExecutionStore", loaded)
     except ValueError as error:
         if isinstance(error.__cause__, ObjectNotFound):

@@ -51,7 +51,7 @@ def gc(
     output = Output(as_json=json)
     with get_client(sync_client=True) as client:
         block = load_store(store)
-        orphans = Orphans(Executions(block.objects(), FlowRuns(client, store=f"{block.name}")))
+        orphans = Orphans(Executions(block.open(), FlowRuns(client, store=f"{block.name}")))
         survey = orphans.report()
         found = survey.orphans
         output.rows(

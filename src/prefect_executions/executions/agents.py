@@ -13,7 +13,7 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
-from prefect_executions.errors import ExecutionConflict, StateError
+from prefect_executions.errors import ExecutionConflict, StateError, Superseded
 from prefect_executions.executions.creation import EMPTY
 from prefect_executions.executions.executions import Executions
 from prefect_executions.executions.rules import (
@@ -202,7 +202,10 @@ class ExternalAgents:
             require_reportable(run, head, attempt)
         if data is None or data == head.state:
             return head
-        saved = log.checkpoint(head, data)
+        try:
+            saved = log.checkpoint(head, data)
+        except Superseded:  # perhaps only by what somebody else was about to do
+            return self._save_last_state(run, log, state, head.entry.attempt)
         self.executions.tell(run.id, run.name, saved.entry)
         return saved
 

@@ -91,15 +91,14 @@ class Executions(ExecutionReader):
         data = serialization.dump(state)
         run = self.flow_runs.end_cancelling(self.run(execution_id))
         log = self.log(execution_id)
+        nonces = [log.new_nonce()]
         while True:
             head = log.living_head()
             require_reportable(run, head, attempt)
-            try:
-                saved = log.checkpoint(head, data, label=label)
-            except Superseded:  # an attempt has just begun; save it after that
-                if attempt is not None:
-                    raise
-            else:
+            # Others may have begun something meanwhile: whether it may be saved after that is
+            # seen from the next head.
+            with suppress(Superseded):
+                saved = log.checkpoint(head, data, label=label, nonces=nonces)
                 break
         entry = saved.entry
         self.tell(run.id, run.name, entry)

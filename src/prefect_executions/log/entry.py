@@ -31,6 +31,7 @@ class Kind(StrEnum):
     CRASH = "crash"
     RETRY = "retry"
     RESULT = "result"
+    CLAIM = "claim"
     DELETED = "deleted"
 
 
@@ -113,7 +114,7 @@ class Progress:
         retries: How many retries were counted after failures and crashes.
         dead_seconds: How long attempts were Running in Prefect after they had crashed.
         fenced: Whether the current attempt may write no more: it was rolled back, has ended, or
-            crashed.
+            crashed; of a claim: whether it stops who meets it.
         runs: Which of the newest entries are checkpoints, from this one backwards: so many are not,
             then so many are, then so many are not, and so on.
     """
@@ -134,20 +135,26 @@ class Progress:
                 yield from range(seq, seq - length, -1)
             seq -= length
 
-    def after(self, kind: Kind) -> dict[str, Any]:
-        """The fields of `Progress` for the next entry, which is of this kind."""
+    def after(self, kind: Kind, claims: int = 0) -> dict[str, Any]:
+        """The fields of `Progress` for the next entry.
+
+        Args:
+            kind: Its kind.
+            claims: How many claims lie between.
+        """
         return {
-            "seq": self.seq + 1,
+            "seq": self.seq + claims + 1,
             "attempt": self.attempt,
             "begun": self.begun,
             "retries": self.retries,
             "dead_seconds": self.dead_seconds,
             "fenced": kind in FENCES or (self.fenced and kind is not Kind.ATTEMPT),
-            "runs": self._runs_after(kind),
+            "runs": self._runs_after(kind, claims),
         }
 
-    def _runs_after(self, kind: Kind) -> tuple[int, ...]:
+    def _runs_after(self, kind: Kind, claims: int) -> tuple[int, ...]:
         others, *runs = self.runs or (self.seq + 1,)
+        others += claims
         if kind is not Kind.CHECKPOINT:
             return (others + 1, *runs)
         if others:
@@ -171,7 +178,7 @@ class Entry(Progress):
             version. For a result: the result.
         reason: For a crash or a retry: what happened.
         answers: For a crash or a retry: the id of the state in Prefect that it responds to.
-        state: The state after it, as JSON; None in a tombstone.
+        state: The state after it, as JSON; None in a tombstone and a claim.
         journal: What steps have recorded up to it, or None when that is nothing.
         large: The results of steps that are too large for the journal, a zstd frame each. They
             are stored last, and are not read with the rest.

@@ -11,17 +11,19 @@ key of a listing is the newest entry: it is found with one request, however long
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count, islice, takewhile
 from typing import Protocol
 
 from prefect_executions.errors import CorruptEntry, ExecutionDeleted, ExecutionNotFound
 from prefect_executions.log import deltas
-from prefect_executions.log.entry import Entry, Truncated
+from prefect_executions.log.entry import Entry, Kind, Truncated
 from prefect_executions.log.journal import Large, Record
 from prefect_executions.storage.objects import Objects
 
 MAX_SEQ = 999_999_999
 _READ = 2 << 20  # bytes of an entry that are read at first; after them mostly come large results
 _OUTLINE = 4 << 10  # bytes that are read at first of a header; most are shorter
+_CLAIMS = 16  # entries that are read at once to find the newest that is no claim
 
 
 class _Parse(Protocol):
@@ -70,6 +72,25 @@ class EntryReader:
         if newest is None:
             raise ExecutionNotFound(self.execution_id)
         return newest
+
+    def below_claims(self) -> tuple[int, int]:
+        """Find the newest entry that is no claim (see `claims`): one LIST, and mostly one GET each.
+
+        Returns:
+            Its number, and how many claims come right after it.
+
+        Raises:
+            ExecutionDeleted: there is none.
+        """
+        claims: set[int] = set()
+        numbers = self.numbers()
+        while batch := list(islice(numbers, _CLAIMS if claims else 1)):
+            for entry in reversed(self.outlines_of(batch)):
+                if entry.kind is not Kind.CLAIM:
+                    following = takewhile(claims.__contains__, count(entry.seq + 1))
+                    return entry.seq, len(list(following))
+                claims.add(entry.seq)
+        raise ExecutionDeleted(self.execution_id)
 
     def has_entry(self, seq: int) -> bool:
         """Whether an entry is in the store now, even if it was read before: one LIST."""

@@ -2,31 +2,29 @@
 
 An entry never changes, and every write creates an object (`Objects.create`) under the key of the
 next number (see `entry_reader`). So of two writers of one number exactly one succeeds. There is no
-other concurrency control: no lock, no lease, no head object.
+other concurrency control: no lock, no lease, no head object. `claims` says how it is fair.
 
-Every entry but the tombstone has the state and the journal of steps after it (see `entry`). An
-entry that changes neither, like an attempt, has those of the entry that it continues from: a few
-bytes as a delta (see `deltas`). So the head alone says where to continue.
+Every entry but claims and the tombstone has the state and the journal of steps after it (see
+`entry`). An entry that changes neither, like an attempt, has those of the entry that it continues
+from: a few bytes as a delta (see `deltas`). So the head alone says where to continue.
 
 A step's result that is too large for the journal is stored at the end of the entry that records it,
 and is only read when that step is replayed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 from prefect_executions import serialization
 from prefect_executions.errors import (
     AlreadyExists,
     CorruptEntry,
-    ExecutionDeleted,
     ExecutionNotFound,
-    StoreUnavailable,
     Superseded,
 )
+from prefect_executions.log.claims import ContendedLog
 from prefect_executions.log.deltas import Digest, Link, bases, compress, encode_text
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.journal import (
@@ -38,24 +36,12 @@ from prefect_executions.log.journal import (
     forgotten,
     rolled_back,
 )
-from prefect_executions.log.reader import Head, LogReader
-
-_TRIES = 200  # how often a writer that finds its number taken tries the next
+from prefect_executions.log.reader import Head
 
 
 @dataclass(frozen=True)
-class ExecutionLog(LogReader):
-    """The log of one execution in a store, to read it and to write to it.
-
-    Args:
-        objects: The store.
-        execution_id: The execution whose log it is.
-        clock: Returns the time that an entry gets.
-        new_nonce: Makes a string that no other entry has.
-    """
-
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    new_nonce: Callable[[], str] = lambda: uuid4().hex
+class ExecutionLog(ContendedLog):
+    """The log of one execution in a store, to read it and to write to it."""
 
     def create(self, meta: dict[str, Any], state: bytes, *, records: Sequence[Record] = ()) -> Head:
         """Write entry 0.
@@ -76,6 +62,7 @@ class ExecutionLog(LogReader):
         *,
         config: dict[str, Any] | None = None,
         version: str | None = None,
+        nonce: str | None = None,
     ) -> Head:
         """Begin an attempt, which fences all attempts before it.
 
@@ -86,23 +73,30 @@ class ExecutionLog(LogReader):
                 seconds the attempt of the head has been dead: they are not active time.
             config: The flow's own config, if it has one.
             version: The version of the flow, if it is known.
+            nonce: The same in each call that is to begin the same attempt, where it is not known
+                whether an earlier one has; by default a new one.
 
         Raises:
             ExecutionNotFound: there is no log, or it has been deleted.
         """
-        for _ in range(_TRIES):
-            head = self.living_head()
-            dead = round(head.entry.dead_seconds + (admit(head) or 0), 3)
-            seq, attempt = head.entry.seq + 1, head.entry.attempt + 1
-            own = {"config": config, "version": version}
-            meta = {name: value for name, value in own.items() if value is not None} or None
-            try:
-                return self._continue(
-                    head, Kind.ATTEMPT, attempt=attempt, begun=seq, dead_seconds=dead, meta=meta
-                )
-            except AlreadyExists:
-                continue
-        raise self._too_busy("begin an attempt")
+        nonce = nonce or self.new_nonce()
+        own = {"config": config, "version": version}
+        meta = {name: value for name, value in own.items() if value is not None} or None
+
+        def begin(head: Head) -> Head:
+            if head.entry.nonce == nonce:
+                return head  # an earlier call wrote it, and the response was lost
+            return self._continue(
+                head,
+                Kind.ATTEMPT,
+                attempt=head.entry.attempt + 1,
+                begun=head.next_seq,
+                dead_seconds=round(head.entry.dead_seconds + (admit(head) or 0), 3),
+                meta=meta,
+                nonce=nonce,
+            )
+
+        return self._compete("begin an attempt", begin)
 
     def checkpoint(
         self,
@@ -111,6 +105,7 @@ class ExecutionLog(LogReader):
         *,
         label: str | None = None,
         records: Sequence[Record] = (),
+        nonces: Sequence[str] = (),
     ) -> Head:
         """Append a checkpoint after `head`, in the attempt of `head`: one PUT and no other request.
 
@@ -121,6 +116,13 @@ class ExecutionLog(LogReader):
             state: The state.
             label: The checkpoint's label.
             records: What steps have recorded before it.
+            nonces: Of writes of this writer after `head`; this one's comes last. The earlier ones
+                failed, and it is not known whether they were carried out; a write that is tried
+                again has the nonce that it had. By default there are none, and it gets a new one.
+
+        Returns:
+            The head after it, or after the first of the earlier writes that was carried out: then
+            this one was not, and is to be tried again after that head.
 
         Raises:
             Superseded: a later attempt or a roll-back is in the log; nothing was written.
@@ -128,18 +130,35 @@ class ExecutionLog(LogReader):
             StoreUnavailable: it is not known whether the checkpoint was saved; or others write so
                 often that it was not.
         """
+        nonces = nonces or [self.new_nonce()]
         return self._write(
             head,
-            lambda head: self._append(head, Kind.CHECKPOINT, state, records=records, label=label),
+            lambda head: self._append(
+                head, Kind.CHECKPOINT, state, records=records, label=label, nonce=nonces[-1]
+            ),
+            nonces=nonces,
         )
 
-    def record(self, head: Head, records: Sequence[Record]) -> Head:
+    def record(self, head: Head, records: Sequence[Record], *, nonces: Sequence[str] = ()) -> Head:
         """Append what steps have recorded after `head`: one PUT. The state stays as it is.
+
+        Args:
+            head: The head that the writer knows.
+            records: What they have recorded.
+            nonces: See `checkpoint`.
+
+        Returns:
+            See `checkpoint`.
 
         Raises:
             Superseded, ExecutionNotFound, StoreUnavailable: see `checkpoint`.
         """
-        return self._write(head, lambda head: self._continue(head, Kind.STEPS, records=records))
+        nonces = nonces or [self.new_nonce()]
+        return self._write(
+            head,
+            lambda head: self._continue(head, Kind.STEPS, records=records, nonce=nonces[-1]),
+            nonces=nonces,
+        )
 
     def crash(self, head: Head, *, answers: str, dead_seconds: float, reason: str) -> Head:
         """Record that the attempt of `head` has crashed.
@@ -170,6 +189,7 @@ class ExecutionLog(LogReader):
                 dead_seconds=dead_seconds,
                 retries=retries,
             ),
+            fence=True,
         )
 
     def retry(self, head: Head, *, answers: str, reason: str) -> Head:
@@ -191,6 +211,7 @@ class ExecutionLog(LogReader):
                 lambda head: self._continue(
                     head, Kind.RETRY, answers=answers, reason=reason, retries=retries
                 ),
+                fence=True,
             )
         except Superseded:
             newest = self.living_head()
@@ -209,7 +230,9 @@ class ExecutionLog(LogReader):
             Superseded, ExecutionNotFound, StoreUnavailable: see `checkpoint`.
         """
         meta = {"result": result}
-        return self._write(head, lambda head: self._continue(head, Kind.RESULT, meta=meta))
+        return self._write(
+            head, lambda head: self._continue(head, Kind.RESULT, meta=meta), fence=True
+        )
 
     def rollback(self, to: int, *, tell: Callable[[list[Record]], object] = lambda _: None) -> Head:
         """Roll back to entry `to`: the next attempt continues from it, and this one is fenced.
@@ -226,8 +249,9 @@ class ExecutionLog(LogReader):
             ExecutionNotFound: there is no log, or it has been deleted.
             CorruptEntry: an entry is damaged.
         """
-        head, target = self.living_head(), self.at_checkpoint(to)
-        for _ in range(_TRIES):
+
+        def go_back(head: Head) -> Head:
+            target = self.at_checkpoint(to)
             if head.entry.kind is Kind.ROLLBACK and head.entry.source == to:
                 return head
             try:
@@ -236,14 +260,11 @@ class ExecutionLog(LogReader):
             except (ValueError, KeyError, TypeError) as error:
                 problem = f"its journal, or that of entry {to}, is none ({error!r})."
                 raise CorruptEntry(self.key(head.entry.seq), problem) from error
-            try:
-                made = self._append(head, Kind.ROLLBACK, target.state, journal=journal, source=to)
-            except AlreadyExists:
-                head = self.living_head()
-            else:
-                tell(lost)
-                return made
-        raise self._too_busy("roll back")
+            made = self._append(head, Kind.ROLLBACK, target.state, journal=journal, source=to)
+            tell(lost)
+            return made
+
+        return self._compete("roll back", go_back)
 
     def delete(self) -> None:
         """Write the tombstone, after which no process can append anything. Idempotent.
@@ -279,6 +300,8 @@ class ExecutionLog(LogReader):
 
         A process that is still alive and saves after this has to `sweep`.
         """
+        with suppress(ExecutionNotFound):
+            self.delete()  # so that no claim comes after the tombstone
         keys = list(self.objects.scan(self.key(None)))
         self.objects.delete(keys[1:])
         self.objects.delete(keys[:1])
@@ -306,49 +329,6 @@ class ExecutionLog(LogReader):
         if entry is not None and entry.kind is not Kind.DELETED:
             self.objects.delete(self.objects.scan(self.key(None)))
 
-    def _write(self, head: Head, append: Callable[[Head], Head]) -> Head:
-        """Append after `head`, or after what others have written since in the same attempt."""
-        for _ in range(_TRIES):
-            try:
-                return append(head)
-            except AlreadyExists:
-                head = self._follow(head)
-        raise self._too_busy("write an entry")
-
-    def _too_busy(self, operation: str) -> StoreUnavailable:
-        return StoreUnavailable(operation, f"others write to {self.execution_id!r} all the time")
-
-    def _follow(self, head: Head) -> Head:
-        """Load the head after what others have written, if this attempt may still write.
-
-        Raises:
-            Superseded: an attempt or a roll-back is among it.
-            ExecutionNotFound: the tombstone is among it.
-        """
-        # The next entry first: to a process that was away for long it mostly says enough.
-        entries = self.read_entries([head.entry.seq + 1])
-        self._require_open(head, entries)
-        newest = self.newest() or 0
-        entries |= self.read_entries(range(head.entry.seq + 2, newest + 1))
-        self._require_open(head, entries)
-        if newest not in entries:
-            raise ExecutionDeleted(self.execution_id)
-        chain = dict(head.chain) | {seq: Link.of(entry) for seq, entry in entries.items()}
-        return self._decoded(
-            entries[newest], {seq: chain[seq] for seq in bases(newest) if seq in chain}
-        )
-
-    def _require_open(self, head: Head, later: dict[int, Entry]) -> None:
-        """Check that the attempt of `head` may write after these entries."""
-        for seq, entry in sorted(later.items()):
-            if entry.kind is Kind.DELETED:
-                raise ExecutionDeleted(self.execution_id)
-            if entry.kind not in (Kind.CHECKPOINT, Kind.STEPS):
-                by = f"{entry.kind} in entry {seq}"
-                raise Superseded(self.execution_id, head.entry.attempt, by)
-        if not later:
-            raise ExecutionDeleted(self.execution_id)
-
     def _continue(self, head: Head, kind: Kind, **fields: Any) -> Head:
         """Append an entry that leaves the state as it is."""
         return self._append(head, kind, head.state, source=head.entry.continues_from, **fields)
@@ -361,6 +341,7 @@ class ExecutionLog(LogReader):
         *,
         journal: bytes | None = None,
         records: Sequence[Record] = (),
+        nonce: str | None = None,
         **fields: Any,
     ) -> Head:
         """Create the entry after `head`.
@@ -371,12 +352,13 @@ class ExecutionLog(LogReader):
             state: The state after it.
             journal: The journal after it, without `records`; by default that of `head`.
             records: What is appended to the journal.
+            nonce: The entry's; by default a new one.
             fields: Other fields of `Entry`.
 
         Raises:
             AlreadyExists: another writer was first.
         """
-        progress = {"seq": 0, "attempt": 0} if head is None else head.entry.after(kind)
+        progress = {"seq": 0, "attempt": 0} if head is None else head.entry.after(kind, head.claims)
         chain = {} if head is None else head.chain
         seq = progress["seq"]
         placed, large = _place(records, seq)
@@ -391,7 +373,7 @@ class ExecutionLog(LogReader):
             **progress | fields,
             kind=kind,
             at=serialization.whole_milliseconds(self.clock()),
-            nonce=self.new_nonce(),
+            nonce=nonce or self.new_nonce(),
             state=texts["state"].part,
             journal=texts["journal"].part,
             large=large,
@@ -401,16 +383,6 @@ class ExecutionLog(LogReader):
         kept = {number: chain[number] for number in bases(seq)[1:] if number in chain}
         link = Link(replace(entry, large=()), texts)
         return Head(link.entry, state, journal, {seq: link, **kept})
-
-    def _create(self, entry: Entry) -> None:
-        key = self.key(entry.seq)
-        try:
-            self.objects.create(key, entry.to_bytes())
-        except AlreadyExists:
-            # After a lost response the store's client repeats the request, and meets its own write.
-            there = self.read_entries([entry.seq]).get(entry.seq)
-            if there is None or there.nonce != entry.nonce:
-                raise
 
 
 def _place(records: Sequence[Record], seq: int) -> tuple[list[Record], tuple[bytes, ...]]:

@@ -1,7 +1,7 @@
 """Reading the log of one execution: its head, its checkpoints, and their states."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from prefect_executions.errors import (
@@ -29,17 +29,24 @@ class Head:
         journal: Its journal.
         chain: The entry and its bases, which are all that later entries can have as a base until
             one of them becomes a base itself.
+        claims: How many claims come right after the entry.
     """
 
     entry: Entry
     state: bytes
     journal: bytes
     chain: dict[int, Link]
+    claims: int = 0
 
     @property
     def deleted(self) -> bool:
         """Whether the execution has been deleted."""
         return self.entry.kind is Kind.DELETED
+
+    @property
+    def next_seq(self) -> int:
+        """The number of the next entry."""
+        return self.entry.seq + self.claims + 1
 
     @property
     def created(self) -> Entry:
@@ -61,7 +68,11 @@ class LogReader(EntryReader):
             CorruptEntry: an entry is damaged.
         """
         newest = self.require_newest()
-        return self._head_at(newest, self.read_entries(bases(newest)))
+        entries = self.read_entries(bases(newest))
+        if not _is_claim(entries.get(newest)):
+            return self._head_at(newest, entries)
+        newest, claims = self.below_claims()
+        return replace(self._head_at(newest, self.read_entries(bases(newest))), claims=claims)
 
     def living_head(self) -> Head:
         """The `head` of an execution that has not been deleted.
@@ -87,11 +98,10 @@ class LogReader(EntryReader):
             ExecutionNotFound: there is no log, or it ends with the tombstone.
         """
         newest = self.require_newest()
-        if checkpoints is None:
-            guess: Iterable[int] = (seq for seq in self.numbers() if seq <= newest)
-        else:
-            guess = range(max(newest - checkpoints, 0), newest + 1)
-        entries = self._with_bases(guess, {})
+        entries = self._with_bases(self._guess(newest, checkpoints), {})
+        if _is_claim(entries.get(newest)):
+            newest, _ = self.below_claims()
+            entries = self._with_bases(self._guess(newest, checkpoints), entries)
         head = self._head_at(newest, entries)
         if head.deleted:
             raise ExecutionDeleted(self.execution_id)
@@ -141,6 +151,12 @@ class LogReader(EntryReader):
         begun = self.begun(head)
         flows = ExecutionConfig() if begun is None else begun.config
         return head.created.config.over(flows)
+
+    def _guess(self, newest: int, checkpoints: int | None) -> Iterable[int]:
+        """Numbers among which the newest checkpoints mostly are."""
+        if checkpoints is None:
+            return (seq for seq in self.numbers() if seq <= newest)
+        return range(max(newest - checkpoints, 0), newest + 1)
 
     def _back_from(
         self, entry: Entry, count: int | None, entries: dict[int, Entry]
@@ -226,6 +242,10 @@ class LogReader(EntryReader):
         if not self.has_entry(seq):  # it was pruned just now
             return CheckpointNotFound(self.execution_id, checkpoint_id(seq))
         return CorruptEntry(self.key(seq), f"{problem}.")
+
+
+def _is_claim(entry: Entry | None) -> bool:
+    return entry is not None and entry.kind is Kind.CLAIM
 
 
 @dataclass(frozen=True)

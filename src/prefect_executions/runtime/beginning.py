@@ -97,7 +97,7 @@ def _enter_log(
     try:
         patiently(ownership.check_start)  # a run held meanwhile must not wait for the store
         store = patiently(options.store)
-        log = ExecutionLog(store.objects(), execution_id(ownership.run.id))
+        log = ExecutionLog(store.open(), execution_id(ownership.run.id))
         tags = [*tags_of(store.name), *([RETENTION] if options.config.removes else [])]
         if ownership.parent is not None:
             tags += inherited_tags(ownership.parent.run)
@@ -111,7 +111,8 @@ def _enter_log(
             )
         )
         before = patiently(lambda: _version_before(log))
-        return log, before, patiently(lambda: _append_attempt(log, ownership, options.config))
+        append = partial(_append_attempt, log, ownership, options.config, log.new_nonce())
+        return log, before, patiently(append)
     except (StoreUnavailable, PrefectUnavailable) as away:
         if ownership.can_be_rescheduled:
             ownership.give_up(f"{away}")
@@ -227,11 +228,19 @@ def _version_before(log: ExecutionLog) -> str | None:
     return None if begun is None else begun.version
 
 
-def _append_attempt(log: ExecutionLog, ownership: Ownership, config: ExecutionConfig) -> Head:
+def _append_attempt(
+    log: ExecutionLog, ownership: Ownership, config: ExecutionConfig, nonce: str
+) -> Head:
     """Append the attempt to the log, which is made first where there is none."""
     own = config.model_dump(mode="json") if config != ExecutionConfig() else None
+
+    def append() -> Head:
+        return log.attempt(
+            lambda _: ownership.check_start(), config=own, version=ownership.version, nonce=nonce
+        )
+
     try:
-        return log.attempt(lambda _: ownership.check_start(), config=own, version=ownership.version)
+        return append()
     except ExecutionDeleted:
         ownership.leave()
     except ExecutionNotFound:
@@ -247,4 +256,4 @@ def _append_attempt(log: ExecutionLog, ownership: Ownership, config: ExecutionCo
         log.create(meta, b"{}")
     except AlreadyExists:
         get_run_logger().debug("Another process made the log of %s", log.execution_id)
-    return log.attempt(lambda _: ownership.check_start(), config=own, version=ownership.version)
+    return append()

@@ -14,6 +14,7 @@ from prefect_executions.errors import (
     ExecutionNotFound,
     NotAnExecution,
     PrefectUnavailable,
+    StoreRefused,
     StoreUnavailable,
     Superseded,
 )
@@ -265,11 +266,14 @@ def patiently(act: Callable[[], R], patience: float | None = None) -> R:
 
     Raises:
         StoreUnavailable, PrefectUnavailable: It did not answer for that long.
+        StoreRefused: The store has refused: waiting does not help.
     """
     deadline = monotonic() + (STORE_PATIENCE if patience is None else patience)
     while True:
         try:
             return act()
+        except StoreRefused:
+            raise
         except (StoreUnavailable, PrefectUnavailable) as away:
             if monotonic() >= deadline:
                 raise

@@ -239,14 +239,14 @@ async def run_async(
         if child is None:
             return await _attempt_async(begin, fn, args, kwargs)
         with child.carried_out():
-            result: Any = await asyncio.to_thread(child.recorded)
+            result: Any = await in_thread(child.recorded)
             if result is None:
-                run = await asyncio.to_thread(child.begin)
+                run = await in_thread(child.begin)
                 if run is None:
                     result = await _attempt_async(begin, fn, args, kwargs)
                 else:
                     result = await child.go_on(run)
-                    await asyncio.to_thread(judged, result)
+                    await in_thread(judged, result)
                 await _undisturbed(child.returned, result)
             child.given()
     except (FailedResult, ChildEnded) as failed:

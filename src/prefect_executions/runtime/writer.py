@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from threading import Condition, RLock, Thread
 from time import monotonic
@@ -28,11 +28,14 @@ class Durability(StrEnum):
     EXIT = "exit"  # when the attempt ends or pauses, and at timed checkpoints
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(slots=True)
 class _Checkpoint:
     state: bytes
     label: str | None
-    seq: int | None = None  # once it is written
+    seq: int | None = field(default=None, compare=False)  # once it is written
+
+
+_Work = list[Record | _Checkpoint]  # what goes into one entry
 
 
 class LogWriter:
@@ -41,6 +44,9 @@ class LogWriter:
     What steps record and what is checkpointed is taken down in its order, and written in it, each
     checkpoint as one entry with what steps have recorded before it. What has been taken down by
     several threads while one of them wrote, shares the next entry.
+
+    When the store's answer is lost, it is not known whether an entry was written. The same work
+    that is tried again is the same entry, which is stored once; an entry of other work finds it.
 
     Args:
         log: The log.
@@ -70,6 +76,7 @@ class LogWriter:
         self._writing = RLock()
         self._waiting: deque[Record | _Checkpoint] = deque()
         self._changed = Condition()  # guards what waits
+        self._tried: dict[str, _Work] = {}  # by nonces: what was written after the head, perhaps
         self._failure: BaseException | None = None
         self._stopped = False
         self._thread: Thread | None = None
@@ -179,6 +186,7 @@ class LogWriter:
             self.flush()
             with self._noting_loss():
                 self._head = write(self._head)
+            self._tried.clear()
 
     def close(self) -> None:
         """Write no more."""
@@ -232,42 +240,66 @@ class LogWriter:
     def _write_all(self) -> None:
         with self._writing:
             while work := self._next():
+                began = monotonic()
                 with self._noting_loss():
-                    self._write(work)
-                written = {id(item) for item in work}
-                with self._changed:
-                    self._waiting = deque(w for w in self._waiting if id(w) not in written)
-                    self._changed.notify_all()
+                    head = self._write(work)
+                self._written(head, began)
 
-    def _next(self) -> list[Record | _Checkpoint]:
+    def _next(self) -> _Work:
         """What goes into the next entry: up to a checkpoint."""
         with self._changed:
-            work: list[Record | _Checkpoint] = []
+            work: _Work = []
             for item in self._waiting:
                 work.append(item)
                 if isinstance(item, _Checkpoint):
                     break
             return work
 
-    def _write(self, work: list[Record | _Checkpoint]) -> None:
+    def _write(self, work: _Work) -> Head:
+        """Write an entry; returns the head after it, or after an earlier one that was in doubt."""
         entry = self._head.entry
         if entry.fenced:  # by this process: it has counted a retry, and leaves
             raise Superseded(self.log.execution_id, entry.attempt, "one that is to begin")
+        nonces = self._nonces(work)
         records = [item for item in work if isinstance(item, Record)]
         last = work[-1]
         if not isinstance(last, _Checkpoint):
-            self._head = self.log.record(self._head, records)
-            return
+            return self.log.record(self._head, records, nonces=nonces)
         with tracer.start_as_current_span("checkpoint") as span:
             span.set_attribute("executions.id", self.log.execution_id)
             span.set_attribute("executions.state_bytes", len(last.state))
-            began = monotonic()
-            self._head = self.log.checkpoint(
-                self._head, last.state, label=last.label, records=records
+            return self.log.checkpoint(
+                self._head, last.state, label=last.label, records=records, nonces=nonces
             )
-        self._label = last.label
-        last.seq = self._head.entry.seq
-        self._tell(self._head, monotonic() - began)
+
+    def _nonces(self, work: _Work) -> list[str]:
+        """The nonces of what was written after the head, perhaps, and of this work."""
+        known = (nonce for nonce, tried in self._tried.items() if tried == work)
+        nonce = next(known, None) or self.log.new_nonce()
+        self._tried.pop(nonce, None)
+        for tried in self._tried.values():  # their states are not needed any more
+            tried[:] = [w if isinstance(w, Record) else _Checkpoint(b"", w.label) for w in tried]
+        self._tried[nonce] = work
+        return [*self._tried]
+
+    def _written(self, head: Head, began: float) -> None:
+        """Take note of an entry that is written, and of those that are not."""
+        work = self._tried[head.entry.nonce]
+        self._tried.clear()
+        self._head = head
+        written = {id(item) for item in work}
+        last = work[-1]
+        with self._changed:
+            # A checkpoint that was given up and is saved again is the next one that waits.
+            first = next((item for item in self._waiting if isinstance(item, _Checkpoint)), None)
+            if isinstance(last, _Checkpoint) and first == _Checkpoint(head.state, last.label):
+                written.add(id(first))
+                first.seq = head.entry.seq
+            self._waiting = deque(item for item in self._waiting if id(item) not in written)
+            self._changed.notify_all()
+        if isinstance(last, _Checkpoint):
+            self._label = last.label
+            self._tell(head, monotonic() - began)
 
     def _raise_failure(self) -> None:
         """Raise what has failed beside the flow; from then on it is tried again."""

@@ -73,7 +73,7 @@ def serve(*, host: str, port: int) -> None:
             )
         metrics, hub = Metrics(), EventHub()
         objects = CachedObjects(
-            MeteredObjects(store.objects(), metrics), max_bytes=settings.cache_bytes
+            MeteredObjects(store.open(), metrics), max_bytes=settings.cache_bytes
         )
         server = _Server(
             uvicorn.Config(

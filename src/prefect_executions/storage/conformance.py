@@ -17,7 +17,8 @@ from threading import Barrier
 import pytest
 
 from prefect_executions.errors import AlreadyExists
-from prefect_executions.storage.objects import Objects, probe
+from prefect_executions.storage.objects import Objects
+from prefect_executions.storage.probe import probe
 
 WRITERS = 6
 ROUNDS = 10

@@ -1,16 +1,11 @@
-"""Immutable objects: the protocol of a store, a store in memory, and a check of stores."""
+"""Immutable objects: the protocol of a store, and a store in memory."""
 
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Protocol, runtime_checkable
-from uuid import uuid4
 
-from prefect_executions.errors import AlreadyExists, UnsuitableStore
-
-_PROBE_ROUNDS = 3
-_PROBE_WRITERS = 4
+from prefect_executions.errors import AlreadyExists
 
 
 @runtime_checkable
@@ -22,7 +17,8 @@ class Objects(Protocol):
     executions. Every implementation, those in this package and yours, has to pass the tests in
     `prefect_executions.storage.conformance`.
 
-    Every method raises `StoreUnavailable` when the store does not respond or refuses.
+    Every method raises `StoreUnavailable` when the store does not respond or refuses, and its kind
+    `StoreRefused` when asking again would not help.
     """
 
     def create(self, key: str, data: bytes) -> None:
@@ -92,39 +88,3 @@ class MemoryObjects:
         with self._lock:
             for key in keys:
                 self._data.pop(key, None)
-
-
-def probe(objects: Objects) -> None:
-    """Check that a store keeps the law of `Objects`, with about 15 requests. No objects are left.
-
-    Some S3-compatible servers ignore `If-None-Match`, and others only honour it while there is one
-    writer. So in every round several writers create one new key at once.
-
-    Raises:
-        UnsuitableStore: several of these writers succeeded.
-        StoreUnavailable: the store did not respond, or refused.
-    """
-    keys = [f"probe-{uuid4().hex}" for _ in range(_PROBE_ROUNDS)]
-
-    def create(key: str, start: threading.Barrier) -> bool:
-        start.wait()
-        try:
-            objects.create(key, b"probe")
-        except AlreadyExists:
-            return False
-        return True
-
-    try:
-        with ThreadPoolExecutor(_PROBE_WRITERS) as pool:
-            for key in keys:
-                start = threading.Barrier(_PROBE_WRITERS)
-                claims = pool.map(create, [key] * _PROBE_WRITERS, [start] * _PROBE_WRITERS)
-                if (winners := sum(claims)) != 1:
-                    raise UnsuitableStore(
-                        f"{winners} of {_PROBE_WRITERS} concurrent creators of one object "
-                        "succeeded: the store does not keep `If-None-Match: *`, so two processes "
-                        "could both extend an execution's history. Use Amazon S3 or a server that "
-                        "makes conditional writes atomic."
-                    )
-    finally:
-        objects.delete(keys)

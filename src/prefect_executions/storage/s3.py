@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from http import HTTPStatus
 from io import BytesIO
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -15,15 +16,25 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     IncompleteReadError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
     ReadTimeoutError,
     ResponseStreamingError,
 )
 
-from prefect_executions.errors import AlreadyExists, StoreUnavailable, UnsuitableStore
+from prefect_executions.errors import (
+    AlreadyExists,
+    StoreRefused,
+    StoreUnavailable,
+    UnsuitableStore,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ObjectTypeDef
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectTypeDef
 
 T = TypeVar("T")
 
@@ -50,6 +61,9 @@ class S3Objects:
         kms_key_id: The key for `aws:kms`; by default the account's own.
         path_style: Put the bucket's name in the path instead of the host, as most S3-compatible
             servers require.
+        checksums: `when_required` to send and check no checksums but where S3 wants them: over
+            https some S3-compatible servers refuse their framing, or keep it within the object. By
+            default what the AWS configuration says, or else `when_supported`.
         connect_timeout: Seconds after which an attempt to connect is given up and repeated.
         read_timeout: Seconds without a response after which a request is given up and repeated. A
             store under contention may respond late to those that lose a race.
@@ -66,6 +80,7 @@ class S3Objects:
     encryption: Literal["AES256", "aws:kms"] | None = None
     kms_key_id: str | None = None
     path_style: bool = False
+    checksums: Literal["when_supported", "when_required"] | None = None
     connect_timeout: float = 5
     read_timeout: float = 10
     tries: int = 4
@@ -140,11 +155,15 @@ class S3Objects:
 
     def _items(self, prefix: str, page_size: int) -> Iterator["ObjectTypeDef"]:
         options: dict[str, Any] = {}
-        while True:
+
+        def fetch() -> "ListObjectsV2OutputTypeDef":
             with _s3_errors("list", prefix):
-                page = self._client.list_objects_v2(
+                return self._client.list_objects_v2(
                     Bucket=self.bucket, Prefix=self._full(prefix), MaxKeys=page_size, **options
                 )
+
+        while True:
+            page = self._persist("list", fetch)
             yield from page.get("Contents", [])
             if not page.get("IsTruncated"):
                 return
@@ -156,15 +175,39 @@ class S3Objects:
         return len(sizes), sum(sizes)
 
     def delete(self, keys: Iterable[str]) -> None:
-        """See `Objects.delete`: one request per 1,000 keys."""
+        """See `Objects.delete`: one request per 1,000 keys.
+
+        Some servers lack such requests, or want them otherwise: then it is one for each key.
+        """
         rest = iter(keys)
         while batch := [self._full(key) for key in islice(rest, _DELETE_BATCH)]:
-            with _s3_errors("delete", batch[0]):
-                answer = self._client.delete_objects(
-                    Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch]}
-                )
-            if failed := answer.get("Errors"):
-                raise StoreUnavailable("delete", f"{failed[0]}, and {len(failed) - 1} more")
+            try:
+                self._persist("delete", partial(self._delete_at_once, batch))
+            except (StoreRefused, UnsuitableStore):  # where that is not why, these fail as well
+                one_by_one = (partial(self._delete_one, key) for key in batch)
+                list(self._pool.map(partial(self._persist, "delete"), one_by_one))
+
+    def _delete_at_once(self, batch: list[str]) -> None:
+        with _s3_errors("delete", batch[0]):
+            answer = self._client.delete_objects(
+                Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch]}
+            )
+        if failed := answer.get("Errors"):
+            raise StoreUnavailable("delete", f"{failed[0]}, and {len(failed) - 1} more")
+
+    def _delete_one(self, key: str) -> None:
+        with suppress(_Missing), _s3_errors("delete", key):
+            self._client.delete_object(Bucket=self.bucket, Key=key)
+
+    def is_versioned(self, key: str) -> bool:
+        """Whether an object that is there has a version: the bucket is, or was, versioned.
+
+        Raises:
+            StoreUnavailable: the server did not respond, or refused.
+        """
+        with _s3_errors("read", key):
+            head = self._client.head_object(Bucket=self.bucket, Key=self._full(key))
+        return "VersionId" in head
 
     def create_bucket(self) -> None:
         """Create the bucket if it does not exist, on a server of your own.
@@ -203,6 +246,8 @@ class S3Objects:
                 read_timeout=self.read_timeout,
                 retries={"mode": "standard", "total_max_attempts": self.tries},
                 max_pool_connections=2 * _PARALLEL,
+                request_checksum_calculation=self.checksums,
+                response_checksum_validation=self.checksums,
                 s3={"addressing_style": "path" if self.path_style else "auto"},
             ),
         )
@@ -244,17 +289,51 @@ def _s3_errors(operation: str, key: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code == "PreconditionFailed":
             raise AlreadyExists(key) from error
-        if code == "ConditionalRequestConflict":
-            # Another conditional write of this key is under way. AWS asks to repeat the request:
-            # by then the other one has ended, and one of the two gets 412.
+        if code in _CONFLICTS:
             raise _Transient(f"{error}") from error
         if code == "NoSuchKey":
             raise _Missing(key) from error
         if code == "InvalidRange":
             raise _Empty(key) from error
+        if status == HTTPStatus.NOT_IMPLEMENTED:
+            raise UnsuitableStore(
+                f"the server does not know a request that is needed: {error}. It lacks conditional "
+                "writes (`If-None-Match: *`), or uploads with a checksum: then set `checksums` of "
+                "the Execution Store to `when_required`."
+            ) from error
+        if 300 <= status < 500 and status not in _MAY_PASS and code not in _MAY_PASS:
+            raise StoreRefused(operation, f"{error}") from error
         raise StoreUnavailable(operation, f"{error}") from error
-    except (BotoCoreError, ValueError) as error:
-        # botocore raises ValueError for an endpoint that is not a URL.
+    except _SETTINGS as error:
+        raise StoreRefused(operation, f"{error}") from error
+    except BotoCoreError as error:
         raise StoreUnavailable(operation, f"{error}") from error
+
+
+# Another write of this key, or another operation, is under way. S3 asks to repeat the request: by
+# then the other one has ended, and one of two conditional writes gets 412.
+_CONFLICTS = {"ConditionalRequestConflict", "OperationAborted"}
+# A later request may be answered otherwise; botocore has repeated some of them already.
+_MAY_PASS: set[int | str] = {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "PriorRequestNotComplete",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+}
+# Nothing was sent. botocore raises ValueError for an endpoint that is not a URL.
+_SETTINGS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    NoRegionError,
+    ParamValidationError,
+    ValueError,
+)

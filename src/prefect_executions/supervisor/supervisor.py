@@ -183,6 +183,6 @@ def supervise(
                 logger.warning("Trying again soon: %s", away)
                 if stopped(settings.heartbeat_seconds):
                     return
-        executions = Executions(metered(store.objects()), FlowRuns(client, store=settings.store))
+        executions = Executions(metered(store.open()), FlowRuns(client, store=settings.store))
         supervisor = Supervisor(executions, client, settings, retention=store.retention, note=note)
         supervisor.watch(stopped)

@@ -64,6 +64,19 @@ def test_what_happened_while_nobody_listened_is_told(
         assert again.last != client.last
 
 
+def test_claims_hide_no_checkpoint(executions: Executions, world: Followed) -> None:
+    """Somebody has claimed a number ahead, and died."""
+    log = executions.log(world.id)
+    log._take(log.require_newest() + 3, 0, fence=True)
+    with Replica(executions) as one, one.listen(world.id) as client:
+        client.next()
+
+    for number in range(5):
+        done = world.save(number)
+        with Replica(executions) as two, two.listen(world.id, client.last) as client:
+            assert client.next() == done
+
+
 def test_of_many_missed_checkpoints_the_newest_are_told(
     replica: Replica, world: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ class Follower:
         since = self._position
         checkpoints: list[CheckpointSaved] = []
         if since is None:
+            newest, _ = log.below_claims()
             self._position = Position(states[-1].timestamp, states[-1].id, newest)
             new = states[-1:]
         else:
@@ -106,10 +107,11 @@ class Follower:
             ]
             if newest > since.seq:
                 missed = min(newest - since.seq, MISSED_CHECKPOINTS)
-                found = log.read(checkpoints=missed).checkpoints()
+                history = log.read(checkpoints=missed)
+                newest = history.head.entry.seq
                 checkpoints = [
                     CheckpointSaved.of(self.execution_id, entry)
-                    for entry in reversed(found)
+                    for entry in reversed(history.checkpoints())
                     if entry.seq > since.seq
                 ]
         changes = [StatusChanged.of(self.execution_id, state) for state in new]
