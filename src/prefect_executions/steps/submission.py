@@ -15,7 +15,7 @@ from prefect_executions.steps.recorder import Recorder
 from prefect_executions.steps.replay import Call
 
 
-class Waiting:
+class WaitingCall:
     """A submitted call that waits for plain tasks, whose results it gets: they identify it.
 
     The task runner waits for them, as for any task's inputs, and the call is begun then.
@@ -119,7 +119,7 @@ class NumberingTaskRunner(TaskRunner[Any]):
         runner = self._runner
         can_wait = isinstance(runner, ThreadPoolTaskRunner) and not task.on_running_hooks
         if can_wait and not _are_ready(parameters):
-            return Waiting(task, self._recorder, parameters).submit(runner, *rest)
+            return WaitingCall(task, self._recorder, parameters).submit(runner, *rest)
         return StepCall[Any].begin(task, self._recorder, parameters).submit(self._runner, *rest)
 
 
