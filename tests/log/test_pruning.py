@@ -141,6 +141,19 @@ def test_far_apart_ones_are_found_behind_what_is_gone() -> None:
     assert set(labelled[:-1]) <= set(page.numbers)
 
 
+def test_they_are_found_behind_claims_of_which_no_header_knows() -> None:
+    written = Written()
+    labelled = written.save(label="good")
+    for _ in range(20):
+        written.save()
+        written.step()
+        for ahead in range(9):
+            written.log._take(written.head.entry.seq + 1 + ahead, 0, fence=False)
+    written.prune(1, labelled=True)
+
+    assert labelled in loaded(written.log)
+
+
 def test_those_that_are_named_stay() -> None:
     written = Written()
     root = written.save()
