@@ -46,14 +46,16 @@ class Evidence:
     def of(cls, run: FlowRun, log: ExecutionLog, data: Path) -> "Evidence":
         """Collect what an execution has left."""
         history = log.read(checkpoints=None)
+        ahead = [seq for seq in log.numbers() if seq > history.head.entry.seq]
+        entries = history.entries | log.read_entries(ahead)  # claims may be left ahead of the head
         return cls(
             execution=log.execution_id,
             parameters=run.parameters,
             status=state_of(run).name or "",
-            entries=dict(sorted(history.entries.items())),
+            entries=dict(sorted(entries.items())),
             states={
                 seq: Work.model_validate_json(history.state(seq))
-                for seq, entry in history.entries.items()
+                for seq, entry in entries.items()
                 if entry.kind is not Kind.CLAIM
             },
             keys=len(list(log.objects.scan(_prefix(log)))),
@@ -101,8 +103,9 @@ def lost(of: Evidence) -> Iterator[str]:
 
 def split(of: Evidence) -> Iterator[str]:
     """The history is linear: one attempt at a time, and each continues the one before it."""
-    newest = max(of.states)  # a claim may be left ahead of it
-    if [seq for seq in of.entries if seq <= newest] != [*range(newest + 1)]:
+    newest = max(of.states)  # what is ahead of it are claims, between which numbers may be free
+    until_newest = [seq for seq in of.entries if seq <= newest]
+    if until_newest != [*range(newest + 1)] or len(of.entries) != of.keys:
         yield f"{of.keys} entries with the numbers {[*of.entries]}"
     history = [entry for entry in of.entries.values() if entry.kind is not Kind.CLAIM]
     for before, entry in pairwise(history):
