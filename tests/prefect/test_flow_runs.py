@@ -1,16 +1,23 @@
 """Changing a flow run's state while another process changes it, too."""
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.states import Crashed, Running
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Crashed, Pending, Running, Suspended
 
 from prefect_executions.errors import ExecutionConflict
+from prefect_executions.executions.creation import Creation
+from prefect_executions.executions.executions import Executions
+from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.states import state_of
+from prefect_executions.prefect.transitions import restore
+from prefect_executions.storage.objects import MemoryObjects
 
 
 @pytest.fixture
@@ -38,3 +45,51 @@ def test_a_resume_that_waited_for_a_crash_to_settle_looks_again(
         FlowRuns(prefect, wait=supervise).resume(run_id)
 
     assert state_of(prefect.read_flow_run(run_id)).is_running()
+
+
+class Starting:
+    """An execution that was paused or ended, and whose process starts and covers that."""
+
+    def __init__(self, prefect: SyncPrefectClient, wanted: State[Any]) -> None:
+        self.prefect = prefect
+        self.wanted = wanted
+        self.waits = 0
+        flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
+        deployment = str(prefect.create_deployment(flow_id, "idle"))
+        self.executions = Executions(MemoryObjects(), FlowRuns(prefect, wait=self.wait))
+        made, _ = Creation(self.executions).create(name="task", deployment=deployment)
+        self.id = made.id
+        for state in (Pending(name="Submitting"), wanted, Running()):
+            prefect.set_flow_run_state(flow_run_id(self.id), state, force=True)
+
+    def wait(self, _: float) -> None:
+        """The process has begun, and sets again what it covered."""
+        self.waits += 1
+        if self.waits == 2:
+            restore(self.prefect, flow_run_id(self.id), self.wanted)
+
+
+def test_a_pause_that_a_starting_process_covers_can_be_resumed(
+    prefect: SyncPrefectClient,
+) -> None:
+    starting = Starting(prefect, Suspended(message="Wait"))
+
+    resumed = starting.executions.resume(starting.id)
+
+    assert resumed.prefect.state_name == "Resuming"
+    assert starting.waits == 2
+
+
+def test_what_a_starting_process_covers_is_not_paused(prefect: SyncPrefectClient) -> None:
+    starting = Starting(prefect, Cancelled())
+
+    with pytest.raises(ExecutionConflict, match="terminated"):
+        starting.executions.pause(starting.id)
+
+
+def test_a_process_that_never_gives_back_a_pause_is_running(prefect: SyncPrefectClient) -> None:
+    starting = Starting(prefect, Suspended())
+    starting.waits = 2
+
+    with pytest.raises(ExecutionConflict, match="running"):
+        starting.executions.resume(starting.id)

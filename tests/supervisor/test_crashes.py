@@ -170,6 +170,17 @@ def test_a_crash_does_not_cover_what_was_wanted_of_the_run(
     assert Kind.RETRY not in here.kinds(run)
 
 
+def test_a_process_that_died_as_it_started_does_not_cover_a_pause(here: IdleWorld) -> None:
+    """It set Running over the pause, and was to set the pause again."""
+    run = here.create(max_retries=3)
+    here.set(run, Running(), AwaitingRetry(), Suspended(message="Wait"), Running(), Crashed())
+    here.later = timedelta(seconds=20)
+
+    here.supervisor().look()
+
+    assert here.name_of(run) == "Suspended"
+
+
 # ---------------------------------------------------------------------- silence
 
 

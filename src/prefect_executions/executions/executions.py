@@ -130,7 +130,7 @@ class Executions(ExecutionReader):
         Raises:
             ExecutionConflict: it has ended.
         """
-        run = self.run(execution_id)
+        run = self.flow_runs.settled(self.run(execution_id))
         history = self.log(execution_id).read(checkpoints=100)
         require_pausable(run)
         require_outermost_deployed(self.flow_runs, run)
@@ -167,7 +167,7 @@ class Executions(ExecutionReader):
         run = self.run(execution_id)
         log = self.log(execution_id)
         log.living_head()  # raises when it has been deleted
-        run = self.flow_runs.end_cancelling(run)
+        run = self.flow_runs.end_cancelling(self.flow_runs.settled(run))
         require_resumable(run)
         lost: list[Record] = []
         if checkpoint_id is not None:

@@ -78,6 +78,10 @@ class FlowRuns:
         """Read a run from Prefect. Returns None when it has been deleted."""
         return transitions.find_run(self.client, run_id)
 
+    def settled(self, run: FlowRun) -> FlowRun:
+        """The run, once a process that starts has left it; see `transitions.settled`."""
+        return transitions.settled(self.client, run, self._wait)
+
     def is_still(self, run: FlowRun) -> bool:
         """Whether a run is in the very state in which it was read."""
         return transitions.is_still(self.client, run)

@@ -8,6 +8,7 @@ All of them raise `PrefectUnavailable` when Prefect does not answer, and `Execut
 does not know the run.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -28,6 +29,9 @@ from prefect_executions.prefect.tags import OUTSIDE
 # worker, and stays Cancelling for ever.
 CANCEL_ENDS = timedelta(seconds=60)
 
+SETTLING_TRIES = 50  # how often a run is read that a process has just started
+SETTLING_PAUSE = 0.1  # seconds between two tries
+
 
 # ---------------------------------------------------------------------- reading
 
@@ -44,6 +48,25 @@ def find_run(client: SyncPrefectClient, run_id: UUID) -> FlowRun | None:
         return read_run(client, run_id)
     except ExecutionNotFound:
         return None
+
+
+def settled(client: SyncPrefectClient, run: FlowRun, wait: Callable[[float], None]) -> FlowRun:
+    """A run; where a process that starts has covered a pause or a cancellation, wait.
+
+    Prefect lets a process set Running over a state that came too late to stop it. The process sets
+    that state again as soon as it has begun (see `Ownership`).
+
+    Args:
+        client: Prefect's client.
+        run: The run, as it was read.
+        wait: Sleeps for so many seconds.
+    """
+    for _ in range(SETTLING_TRIES):
+        if not state_of(run).is_running() or uncovered(covered_by(client, run)) is None:
+            break
+        wait(SETTLING_PAUSE)
+        run = read_run(client, run.id)
+    return run
 
 
 def is_still(client: SyncPrefectClient, run: FlowRun) -> bool:
@@ -221,12 +244,16 @@ def start_again(client: SyncPrefectClient, run: FlowRun) -> bool:
 def undo_crash(client: SyncPrefectClient, run: FlowRun, states: list[State[Any]]) -> bool:
     """Restore the state that a crash has covered, if it was a pause, a cancellation or a retry.
 
-    A worker that finds a process dead sets Crashed whatever the run's state is.
+    A worker that finds a process dead sets Crashed whatever the run's state is. The process may
+    have covered the state itself, by Running, and died before it set it again.
 
     Returns:
         Whether the crash covered such a state.
     """
-    last = next((state for state in reversed(states) if not state.is_crashed()), None)
+    known = [state for state in states if not state.is_crashed()]
+    if len(known) > 1 and known[-1].is_running() and uncovered(known[-2]) is not None:
+        known.pop()
+    last = known[-1] if known else None
     covered = None if last is None else uncovered(last)
     if last is not None and last.is_scheduled() and run.deployment_id is not None:
         covered = scheduled_again(last)
