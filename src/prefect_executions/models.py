@@ -216,7 +216,7 @@ _EXAMPLE: Any = {
         "keep_labelled": None,
         "delete_after_seconds": None,
     },
-    "elapsed_seconds": 8.125,
+    "elapsed_seconds": 8,
     "started_at": "2026-11-24T10:00:01.5Z",
     "completed_at": None,
     "updated_at": "2026-11-24T10:00:07.250Z",
@@ -247,7 +247,9 @@ class Execution(BaseModel):
     state: Any = Field(description="The newest durable state.")
     checkpoints: list[Checkpoint] = Field(description="Its checkpoints, newest first.")
     config: ExecutionConfig = Field(description="How it is run.")
-    elapsed_seconds: float = Field(description="Active time, in seconds: pauses do not count.")
+    elapsed_seconds: int = Field(
+        description="Active time, in whole seconds, rounded down: pauses do not count."
+    )
     started_at: datetime | None = Field(description="When it first ran.")
     completed_at: datetime | None = Field(description="When it ended.")
     updated_at: datetime = Field(description="When its status or state last changed.")

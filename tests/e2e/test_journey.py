@@ -229,6 +229,7 @@ def test_elapsed_seconds_do_not_count_a_pause(world: World) -> None:
     world.open_gates(execution, 1, 1)
     world.until_saved(execution, 1)
     pid = world.pid(execution)
+    world.until(execution, "it has been active", lambda e: e["elapsed_seconds"] > 0)
     world.pause(execution)
 
     paused = world.get(execution)["elapsed_seconds"]
@@ -237,6 +238,7 @@ def test_elapsed_seconds_do_not_count_a_pause(world: World) -> None:
     later = world.get(execution)
 
     assert later["elapsed_seconds"] == paused > 0
+    assert isinstance(paused, int)
 
 
 def test_the_service_ends_when_its_run_is_cancelled(

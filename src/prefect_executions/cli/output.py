@@ -82,7 +82,7 @@ class Output:
             ("agent", execution.agent_id),
             ("task type", execution.task_type),
             ("attempt", execution.prefect.attempt),
-            ("active", f"{execution.elapsed_seconds:,.1f} s"),
+            ("active", f"{execution.elapsed_seconds:,} s"),
             ("started", execution.started_at),
             ("ended", execution.completed_at),
             ("message", execution.prefect.message),

@@ -47,7 +47,7 @@ def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool)
         state=serialization.load(head.state),
         checkpoints=checkpoints_of(history, states=states),
         config=history.created.config,
-        elapsed_seconds=round(active_seconds(run, head, now), 3),
+        elapsed_seconds=int(active_seconds(run, head, now)),
         started_at=run.start_time,
         completed_at=run.end_time if status.ended else None,
         updated_at=max(state_of(run).timestamp, head.entry.at),

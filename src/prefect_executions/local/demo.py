@@ -209,7 +209,7 @@ def _summary(execution: Execution) -> str:
     done = len(execution.state.get("done", []))
     return (
         f"{done} of {done + len(execution.state.get('todo', []))} distributions, "
-        f"{len(execution.checkpoints)} checkpoints, {execution.elapsed_seconds:.1f} s active"
+        f"{len(execution.checkpoints)} checkpoints, {execution.elapsed_seconds} s active"
     )
 
 
