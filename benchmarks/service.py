@@ -23,7 +23,8 @@ from benchmarks.workload import conversation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Process, Stack, free_ports
-from prefect_executions.prefect.flow_runs import FlowRuns, ensure_outside_deployment
+from prefect_executions.prefect.deployments import ensure_outside_deployment
+from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.tags import OUTSIDE
 
 PATH = "/v1/execution"
@@ -250,7 +251,7 @@ def resident(pid: int) -> int:
 def make_many(prefect: SyncPrefectClient, here: Executions, count: int) -> list[str]:
     """Executions with one checkpoint each, made without the service."""
     tags = [*here.flow_runs.tags, OUTSIDE]
-    deployment = ensure_outside_deployment(prefect)
+    deployment = ensure_outside_deployment(prefect).id
     state = orjson.dumps({"text": TEXT})
 
     def make(n: int) -> str:

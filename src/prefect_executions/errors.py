@@ -5,6 +5,7 @@
     │   └── ExecutionDeleted         it has been deleted, or is being deleted
     ├── CheckpointNotFound           the execution has no such checkpoint
     ├── DeploymentNotFound           `create` named a deployment that Prefect does not know
+    ├── UnsuitableDeployment         its flow is not known as an execution
     ├── ParametersError              the deployment's flow does not take these parameters
     ├── IdempotencyConflict          the key of a `create` was used for another request
     ├── AgentForbidden               `create` named an agent that its caller may not act for
@@ -83,6 +84,10 @@ class DeploymentNotFound(ExecutionError):
             f"There is no deployment {self.deployment!r}. Give `flow-name/deployment-name` or the "
             "deployment's id; `prefect deployment ls` lists them."
         )
+
+
+class UnsuitableDeployment(ExecutionError):
+    """The flow of the deployment is not known as an execution."""
 
 
 class ParametersError(ExecutionError):

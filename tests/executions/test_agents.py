@@ -500,7 +500,7 @@ def test_a_retry_in_the_ui_is_begun_at_once(here: Agents) -> None:
 
 def test_what_a_deployment_runs_is_not_an_agent_s_to_report_on(here: Agents) -> None:
     flow_id = here.prefect.create_flow_from_name(f"flow-{uuid4().hex}")
-    deployment = here.prefect.create_deployment(flow_id, "idle")
+    deployment = here.prefect.create_deployment(flow_id, "idle", tags=["execution"])
     execution, _ = Creation(here.executions).create(name="a", deployment=str(deployment))
     here.in_the_ui(execution, Running())
 

@@ -10,7 +10,6 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
-from prefect.client.schemas.objects import StateType
 
 import prefect_executions
 from prefect_executions import Execution, ExecutionNotFound, Status, execution, step
@@ -44,7 +43,7 @@ class Here:
 
     def deployment(self) -> str:
         flow_id = self.prefect.create_flow_from_name(f"flow-{uuid4().hex}")
-        return str(self.prefect.create_deployment(flow_id, "idle"))
+        return str(self.prefect.create_deployment(flow_id, "idle", tags=["execution"]))
 
     def create(self, **fields: Any) -> tuple[Execution, bool]:
         return self.creation.create(**{"name": "a", "deployment": self.deployments[0], **fields})
@@ -118,7 +117,7 @@ def test_one_that_was_taken_for_left_leaves_nothing(
     """A supervisor removed the run while its creator waited for the store."""
 
     def remove() -> None:
-        [run] = here.flow_runs.in_state(StateType.PENDING)
+        [run] = here.flow_runs.being_created()
         here.creation.finish(run)
 
     here.store.meanwhile = [remove]

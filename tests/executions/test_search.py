@@ -30,7 +30,7 @@ class Listed:
         self.flow_runs = FlowRuns(prefect, store=uuid4().hex)
         self.executions = Executions(MemoryObjects(), self.flow_runs)
         flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
-        self.deployment = prefect.create_deployment(flow_id, "idle")
+        self.deployment = prefect.create_deployment(flow_id, "idle", tags=["execution"])
         self.made = 0
 
     def add(self, name: str = "a", *, at: datetime | None = None, tags: Any = ()) -> str:

@@ -28,7 +28,7 @@ def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
 
 def crashed(prefect: SyncPrefectClient) -> UUID:
     flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
-    deployment = prefect.create_deployment(flow_id, "idle")
+    deployment = prefect.create_deployment(flow_id, "idle", tags=["execution"])
     return prefect.create_flow_run_from_deployment(deployment, state=Crashed()).id
 
 
@@ -55,7 +55,7 @@ class Starting:
         self.wanted = wanted
         self.waits = 0
         flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
-        deployment = str(prefect.create_deployment(flow_id, "idle"))
+        deployment = str(prefect.create_deployment(flow_id, "idle", tags=["execution"]))
         self.executions = Executions(MemoryObjects(), FlowRuns(prefect, wait=self.wait))
         made, _ = Creation(self.executions).create(name="task", deployment=deployment)
         self.id = made.id

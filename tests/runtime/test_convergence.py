@@ -52,7 +52,7 @@ from prefect_executions.log.reader import MAX_SEQ
 from prefect_executions.models import ExecutionConfig, ExecutionFilter, Refusal, Status
 from prefect_executions.prefect.artifacts import KEY as PAGE
 from prefect_executions.prefect.flow_runs import FlowRuns
-from prefect_executions.prefect.states import CREATING, state_of
+from prefect_executions.prefect.states import creating, state_of
 from prefect_executions.prefect.tags import DELETING, tags_of
 from prefect_executions.service.bulk import to_each
 from prefect_executions.settings import ExecutionsSettings
@@ -101,7 +101,7 @@ def servers(stack: Stack) -> Iterator[Servers]:
     without_csrf = temporary_settings({PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False})
     with without_csrf, get_client(sync_client=True) as prefect, httpx.HTTPTransport() as transport:
         flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
-        deployment = prefect.create_deployment(flow_id, "idle")
+        deployment = prefect.create_deployment(flow_id, "idle", tags=["execution"])
         yield Servers(prefect, deployment, transport, ssl.create_default_context())
 
 
@@ -415,7 +415,7 @@ def expired() -> State[Any]:
 
 
 def half_made(scene: Scene, *, log: bool) -> None:
-    scene.make_run(Pending(name=CREATING))
+    scene.make_run(creating())
     if log:
         ExecutionLog(scene.objects, scene.id).create(META, b"[0]")
 

@@ -36,7 +36,11 @@ def deployment(prefect: SyncPrefectClient) -> str:
     flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
     schema = nothing.parameters.model_dump_for_openapi()
     created = prefect.create_deployment(
-        flow_id, "idle", parameter_openapi_schema=schema, enforce_parameter_schema=True
+        flow_id,
+        "idle",
+        parameter_openapi_schema=schema,
+        enforce_parameter_schema=True,
+        tags=["execution"],
     )
     return str(created)
 

@@ -22,9 +22,20 @@ from idle import SILENCE, IdleWorld
 from prefect_executions.executions.creation import Creation
 from prefect_executions.log.entry import Kind
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.prefect.events import HEARTBEAT, Heartbeats, beat_of_run
-from prefect_executions.prefect.states import CREATING
-from prefect_executions.supervisor.crashes import COLLEAGUE_ACTS, CrashedRuns, SilentRuns
+from prefect_executions.prefect.events import (
+    HEARTBEAT,
+    PREFECT_HEARTBEAT,
+    Heartbeats,
+    beat_of_run,
+    last_beat_of_prefect,
+)
+from prefect_executions.prefect.states import CREATING, creating
+from prefect_executions.supervisor.crashes import (
+    COLLEAGUE_ACTS,
+    PREFECT_SILENCE,
+    CrashedRuns,
+    SilentRuns,
+)
 from world import eventually
 
 # ---------------------------------------------------------------------- crashes
@@ -219,6 +230,46 @@ def test_silence_is_a_crash_and_heartbeats_are_life(here: IdleWorld) -> None:
     assert execution.elapsed_seconds < 8  # the silence before the crash does not count
 
 
+def test_an_entry_in_the_log_is_life(here: IdleWorld) -> None:
+    """Whatever has become of the events of the process."""
+    run = here.create(max_retries=1)
+    here.set(run, Running())
+    log = here.log(run)
+    head = log.attempt()
+    silent = here.silent_runs()
+
+    here.later = SILENCE * 2
+    log.checkpoint(head, b"{}")  # at this later time
+    silent.act(here.prefect.read_flow_run(run.id))
+
+    assert here.name_of(run) == "Running"
+
+
+def test_a_flow_that_is_no_execution_lives_as_long_as_prefect_sees_it(here: IdleWorld) -> None:
+    """It sends no heartbeats of ours; Prefect sends its own."""
+    long = 2 * PREFECT_SILENCE
+    here.later = -long
+    new, alive, dead = (here.create(max_retries=1) for _ in range(3))
+    here.later = timedelta(0)
+    for run in (new, alive, dead):
+        here.set(run, Running())
+    resource = {"prefect.resource.id": f"prefect.flow-run.{alive.id}"}
+    emit_event(PREFECT_HEARTBEAT, resource=resource)
+    began = datetime.now(UTC) - PREFECT_SILENCE
+    eventually(
+        lambda: last_beat_of_prefect(here.prefect, alive.id, began) > began, "the beat is kept"
+    )
+    silent = here.silent_runs()
+
+    for run, running_for in ((new, 3 * SILENCE), (alive, long), (dead, long)):
+        read = here.prefect.read_flow_run(run.id)
+        assert read.state is not None
+        read.state.timestamp = here.clock() - running_for
+        silent.act(read)
+
+    assert [here.name_of(run) for run in (new, alive, dead)] == ["Running", "Running", "Crashed"]
+
+
 def test_a_retry_that_a_process_counted_before_it_died_is_counted_once(here: IdleWorld) -> None:
     run = here.create(max_retries=1)
     here.set(run, Running())
@@ -253,7 +304,7 @@ def test_a_supervisor_that_hears_nothing_judges_nobody(here: IdleWorld) -> None:
 
 def test_a_half_made_execution_is_released(here: IdleWorld) -> None:
     run = here.create()
-    here.set(run, Pending(name=CREATING))
+    here.set(run, creating())
     here.later = timedelta(seconds=61)
 
     here.supervisor().look()
@@ -264,7 +315,7 @@ def test_a_half_made_execution_is_released(here: IdleWorld) -> None:
 def test_an_execution_that_was_never_made_is_removed(here: IdleWorld) -> None:
     run = here.create()
     here.store.delete(list(here.store.scan("")))
-    here.set(run, Pending(name=CREATING))
+    here.set(run, creating())
     here.later = timedelta(seconds=61)
 
     here.supervisor().look()
@@ -274,7 +325,7 @@ def test_an_execution_that_was_never_made_is_removed(here: IdleWorld) -> None:
 
 def test_a_run_that_is_being_made_is_left_alone(here: IdleWorld) -> None:
     run = here.create()
-    here.set(run, Pending(name=CREATING))
+    here.set(run, creating())
     here.later = timedelta(seconds=50)
 
     here.supervisor().look()

@@ -45,7 +45,7 @@ class IdleWorld:
         self.executions = Executions(self.store, flow_runs, clock=self.clock)
         self.creations = Creation(self.executions)
         flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
-        self.deployment = str(prefect.create_deployment(flow_id, "idle"))
+        self.deployment = str(prefect.create_deployment(flow_id, "idle", tags=["execution"]))
 
     def clock(self) -> datetime:
         return datetime.now(UTC) + self.later

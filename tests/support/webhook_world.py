@@ -16,11 +16,10 @@ from uuid import uuid4
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
-from prefect.states import Pending
 
 from prefect_executions.blocks.webhook import ExecutionWebhook
 from prefect_executions.ids import execution_id
-from prefect_executions.prefect.states import CREATING
+from prefect_executions.prefect.states import creating
 from prefect_executions.prefect.tags import tags_of
 from prefect_executions.webhooks.dispatcher import Dispatcher
 from prefect_executions.webhooks.timing import Timing
@@ -120,7 +119,7 @@ class WebhookWorld:
         self.prefect = prefect
         self.store = uuid4().hex
         flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
-        self.deployment = prefect.create_deployment(flow_id, "idle")
+        self.deployment = prefect.create_deployment(flow_id, "idle", tags=["execution"])
         self.running: list[tuple[Event, Thread]] = []
         self.names: list[str] = []
 
@@ -146,7 +145,7 @@ class WebhookWorld:
     def create(self, *tags: str, first: State[Any] | None = None) -> FlowRun:
         return self.prefect.create_flow_run_from_deployment(
             self.deployment,
-            state=first or Pending(name=CREATING),
+            state=first or creating(),
             tags=[*tags_of(self.store), *tags],
         )
 

@@ -31,6 +31,7 @@ def test_status_changes_are_delivered_in_order_and_signed(
         *["running", "running", "running"],
         *["paused", "completed"],
     ]
+    assert got[0].json["data"]["previous_status"] is None  # it is new
     assert got[3].json["type"] == "execution.status"
     assert got[3].json["data"] == {
         "execution_id": execution_id(run.id),

@@ -119,6 +119,7 @@ class Creation:
         Raises:
             StateError: part of the state or the parameters is not JSON; nothing was created.
             DeploymentNotFound: there is no such deployment; nothing was created.
+            UnsuitableDeployment: its flow is not known as an execution; nothing was created.
             ParametersError: its flow does not take these parameters; nothing was created.
             ExecutionNotFound, CheckpointNotFound: there is no such checkpoint to start from.
             IdempotencyConflict: the key was used for another request.

@@ -51,7 +51,7 @@ def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool)
         started_at=run.start_time,
         completed_at=run.end_time if status.ended else None,
         updated_at=max(state_of(run).timestamp, head.entry.at),
-        prefect=PrefectRun(**dict(_facts_of(run)), attempt=head.entry.attempt),
+        prefect=_prefect_run(run, head),
         result=_result_of(head, status),
         forked_from=ForkOrigin(**meta["fork"]) if "fork" in meta else None,
     )
@@ -128,6 +128,13 @@ def _facts_of(run: FlowRun) -> FlowRunFacts:
         deployment=run.deployment_id,
         url=url_for(run),
     )
+
+
+def _prefect_run(run: FlowRun, head: Head) -> PrefectRun:
+    facts = _facts_of(run)
+    if facts.message is None and state_of(run).is_completed() and head.entry.attempt == 0:
+        facts.message = "Nothing was recorded: its flow has no `@execution` below `@flow`."
+    return PrefectRun(**dict(facts), attempt=head.entry.attempt)
 
 
 def _result_of(head: Head, status: Status) -> Any:

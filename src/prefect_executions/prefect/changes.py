@@ -14,7 +14,7 @@ from prefect_executions.ids import checkpoint_id, checkpoint_seq, execution_id
 from prefect_executions.log.entry import Entry
 from prefect_executions.models import Status
 from prefect_executions.prefect.events import CHECKPOINT_SAVED, DELETED, FLOW_RUN, run_id_of
-from prefect_executions.prefect.states import STATUS_OF_TYPE
+from prefect_executions.prefect.states import CREATING, STATUS_OF_TYPE
 
 
 class StatusEvent(BaseModel):
@@ -120,6 +120,8 @@ def _change(event: Event, id_: str) -> Change | None:
     if event.event == DELETED:
         return Deleted.of(id_, event.occurred)
     if not event.event.startswith(FLOW_RUN) or "prefect.state-type" not in event.resource:
+        return None
+    if event.resource["prefect.state-name"] == CREATING:
         return None
     state_type = StateType(event.resource["prefect.state-type"])
     status = StatusEvent(

@@ -189,6 +189,18 @@ def last_sign(client: SyncPrefectClient, run_id: UUID, since: datetime) -> datet
     return max(since, Heartbeats.since(client, since, run_id=run_id).runs.get(run_id, since))
 
 
+def last_beat_of_prefect(client: SyncPrefectClient, run_id: UUID, since: datetime) -> datetime:
+    """The time of the newest heartbeat that Prefect sent for a run, or `since`.
+
+    It sends one every 180 s by default, for any flow (`PREFECT_FLOWS_HEARTBEAT_FREQUENCY`).
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+    """
+    resource = f"{FLOW_RUN}{run_id}"
+    return _newest(client, PREFECT_HEARTBEAT, since, resource).get(resource, since)
+
+
 def is_kept(client: SyncPrefectClient, supervisor_id: str, beat: datetime) -> bool:
     """Whether Prefect still has a heartbeat of a supervisor that it had before.
 

@@ -20,28 +20,33 @@ from prefect.client.schemas.filters import (
     FlowRunFilterEndTime,
     FlowRunFilterIdempotencyKey,
     FlowRunFilterState,
+    FlowRunFilterStateName,
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Completed, Pending, Running, Scheduled
+from prefect.states import Completed, Running, Scheduled
 
 from prefect_executions import serialization
 from prefect_executions.errors import (
-    DeploymentNotFound,
     ExecutionConflict,
     ParametersError,
 )
 from prefect_executions.ids import execution_id
 from prefect_executions.prefect import suspension, transitions
+from prefect_executions.prefect.deployments import (
+    ensure_outside_deployment,
+    find_deployment,
+    require_execution,
+    require_parameters,
+)
 from prefect_executions.prefect.errors import detail_of, prefect_errors
 from prefect_executions.prefect.pauses import Form
-from prefect_executions.prefect.states import CREATING, is_created, status_of
+from prefect_executions.prefect.states import CREATING, creating, is_created, status_of
 from prefect_executions.prefect.tags import DELETING, OUTSIDE, add_tags, tags_of
 
-OUTSIDE_DEPLOYMENT = "agent/outside-prefect"
 _PAGE = 200  # how many runs Prefect lists at once
 
 
@@ -95,10 +100,20 @@ class FlowRuns:
         filter_ = FlowRunFilter(tags=FlowRunFilterTags(all_=[*self.tags, DELETING]))
         return [run for page in pages_of(self.client, filter_) for run in page]
 
-    def in_state(self, *types: StateType, ended_after: datetime | None = None) -> list[FlowRun]:
-        """The runs in this store with a state of one of these types, but for those being deleted.
+    def being_created(self) -> list[FlowRun]:
+        """The runs in this store whose creation has begun and not ended."""
+        filter_ = FlowRunFilter(
+            tags=FlowRunFilterTags(all_=self.tags),
+            state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[CREATING])),
+        )
+        pages = pages_of(self.client, filter_)
+        return [run for page in pages for run in page if DELETING not in run.tags]
 
-        A run that changes meanwhile may be left out.
+    def in_state(self, *types: StateType, ended_after: datetime | None = None) -> list[FlowRun]:
+        """The runs in this store with a state of one of these types.
+
+        Those that are being created or deleted are left out. A run that changes meanwhile may be
+        left out, too.
 
         Args:
             types: The types.
@@ -110,7 +125,9 @@ class FlowRuns:
             end_time=FlowRunFilterEndTime(after_=ended_after) if ended_after else None,
         )
         pages = pages_of(self.client, filter_)
-        return [run for page in pages for run in page if DELETING not in run.tags]
+        return [
+            run for page in pages for run in page if DELETING not in run.tags and is_created(run)
+        ]
 
     # ------------------------------------------------------------------ creating and deleting
 
@@ -134,6 +151,7 @@ class FlowRuns:
 
         Raises:
             DeploymentNotFound: There is no such deployment.
+            UnsuitableDeployment: Its flow is not known as an execution.
             ParametersError: The deployment's flow does not take these parameters.
         """
         # Without a key, too: the client repeats a request whose answer was lost.
@@ -144,18 +162,20 @@ class FlowRuns:
             if key is not None and (known := _created_with(self.client, idempotency_key)):
                 return known
             if deployment:
-                deployment_id = _deployment_id(self.client, deployment)
+                found = find_deployment(self.client, deployment)
+                require_execution(found)
+                require_parameters(found, parameters)
             else:
-                deployment_id = ensure_outside_deployment(self.client)
+                found = ensure_outside_deployment(self.client)
             try:
                 # Of simultaneous requests with one key Prefect creates one run per deployment: a
                 # caller that uses one key for several deployments gets several runs.
                 return self.client.create_flow_run_from_deployment(
-                    deployment_id,
+                    found.id,
                     name=name,
                     parameters=parameters,
                     tags=tags,
-                    state=Pending(name=CREATING),
+                    state=creating(),
                     idempotency_key=idempotency_key,
                 )
             except httpx.HTTPStatusError as error:
@@ -241,37 +261,10 @@ class FlowRuns:
         return transitions.retry(self.client, run, at=at, message=message)
 
 
-def _deployment_id(client: SyncPrefectClient, deployment: str) -> UUID:
-    """The id of a deployment, which is given by its id or its name."""
-    try:
-        try:
-            return client.read_deployment(UUID(deployment)).id
-        except ValueError:
-            return client.read_deployment_by_name(deployment).id
-    except (ObjectNotFound, ValueError, httpx.InvalidURL):
-        raise DeploymentNotFound(deployment) from None
-
-
 def _created_with(client: SyncPrefectClient, idempotency_key: str) -> FlowRun | None:
     """The run that was created with a key, whatever its deployment."""
     filter_ = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[idempotency_key]))
     return next(iter(client.read_flow_runs(flow_run_filter=filter_, limit=1)), None)
-
-
-def ensure_outside_deployment(client: SyncPrefectClient) -> UUID:
-    """The id of the deployment for agents outside Prefect; creates it where it is missing.
-
-    It has nothing that a worker could run, and gives its runs the buttons in the Prefect UI.
-    """
-    flow_name, name = OUTSIDE_DEPLOYMENT.split("/")
-    try:
-        return client.read_deployment_by_name(OUTSIDE_DEPLOYMENT).id
-    except ObjectNotFound:
-        return client.create_deployment(
-            client.create_flow_from_name(flow_name),
-            name,
-            description="Executions that agents outside Prefect run, and report on over REST.",
-        )
 
 
 def pages_of(

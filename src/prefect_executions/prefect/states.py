@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.states import AwaitingRetry, Cancelled, Suspended
+from prefect.states import AwaitingRetry, Cancelled, Paused, Suspended
 
 from prefect_executions.errors import ExecutionConflict
 from prefect_executions.ids import execution_id
@@ -44,9 +44,18 @@ def status_of(run: FlowRun) -> Status:
     return STATUS_OF_TYPE[state_of(run).type]
 
 
+def creating() -> State[Any]:
+    """The state in which a run's log is written: no worker takes it, and no process waits.
+
+    It is a kind of Paused: Prefect gives a run that leaves Pending its deployment's concurrency
+    slot back, even if it never had one.
+    """
+    return Paused(name=CREATING, reschedule=False)
+
+
 def is_created(run: FlowRun) -> bool:
     """Whether the run has left the state in which its log is written."""
-    return not (state_of(run).is_pending() and state_of(run).name == CREATING)
+    return state_of(run).name != CREATING
 
 
 def require_restartable(run: FlowRun) -> None:

@@ -25,6 +25,7 @@ from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.artifacts import AttemptPage, PageArtifact
+from prefect_executions.prefect.deployments import tag_deployment
 from prefect_executions.prefect.events import CheckpointNews, beat_of_run, send_attempt_ended
 from prefect_executions.prefect.pauses import Form, take_choice
 from prefect_executions.prefect.resume_form import CHOICES, GOES_ON, go_back, resume_form
@@ -78,6 +79,7 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
             lambda: beat_of_run(ownership.run.id, ownership.run.name),
             at_once=True,
         )
+        heart.after(0, partial(tag_deployment, client, ownership.run))
         log, before, head = _enter_log(options, client, ownership)
         count_calls_anew(ownership.context, head.entry.attempt)
         tell, page = _report(stack, client, heart, ownership, log, head)

@@ -16,6 +16,7 @@ from prefect_executions.background import in_thread
 from prefect_executions.blocks.store import ExecutionStore, open_store
 from prefect_executions.errors import StateError
 from prefect_executions.models import ExecutionConfig
+from prefect_executions.prefect.deployments import mark
 from prefect_executions.runtime.attempt import Attempt, Options, current_attempt
 from prefect_executions.runtime.beginning import begin_attempt
 from prefect_executions.runtime.children import ChildCall, ChildEnded
@@ -353,4 +354,6 @@ def _in_place_of(fn: Callable[P, R], call: Any) -> Callable[P, R]:
         co_qualname=original.__code__.co_qualname,
     )
     placed: Any = FunctionType(code, original.__globals__, closure=call.__closure__)
-    return wraps(fn)(placed)
+    wrapped = wraps(fn)(placed)
+    mark(wrapped)
+    return wrapped

@@ -26,6 +26,7 @@ from prefect_executions.errors import (
     StateError,
     StoreUnavailable,
     Superseded,
+    UnsuitableDeployment,
 )
 from prefect_executions.models import Refusal
 
@@ -37,6 +38,7 @@ PROBLEMS: dict[type[ExecutionError], tuple[HTTPStatus, str]] = {
     ExecutionNotFound: (HTTPStatus.NOT_FOUND, "execution_not_found"),
     CheckpointNotFound: (HTTPStatus.NOT_FOUND, "checkpoint_not_found"),
     DeploymentNotFound: (HTTPStatus.UNPROCESSABLE_ENTITY, "deployment_not_found"),
+    UnsuitableDeployment: (HTTPStatus.UNPROCESSABLE_ENTITY, "deployment_unsuitable"),
     ParametersError: (HTTPStatus.UNPROCESSABLE_ENTITY, "parameters_invalid"),
     StateError: (HTTPStatus.UNPROCESSABLE_ENTITY, "state_invalid"),
     AnswerError: (HTTPStatus.UNPROCESSABLE_ENTITY, "input_invalid"),
@@ -70,6 +72,7 @@ _FIELDS: dict[type[ExecutionError], str] = {
     CursorError: "cursor",
     AgentForbidden: "agent_id",
     DeploymentNotFound: "deployment",
+    UnsuitableDeployment: "deployment",
     ParametersError: "parameters",
     AnswerError: "input",
 }

@@ -35,6 +35,10 @@ CODES: dict[str, tuple[HTTPStatus, str]] = {
         "the answer does not fit what is asked, is missing, or nothing is asked",
     ),
     "deployment_not_found": (HTTPStatus.UNPROCESSABLE_ENTITY, "there is no such deployment"),
+    "deployment_unsuitable": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "its flow is not known as an execution",
+    ),
     "parameters_invalid": (HTTPStatus.UNPROCESSABLE_ENTITY, "the flow does not take them"),
     "cursor_invalid": (HTTPStatus.UNPROCESSABLE_ENTITY, "the cursor is not of this list"),
     "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests: see `Retry-After`"),
@@ -56,6 +60,7 @@ EVERYWHERE = (
 CREATION = (
     "state_invalid",
     "deployment_not_found",
+    "deployment_unsuitable",
     "parameters_invalid",
     "idempotency_conflict",
 )

@@ -16,7 +16,7 @@ from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.prefect.events import Heartbeats, last_sign
+from prefect_executions.prefect.events import Heartbeats, last_beat_of_prefect, last_sign
 from prefect_executions.prefect.states import is_created, state_of
 from prefect_executions.prefect.suspension import CRASH_SETTLES
 from prefect_executions.prefect.tags import OUTSIDE
@@ -27,6 +27,7 @@ from prefect_executions.supervisor.heartbeat import OwnHeartbeat
 logger = logging.getLogger(__name__)
 
 CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer was left half-made
+PREFECT_SILENCE = timedelta(minutes=10)  # three of Prefect's own heartbeats, and a little
 COLLEAGUE_ACTS = timedelta(seconds=15)  # how long another supervisor may take for what it began
 STARTS = 3  # how often a run that died before its first attempt began is started again
 
@@ -65,11 +66,17 @@ class SilentRuns:
         The head is read first: an attempt that begins later collides with what is written here.
         """
         head = _find_head(self._context.log(run))
-        alive = last_sign(self._context.client, run.id, state_of(run).timestamp)
+        began = state_of(run).timestamp
+        alive = last_sign(self._context.client, run.id, began)
         silence = self._context.silence
         if head is not None and OUTSIDE in run.tags:
-            alive = max(alive, head.entry.at)
             silence = max(silence, self._silence_of_agent(head))
+        elif alive == began and (head is None or head.entry.attempt == 0):
+            # Its flow may be none of ours: only Prefect sees whether its process lives.
+            alive = last_beat_of_prefect(self._context.client, run.id, began)
+            silence = max(silence, PREFECT_SILENCE)
+        if head is not None and head.entry.kind is not Kind.CRASH:
+            alive = max(alive, head.entry.at)
         dead = self._context.clock() - alive
         if dead <= silence:
             self.alive_until[run.id] = alive + silence
@@ -170,13 +177,12 @@ class PendingRuns:
         self._context = context
 
     def due(self, now: datetime) -> Iterable[FlowRun]:
-        """The runs that have been Pending for too long."""
+        """The runs that have been Pending, or in creation, for too long."""
+        flow_runs = self._context.flow_runs
         pending = timedelta(seconds=self._context.settings.pending_seconds)
-        return [
-            run
-            for run in self._context.flow_runs.in_state(StateType.PENDING)
-            if now - state_of(run).timestamp > (pending if is_created(run) else CREATION_ENDS)
-        ]
+        waiting = [(run, pending) for run in flow_runs.in_state(StateType.PENDING)]
+        waiting += [(run, CREATION_ENDS) for run in flow_runs.being_created()]
+        return [run for run, limit in waiting if now - state_of(run).timestamp > limit]
 
     def act(self, run: FlowRun) -> None:
         """Schedule a run again, or release or remove one whose creation was left half-made."""

@@ -20,6 +20,7 @@ from prefect_executions.log.entry import Kind
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.states import state_of
+from prefect_executions.prefect.tags import EXECUTION
 from prefect_executions.storage.objects import MemoryObjects, Objects
 from prefect_executions.testkit.processes import Death, Processes
 from prefect_executions.testkit.survival import CrashTest, Survival
@@ -63,7 +64,8 @@ class TestKit:
             parameters: The parameters of the flow.
         """
         if id(flow) not in self._deployments:
-            deployed = self._client.create_deployment(self._client.create_flow(flow), "testing")
+            flow_id = self._client.create_flow(flow)
+            deployed = self._client.create_deployment(flow_id, "testing", tags=[EXECUTION])
             self._deployments[id(flow)] = flow, deployed
         _, deployment = self._deployments[id(flow)]
         execution, _ = Creation(self.executions).create(

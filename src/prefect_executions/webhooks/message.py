@@ -31,7 +31,7 @@ def message_of(event: ReceivedEvent) -> Message | None:
     data = change.data.model_dump(mode="json", exclude={"at"})
     if isinstance(change, CheckpointSaved):
         type_ = "execution.checkpoint"
-    elif isinstance(change, StatusChanged) and change.data.state_name != CREATING:
+    elif isinstance(change, StatusChanged):
         type_ = "execution.status"
         data["previous_status"] = _status(event.payload.get("initial_state"))
         data["message"] = (change.data.message or "")[:_MESSAGE_LENGTH] or None
@@ -43,6 +43,8 @@ def message_of(event: ReceivedEvent) -> Message | None:
 
 
 def _status(state: Any) -> Status | None:
-    """The status of a state in an event's payload."""
-    type_ = StateType.__members__.get(str(state.get("type"))) if isinstance(state, dict) else None
+    """The status of a state in an event's payload; None before the execution was created."""
+    if not isinstance(state, dict) or state.get("name") == CREATING:
+        return None
+    type_ = StateType.__members__.get(str(state.get("type")))
     return STATUS_OF_TYPE[type_] if type_ else None

@@ -1,0 +1,147 @@
+"""Deployments whose flows are executions: how they are known, and what they take.
+
+Prefect keeps no word about the decorators of a deployment's flow. `@execution` leaves one where
+Prefect describes the flow as it is deployed: in the schema of each parameter; where there is none,
+at the end of the description. If that is replaced by another description, the deployment is known
+by its tag, which its first run adds, or a person.
+"""
+
+import inspect
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated, Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+
+from prefect_executions.errors import DeploymentNotFound, ParametersError, UnsuitableDeployment
+from prefect_executions.prefect.errors import passing, prefect_errors
+from prefect_executions.prefect.tags import EXECUTION
+
+OUTSIDE_DEPLOYMENT = "agent/outside-prefect"
+
+_IN_SCHEMA = "x-prefect-execution"
+_IN_DESCRIPTION = "A durable execution."
+
+
+class _Mark:
+    """Part of the type of a parameter; adds a key to its JSON schema."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Any:
+        return {**handler(core), _IN_SCHEMA: True}
+
+    def __repr__(self) -> str:
+        return "execution"
+
+
+def mark(call: Callable[..., Any]) -> None:
+    """Mark the function of a flow as an execution, for the deployments that are made of it."""
+    if not inspect.signature(call).parameters:
+        call.__doc__ = "\n\n".join(filter(None, [inspect.getdoc(call), _IN_DESCRIPTION]))
+        return
+    try:
+        signature = inspect.signature(call, eval_str=True)
+    except NameError:  # an annotation names what is defined later
+        return
+    any_or = {inspect.Parameter.empty: Any}
+    marked = [
+        parameter.replace(
+            annotation=Annotated[any_or.get(parameter.annotation, parameter.annotation), _Mark()]
+        )
+        for parameter in signature.parameters.values()
+    ]
+    call.__signature__ = signature.replace(parameters=marked)  # type: ignore[attr-defined]
+
+
+def find_deployment(client: SyncPrefectClient, deployment: str) -> DeploymentResponse:
+    """Read a deployment, which is given by its id or its name.
+
+    Raises:
+        DeploymentNotFound: There is no such deployment.
+        PrefectUnavailable: Prefect does not answer.
+    """
+    with prefect_errors():
+        try:
+            try:
+                return client.read_deployment(UUID(deployment))
+            except ValueError:
+                return client.read_deployment_by_name(deployment)
+        except (ObjectNotFound, ValueError, httpx.InvalidURL):
+            raise DeploymentNotFound(deployment) from None
+
+
+def require_execution(deployment: DeploymentResponse) -> None:
+    """Check that the flow of a deployment is known to be an execution.
+
+    Raises:
+        UnsuitableDeployment: It is not.
+    """
+    schema = deployment.parameter_openapi_schema or {}
+    if not (
+        EXECUTION in deployment.tags
+        or _IN_DESCRIPTION in (deployment.description or "")
+        or any(_IN_SCHEMA in taken for taken in schema.get("properties", {}).values())
+    ):
+        raise UnsuitableDeployment(
+            f"The flow of deployment {deployment.name!r} is not known as an execution. Put "
+            "`@execution` below its `@flow` and deploy it again. If it has `@execution`, run it "
+            f"once in Prefect, or add the tag {EXECUTION!r} to the deployment."
+        )
+
+
+def require_parameters(deployment: DeploymentResponse, parameters: dict[str, Any]) -> None:
+    """Check that the flow of a deployment has these parameters, and needs no others.
+
+    Prefect itself checks their types, and lets unknown ones through.
+
+    Raises:
+        ParametersError: It does not have one of them, or needs another.
+    """
+    schema = deployment.parameter_openapi_schema or {}
+    if "title" not in schema:  # it was deployed without a look at the flow
+        return
+    for name in parameters:
+        if name not in schema["properties"]:
+            takes = ", ".join(repr(known) for known in schema["properties"]) or "none"
+            raise ParametersError(f"has no parameter {name!r}. The flow takes: {takes}.")
+    for name in schema.get("required", []):
+        if name not in parameters and name not in deployment.parameters:
+            raise ParametersError(f"lacks {name!r}, which the flow needs.")
+
+
+def tag_deployment(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Tag the deployment of a run, whose flow is an execution.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+    """
+    if run.deployment_id is None:
+        return
+    with prefect_errors(), passing(HTTPStatus.NOT_FOUND):  # it may have been deleted
+        deployment = client.read_deployment(run.deployment_id)
+        if EXECUTION not in deployment.tags:
+            tags = [*deployment.tags, EXECUTION]
+            client.update_deployment(run.deployment_id, DeploymentUpdate(tags=tags))
+
+
+def ensure_outside_deployment(client: SyncPrefectClient) -> DeploymentResponse:
+    """The deployment for agents outside Prefect; creates it where it is missing.
+
+    It has nothing that a worker could run, and gives its runs the buttons in the Prefect UI.
+    """
+    flow_name, name = OUTSIDE_DEPLOYMENT.split("/")
+    try:
+        return client.read_deployment_by_name(OUTSIDE_DEPLOYMENT)
+    except ObjectNotFound:
+        made = client.create_deployment(
+            client.create_flow_from_name(flow_name),
+            name,
+            description="Executions that agents outside Prefect run, and report on over REST.",
+            tags=[EXECUTION],
+        )
+        return client.read_deployment(made)

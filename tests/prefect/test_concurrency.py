@@ -1,0 +1,118 @@
+"""The concurrency limit of a deployment: its slots belong to the runs that a worker has taken."""
+
+from collections.abc import Callable, Iterator
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Crashed, Pending, Running
+
+from prefect_executions.executions.creation import Creation
+from prefect_executions.executions.executions import Executions
+from prefect_executions.ids import flow_run_id
+from prefect_executions.local import Stack
+from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.storage.objects import MemoryObjects
+
+
+class Limited:
+    """Executions of a deployment that has one slot."""
+
+    def __init__(self, prefect: SyncPrefectClient) -> None:
+        self.prefect = prefect
+        self.executions = Executions(MemoryObjects(), FlowRuns(prefect, wait=lambda _: None))
+        flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
+        self.deployment = prefect.create_deployment(
+            flow_id, "limited", concurrency_limit=1, tags=["execution"]
+        )
+
+    @property
+    def active(self) -> int:
+        """How many slots Prefect counts as taken."""
+        limit = self.prefect.read_deployment(self.deployment).global_concurrency_limit
+        assert limit is not None
+        return limit.active_slots
+
+    def create(self) -> str:
+        made, _ = Creation(self.executions).create(name="task", deployment=str(self.deployment))
+        return made.id
+
+    def set(self, execution: str, state: State[None]) -> str:
+        """Set a state as a worker or process does; returns the name of that which results."""
+        run = flow_run_id(execution)
+        self.prefect.set_flow_run_state(run, state)
+        name = self.state_of(run).name
+        assert name is not None
+        return name
+
+    def state_of(self, run: UUID) -> State[None]:
+        state = self.prefect.read_flow_run(run).state
+        assert state is not None
+        return state
+
+    def take(self, execution: str) -> str:
+        """What a worker and then the process do; returns the name of the state that results."""
+        if (taken := self.set(execution, Pending())) != "Pending":
+            return taken
+        return self.set(execution, Running())
+
+
+@pytest.fixture
+def limited(stack: Stack) -> Iterator[Limited]:
+    with get_client(sync_client=True) as client:
+        yield Limited(client)
+
+
+def test_the_slot_of_a_running_execution_is_its_own(limited: Limited) -> None:
+    """Whatever becomes of others that no worker has taken."""
+    running = limited.create()
+    assert limited.take(running) == "Running"
+
+    paused, failed, deleted = limited.create(), limited.create(), limited.create()
+    limited.executions.pause(paused)
+    limited.executions.resume(paused)
+    limited.executions.pause(paused)
+    limited.set(failed, Crashed())
+    limited.executions.resume(failed)
+    limited.executions.delete(deleted)
+
+    assert limited.active == 1
+    assert limited.take(failed) == "AwaitingConcurrencySlot"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda here, id_: here.executions.pause(id_),
+        lambda here, id_: here.executions.delete(id_, patience=0),
+        lambda here, id_: here.set(id_, Completed()),
+        lambda here, id_: here.set(id_, Crashed()),
+    ],
+    ids=["paused", "deleted", "completed", "crashed"],
+)
+def test_an_execution_that_ends_or_pauses_gives_its_slot_back(
+    limited: Limited, end: Callable[[Limited, str], object]
+) -> None:
+    running, waiting = limited.create(), limited.create()
+    limited.take(running)
+
+    end(limited, running)
+    run = limited.executions.flow_runs.find(flow_run_id(running))
+    if run is not None and run.state is not None and run.state.is_cancelling():
+        limited.prefect.set_flow_run_state(run.id, State(type="CANCELLED"), force=True)
+
+    assert limited.active == 0
+    assert limited.take(waiting) == "Running"
+
+
+def test_an_execution_that_is_resumed_waits_for_a_slot(limited: Limited) -> None:
+    first, second = limited.create(), limited.create()
+    limited.take(first)
+    limited.executions.pause(first)
+    limited.take(second)
+
+    limited.executions.resume(first)
+
+    assert limited.take(first) == "AwaitingConcurrencySlot"
+    assert limited.active == 1
