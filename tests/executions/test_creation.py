@@ -10,12 +10,15 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import State
+from prefect.states import Crashed, Suspended
 
 import prefect_executions
 from prefect_executions import Execution, ExecutionNotFound, Status, execution, step
 from prefect_executions.errors import (
     AgentForbidden,
     CheckpointNotFound,
+    DeploymentNotFound,
     ExecutionConflict,
     IdempotencyConflict,
     StateError,
@@ -23,6 +26,7 @@ from prefect_executions.errors import (
 )
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
+from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
 from prefect_executions.log.journal import LARGE
 from prefect_executions.models import ExecutionFilter
@@ -219,6 +223,43 @@ def test_a_fork_is_run_as_the_other_one_is(here: Here) -> None:
     assert here.executions.run(fork.id).parameters == {"n": 1}
     assert agent_tag("agent 7") in here.executions.run(fork.id).tags
     assert here.executions.get(source.id).state == {"n": 1}
+
+
+def test_a_fork_can_be_run_by_another_deployment(here: Here) -> None:
+    source, _ = here.create(state={"n": 1})
+
+    fork, _ = here.creation.fork(source.id, deployment=here.deployments[1])
+
+    assert str(fork.prefect.deployment) == here.deployments[1]
+    assert fork.state == {"n": 1}
+
+
+def test_an_agent_s_execution_has_no_fork_in_a_deployment(here: Here) -> None:
+    source, _ = here.create(deployment=None)
+
+    with pytest.raises(ExecutionConflict, match="leave out `deployment`"):
+        here.creation.fork(source.id, deployment=here.deployments[0])
+
+
+@pytest.mark.parametrize("state", [Suspended(), Crashed()], ids=lambda state: state.name)
+def test_what_has_lost_its_deployment_goes_on_as_a_fork(here: Here, state: State[Any]) -> None:
+    """Prefect's worker would cancel it when it is resumed."""
+    source, _ = here.create(deployment=here.deployment(), state={"n": 1})
+    run_id = flow_run_id(source.id)
+    here.prefect.set_flow_run_state(run_id, state, force=True)
+    assert source.prefect.deployment is not None
+    here.prefect.delete_deployment(source.prefect.deployment)
+
+    with pytest.raises(ExecutionConflict, match="Fork it"):
+        here.executions.resume(source.id)
+    with pytest.raises(ExecutionConflict, match="Fork it"):
+        here.executions.resume(source.id, checkpoint_id="ckpt_000000")
+    with pytest.raises(DeploymentNotFound):
+        here.creation.fork(source.id)
+    fork, _ = here.creation.fork(source.id, deployment=here.deployments[0])
+
+    assert here.executions.get(source.id).prefect.state_name == state.name
+    assert fork.state == {"n": 1}
 
 
 def test_a_fork_of_an_agent_s_execution_is_an_agent_s(here: Here) -> None:

@@ -280,13 +280,20 @@ def fork(
     *,
     checkpoint_id: str | None = None,
     name: str | None = None,
+    deployment: Annotated[
+        str | None, Parameter(help="Runs it, in place of the deployment of the other one.")
+    ] = None,
     idempotency_key: Repeatable = None,
     common: CommonOptions = NONE,
 ) -> None:
     """Create an execution that continues from a checkpoint of another one, beside it."""
     with _service(common) as (client, output):
         fork = client.fork(
-            execution_id, checkpoint_id=checkpoint_id, name=name, idempotency_key=idempotency_key
+            execution_id,
+            checkpoint_id=checkpoint_id,
+            name=name,
+            deployment=deployment,
+            idempotency_key=idempotency_key,
         )
         output.execution(fork)
 

@@ -184,11 +184,15 @@ def delete(id_: str, wait: float) -> Operation[bool]:
 
 
 def fork(
-    id_: str, checkpoint_id: str | None, name: str | None, key: str | None
+    id_: str,
+    checkpoint_id: str | None,
+    name: str | None,
+    deployment: str | None,
+    key: str | None,
 ) -> Operation[Execution]:
     """Fork an execution, with an idempotency key so that it may be repeated."""
     headers = {"Idempotency-Key": key or uuid4().hex}
-    body = _given({"checkpoint_id": checkpoint_id, "name": name})
+    body = _given({"checkpoint_id": checkpoint_id, "name": name, "deployment": deployment})
     return Operation("POST", _path(id_, "fork"), Execution, True, body, headers=headers)
 
 

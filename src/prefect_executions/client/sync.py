@@ -200,10 +200,21 @@ class Client(Connection):
         *,
         checkpoint_id: str | None = None,
         name: str | None = None,
+        deployment: str | None = None,
         idempotency_key: str | None = None,
     ) -> Execution:
-        """Create an execution that continues from a checkpoint of another one."""
-        return self.send(operations.fork(execution_id, checkpoint_id, name, idempotency_key))
+        """Create an execution that continues from a checkpoint of another one.
+
+        Args:
+            execution_id: The other one.
+            checkpoint_id: Its checkpoint; by default its newest state.
+            name: The name of the new one; by default that of the other one, with "(fork)".
+            deployment: The deployment that runs it; by default that of the other one.
+            idempotency_key: A repeat with the same key creates nothing.
+        """
+        return self.send(
+            operations.fork(execution_id, checkpoint_id, name, deployment, idempotency_key)
+        )
 
     def bulk(
         self,

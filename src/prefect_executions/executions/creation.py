@@ -150,17 +150,20 @@ class Creation:
         *,
         checkpoint_id: str | None = None,
         name: str | None = None,
+        deployment: str | None = None,
         key: str | None = None,
     ) -> tuple[Execution, bool]:
         """Create an execution that continues from a checkpoint of another one.
 
         It has the state of the checkpoint and what steps had recorded by then, so these steps do
-        not run again. Its deployment, parameters and config are those of the other one.
+        not run again. Its parameters and config are those of the other one.
 
         Args:
             execution_id: The other one.
             checkpoint_id: Its checkpoint; by default its newest state.
             name: The name of the new one; by default that of the other one, with "(fork)".
+            deployment: The deployment that runs it, by name or id; by default that of the other
+                one. Another one may be of newer code, or take the place of one that is gone.
             key: The key of the request: a repeat with the same key creates nothing.
 
         Returns:
@@ -168,14 +171,20 @@ class Creation:
 
         Raises:
             CheckpointNotFound: there is no such checkpoint; nothing was created.
-            DeploymentNotFound: the deployment of the other one is gone.
-            ExecutionConflict: the other one never had a deployment.
+            DeploymentNotFound: there is no such deployment, or that of the other one is gone.
+            UnsuitableDeployment: its flow is not known as an execution; nothing was created.
+            ParametersError: its flow does not take the parameters of the other one.
+            ExecutionConflict: the other one never had a deployment, and none is given; or an
+                external agent runs it, so that no deployment can.
             IdempotencyConflict: the key was used for another request.
         """
         run = self.executions.run(execution_id)
         is_external = OUTSIDE in run.tags
-        if run.deployment_id is None:
-            hint = "It has no deployment, so that no worker could run the fork."
+        if is_external and deployment is not None:
+            hint = "An agent outside Prefect runs it, and so its forks; leave out `deployment`."
+            raise ExecutionConflict(execution_id, "fork", status_of(run), hint)
+        if run.deployment_id is None and deployment is None:
+            hint = "It has no deployment that could run the fork; give one as `deployment`."
             raise ExecutionConflict(execution_id, "fork", status_of(run), hint)
         log = self.executions.log(execution_id)
         head = log.living_head()
@@ -188,9 +197,9 @@ class Creation:
         plan = _Plan(
             meta,
             head.state,
-            None if is_external else str(run.deployment_id),
+            None if is_external else deployment or str(run.deployment_id),
             {} if is_external else run.parameters,
-            _digest("fork", execution_id, checkpoint_id, name),
+            _digest("fork", execution_id, checkpoint_id, name, deployment),
             _records(log, head),
         )
         return self._create(plan, key)

@@ -28,6 +28,7 @@ from prefect_executions.executions.families import (
 from prefect_executions.executions.reader import ExecutionReader
 from prefect_executions.executions.rules import (
     act_on_report,
+    require_deployed,
     require_pausable,
     require_reportable,
     require_resumable,
@@ -160,7 +161,7 @@ class Executions(ExecutionReader):
         Raises:
             CheckpointNotFound: it has no such checkpoint; nothing was changed.
             ExecutionConflict: it is running, or has completed; or it was called in another one,
-                and goes on with that.
+                and goes on with that; or its deployment is gone.
             AnswerError: the answer does not fit what is asked; nothing was changed.
         """
         _require_object(answer)
@@ -169,6 +170,7 @@ class Executions(ExecutionReader):
         log.living_head()  # raises when it has been deleted
         run = self.flow_runs.end_cancelling(self.flow_runs.settled(run))
         require_resumable(run)
+        require_deployed(self.flow_runs, run)
         lost: list[Record] = []
         if checkpoint_id is not None:
             if answer is not None:

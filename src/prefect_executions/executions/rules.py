@@ -54,6 +54,17 @@ def require_resumable(run: FlowRun) -> None:
     require_restartable(run)
 
 
+def require_deployed(flow_runs: FlowRuns, run: FlowRun) -> None:
+    """Check that the deployment of an execution is there: a worker would cancel it otherwise.
+
+    Raises:
+        ExecutionConflict: it was deleted. Prefect gives a flow run no other one.
+    """
+    if not flow_runs.has_deployment(run):
+        hint = "Its deployment was deleted. Fork it, and name another one as `deployment`."
+        raise _conflict(run, "resume", hint)
+
+
 def require_startable(run: FlowRun) -> None:
     """Check that an external agent can begin an attempt: it is running, or due to start.
 

@@ -75,6 +75,18 @@ def find_deployment(client: SyncPrefectClient, deployment: str) -> DeploymentRes
             raise DeploymentNotFound(deployment) from None
 
 
+def is_deployed(client: SyncPrefectClient, deployment_id: UUID) -> bool:
+    """Whether there is a deployment with this id.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+    """
+    with prefect_errors(), passing(HTTPStatus.NOT_FOUND):
+        client.read_deployment(deployment_id)
+        return True
+    return False
+
+
 def require_execution(deployment: DeploymentResponse) -> None:
     """Check that the flow of a deployment is known to be an execution.
 

@@ -39,6 +39,7 @@ from prefect_executions.prefect import suspension, transitions
 from prefect_executions.prefect.deployments import (
     ensure_outside_deployment,
     find_deployment,
+    is_deployed,
     require_execution,
     require_parameters,
 )
@@ -94,6 +95,10 @@ class FlowRuns:
     def states(self, run: FlowRun) -> list[State[Any]]:
         """The states that a run has had, oldest first."""
         return transitions.read_states(self.client, run.id)
+
+    def has_deployment(self, run: FlowRun) -> bool:
+        """Whether the deployment of a run is still there; True for a run that never had one."""
+        return run.deployment_id is None or is_deployed(self.client, run.deployment_id)
 
     def being_deleted(self) -> list[FlowRun]:
         """The runs in this store that are marked to be deleted."""

@@ -162,6 +162,11 @@ class Fork(_Body):
     name: Name | None = Field(
         None, description="What the new one is called; by default as the old one, with `(fork)`."
     )
+    deployment: str | None = Field(
+        None,
+        max_length=500,
+        description="The deployment that runs it, by name or id; by default that of the old one.",
+    )
 
 
 class Action(StrEnum):
