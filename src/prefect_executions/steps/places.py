@@ -25,6 +25,10 @@ READY_IN_TURN = (
     "it is equal to another one, and one of the two is made when the future of a plain task among "
     "its inputs is ready: in another attempt they may be made in another order."
 )
+ON_THREADS = (
+    "it is equal to another one, and one of the two is made in a thread that the flow has started, "
+    "or in a plain task on one: in another attempt they may be made in another order."
+)
 BETWEEN = (
     "of several equal calls some have returned and some have not, while the state is saved: an "
     "attempt that continues from it could take the result of one for another."
@@ -39,12 +43,13 @@ class EqualCalls:
         recorded: The orders of their records, by their places.
         unders: Under which states those were made that have not raised, counted.
         last: The last place of this attempt.
-        freed: The places of the calls that raised, and whose places are not taken again.
+        freed: The places of calls that raised or were rolled back, where they are not taken again.
         taken: The orders that calls of this attempt have.
         made: When the calls of this attempt were made.
         given: How many of them have returned.
         raised_at: When the last one of them raised.
         has_waited: Whether one of them was made when its inputs were ready.
+        on_thread: Whether one of them was made in another thread than the call around them.
     """
 
     recorded: dict[int, list[int]] = field(default_factory=dict)
@@ -56,22 +61,23 @@ class EqualCalls:
     given: int = 0
     raised_at: int = 0
     has_waited: bool = False
+    on_thread: bool = False
 
     def next_place(self) -> int:
-        """The place of the next call: that of the first call that raised, or a new one."""
-        return self.freed[0] if self.freed else self.last + 1
+        """The place of the next call: the first that is free again, or a new one."""
+        return min(self.freed) if self.freed else self.last + 1
 
     def take_place(self) -> None:
         """Give the next place to a call."""
         if self.freed:
-            self.freed.pop(0)
+            self.freed.remove(min(self.freed))
         else:
             self.last += 1
 
     def begin_again(self) -> None:
         """Forget this attempt's calls, since the call around them is carried out again."""
         self.last, self.given, self.freed, self.taken, self.made = 0, 0, [], set(), []
-        self.raised_at, self.has_waited = 0, False
+        self.raised_at, self.has_waited, self.on_thread = 0, False, False
 
     def has_other_state(self, under: str) -> bool:
         """Whether any of them that has not raised was made under another state."""
@@ -84,8 +90,12 @@ class EqualCalls:
             submitted: When the next call was submitted, if it waited for its inputs since.
         """
         if submitted is None:
-            return self.has_waited and self.last > len(self.freed)
-        return self.last > len(self.freed) or self.raised_at > submitted
+            return self.has_waited and self.are_made()
+        return self.are_made() or self.raised_at > submitted
+
+    def are_made(self) -> bool:
+        """Whether this attempt has made any of them that has not raised."""
+        return self.last > len(self.freed)
 
     def has_turned(self, races: Iterable[tuple[int, int]]) -> bool:
         """Whether one of them was made while it was open which of two calls returns first.

@@ -11,8 +11,8 @@ A flow's function runs from its beginning in every attempt, and calls its steps 
 
 Where a place could give a result to the wrong call, `AmbiguousCall` is raised before anything is
 done, in the first ordinary run: for an equal call after the saved state has changed, for a changed
-state while only some of several equal calls have returned, and for an equal call whose turn depends
-on which of the calls in flight ends first.
+state while only some of several equal calls have returned, for an equal call whose turn depends on
+which of the calls in flight ends first, and for equal calls in threads, which have no order.
 """
 
 import threading
@@ -28,6 +28,7 @@ from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.serialization import digest, whole_milliseconds
 from prefect_executions.steps.places import (
     BETWEEN,
+    ON_THREADS,
     OTHER_QUESTION,
     OTHER_STATE,
     OTHER_TURN,
@@ -99,6 +100,7 @@ class Replay:
         self.records = Records(journal)
         self._lock = threading.Lock()
         self._in_flight = CallsInFlight[Call]()
+        self._threads: dict[int, int] = {}  # which thread carries out a call, or the flow itself
         self._running: set[str] = set()
         self._promised = 0
         self._state = state
@@ -107,6 +109,7 @@ class Replay:
     @contextmanager
     def flow(self) -> Iterator[None]:
         """Carry out the flow's function."""
+        self._threads[0] = threading.get_ident()
         try:
             with _inside(None):
                 yield
@@ -157,9 +160,13 @@ class Replay:
             known = self.records.in_place(equal, call.place)
             if equal.may_swap(submitted):
                 raise AmbiguousCall(step, READY_IN_TURN)
+            on_thread = submitted is None and self._is_on_thread(call.within)
+            if (on_thread or equal.on_thread) and equal.are_made():
+                raise AmbiguousCall(step, ON_THREADS)
             self._require_clear(call, equal, known)
             equal.take_place()
             equal.has_waited |= submitted is not None
+            equal.on_thread |= on_thread
             return self._made(call, known)
 
     def promise(self, step: str) -> tuple[Call, int]:
@@ -214,6 +221,11 @@ class Replay:
         return made
 
     # ------------------------------------------------------------------ what is ambiguous
+
+    def _is_on_thread(self, within: int) -> bool:
+        """Whether this is another thread than the one that carries out the call around."""
+        here = threading.get_ident()
+        return self._threads.get(within, here) != here
 
     def _require_clear(self, call: Call, equal: EqualCalls, known: Record | None) -> None:
         """Check that an equal call can be distinguished from others, now and in later attempts."""
@@ -297,6 +309,7 @@ class Replay:
             ReplayMismatch: another call with the same key of its own is being carried out.
         """
         known = self.claim(call)
+        self._threads[call.order] = threading.get_ident()
         try:
             with _inside(call):
                 yield known
@@ -362,14 +375,22 @@ class Replay:
     def rolled_back(self, call: Call) -> list[Record]:
         """What is to be recorded of a call that Prefect rolls back: it is undone.
 
-        The next equal call has its place, and runs. Returns nothing if it was undone.
+        The next equal call has its place, and runs. Calls around it that have returned have only
+        begun now: they are carried out again, to make it again. Returns nothing if it was undone.
         """
         with self._lock:
             known = self.records.of(call.order)
             if known is None or known.outcome is not Outcome.DONE:
                 return []
             self.records.remove(known)
-            return [replace(known, outcome=Outcome.UNDONE, result=None, large=None)]
+            gone = [replace(known, outcome=Outcome.UNDONE, result=None, large=None)]
+            around = call.parent
+            while around is not None:
+                returned = self.records.of(around.order)
+                if returned is not None and returned.outcome is Outcome.DONE:
+                    gone.append(self.records.reopen(returned))
+                around = around.parent
+            return gone
 
 
 def _record(call: Call, outcome: Outcome, at: datetime, **fields: Any) -> Record:
