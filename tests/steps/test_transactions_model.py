@@ -47,7 +47,6 @@ TWICE: Body = (Transaction("try", (Pay(0, True), Pay(0, True))), Pay(0, True), P
 ORDER: Body = (Transaction("try", (Pay(0, True), Pay(1, True), Pay(0, True))),)
 LANES: Body = (Threads(((Pay(0), Outer(0, (Pay(1),))), (Transaction("flow", (Pay(1, True),)),))),)
 DEADLY: list[list[int]] = [[], [3, 6, 1], [8]]
-RACING: Body = (Threads(((Pay(0), Pay(1)), (Pay(0),))),)
 
 
 def is_refused(program: Body, deaths: list[int]) -> bool:
@@ -89,10 +88,6 @@ def test_wherever_a_program_is_killed_nothing_is_wrong_and_nothing_recorded_is_d
     quick: None, program: Body, deaths: list[int]
 ) -> None:
     is_refused(program, deaths)
-
-
-def test_equal_calls_in_threads_are_refused(quick: None) -> None:
-    assert is_refused(RACING, [])
 
 
 # ---------------------------------------------------------------------- each part is needed

@@ -153,18 +153,19 @@ class Process:
 
 _process: ContextVar[Process] = ContextVar("process")
 _work: ContextVar[tuple[str, "Body"]] = ContextVar("work")
+_lane: ContextVar[str] = ContextVar("lane", default="")
 _undoes_all: ContextVar[bool] = ContextVar("undoes_all", default=False)
 
 
 @step
-def pay(n: int) -> str:
+def pay(n: int, lane: str) -> str:
     work, _ = _work.get()
     _process.get().act(work)
     return work
 
 
 @step
-def outer(n: int) -> Any:
+def outer(n: int, lane: str) -> Any:
     work, body = _work.get()
     return run(body, work)
 
@@ -242,14 +243,14 @@ class Transaction:
 
 @dataclass(frozen=True)
 class Threads:
-    """Threads of the flow's own, with its context."""
+    """Threads of the flow's own, with its context; no call in one is equal to one in another."""
 
     bodies: "tuple[Body, ...]"
 
     def run(self, work: str) -> Any:
         with ThreadPoolExecutor(len(self.bodies)) as pool:
             futures = [
-                pool.submit(copy_context().run, run, body, f"{work}.{n}")
+                pool.submit(copy_context().run, _in_lane, body, f"{work}.{n}")
                 for n, body in enumerate(self.bodies)
             ]
         return [future.result() for future in futures]
@@ -263,10 +264,15 @@ def run(body: Body, work: str) -> list[Any]:
     return [node.run(f"{work}.{n}") for n, node in enumerate(body)]
 
 
+def _in_lane(body: Body, work: str) -> list[Any]:
+    _lane.set(work)
+    return run(body, work)
+
+
 def _called(call: Any, n: int, work: str, body: Body) -> Any:
     token = _work.set((work, body))
     try:
-        found = call(n)
+        found = call(n, _lane.get())
     finally:
         _work.reset(token)
     if isinstance(found, str) and found != work:

@@ -25,10 +25,6 @@ READY_IN_TURN = (
     "it is equal to another one, and one of the two is made when the future of a plain task among "
     "its inputs is ready: in another attempt they may be made in another order."
 )
-ON_THREADS = (
-    "it is equal to another one, and one of the two is made in a thread that the flow has started, "
-    "or in a plain task on one: in another attempt they may be made in another order."
-)
 BETWEEN = (
     "of several equal calls some have returned and some have not, while the state is saved: an "
     "attempt that continues from it could take the result of one for another."
@@ -49,7 +45,6 @@ class EqualCalls:
         given: How many of them have returned.
         raised_at: When the last one of them raised.
         has_waited: Whether one of them was made when its inputs were ready.
-        on_thread: Whether one of them was made in another thread than the call around them.
     """
 
     recorded: dict[int, list[int]] = field(default_factory=dict)
@@ -61,7 +56,6 @@ class EqualCalls:
     given: int = 0
     raised_at: int = 0
     has_waited: bool = False
-    on_thread: bool = False
 
     def next_place(self) -> int:
         """The place of the next call: the first that is free again, or a new one."""
@@ -77,7 +71,7 @@ class EqualCalls:
     def begin_again(self) -> None:
         """Forget this attempt's calls, since the call around them is carried out again."""
         self.last, self.given, self.freed, self.taken, self.made = 0, 0, [], set(), []
-        self.raised_at, self.has_waited, self.on_thread = 0, False, False
+        self.raised_at, self.has_waited = 0, False
 
     def has_other_state(self, under: str) -> bool:
         """Whether any of them that has not raised was made under another state."""

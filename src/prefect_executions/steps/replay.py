@@ -11,8 +11,8 @@ A flow's function runs from its beginning in every attempt, and calls its steps 
 
 Where a place could give a result to the wrong call, `AmbiguousCall` is raised before anything is
 done, in the first ordinary run: for an equal call after the saved state has changed, for a changed
-state while only some of several equal calls have returned, for an equal call whose turn depends on
-which of the calls in flight ends first, and for equal calls in threads, which have no order.
+state while only some of several equal calls have returned, and for an equal call whose turn depends
+on which of the calls in flight ends first.
 """
 
 import threading
@@ -28,7 +28,6 @@ from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.serialization import digest, whole_milliseconds
 from prefect_executions.steps.places import (
     BETWEEN,
-    ON_THREADS,
     OTHER_QUESTION,
     OTHER_STATE,
     OTHER_TURN,
@@ -100,7 +99,6 @@ class Replay:
         self.records = Records(journal)
         self._lock = threading.Lock()
         self._in_flight = CallsInFlight[Call]()
-        self._threads: dict[int, int] = {}  # which thread carries out a call, or the flow itself
         self._running: set[str] = set()
         self._promised = 0
         self._state = state
@@ -109,7 +107,6 @@ class Replay:
     @contextmanager
     def flow(self) -> Iterator[None]:
         """Carry out the flow's function."""
-        self._threads[0] = threading.get_ident()
         try:
             with _inside(None):
                 yield
@@ -160,13 +157,9 @@ class Replay:
             known = self.records.in_place(equal, call.place)
             if equal.may_swap(submitted):
                 raise AmbiguousCall(step, READY_IN_TURN)
-            on_thread = submitted is None and self._is_on_thread(call.within)
-            if (on_thread or equal.on_thread) and equal.are_made():
-                raise AmbiguousCall(step, ON_THREADS)
             self._require_clear(call, equal, known)
             equal.take_place()
             equal.has_waited |= submitted is not None
-            equal.on_thread |= on_thread
             return self._made(call, known)
 
     def promise(self, step: str) -> tuple[Call, int]:
@@ -221,11 +214,6 @@ class Replay:
         return made
 
     # ------------------------------------------------------------------ what is ambiguous
-
-    def _is_on_thread(self, within: int) -> bool:
-        """Whether this is another thread than the one that carries out the call around."""
-        here = threading.get_ident()
-        return self._threads.get(within, here) != here
 
     def _require_clear(self, call: Call, equal: EqualCalls, known: Record | None) -> None:
         """Check that an equal call can be distinguished from others, now and in later attempts."""
@@ -309,7 +297,6 @@ class Replay:
             ReplayMismatch: another call with the same key of its own is being carried out.
         """
         known = self.claim(call)
-        self._threads[call.order] = threading.get_ident()
         try:
             with _inside(call):
                 yield known
