@@ -82,7 +82,7 @@ def _require(world: World, program: Body, deaths: int) -> None:
 @example(TWICE, [1, 1, 1])
 @example(ORDER, [3, 6, 1])
 @example(LANES, [2, 1])
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(PROGRAMS, DEATHS)
 def test_wherever_a_program_is_killed_nothing_is_wrong_and_nothing_recorded_is_done_again(
     quick: None, program: Body, deaths: list[int]
