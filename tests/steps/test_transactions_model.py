@@ -37,7 +37,7 @@ def around(nodes: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
 
 
 NODES = st.recursive(CALLS, around, max_leaves=4)
-PROGRAMS = bodies(NODES | st.builds(Transaction, st.just("try"), bodies(NODES)))
+PROGRAMS = bodies(NODES | st.builds(Transaction, st.just("try"), bodies(CALLS)))
 DEATHS = st.lists(st.integers(1, 6) | st.integers(-6, -1), max_size=3)
 
 # Each needs a part of the rules.
