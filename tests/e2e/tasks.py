@@ -254,3 +254,24 @@ def undoing() -> list[str]:
         run.checkpoint(label=name)
     run.pause("All done", key="done")  # `n` is another number each time
     return done
+
+
+@flow
+@execution
+def amid_steps(of: str) -> list[str]:
+    """Three effects, each when the test opens the gate for it; a child of the execution `of`."""
+    found = []
+    for n in (1, 2, 3):
+        while not gate(of, 1, n).exists():
+            sleep(0.02)
+        found.append(effect(f"child {n}"))
+        published(of).touch()  # the step is recorded
+    return found
+
+
+@flow
+@execution
+def calling_child() -> str:
+    """An effect, a child, and an effect that tells what the child has returned."""
+    effect("before")
+    return effect("after " + ", ".join(amid_steps(execution.current().id)))

@@ -118,6 +118,30 @@ def test_a_child_that_is_paused_from_outside_pauses_its_parent(kit: TestKit) -> 
     assert len(set(ids)) == 1
 
 
+def test_a_child_stays_paused_whose_process_dies_before_the_pause_takes_effect(
+    kit: TestKit,
+) -> None:
+    @flow
+    @execution
+    def is_paused(name: str) -> str:
+        ids.append(execution.current().id)
+        pay(f"{name} 1")
+        if execution.current().attempt == 1:
+            kit.executions.pause(execution.current().id, reason="wait")
+            kit.crash()
+        return pay(f"{name} 2")
+
+    trial = kit.start(of_one(is_paused))
+    trial.resume()  # as a supervisor does after a crash
+    assert (trial.status, kit.executions.get(ids[0]).status) == ("paused", "paused")
+    assert len(ids) == 1
+    trial.resume()
+
+    assert trial.status == "completed", trial
+    assert done == PAUSED
+    assert len(set(ids)) == 1
+
+
 def test_a_child_is_paused_with_its_parent_and_not_resumed_without_it(kit: TestKit) -> None:
     @flow
     @execution

@@ -5,14 +5,15 @@ execution that exists, the new run stands around the execution's own run: it cal
 tried again, and ends as the other does.
 
 What Prefect does not document as an interface is used here and nowhere else: `run_flow` with a run,
-the counters by which Prefect finds an earlier run of a call, and the lists of a flow's hooks.
+the counters by which Prefect finds an earlier run of a call, the contexts around one, and the lists
+of a flow's hooks.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from functools import update_wrapper
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -23,7 +24,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, FlowRunPolicy, State, StateType
-from prefect.context import FlowRunContext
+from prefect.context import ContextModel, FlowRunContext
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow
 from prefect.states import Cancelled, Completed, Pending
@@ -34,6 +35,8 @@ from prefect_executions.prefect.tags import around_tag, is_around
 from prefect_executions.prefect.transitions import crash, find_run, set_state
 
 CALLS = 1_000_000  # how many calls of one flow an attempt may make before its counters repeat
+
+C = TypeVar("C", bound=ContextModel)
 
 _HOOKS = (
     "on_completion_hooks",
@@ -67,6 +70,32 @@ def count_calls_anew(context: FlowRunContext, attempt: int) -> None:
     An attempt that makes other calls than the one before would get the runs of others.
     """
     context.task_run_dynamic_keys = _Counters((attempt - 1) * CALLS)
+
+
+def outwards(context: C | None) -> Iterator[C]:
+    """A context of Prefect and those around it; Prefect shows only the innermost."""
+    while context is not None:
+        yield context
+        token = context._token
+        outer: Any = Token.MISSING if token is None else token.old_value
+        context = None if outer is Token.MISSING else outer
+
+
+def keep_result_from_others(context: FlowRunContext, caller: UUID) -> None:
+    """Let Prefect not persist the result of a child that is called in a plain flow.
+
+    When Prefect tries that flow again, it finds an earlier run of a call by counting, and would
+    give its persisted result to another call.
+
+    Args:
+        context: The context of the child's run.
+        caller: The run of the execution that the child is called in.
+    """
+    for around in list(outwards(context))[1:]:
+        if around.flow_run is None or around.flow_run.id == caller:
+            return
+        if not is_around(around.flow_run):
+            context.persist_result = False
 
 
 def is_continued(run: FlowRun) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Any
 
 from prefect.client.schemas.objects import FlowRun, State
@@ -18,7 +18,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.flows import Flow
 from prefect.logging import get_run_logger
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Cancelled, Completed, Failed, Paused
 from prefect.utilities.callables import get_call_parameters
 from pydantic import PydanticUserError
 
@@ -29,6 +29,7 @@ from prefect_executions.prefect.states import state_of
 from prefect_executions.prefect.subflows import (
     continue_run,
     is_continued,
+    keep_result_from_others,
     leave_around,
     make_ready,
     make_run,
@@ -36,7 +37,7 @@ from prefect_executions.prefect.subflows import (
     stand_around,
 )
 from prefect_executions.prefect.tags import is_around, parent_of
-from prefect_executions.prefect.transitions import find_run, read_states, set_state
+from prefect_executions.prefect.transitions import find_run, read_states, restore, set_state
 from prefect_executions.runtime.attempt import Attempt, running_attempt
 from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.serialization import JsonType, digest
@@ -105,7 +106,10 @@ class ChildCall:
         parent, context = running_attempt(), FlowRunContext.get()
         if parent is None or context is None or context.flow is None or context.flow_run is None:
             return None
-        if context.flow_run.id == parent.ownership.run.id or is_continued(context.flow_run):
+        if context.flow_run.id == parent.ownership.run.id:
+            return None
+        keep_result_from_others(context, parent.ownership.run.id)
+        if is_continued(context.flow_run):
             return None
         parameters = get_call_parameters(fn, args, kwargs)
         return cls(parent, context.flow, context.flow_run, fn, parameters)
@@ -166,6 +170,7 @@ class ChildCall:
 
         Raises:
             ChildEnded: Somebody has ended it.
+            Pause: Somebody has paused it, and nobody has resumed it or the parent since.
         """
         known, client = self._call.record, self._own.client
         run = find_run(client, flow_run_id(known.child)) if known and known.child else None
@@ -188,6 +193,8 @@ class ChildCall:
         if run.id == self._run.id:
             return None
         stand_around(client, self._run, self._flow, self._child)
+        if (pause := _pause_left(self._own, run)) is not None:
+            raise Pause(state=pause)
         return make_ready(client, run)
 
     def go_on(self, run: FlowRun) -> Any:
@@ -259,6 +266,28 @@ def _ended_since(own: Ownership, run: FlowRun, since: datetime) -> State[Any] | 
     *_, first = takewhile(_is_cancelled, states)
     is_known = first.timestamp <= since or _was_cancelled(own, since)
     return None if is_known else _cancelled(own, run.id, state)
+
+
+def _pause_left(own: Ownership, run: FlowRun) -> State[Any] | None:
+    """The pause in which a child is, if neither it nor its parent was resumed since.
+
+    Its process died before the pause took effect, so that the parent is tried again as after any
+    crash. A crash that covers the pause is undone.
+    """
+    state = state_of(run)
+    if state.is_crashed():
+        states = reversed(read_states(own.client, run.id))
+        state = next((before for before in states if not before.is_crashed()), state)
+    if not state.is_paused() or any(
+        before.is_paused() and after.timestamp > state.timestamp
+        for before, after in pairwise(own.states)
+    ):
+        return None
+    if not state_of(run).is_paused():
+        again: State[Any] = Paused(message=state.message)
+        again.name, again.state_details = state.name, state.state_details
+        state = state_of(restore(own.client, run.id, again))
+    return state
 
 
 def _was_cancelled(own: Ownership, since: datetime) -> bool:

@@ -39,7 +39,7 @@ class EqualCalls:
         recorded: The orders of their records, by their places.
         unders: Under which states those were made that have not raised, counted.
         last: The last place of this attempt.
-        freed: The places of the calls that raised, and whose places are not taken again.
+        freed: The places of calls that raised or were rolled back, where they are not taken again.
         taken: The orders that calls of this attempt have.
         made: When the calls of this attempt were made.
         given: How many of them have returned.
@@ -58,13 +58,13 @@ class EqualCalls:
     has_waited: bool = False
 
     def next_place(self) -> int:
-        """The place of the next call: that of the first call that raised, or a new one."""
-        return self.freed[0] if self.freed else self.last + 1
+        """The place of the next call: the first that is free again, or a new one."""
+        return min(self.freed) if self.freed else self.last + 1
 
     def take_place(self) -> None:
         """Give the next place to a call."""
         if self.freed:
-            self.freed.pop(0)
+            self.freed.remove(min(self.freed))
         else:
             self.last += 1
 
@@ -84,8 +84,12 @@ class EqualCalls:
             submitted: When the next call was submitted, if it waited for its inputs since.
         """
         if submitted is None:
-            return self.has_waited and self.last > len(self.freed)
-        return self.last > len(self.freed) or self.raised_at > submitted
+            return self.has_waited and self.are_made()
+        return self.are_made() or self.raised_at > submitted
+
+    def are_made(self) -> bool:
+        """Whether this attempt has made any of them that has not raised."""
+        return self.last > len(self.freed)
 
     def has_turned(self, races: Iterable[tuple[int, int]]) -> bool:
         """Whether one of them was made while it was open which of two calls returns first.

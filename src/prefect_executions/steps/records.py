@@ -1,5 +1,7 @@
 """What the journal has of the calls of an execution, and where it is looked up."""
 
+from dataclasses import replace
+
 from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.steps.places import EqualCalls
 
@@ -60,6 +62,27 @@ class Records:
         equal.unders[record.under] -= 1
         equal.freed.append(record.place)
         self._keyed[record.key].remove(record.order)
+
+    def reopen(self, record: Record) -> Record:
+        """Replace the record of a call that has returned: it is carried out again.
+
+        It keeps its number, by which what it has called is found.
+        """
+        begun = replace(
+            record,
+            outcome=Outcome.BEGUN,
+            result=None,
+            large=None,
+            undo=False,
+            function=None,
+            undo_by=None,
+        )
+        self._known[record.order] = begun
+        equal = self.equals(record.parent, record.key)
+        equal.unders[record.under] -= 1
+        equal.taken.discard(record.order)
+        equal.freed.append(record.place)
+        return begun
 
     def of(self, order: int) -> Record | None:
         """The record with this number."""

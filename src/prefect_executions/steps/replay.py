@@ -362,14 +362,22 @@ class Replay:
     def rolled_back(self, call: Call) -> list[Record]:
         """What is to be recorded of a call that Prefect rolls back: it is undone.
 
-        The next equal call has its place, and runs. Returns nothing if it was undone.
+        The next equal call has its place, and runs. Calls around it that have returned have only
+        begun now: they are carried out again, to make it again. Returns nothing if it was undone.
         """
         with self._lock:
             known = self.records.of(call.order)
             if known is None or known.outcome is not Outcome.DONE:
                 return []
             self.records.remove(known)
-            return [replace(known, outcome=Outcome.UNDONE, result=None, large=None)]
+            gone = [replace(known, outcome=Outcome.UNDONE, result=None, large=None)]
+            around = call.parent
+            while around is not None:
+                returned = self.records.of(around.order)
+                if returned is not None and returned.outcome is Outcome.DONE:
+                    gone.append(self.records.reopen(returned))
+                around = around.parent
+            return gone
 
 
 def _record(call: Call, outcome: Outcome, at: datetime, **fields: Any) -> Record:

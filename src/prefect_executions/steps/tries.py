@@ -5,16 +5,14 @@ try makes its calls once more: they are the calls of the try before, not others 
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from contextvars import Token
-from typing import Any, TypeVar
+from collections.abc import Callable
 from uuid import UUID
 
-from prefect.context import ContextModel, FlowRunContext, TaskRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 
+from prefect_executions.prefect.subflows import outwards
 from prefect_executions.steps.replay import Call
 
-C = TypeVar("C", bound=ContextModel)
 Tries = dict[UUID, int]  # the runs that code is in, and which try of each
 
 
@@ -51,18 +49,9 @@ def _is_earlier(tries: Tries, now: Tries) -> bool:
 def tries_here() -> Tries:
     """The task and flow runs that this code is in, from the inside out."""
     tries: Tries = {}
-    for task in _around(TaskRunContext.get()):
+    for task in outwards(TaskRunContext.get()):
         tries[task.task_run.id] = task.task_run.run_count
-    for flow in _around(FlowRunContext.get()):
+    for flow in outwards(FlowRunContext.get()):
         if flow.flow_run is not None:
             tries[flow.flow_run.id] = flow.flow_run.run_count
     return tries
-
-
-def _around(context: C | None) -> Iterator[C]:
-    """A context of Prefect and those around it; Prefect shows only the innermost."""
-    while context is not None:
-        yield context
-        token = context._token
-        outer: Any = Token.MISSING if token is None else token.old_value
-        context = None if outer is Token.MISSING else outer
