@@ -11,7 +11,7 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
-from prefect_executions.log.entry import FORMAT, Kind
+from prefect_executions.log.entry import FORMAT, Kind, Part
 from prefect_executions.log.journal import Large, Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.storage.objects import MemoryObjects
@@ -51,7 +51,7 @@ def calls() -> dict[str, Record]:
 
 
 def write(log: ExecutionLog) -> None:
-    """A log with every kind of entry, deltas, and texts in full."""
+    """A log with every kind of entry, states in full, as changes and as they were."""
     recorded = calls()
     log.create(META, b"{}")
     head = log.attempt()
@@ -80,7 +80,7 @@ def read(version: int) -> ExecutionLog:
 def test_format_1_stays_readable() -> None:
     log = read(1)
 
-    history = log.read(checkpoints=None)
+    history = log.read(checkpoints=None, journal=True)
 
     assert history.created.meta == META
     assert [log.at_checkpoint(seq).state for seq in range(2, 14)] == states()
@@ -88,8 +88,10 @@ def test_format_1_stays_readable() -> None:
     assert {entry.kind for entry in history.entries.values()} == set(Kind) - {Kind.DELETED}
     parts = [entry.state for entry in history.checkpoints() if entry.state]
     assert {state.base is None for state in parts} == {True, False}
+    assert history.entries[1].state == Part(base=0, size=2)
     journals = [entry.journal for entry in history.entries.values() if entry.journal]
-    assert {journal.base is None for journal in journals} == {True, False}
+    assert {journal.is_whole for journal in journals} == {True, False}
+    assert {not journal.payload for journal in journals} == {True, False}
     assert history.head.entry.attempt == 3
     assert history.entries[23].meta == {"config": {"max_retries": 3}}
     assert [history.entries[seq].fenced for seq in range(20, 25)] == [True] * 3 + [False, True]
@@ -110,7 +112,11 @@ def test_the_journal_of_format_1_stays_readable() -> None:
     saved = log.at_checkpoint(15)
 
     large = decode(saved.journal)[4].large
-    assert large == Large(seq=15, index=0, size=len(LARGE), sha256=sha256(LARGE).hexdigest())
+    assert large is not None
+    digest = sha256(LARGE).hexdigest()
+    assert replace(large, stored=0) == Large(
+        seq=15, start=8192, stored=0, size=len(LARGE), sha256=digest
+    )
     assert log.large_result(large) == LARGE
     recorded["large"] = replace(recorded["large"], result=None, large=large)
     names = ("plain", "around", "inside", "large")

@@ -287,10 +287,10 @@ class LogMachine(RuleBasedStateMachine):
     @invariant()
     def history_is_linear_and_complete(self) -> None:
         newest = self.log.head()
-        history = self.log.read(checkpoints=None)
+        history = self.log.read(checkpoints=None, journal=True)
         assert_linear([history.entries[seq] for seq in sorted(history.entries)])
         assert history.head.entry == newest.entry
-        checkpoints = [entry.state.sha256 for entry in history.checkpoints() if entry.state]
+        checkpoints = [history.state(entry.seq) for entry in history.checkpoints()]
         assert len(checkpoints) == len(set(checkpoints))  # states are all new
         assert newest.state == history.state(newest.entry.continues_from)
         for seq, state in self.acknowledged.items():

@@ -8,9 +8,9 @@ from logs import ID, META, call, filled, numbered, step_after
 from prefect_executions.errors import (
     CorruptEntry,
 )
-from prefect_executions.log.deltas import bases
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
+from prefect_executions.log.states import bases
 from prefect_executions.storage.objects import MemoryObjects
 from stores import Counting
 
@@ -124,7 +124,7 @@ def test_a_missing_base_is_noticed(memory: MemoryObjects) -> None:
 def test_a_journal_on_another_base_is_noticed(
     log: ExecutionLog, memory: MemoryObjects, head: Head
 ) -> None:
-    """Its checksum is right, but its base was replaced."""
+    """Its checksum is right, but what it goes on from was replaced."""
     other = ExecutionLog(MemoryObjects(), ID)
     other.create({"name": "a task"}, b'{"n": 0}')
     swapped = other.record(other.attempt(), [call(1, minute=2)])
@@ -133,5 +133,5 @@ def test_a_journal_on_another_base_is_noticed(
     memory.delete([key])
     memory.create(key, other.objects.get([key])[key])
 
-    with pytest.raises(CorruptEntry, match="its journal has another SHA-256"):
-        log.head()
+    with pytest.raises(CorruptEntry, match="its lines have another CRC-32"):
+        log.head().records()

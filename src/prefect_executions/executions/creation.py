@@ -22,7 +22,7 @@ from prefect_executions.errors import (
 from prefect_executions.executions.executions import Executions
 from prefect_executions.executions.views import execution_of
 from prefect_executions.ids import checkpoint_id, checkpoint_seq, execution_id
-from prefect_executions.log.journal import Outcome, Record, decode
+from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head, History
 from prefect_executions.models import NAME_LENGTH, Execution, ExecutionConfig
@@ -291,6 +291,6 @@ def _records(log: ExecutionLog, head: Head) -> list[Record]:
 
     Steps that a roll-back has left to be undone are undone by the original execution.
     """
-    records = decode(head.journal).values()
+    records = head.records().values()
     kept = [r for r in records if r.outcome not in (Outcome.UNDO, Outcome.UNDONE)]
     return [log.with_result(record) for record in kept]

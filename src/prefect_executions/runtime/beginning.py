@@ -135,7 +135,7 @@ def _assemble(
 ) -> Attempt[S]:
     log, entry = writer.log, writer.head.entry
     config = writer.head.created.config.over(options.config)
-    replay = Replay(writer.head.journal, writer.head.state)
+    replay = Replay(writer.head.records(), writer.head.state)
     checkpoints = Checkpointer(writer, ownership, replay)
     time_limit = TimeLimit(
         log.execution_id,
@@ -150,7 +150,7 @@ def _assemble(
         time_limit.require()
 
     def form() -> Form:
-        return resume_form(log.read(checkpoints=CHOICES))
+        return resume_form(log.read(checkpoints=CHOICES, journal=True))
 
     recorder = Recorder(checkpoints, replay, admit)
     pauses = Pauses(
@@ -204,7 +204,7 @@ def _saved(entry: Entry, seconds: float) -> str:
 def _version_before(log: ExecutionLog) -> str | None:
     """The version of the flow in the attempt before this one, if that is known."""
     try:
-        begun = log.begun(log.living_head())
+        begun = log.begun(log.living_head(journal=False))
     except ExecutionNotFound:
         return None
     return None if begun is None else begun.version

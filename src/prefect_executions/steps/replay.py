@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefect_executions.errors import AmbiguousCall, ReplayMismatch
-from prefect_executions.log.journal import Outcome, Record, decode
+from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.serialization import digest, whole_milliseconds
 from prefect_executions.steps.places import (
     BETWEEN,
@@ -86,12 +86,11 @@ class Replay:
     """The calls of one attempt, matched with those that earlier ones have recorded.
 
     Args:
-        journal: What has been recorded.
+        records: What has been recorded, by the orders of the calls.
         state: The state that the attempt continues from, encoded.
     """
 
-    def __init__(self, journal: bytes, state: bytes = b"") -> None:
-        records = decode(journal)
+    def __init__(self, records: dict[int, Record], state: bytes = b"") -> None:
         self._lock = threading.Lock()
         self._recorded = records
         self._last = max(records, default=0)
