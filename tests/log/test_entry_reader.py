@@ -50,7 +50,7 @@ def test_what_is_too_long_to_be_read_at_once_is_read_in_one_more_round(
     store.forget()
 
     assert log.head().state == head.state
-    assert (store.scans, store.rounds) == (1, [3, 3])
+    assert (store.scans, store.rounds) == (1, [4, 3])
 
 
 @pytest.mark.parametrize("kept", [0, 50, 1000, 2 << 20, 3 << 20, -1])
@@ -195,12 +195,12 @@ def test_a_large_result_is_read_by_nothing_but_its_replay(
     assert store.created[0] > 10 << 20
     assert all(size < 1500 for size in store.created[1:])
     assert sum(store.received) < (2 << 20) * (len(after) + 1)
-    assert max(store.rounds) <= 3
+    assert max(store.rounds) <= 6
     store.forget()
     where = decode(log.head().journal)[1].large
     assert where is not None
     assert (store.scans, len(store.rounds)) == (1, 1)
-    assert sum(store.received) < 2 << 20
+    assert sum(store.received) < (2 << 20) + 4096
     store.forget()
     assert log.large_result(where) == large(10 << 20).result
     assert (store.scans, store.rounds, store.received) == (0, [1], [where.stored])
@@ -228,7 +228,7 @@ def test_entries_that_do_not_fit_are_read_without_their_large_results(
     store.forget()
 
     assert log.head().state == state
-    assert store.rounds == [2, 1]
+    assert store.rounds == [3, 1]
     assert sum(store.received) < (2 << 20) + (4 << 20)
 
 

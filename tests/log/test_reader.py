@@ -27,7 +27,7 @@ def test_the_head_costs_one_listing_and_one_short_round(
     assert loaded.state == head.state == numbered(count)
     assert store.scans == 1
     assert len(store.rounds) == 1
-    assert store.rounds[0] <= log2(count + 2) + 1
+    assert store.rounds[0] <= log2(count + 2) + 6
 
 
 def test_every_state_is_found_again(log: ExecutionLog) -> None:

@@ -10,8 +10,8 @@ from prefect_executions.log.states import bases
 from stores import Counting
 
 
-def test_bases_clear_the_lowest_bit() -> None:
-    assert bases(1000) == [1000, 992, 960, 896, 768, 512, 0]
+def test_bases_are_those_before_in_a_row_and_then_clear_the_lowest_bit() -> None:
+    assert bases(1003) == [1003, 1002, 1001, 1000, 992, 960, 896, 768, 512, 0]
     assert bases(0) == [0]
 
 

@@ -18,7 +18,14 @@ from prefect_executions.models import ExecutionConfig
 
 FORMAT = 1
 
+ROW = 8  # entries, each of which but the first has the one before it as its base
+
 RUNS = 24  # how many numbers of `Progress.runs` an entry keeps
+
+
+def base_of(seq: int) -> int:
+    """The entry that entry `seq`, which is not 0, is a change against."""
+    return seq - 1 if seq % ROW else seq & (seq - 1)
 
 
 class Kind(StrEnum):
@@ -76,7 +83,7 @@ class Part:
         Raises:
             KeyError, ValueError, TypeError: the header is damaged.
         """
-        if header["base"] not in (None, seq & (seq - 1)) or header["base"] == seq:
+        if header["base"] is not None and (seq == 0 or header["base"] != base_of(seq)):
             raise ValueError(f"entry {seq} has no base {header['base']}")
         return cls(base=header["base"], size=header["size"], payload=payload)
 

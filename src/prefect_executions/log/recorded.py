@@ -1,11 +1,11 @@
 """The journal as a log keeps it: each entry stores what was recorded since an earlier one.
 
 Lines are only appended. If each entry stored its own alone, the newest journal could only be read
-by reading the whole log; if each stored all, a log would grow with the square of its length. So
-entry `n` stores what was recorded since entry `n` without its lowest bit, or since the 1,024th
-before it, whichever is nearer: a *stretch*. The newest journal is made of those of at most ten
-entries, and of one for every 1,024 entries. Their numbers follow from that of the newest
-(`makers`), and the bases of its state are among them (see `states`).
+by reading the whole log; if each stored all, a log would grow with the square of its length. So an
+entry stores what was recorded since its base (see `states`), or since the 1,024th entry before it,
+whichever is nearer: a *stretch*. The newest journal is made of those of at most 15 entries, and of
+one for every 1,024 entries. Their numbers follow from that of the newest (`makers`), and the bases
+of its state are among them.
 
 Longer stretches are joined from the frames of shorter ones: what was written is not encoded again,
 unless it is so little that it takes less room together. A roll-back stores the whole journal, and
@@ -19,12 +19,12 @@ from itertools import chain
 from zlib import crc32
 
 from prefect_executions.errors import CorruptEntry
-from prefect_executions.log.entry import Entry, Stretch
+from prefect_executions.log.entry import Entry, Stretch, base_of
 from prefect_executions.log.journal import LARGE, Large, Record, encode, fold, lines_of
 from prefect_executions.log.zstd import compress, frames
 
 _MOST = 1024  # entries that a stretch reaches back over
-_TOGETHER = 16 << 10  # bytes of lines up to which several share a frame
+_TOGETHER = 64 << 10  # bytes of lines up to which several share a frame
 _PAGE = 4 << 10  # bytes; large results begin at a multiple of it
 
 
@@ -38,7 +38,7 @@ def makers(seq: int) -> list[int]:
 
 
 def _since(seq: int) -> int:
-    return max(seq & (seq - 1), seq - _MOST)
+    return max(base_of(seq), seq - _MOST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,22 @@
 """States: each entry stores its own as the change against that of an earlier entry.
 
 If all were stored in full, a log would grow with the square of its length. If each were a change of
-the entry before it, the newest one could only be read by reading the whole log. So the base of
-entry `n` is the entry whose number is `n` without its lowest bit (skip-deltas, as in Subversion):
+the entry before it, the newest one could only be read by reading the whole log. So entries stand in
+rows of eight. The base of the first of a row is the entry whose number has not its lowest bit
+(skip-deltas, as in Subversion), that of the others the entry before:
 
-    entry   1  2  3  4  5  6  7  8  9  10  11  12
-    base    0  0  2  0  4  4  6  0  8   8  10   8
+    entry   7  8  9  10 … 15  16  17 …  24  25 …  32  33
+    base    6  0  8   9   14   0  16    16  24     0  32
 
-A state is thus made from no more than log2(n) + 2 entries (`bases`), which are read in one parallel
-round of requests. The newest entry and its bases are all that the next entry can need as its base.
-A state is stored in full when it has no base, and when the change is not much smaller.
+A state is thus made from no more than log2(n) + 6 entries (`bases`), which are read in one parallel
+round of requests. The newest entry and its bases are all that the next entry can need as its base,
+and mostly that is the newest itself, whose state a writer has at hand. A state is stored in full
+when it has no base, and when the change is not much smaller.
 """
 
 from collections.abc import Mapping
 
-from prefect_executions.log.entry import Entry, Part
+from prefect_executions.log.entry import Entry, Part, base_of
 from prefect_executions.log.zstd import compress, decompress
 
 _KEEP = 4 << 20  # bytes; a larger state is made again from its entries when it is a base
@@ -25,7 +27,7 @@ def bases(seq: int) -> list[int]:
     """The entries that the state of entry `seq` may be made from: itself first, 0 last."""
     chain = [seq]
     while seq:
-        seq &= seq - 1
+        seq = base_of(seq)
         chain.append(seq)
     return chain
 
@@ -68,13 +70,15 @@ class State:
         while state is not None and state._data is None:
             chain.append(state)
             state = state._base
-        data = b"" if state is None or state._data is None else state._data
+        made = [b"" if state is None or state._data is None else state._data]
         for state in reversed(chain):
             assert state._stored is not None
-            data = decompress(state._stored[1], state.size, data)
+            frame = state._stored[1]
+            # Nothing here holds the base any more while a large state is made from its copy.
+            made.append(decompress(frame, state.size, made.pop()))
             if state.size <= _KEEP:
-                state._data = data
-        return data
+                state._data = made[0]
+        return made[0]
 
     @property
     def _base(self) -> "State | None":
@@ -128,8 +132,8 @@ def stored(state: State, seq: int, states: Mapping[int, State]) -> Part:
         seq: The number of the entry.
         states: Those of the entries before it that can be its base.
     """
-    number = seq & (seq - 1)
-    base = states.get(number) if seq else None
+    number = base_of(seq) if seq else None
+    base = None if number is None else states.get(number)
     if base is state:
         return Part(base=number, size=state.size)
     against, frame = state.against(base)

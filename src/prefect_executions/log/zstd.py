@@ -32,6 +32,7 @@ def compress(data: bytes, base: bytes = b"") -> bytes:
 
     The window reaches over both, since a match can be as far away as the beginning of `base`.
     """
+    prefix = _prefix(base)
     options: dict[int, int] = {_Option.compression_level: _LEVEL, _Option.checksum_flag: 1}
     if len(base) >= _LEAST_PREFIX:
         span = (len(base) + len(data)).bit_length()
@@ -39,7 +40,8 @@ def compress(data: bytes, base: bytes = b"") -> bytes:
         if max(len(base), len(data)) > _LONG:
             options[_Option.enable_long_distance_matching] = 1
             options[_Option.ldm_bucket_size_log] = _CANDIDATES
-    compressor = zstd.ZstdCompressor(options=options, zstd_dict=_prefix(base))
+    del base  # a prefix is a copy, and the text may be large: it is held by nobody else
+    compressor = zstd.ZstdCompressor(options=options, zstd_dict=prefix)
     return compressor.compress(data, mode=compressor.FLUSH_FRAME)
 
 
@@ -49,11 +51,13 @@ def decompress(frame: bytes | memoryview, size: int, base: bytes = b"") -> bytes
     Raises:
         ValueError: the frame is damaged, has another base, or does not hold `size` bytes.
     """
+    prefix = _prefix(base)
+    del base  # see `compress`
     try:
         if zstd.get_frame_info(frame).decompressed_size != size:
             raise ValueError(f"a frame does not hold {size} bytes")
         options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _MOST_WINDOW}
-        decompressor = zstd.ZstdDecompressor(zstd_dict=_prefix(base), options=options)
+        decompressor = zstd.ZstdDecompressor(zstd_dict=prefix, options=options)
         data = _made(decompressor, frame, size)
     except zstd.ZstdError as error:
         raise ValueError(str(error)) from error
