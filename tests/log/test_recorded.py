@@ -22,12 +22,12 @@ from prefect_executions.log.zstd import frames
 from stores import Counting
 
 
-def test_makers_reach_back_over_1024_entries_at_the_most() -> None:
+def test_makers_reach_back_over_2048_entries_at_the_most() -> None:
     assert makers(1001) == [1001, 1000, 992, 960, 896, 768, 512, 0]
-    assert makers(4098) == [4098, 4097, 4096, 3072, 2048, 1024, 0]
+    assert makers(6146) == [6146, 6145, 6144, 4096, 2048, 0]
     for seq in (*range(5000), 99_999):
         assert set(bases(seq)) <= set(makers(seq))
-        assert len(makers(seq)) <= 15 + seq // 1024
+        assert len(makers(seq)) <= 16 + seq // 2048
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Written:
 @given(
     st.lists(st.tuples(st.sampled_from(["", "", "a", "bc" * 9, "d" * 99]), st.integers(0, 9))),
     st.integers(0, 3),
-    st.sampled_from([8, 16, 1024]),
+    st.sampled_from([8, 16, 2048]),
     st.sampled_from([0, 30, 1 << 14]),
     st.sampled_from([1, 2, 8]),
 )
@@ -129,7 +129,7 @@ def test_the_head_with_its_journal_is_one_listing_and_one_round(
     assert loaded.records() == head.records()
     assert len(loaded.records()) == entries
     assert (store.scans, len(store.rounds)) == (1, 1)
-    assert store.rounds[0] <= 15 + entries // 1024
+    assert store.rounds[0] <= 16 + entries // 2048
 
 
 def test_who_wants_the_state_alone_reads_no_journal(

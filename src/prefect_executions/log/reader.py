@@ -88,7 +88,7 @@ class LogReader(EntryReader):
     def head(self, *, journal: bool = True) -> Head:
         """Load the newest entry, its state and journal: one LIST and one parallel round of GETs.
 
-        The head of a deleted execution is its tombstone, which has no state.
+        The head of a deleted execution is its tombstone, whose state and journal are empty.
 
         Raises:
             ExecutionNotFound: there is no log.
@@ -235,7 +235,7 @@ class LogReader(EntryReader):
         if entry is None:  # it was deleted between the LIST and the GET
             raise ExecutionDeleted(self.execution_id)
         if entry.kind is Kind.DELETED:
-            return Head(entry, entry, {}, None)
+            return Head(entry, entry, {seq: State(0, data=b"")}, Recorded({}))
         states = States(entries)
         with self._making(entry):
             states[seq].keep()
