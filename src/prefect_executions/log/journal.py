@@ -130,12 +130,12 @@ class Record:
         """Undo `to_line`; the result is not looked at.
 
         Args:
-            data: The line, without its newline.
+            data: The line, with its newline or without.
 
         Raises:
             ValueError, KeyError, TypeError: the line is damaged.
         """
-        head, tab, result = data.partition(b"\t")
+        head, tab, result = data.removesuffix(b"\n").partition(b"\t")
         line = serialization.load(head)
         large = None
         if "large" in line:
