@@ -115,7 +115,7 @@ def test_the_journal_of_format_1_stays_readable() -> None:
     assert large is not None
     digest = sha256(LARGE).hexdigest()
     assert replace(large, stored=0) == Large(
-        seq=15, start=8192, stored=0, size=len(LARGE), sha256=digest
+        seq=15, start=640, stored=0, size=len(LARGE), sha256=digest
     )
     assert log.large_result(large) == LARGE
     recorded["large"] = replace(recorded["large"], result=None, large=large)

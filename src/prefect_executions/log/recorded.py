@@ -25,7 +25,7 @@ from prefect_executions.log.zstd import compress, frames
 
 _MOST = 2048  # entries that a stretch reaches back over
 _TOGETHER = 64 << 10  # bytes of lines up to which several share a frame
-_PAGE = 4 << 10  # bytes; large results begin at a multiple of it
+_ROOM = 64  # bytes; large results begin at a multiple of it
 
 
 def makers(seq: int) -> list[int]:
@@ -218,7 +218,7 @@ def with_records(
         needed = len(entry.without_large())
         if not large or needed <= entry.large_start:
             return entry, after
-        entry = replace(entry, large_start=(needed // _PAGE + 2) * _PAGE)
+        entry = replace(entry, large_start=(needed // _ROOM + 2) * _ROOM)
 
 
 def _placed(entry: Entry, records: Sequence[Record]) -> Iterator[Record]:
