@@ -19,10 +19,11 @@ it competes with others who come from outside, who need as many requests as itse
 succeeds each time.
 
 What was acknowledged is never lost by a claim, since only entries that come without a gap are the
-log, and the entry after claims continues from the newest one before them. A challenger may die
-halfway: then a claim is left ahead of a gap, which is filled as if there were no claim; it stops
-processes of the attempt that was to be fenced, but not those of later attempts; and claims without
-a gap are passed over by whoever reads the head.
+log, and the entry after claims continues from the newest one before them. Nothing is made from a
+claim: an entry that would have one as its base has the next one that is none in its stead (see
+`states` and `recorded`). A challenger may die halfway: then a claim is left ahead of a gap, which
+is filled as if there were no claim; it stops processes of the attempt that was to be fenced, but
+not those of later attempts; and claims without a gap are passed over by whoever reads the head.
 """
 
 from collections.abc import Callable, Collection
@@ -39,7 +40,6 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
-from prefect_executions.log.deltas import Link, bases
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.reader import Head, LogReader
 
@@ -141,9 +141,7 @@ class ContendedLog(LogReader):
         claims = 0 if own else free - last - 1
         if last == head.entry.seq:
             return replace(head, claims=claims)
-        chain = dict(head.chain) | {seq: Link.of(entry) for seq, entry in entries.items()}
-        chain = {seq: chain[seq] for seq in bases(last) if seq in chain}
-        return replace(self._decoded(entries[last], chain), claims=claims)
+        return replace(self._head_after(head, last, entries), claims=claims)
 
     def _pass(
         self, head: Head, later: dict[int, Entry], nonces: Collection[str], *, fence: bool

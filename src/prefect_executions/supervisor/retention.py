@@ -92,7 +92,7 @@ class Retention:
         if not self._executions.flow_runs.is_still(run):
             return None
         log, state, now = self._executions.log(execution_id(run.id)), state_of(run), self._clock()
-        config = log.config(log.living_head()).over(self._default)
+        config = log.config(log.living_head(journal=False)).over(self._default)
         deleted_at = _NEVER_MORE
         if config.delete_after_seconds is not None:
             deleted_at = state.timestamp + timedelta(seconds=config.delete_after_seconds)
