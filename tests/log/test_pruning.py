@@ -207,7 +207,8 @@ def test_who_reads_meanwhile_finds_an_entry_whole_or_not_at_all() -> None:
 
 
 @given(
-    st.lists(st.sampled_from(["save", "label", "step", "attempt", "back"]), max_size=60), st.data()
+    st.lists(st.sampled_from(["save", "label", "step", "attempt", "back", "claim"]), max_size=60),
+    st.data(),
 )
 def test_no_history_is_harmed(acts: list[str], data: st.DataObject) -> None:
     written = Written()
@@ -220,6 +221,9 @@ def test_no_history_is_harmed(acts: list[str], data: st.DataObject) -> None:
             written.step()
         elif act == "attempt":
             written.head = written.log.attempt()
+        elif act == "claim":
+            for ahead in range(data.draw(st.integers(1, 9))):
+                written.log._take(written.log.head().next_seq + ahead % 2, 0, fence=False)
         elif written.states:
             known = sorted(loaded(written.log))
             written.log.rollback(data.draw(st.sampled_from(known)))

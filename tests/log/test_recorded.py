@@ -1,6 +1,6 @@
 """How a log keeps the journal: stretches, what they are joined from, and what a reader fetches."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from logs import call, filled
 from prefect_executions.errors import CorruptEntry
 from prefect_executions.log import entry as entry_module
 from prefect_executions.log import recorded
-from prefect_executions.log.entry import Entry, Kind, bases
+from prefect_executions.log.entry import Entry, Kind, Stretch, bases
 from prefect_executions.log.journal import Record, encode
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
@@ -39,9 +39,14 @@ class Written:
     def append(self, lines: bytes, *, anew: bool = False) -> None:
         seq = len(self.entries)
         self.now = self.now.anew(seq, lines) if anew else self.now.after(seq, lines)
+        self._add(seq, Kind.STEPS, self.now.stretch(seq))
+
+    def claim(self) -> None:
+        self._add(len(self.entries), Kind.CLAIM, None)
+
+    def _add(self, seq: int, kind: Kind, stretch: Stretch | None) -> None:
         fields: dict[str, Any] = {"at": None, "nonce": "", "attempt": 0}
-        stretch = self.now.stretch(seq)
-        self.entries[seq] = Entry(seq=seq, kind=Kind.STEPS, journal=stretch, **fields)
+        self.entries[seq] = Entry(seq=seq, kind=kind, journal=stretch, **fields)
 
     def read(self, seq: int) -> Recorded:
         """As a reader does who fetches no more than it must."""
@@ -54,10 +59,17 @@ class Written:
     st.sampled_from([8, 16, 2048]),
     st.sampled_from([0, 30, 1 << 14]),
     st.sampled_from([1, 2, 8]),
+    st.sets(st.integers(1, 100)) | st.builds(range, st.integers(1, 20), st.integers(1, 40)),
 )
 def test_every_journal_is_found_again(
-    appended: list[tuple[str, int]], start: int, most: int, together: int, row: int
+    appended: list[tuple[str, int]],
+    start: int,
+    most: int,
+    together: int,
+    row: int,
+    claims: Collection[int],
 ) -> None:
+    """Also where claims stand, anywhere or many in a row."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorded, "_MOST", most)
         patch.setattr(entry_module, "ROW", row)
@@ -65,17 +77,20 @@ def test_every_journal_is_found_again(
         written = Written()
         for _ in range(start):
             written.append(b"")
-        journals = [b""] * start
+        journals = dict.fromkeys(range(start), b"")
+        journal = b""
         for lines, chance in [("", 1), *appended, *appended]:
+            while len(written.entries) in claims:
+                written.claim()
+            journal = lines.encode() if chance == 0 else journal + lines.encode()
+            journals[len(written.entries)] = journal
             written.append(lines.encode(), anew=chance == 0)
-            before = journals[-1] if journals and chance else b""
-            journals.append(before + lines.encode())
 
-        for seq, journal in enumerate(journals):
+        for seq, journal in journals.items():
             assert written.read(seq).lines() == journal
             # and what somebody reads and goes on from, goes on
             followed = written.read(seq)
-            for later in range(seq + 1, min(seq + 9, len(written.entries))):
+            for later in journals.keys() & set(range(seq + 1, seq + 12)):
                 there = {n: written.entries[n] for n in range(seq + 1, later + 1)}
                 read = Recorded.read(later, there, "a key", followed)
                 assert read.lines() == journals[later]

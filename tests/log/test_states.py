@@ -1,14 +1,16 @@
 """How entries store states."""
 
 import json
+from random import Random
 
 import pytest
 
-from logs import filled, step_after
+from logs import META, filled, step_after
 from prefect_executions.log import states
 from prefect_executions.log.entry import Part, bases
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
+from stores import Counting
 
 
 def test_bases_are_those_before_in_a_row_and_then_clear_the_lowest_bit() -> None:
@@ -79,3 +81,28 @@ def test_a_state_that_was_saved_again_is_that_of_its_base(log: ExecutionLog) -> 
 
     assert again.entry.state == Part(base=4, size=8)
     assert log.head().state == b'{"n": 3}'
+
+
+@pytest.mark.parametrize(
+    ("claims", "base"), [([10], 9), ([10, 11], 9), ([8], 0), ([8, 9], 0), ([13, 14, 15], 0)]
+)
+def test_in_place_of_a_claim_its_own_base_is_taken(
+    log: ExecutionLog, store: Counting, claims: list[int], base: int
+) -> None:
+    text = Random(1).randbytes(2000).hex()
+    log.create(META, json.dumps([text, 0]).encode())
+    head = log.attempt()
+    for number in range(2, 40):
+        if number == claims[0]:
+            for seq in claims:
+                log._take(seq, 0, fence=False)
+        state = json.dumps([text, number]).encode()
+        head = log.checkpoint(head, state)
+        store.forget()
+        assert log.head().state == state
+        assert (store.scans, len(store.rounds)) == (1, 1)
+        assert head.entry.state is not None
+        assert head.entry.state.base not in (None, *claims)
+        if head.entry.seq == claims[-1] + 1:
+            assert head.entry.state.base == base
+            head = log.head()  # another process goes on from there
