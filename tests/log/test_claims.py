@@ -328,17 +328,17 @@ def test_a_log_with_nothing_but_claims_is_deleted(memory: MemoryObjects) -> None
 def test_claims_are_pruned_and_no_text_is_made_from_them(memory: MemoryObjects) -> None:
     """Also where the number of a claim is that of the base of many entries."""
     log = ExecutionLog(memory, ID)
-    head = filled(log, 28)  # 30 entries
-    for seq in range(30, 33):
+    head = log.record(filled(log, 28), [call(1)])  # 31 entries
+    for seq in range(31, 34):
         log._take(seq, 0, fence=True)
     for number in range(60):
-        head = log.checkpoint(head, numbered(number), label="after", records=[call(number + 1)])
+        head = log.checkpoint(head, numbered(number), label="after", records=[call(number + 2)])
         assert log.head().state == numbered(number)
-        assert len(log.head().records()) == number + 1
+        assert len(log.head().records()) == number + 2
     history = log.read(checkpoints=100, journal=True)
     assert len(history.numbers) == 88
     assert all(history.state(entry.seq) for entry in history.checkpoints())
-    assert [len(history.records(seq)) for seq in history.numbers] == [*range(60, 0, -1)] + [0] * 28
+    assert [len(history.records(seq)) for seq in history.numbers] == [*range(61, 1, -1)] + [0] * 28
 
     prune(log, newest=5, labelled=False, also=(), before=head.entry.at.replace(year=9999))
 
