@@ -225,7 +225,8 @@ class LogReader(EntryReader):
                     break
                 entry = entries[more[-1]]
                 continue
-            horizon = entry.seq - sum(entry.runs)  # the header knows nothing of older entries
+            # The header knows nothing of older entries, and that of a claim of none at all.
+            horizon = entry.seq - max(sum(entry.runs), 1)
             older = max((seq for seq in listed if seq <= horizon), default=0)
             entries = self._with_makers([older], entries, journal)
             if older not in entries:  # it was deleted just now
