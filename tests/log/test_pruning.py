@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_executions import serialization
-from prefect_executions.errors import CheckpointNotFound
+from prefect_executions.errors import CheckpointNotFound, Superseded
 from prefect_executions.log.journal import LARGE, Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.pruning import prune
@@ -139,6 +139,40 @@ def test_far_apart_ones_are_found_behind_what_is_gone() -> None:
     assert list(found) == sorted(found, reverse=True)
     page = written.log.read_before(labelled[-1], checkpoints=1000)
     assert set(labelled[:-1]) <= set(page.numbers)
+
+
+def test_they_are_found_behind_claims_of_which_no_header_knows() -> None:
+    written = Written()
+    labelled = written.save(label="good")
+    for _ in range(20):
+        written.save()
+        written.step()
+        for ahead in range(9):
+            written.log._take(written.head.entry.seq + 1 + ahead, 0, fence=False)
+    written.prune(1, labelled=True)
+
+    assert labelled in loaded(written.log)
+
+
+@pytest.mark.parametrize("claims", [0, 3])
+@pytest.mark.parametrize("saved", [0, 30])
+def test_a_process_that_was_frozen_is_superseded_after_pruning_too(saved: int, claims: int) -> None:
+    written = Written()
+    written.save(saved)
+    frozen = written.head
+    for ahead in range(claims):
+        written.log._take(frozen.entry.seq + 1 + ahead, frozen.entry.attempt, fence=True)
+    for _ in range(3):
+        written.head = written.log.attempt()
+        written.save(40)
+
+    written.prune(1)
+
+    there = written.there()
+    with pytest.raises(Superseded):
+        written.log.checkpoint(frozen, state(0))
+    assert written.there() == there
+    assert len(there) < 30
 
 
 def test_those_that_are_named_stay() -> None:
