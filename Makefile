@@ -27,7 +27,7 @@ demo: $(INSTALLED) ## Run the main job end to end; KEEP=1 leaves all up for a lo
 
 .PHONY: test
 test: $(INSTALLED) ## Run the tests, but for those of `make scale`; ARGS='-k log' chooses some
-	$(RUN)python -m pytest --numprocesses 2 --dist loadgroup -m "not scale" $(ARGS)
+	$(RUN)python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m "not scale" $(ARGS)
 
 VERSIONS ?= lowest-direct
 WHEEL := .wheel/$(VERSIONS)
@@ -42,7 +42,7 @@ test-wheel: $(INSTALLED) ## Run the tests against the built wheel, with the lowe
 	$(RUN)uv pip compile --quiet --group dev --constraint $(WHEEL)/own.txt pyproject.toml --extra local --extra redis --output-file $(WHEEL)/all.txt
 	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --requirements $(WHEEL)/all.txt
 	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --no-deps $(WHEEL)/*.whl
-	$(WHEEL)/venv/bin/python -m pytest --numprocesses 2 --dist loadgroup -m "not scale" $(ARGS)
+	$(WHEEL)/venv/bin/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m "not scale" $(ARGS)
 
 SEED ?= 1
 ROUNDS ?= 100

@@ -26,6 +26,7 @@ from rest import KEY
 from stores import Counting, Faulty
 
 ROOT = Path(__file__).parent.parent
+GROUPS = ("processes", "prefect", "steps", "runtime")
 _LAST_LINES = 40  # of each process's log
 
 hypothesis_settings.register_profile("default", deadline=None, print_blob=True)
@@ -40,11 +41,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests that share a Prefect server on one worker of pytest-xdist.
 
-    There are several groups of about the same length, so that both workers have enough to do.
+    Those with real processes come first, on a new server: they let a supervisor look each second,
+    and on a server with many runs a look takes longer than that.
     """
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    group = item.get_closest_marker("xdist_group")
+    return GROUPS.index(group.args[0]) if group else len(GROUPS)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

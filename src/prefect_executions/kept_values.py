@@ -55,7 +55,7 @@ def written(value: Any) -> bytes:
 
 
 class Proof:
-    """Tells of the values of a type whether they come back.
+    """Decides whether values of a type come back from JSON unchanged.
 
     Args:
         schema: The core schema of the type.

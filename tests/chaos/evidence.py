@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,18 @@ class Evidence:
     def of(cls, run: FlowRun, log: ExecutionLog, data: Path) -> "Evidence":
         """Collect what an execution has left."""
         history = log.read(checkpoints=None)
+        ahead = [seq for seq in log.numbers() if seq > history.head.entry.seq]
+        entries = history.entries | log.read_entries(ahead)  # claims may be left ahead of the head
         return cls(
             execution=log.execution_id,
             parameters=run.parameters,
             status=state_of(run).name or "",
-            entries=dict(sorted(history.entries.items())),
-            states={seq: Work.model_validate_json(history.state(seq)) for seq in history.entries},
+            entries=dict(sorted(entries.items())),
+            states={
+                seq: Work.model_validate_json(history.state(seq))
+                for seq, entry in entries.items()
+                if entry.kind is not Kind.CLAIM
+            },
             keys=len(list(log.objects.scan(_prefix(log)))),
             ledger=ledger(data, log.execution_id),
         )
@@ -96,9 +103,12 @@ def lost(of: Evidence) -> Iterator[str]:
 
 def split(of: Evidence) -> Iterator[str]:
     """The history is linear: one attempt at a time, and each continues the one before it."""
-    if [*of.entries] != [*range(of.keys)]:
+    newest = max(of.states)  # what is ahead of it are claims, between which numbers may be free
+    until_newest = [seq for seq in of.entries if seq <= newest]
+    if until_newest != [*range(newest + 1)] or len(of.entries) != of.keys:
         yield f"{of.keys} entries with the numbers {[*of.entries]}"
-    for before, entry in zip(of.entries.values(), [*of.entries.values()][1:], strict=False):
+    history = [entry for entry in of.entries.values() if entry.kind is not Kind.CLAIM]
+    for before, entry in pairwise(history):
         yield from (f"entry {entry.seq}: {what}" for what in _breaks(of, before, entry))
 
 

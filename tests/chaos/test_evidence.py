@@ -93,6 +93,21 @@ def test_a_good_history_breaks_no_law(good: Evidence) -> None:
     assert overlaps(good) == 0
 
 
+def test_a_claim_that_is_left_ahead_breaks_no_law(
+    good: Evidence, memory: MemoryObjects, tmp_path: Path
+) -> None:
+    log = ExecutionLog(memory, good.execution)
+    newest = log.require_newest()
+    log._take(newest + 3, attempt=9, fence=True)
+
+    run = FlowRun(id=uuid4(), flow_id=uuid4(), parameters=dict(good.parameters), state=Completed())
+    again = Evidence.of(run, log, tmp_path)
+
+    assert [*again.entries] == [*range(newest + 1), newest + 3]
+    assert [*lost(again), *split(again)] == []
+    assert [*split(replace(again, keys=again.keys + 1))]
+
+
 def _without(good: Evidence, seq: int) -> Evidence:
     return replace(good, entries={n: entry for n, entry in good.entries.items() if n != seq})
 

@@ -34,14 +34,14 @@ SECOND = """
         times: dict[str, int]
 
     @flow(name="{name}", version="second")
-    @execution(state=Done)
+    @execution(state=Done, initial=lambda: Done(times={{}}))
     def changing() -> None:
         run = execution.current(Done)
         run.state.times["two"] = 1
         run.checkpoint(label="two")
 """
 THIRD = SECOND.replace('"second"', '"third"').replace(
-    "state=Done)", 'state=Done, migrate=lambda old: {{"times": dict.fromkeys(old["done"], 1)}})'
+    "state=Done,", 'state=Done, migrate=lambda old: {{"times": dict.fromkeys(old["done"], 1)}},'
 )
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from rich.filesize import decimal
 
@@ -14,6 +15,7 @@ from prefect_executions.errors import (
     AlreadyExists,
     ExecutionDeleted,
     ExecutionNotFound,
+    NotAnExecution,
     PrefectUnavailable,
     StoreUnavailable,
 )
@@ -61,10 +63,13 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
         CheckpointNotFound: The checkpoint chosen in the Resume form is not there.
         StoreUnavailable, PrefectUnavailable: For a minute, and no supervisor can try again.
     """
+    context = FlowRunContext.get()
+    if context is None:
+        raise NotAnExecution("no flow run here; put `@flow` above `@execution`")
     with ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
         around = running_attempt()
-        ownership = Ownership.here(client, None if around is None else around.ownership)
+        ownership = Ownership(context, client, None if around is None else around.ownership)
         # Two threads, so that a slow store does not keep the heart from beating.
         heart, scheduler = Scheduler("execution-heart"), Scheduler("execution-scheduler")
         stack.callback(heart.stop)

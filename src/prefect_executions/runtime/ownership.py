@@ -65,18 +65,6 @@ class Ownership:
         self.context = context
         self.states: list[State[Any]] = []
 
-    @classmethod
-    def here(cls, client: SyncPrefectClient, parent: "Ownership | None" = None) -> "Ownership":
-        """The ownership of the flow run that this code runs in.
-
-        Raises:
-            NotAnExecution: It does not run in a flow run.
-        """
-        context = FlowRunContext.get()
-        if context is None:
-            raise NotAnExecution("no flow run here; put `@flow` above `@execution`")
-        return cls(context, client, parent)
-
     @property
     def attempt_id(self) -> str:
         """The id of the Running state that this process owns, in hex."""

@@ -120,7 +120,7 @@ class NumberingTaskRunner(TaskRunner[Any]):
         can_wait = isinstance(runner, ThreadPoolTaskRunner) and not task.on_running_hooks
         if can_wait and not _are_ready(parameters):
             return WaitingCall(task, self._recorder, parameters).submit(runner, *rest)
-        return StepCall[Any].begin(task, self._recorder, parameters).submit(self._runner, *rest)
+        return StepCall[Any].begin(task, self._recorder, parameters).submit(runner, *rest)
 
 
 def _are_ready(parameters: dict[str, Any]) -> bool:
