@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from logs import META, filled, step_after
-from prefect_executions.log import states
+from prefect_executions.log import changes
 from prefect_executions.log.entry import Part, bases
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
@@ -60,8 +60,8 @@ def test_what_leaves_a_large_state_as_it_is_costs_nothing(
     head = log.checkpoint(filled(log, 4), before)
     head = log.checkpoint(head, state)
     made: list[int] = []
-    compress = states.compress
-    monkeypatch.setattr(states, "compress", lambda *args: made.append(0) or compress(*args))
+    compress = changes.compress
+    monkeypatch.setattr(changes, "compress", lambda *args: made.append(0) or compress(*args))
     payloads = []
     for _ in range(1000):
         head = log.record(head, [step_after(head)])

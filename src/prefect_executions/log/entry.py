@@ -14,6 +14,7 @@ from zlib import crc32
 
 from prefect_executions import serialization
 from prefect_executions.errors import CorruptEntry
+from prefect_executions.log.changes import Passage
 from prefect_executions.models import ExecutionConfig
 
 FORMAT = 1
@@ -75,16 +76,23 @@ class Part:
     Args:
         base: The entry that it is the change against, or None when it is stored in full.
         size: Bytes of the state.
+        kept: The passages that it has in common with the base, which are not in the payload.
+        crc: CRC-32 of the state, where there are passages.
         payload: A zstd frame; nothing when the state is that of the base.
     """
 
     base: int | None = None
     size: int = 0
+    kept: tuple[Passage, ...] = ()
+    crc: int | None = None
     payload: bytes = field(default=b"", repr=False)
 
     def to_header(self) -> dict[str, Any]:
         """Everything but the payload, for the header of the entry."""
-        return {"base": self.base, "size": self.size, "bytes": len(self.payload)}
+        kept: dict[str, Any] = {}
+        if self.crc is not None:
+            kept = {"kept": [*map(list, self.kept)], "crc32": f"{self.crc:08x}"}
+        return {"base": self.base, "size": self.size, **kept, "bytes": len(self.payload)}
 
     @classmethod
     def from_header(cls, header: dict[str, Any], payload: bytes, seq: int) -> "Part":
@@ -95,7 +103,9 @@ class Part:
         """
         if header["base"] is not None and header["base"] not in bases(seq)[1:]:
             raise ValueError(f"entry {seq} has no base {header['base']}")
-        return cls(base=header["base"], size=header["size"], payload=payload)
+        kept = tuple(Passage(*sizes) for sizes in header.get("kept", ()))
+        crc = int(header["crc32"], 16) if kept else None
+        return cls(base=header["base"], size=header["size"], kept=kept, crc=crc, payload=payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -379,5 +379,6 @@ class ExecutionLog(ContendedLog):
         kept = {number: states[number] for number in bases(seq) if number in states} | {seq: state}
         if head is not None and head.states[head.entry.seq] is not state:
             head.states[head.entry.seq].release()
-        entry = replace(entry, large=())
+        if entry.large:
+            entry = replace(entry, large=())
         return Head(entry, entry if head is None else head.created, kept, after)

@@ -212,14 +212,16 @@ def with_records(
         records: The records.
         recorded: Makes the journal after the entry from their lines.
     """
-    large = [record.result for record in records if _is_large(record)]
-    entry = replace(entry, large=tuple(compress(result or b"") for result in large))
-    entry = replace(entry, large_bytes=sum(map(len, entry.large)))
+    if not any(map(_is_large, records)):
+        after = recorded(encode(records))
+        return replace(entry, journal=after.stretch(entry.seq)), after
+    large = tuple(compress(record.result or b"") for record in records if _is_large(record))
+    entry = replace(entry, large=large, large_bytes=sum(map(len, large)))
     while True:
         after = recorded(encode(_placed(entry, records)))
         entry = replace(entry, journal=after.stretch(entry.seq))
         needed = len(entry.without_large())
-        if not large or needed <= entry.large_start:
+        if needed <= entry.large_start:
             return entry, after
         entry = replace(entry, large_start=(needed // _ROOM + 2) * _ROOM)
 

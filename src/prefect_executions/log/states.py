@@ -19,8 +19,8 @@ that they are the same entries still, or fewer.
 
 from collections.abc import Mapping
 
+from prefect_executions.log.changes import Change
 from prefect_executions.log.entry import Entry, Part, bases
-from prefect_executions.log.zstd import compress, decompress
 
 _KEEP = 4 << 20  # bytes; a larger state is made again from its entries when it is a base
 _TRY_FULL = 16  # a change under 1/16 of its state is taken without trying the full one
@@ -33,22 +33,22 @@ class State:
 
     Args:
         size: Bytes of it as JSON.
-        frame: How it is stored; None if it is yet to be.
-        base: What the frame is the change against, or None when it stands alone.
+        change: How it is stored; None if it is yet to be.
+        base: What it is the change against, or None when it stands alone.
         data: The state, if it is known.
     """
 
     def __init__(
         self,
         size: int,
-        frame: bytes | None = None,
+        change: Change | None = None,
         base: "State | None" = None,
         data: bytes | None = None,
     ) -> None:
         self.size = size
-        self._stored = None if frame is None else (base, frame)
+        self._stored = None if change is None else (base, change)
         self._data = data
-        self._changes: dict[State, tuple[State | None, bytes]] = {}  # by what they are against
+        self._changes: dict[State, tuple[State | None, Change]] = {}  # by what they are against
 
     @property
     def data(self) -> bytes:
@@ -67,9 +67,8 @@ class State:
         made = [b"" if state is None or state._data is None else state._data]
         for state in reversed(chain):
             assert state._stored is not None
-            frame = state._stored[1]
-            # Nothing here holds the base any more while a large state is made from its copy.
-            made.append(decompress(frame, state.size, made.pop()))
+            # Nothing here holds the base any more when a large state has been made from it.
+            made.append(state._stored[1].applied(made.pop(), state.size))
             if state.size <= _KEEP:
                 state._data = made[0]
         return made[0]
@@ -88,8 +87,8 @@ class State:
         if self.size > _KEEP and self._stored is not None:
             self._data = None
 
-    def against(self, base: "State | None") -> tuple["State | None", bytes]:
-        """The frame to store, and what it is the change against: `base`, or nothing.
+    def against(self, base: "State | None") -> tuple["State | None", Change]:
+        """How it is to be stored, and what that is the change against: `base`, or nothing.
 
         It is made once, so that an entry which leaves the state as it is costs nothing.
         """
@@ -103,18 +102,17 @@ class State:
             self._stored = found
         return found
 
-    def _alone(self) -> tuple[None, bytes]:
-        return None, compress(self.data)
+    def _alone(self) -> tuple[None, Change]:
+        return None, Change.between(b"", self.data)
 
-    def _change(self, base: "State") -> tuple["State | None", bytes]:
+    def _change(self, base: "State") -> tuple["State | None", Change]:
         if self._stored is not None and self._stored[0] is base:
             return self._stored
-        data = self.data
-        change = compress(data, base.data)
-        if _TRY_FULL * len(change) > len(data):
-            full = compress(data)
-            if 2 * len(change) >= len(full):
-                return None, full
+        change = Change.between(base.data, self.data)
+        if _TRY_FULL * len(change.frame) > self.size:
+            alone = self._alone()
+            if 2 * len(change.frame) >= len(alone[1].frame):
+                return alone
         return base, change
 
 
@@ -130,8 +128,15 @@ def stored(state: State, seq: int, states: Mapping[int, State]) -> Part:
     base = None if number is None else states[number]
     if base is state:
         return Part(base=number, size=state.size)
-    against, frame = state.against(base)
-    return Part(base=None if against is None else number, size=state.size, payload=frame)
+    against, change = state.against(base)
+    number = None if against is None else number
+    return Part(
+        base=number,
+        size=state.size,
+        kept=change.kept,
+        crc=change.crc,
+        payload=change.frame,
+    )
 
 
 class States:
@@ -173,5 +178,6 @@ class States:
                 self._made[seq] = self[part.base]
             else:
                 base = None if part.base is None else self[part.base]
-                self._made[seq] = State(part.size, part.payload, base)
+                change = Change(part.payload, part.kept, part.crc)
+                self._made[seq] = State(part.size, change, base)
         return self._made[seq]
