@@ -325,7 +325,7 @@ def test_a_log_with_nothing_but_claims_is_deleted(memory: MemoryObjects) -> None
             act()
 
 
-def test_nothing_is_made_from_claims_also_after_pruning(memory: MemoryObjects) -> None:
+def test_claims_are_pruned_and_no_text_is_made_from_them(memory: MemoryObjects) -> None:
     """Also where the number of a claim is that of the base of many entries."""
     log = ExecutionLog(memory, ID)
     head = log.record(filled(log, 28), [call(1)])  # 31 entries

@@ -22,9 +22,8 @@ def prune(
 
     A checkpoint that stays can still be read and rolled back to, since the entries stay that its
     state and journal are made of (see `makers`), even if these are old checkpoints themselves. So
-    do the head and what it is made of: the log goes on as before. And so does what is neither a
-    checkpoint nor records of steps: a process that was frozen for long has to find its next number
-    taken by what has superseded it, however long ago that was.
+    do the head, what it is made of and the entry in which its attempt began: the log goes on as
+    before.
 
     A LIST per 1,000 entries, a GET of each one's header, and deletions in batches; only the LIST
     when there are no more entries than checkpoints to keep.
@@ -47,7 +46,7 @@ def prune(
     there = [seq for seq in log.numbers() if seq <= head.seq]
     if len(there) <= newest:
         return 0
-    needed = {*makers(head.seq)}
+    needed = {*makers(head.seq), 0 if head.begun is None else head.begun}
     kept = 0
     for start in range(0, len(there), _AT_ONCE):  # newest first
         for entry in reversed(log.outlines_of(there[start : start + _AT_ONCE])):
@@ -59,8 +58,6 @@ def prune(
                 or entry.at >= before
             ):
                 needed.update(makers(entry.seq))
-            elif entry.kind not in (Kind.CHECKPOINT, Kind.STEPS):
-                needed.add(entry.seq)
             kept += is_checkpoint
     doomed = [seq for seq in there if seq not in needed]
     log.remove(doomed)

@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import checkpoint_seq, execution_id
+from prefect_executions.log.claims import SETTLES
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.pruning import prune
 from prefect_executions.models import ExecutionConfig
@@ -26,8 +27,6 @@ from prefect_executions.supervisor.duty import NEVER, DutyContext, Interval
 
 logger = logging.getLogger(__name__)
 
-# Nothing is removed that was written just now, nor of an execution whose state has just changed.
-SETTLES = timedelta(minutes=10)
 TIDIES = timedelta(hours=1)  # how often what need not be kept is removed
 TIDYING_SECONDS = 1.0  # how long a look does so at most
 
