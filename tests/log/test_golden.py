@@ -30,7 +30,12 @@ META = {
 def states() -> list[bytes]:
     """The states of the log's checkpoints."""
     texts = [f"message {n}: " + "lorem ipsum dolor sit amet " * 3 for n in range(12)]
-    return [json.dumps({"n": n, "texts": texts[:n], "ü": "🌍"}).encode() for n in range(12)]
+    return [
+        json.dumps(
+            {"n": n, "texts": texts[:n], "ü": "🌍", "long": "sit " * 20_000 * (n > 9)}
+        ).encode()
+        for n in range(12)
+    ]
 
 
 LARGE = json.dumps("lorem ipsum " * 100_000).encode()
@@ -92,6 +97,7 @@ def test_format_1_stays_readable() -> None:
     assert {entry.kind for entry in history.entries.values()} == set(Kind) - {Kind.DELETED}
     parts = [entry.state for entry in history.checkpoints() if entry.state]
     assert {state.base is None for state in parts} == {True, False}
+    assert {state.kept == () for state in parts} == {True, False}
     assert history.entries[1].state == Part(base=0, size=2)
     journals = [entry.journal for entry in history.entries.values() if entry.journal]
     assert {journal.is_whole for journal in journals} == {True, False}
@@ -108,7 +114,7 @@ def test_format_1_stays_readable() -> None:
     assert (history.entries[23].answers, history.entries[23].reason) == ("b" * 32, "Crashed")
     assert history.head.entry.continues_from == 5
     assert history.head.state == states()[3]
-    assert history.head.entry.at == datetime(2026, 11, 24, 10, 0, 25, 250_000, UTC)
+    assert history.head.entry.at == datetime(2026, 11, 24, 10, 0, 48, 250_000, UTC)
 
 
 def test_the_journal_of_format_1_stays_readable() -> None:

@@ -21,12 +21,12 @@ from prefect_executions.log.zstd import frames
 from stores import Counting
 
 
-def test_makers_reach_back_over_2048_entries_at_the_most() -> None:
+def test_makers_reach_back_over_4096_entries_at_the_most() -> None:
     assert makers(1001) == [1001, 1000, 992, 960, 896, 768, 512, 0]
-    assert makers(6146) == [6146, 6145, 6144, 4096, 2048, 0]
-    for seq in (*range(5000), 99_999):
+    assert makers(12290) == [12290, 12289, 12288, 8192, 4096, 0]
+    for seq in (*range(9000), 99_999):
         assert set(bases(seq)) <= set(makers(seq))
-        assert len(makers(seq)) <= 16 + seq // 2048
+        assert len(makers(seq)) <= 14 + seq // 4096
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Written:
 @given(
     st.lists(st.tuples(st.sampled_from(["", "", "a", "bc" * 9, "d" * 99]), st.integers(0, 9))),
     st.integers(0, 3),
-    st.sampled_from([8, 16, 2048]),
+    st.sampled_from([8, 16, 4096]),
     st.sampled_from([0, 30, 1 << 14]),
     st.sampled_from([1, 2, 8]),
     st.sets(st.integers(1, 100)) | st.builds(range, st.integers(1, 20), st.integers(1, 40)),
@@ -143,7 +143,7 @@ def test_the_head_with_its_journal_is_one_listing_and_one_round(
     assert loaded.records() == head.records()
     assert len(loaded.records()) == entries
     assert (store.scans, len(store.rounds)) == (1, 1)
-    assert store.rounds[0] <= 16 + entries // 2048
+    assert store.rounds[0] <= 14
 
 
 def test_who_wants_the_state_alone_reads_no_journal(

@@ -19,7 +19,9 @@ from prefect_executions.log.zstd import compress, decompress
 _SMALL = 64 << 10  # bytes; a text up to this size is left to zstd, which takes no longer
 _LEAST = 4096  # bytes; of shorter passages zstd makes a few bytes itself
 _MOST = 64  # passages: each takes some bytes of the header
-_BESIDE = 16 << 10  # bytes of a passage, at each of its ends, that zstd is given as the base
+_BESIDE = (
+    64 << 10
+)  # bytes that zstd is given of the passages' beginnings, and as many of their ends
 _ANCHOR = 128  # bytes by which a passage is found; a search is the quicker the more they are
 _GAP = 64  # bytes: the first gap behind which a passage is looked for
 _BEHIND = 4096  # bytes of the base in which it is, beside twice the gap
@@ -100,9 +102,10 @@ def _beside(base: bytes, kept: tuple[Passage, ...]) -> bytes:
     pieces, start, end = list[bytes](), 0, 0
     for passage in kept:
         end += passage.skipped
-        if passage.size > 2 * _BESIDE:
-            pieces.append(base[start : end + _BESIDE])
-            start = end + passage.size - _BESIDE
+        some = _BESIDE // len(kept)
+        if passage.size > 2 * some:
+            pieces.append(base[start : end + some])
+            start = end + passage.size - some
         end += passage.size
     return b"".join([*pieces, base[start:]]) if pieces else base
 

@@ -19,7 +19,7 @@ from prefect_executions.models import ExecutionConfig
 
 FORMAT = 1
 
-ROW = 8  # entries, each of which but the first has the one before it as its base
+ROW = 4  # entries, each of which but the first has the one before it as its base
 
 RUNS = 24  # how many numbers of `Progress.runs` an entry keeps
 

@@ -2,9 +2,9 @@
 
 Lines are only appended. If each entry stored its own alone, the newest journal could only be read
 by reading the whole log; if each stored all, a log would grow with the square of its length. So an
-entry stores what was recorded since its base (see `states`), or since the 2,048th entry before it,
-whichever is nearer: a *stretch*. The newest journal is made of those of at most 16 entries, and of
-one for every 2,048 entries. Their numbers follow from that of the newest (`makers`), and the bases
+entry stores what was recorded since its base (see `states`), or since the 4,096th entry before it,
+whichever is nearer: a *stretch*. The newest journal is made of those of at most 14 entries, and of
+one for every 4,096 entries. Their numbers follow from that of the newest (`makers`), and the bases
 of its state are among them.
 
 A claim (see `claims`) stores nothing, whatever its number. The next entry that has it as its base
@@ -26,7 +26,7 @@ from prefect_executions.log.entry import Entry, Stretch, base_of
 from prefect_executions.log.journal import LARGE, Large, Record, encode, fold, lines_of
 from prefect_executions.log.zstd import compress, frames
 
-_MOST = 2048  # entries that a stretch reaches back over
+_MOST = 4096  # entries that a stretch reaches back over
 _TOGETHER = 64 << 10  # bytes of lines up to which several share a frame
 _ROOM = 64  # bytes; large results begin at a multiple of it
 
