@@ -33,7 +33,7 @@ def test_an_entry_is_a_line_of_json_and_the_payload(log: ExecutionLog, store: Co
         "v": 1,
         "seq": 2,
         "kind": "checkpoint",
-        "at": "2026-11-24T10:00:03.000Z",
+        "at": "2026-11-24T10:00:04.000Z",
         "attempt": 1,
         "nonce": head.entry.nonce,
         "label": "number 1",

@@ -135,3 +135,14 @@ def test_a_journal_on_another_base_is_noticed(
 
     with pytest.raises(CorruptEntry, match="its lines have another CRC-32"):
         log.head().records()
+
+
+def test_journals_that_were_not_read_are_not_taken_for_empty(log: ExecutionLog) -> None:
+    head = filled(log, 2)
+    log.record(head, [step_after(head)])
+
+    history = log.read(checkpoints=None)
+
+    assert len(log.read(checkpoints=None, journal=True).records(history.head.entry.seq)) == 1
+    with pytest.raises(LookupError, match="was not read"):
+        history.records(history.head.entry.seq)

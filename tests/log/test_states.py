@@ -84,7 +84,7 @@ def test_a_state_that_was_saved_again_is_that_of_its_base(log: ExecutionLog) -> 
 
 
 @pytest.mark.parametrize(
-    ("claims", "base"), [([10], 9), ([10, 11], 9), ([8], 0), ([8, 9], 0), ([13, 14, 15], 0)]
+    ("claims", "base"), [([10], 9), ([9, 10], 8), ([8], 0), ([8, 9], 0), ([13, 14, 15], 0)]
 )
 def test_in_place_of_a_claim_its_own_base_is_taken(
     log: ExecutionLog, store: Counting, claims: list[int], base: int

@@ -336,11 +336,13 @@ class History:
             return self._states[seq].data
 
     def records(self, seq: int) -> dict[int, Record]:
-        """What steps had recorded after an entry, where the journals were read.
+        """What steps had recorded after an entry.
 
         Raises:
+            LookupError: the journals were not read.
             CorruptEntry: an entry is damaged.
         """
+        self.head.require_recorded()
         with self.log._making(self.entries[seq]):
             recorded = Recorded.read(seq, self.entries, self.log.key(seq))
         return recorded.records()
