@@ -103,7 +103,8 @@ class ExecutionLog(ContendedLog):
     ) -> Head:
         """Append a checkpoint after `head`, in the attempt of `head`: one PUT and no other request.
 
-        When another process has saved a checkpoint in the same attempt, this one comes after it.
+        Where `head` is older than five minutes a LIST tells whether it was superseded since. When
+        another process has saved a checkpoint in the same attempt, this one comes after it.
 
         Args:
             head: The head that the writer knows.
