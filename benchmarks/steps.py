@@ -19,7 +19,7 @@ from benchmarks.measure import Result
 from benchmarks.slow import slowly
 from benchmarks.workload import conversation
 from prefect_executions import execution, step
-from prefect_executions.local import BUCKET, S3Server, Stack
+from prefect_executions.local.stack import BUCKET, S3Server, Stack
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.storage.objects import MemoryObjects

@@ -72,7 +72,7 @@ class Agents:
         assert answered.status.value == "ACCEPT"
 
     def choose_in_the_ui(self, execution: Execution, checkpoint_id: str) -> None:
-        form = resume_form(self.executions.log(execution.id).read(checkpoints=25))
+        form = resume_form(self.executions.log(execution.id).read(checkpoints=25, journal=True))
         choices = form.schema["properties"]["checkpoint"]["enum"]
         (choice,) = (choice for choice in choices if checkpoint_id in choice)
         self.executions.pause(execution.id)

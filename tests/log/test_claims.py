@@ -63,9 +63,11 @@ class Beside:
         self._save()
         self.inner.create(key, data)
 
-    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
         self._save()
-        return self.inner.get(keys, first=first)
+        return self.inner.get(keys, first=first, skip=skip)
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         self._save()
@@ -140,7 +142,7 @@ def test_on_a_real_server_who_adds_something_gets_its_turn_and_the_writer_goes_o
 
     assert_all_there(log, saved)
     assert log.head().entry.seq == max(saved) > made.entry.seq
-    assert log.read(checkpoints=None).entries[made.entry.seq] == made.entry
+    assert log.read(checkpoints=None, journal=True).entries[made.entry.seq] == made.entry
     assert list(decode(log.head().journal)) == ([1] if act == "steps" else [])
 
 
@@ -326,21 +328,24 @@ def test_a_log_with_nothing_but_claims_is_deleted(memory: MemoryObjects) -> None
 def test_claims_are_pruned_and_no_text_is_made_from_them(memory: MemoryObjects) -> None:
     """Also where the number of a claim is that of the base of many entries."""
     log = ExecutionLog(memory, ID)
-    head = filled(log, 28)  # 30 entries
-    for seq in range(30, 33):
+    head = log.record(filled(log, 28), [call(1)])  # 31 entries
+    for seq in range(31, 34):
         log._take(seq, 0, fence=True)
     for number in range(60):
-        head = log.checkpoint(head, numbered(number), label="after")
+        head = log.checkpoint(head, numbered(number), label="after", records=[call(number + 2)])
         assert log.head().state == numbered(number)
-    history = log.read(checkpoints=100)
+        assert len(log.head().records()) == number + 2
+    history = log.read(checkpoints=100, journal=True)
     assert len(history.numbers) == 88
     assert all(history.state(entry.seq) for entry in history.checkpoints())
+    assert [len(history.records(seq)) for seq in history.numbers] == [*range(61, 1, -1)] + [0] * 28
 
     prune(log, newest=5, labelled=False, also=(), before=head.entry.at.replace(year=9999))
 
-    kept = log.read(checkpoints=None)
+    kept = log.read(checkpoints=None, journal=True)
     assert kept.numbers[:5] == list(range(head.entry.seq, head.entry.seq - 5, -1))
-    assert all(kept.state(seq) for seq in kept.numbers)
+    for seq in kept.numbers:
+        assert (kept.state(seq), kept.records(seq)) == (history.state(seq), history.records(seq))
 
 
 def test_without_rivals_nothing_is_claimed(memory: MemoryObjects) -> None:

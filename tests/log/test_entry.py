@@ -1,7 +1,6 @@
 """One entry: its bytes, and which checkpoints before it are known."""
 
 import json
-from hashlib import sha256
 from zlib import crc32
 
 import pytest
@@ -10,14 +9,13 @@ from logs import ID, call, filled, large, numbered, step_after
 from prefect_executions.errors import (
     CorruptEntry,
 )
-from prefect_executions.log import deltas
 from prefect_executions.log.entry import RUNS, Entry, Kind
 from prefect_executions.log.journal import (
     LARGE,
-    decode,
 )
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
+from prefect_executions.log.zstd import decompress
 from prefect_executions.storage.objects import MemoryObjects
 from stores import Counting
 
@@ -35,7 +33,7 @@ def test_an_entry_is_a_line_of_json_and_the_payload(log: ExecutionLog, store: Co
         "v": 1,
         "seq": 2,
         "kind": "checkpoint",
-        "at": "2026-11-24T10:00:03.000Z",
+        "at": "2026-11-24T10:00:04.000Z",
         "attempt": 1,
         "nonce": head.entry.nonce,
         "label": "number 1",
@@ -45,10 +43,9 @@ def test_an_entry_is_a_line_of_json_and_the_payload(log: ExecutionLog, store: Co
         "state": {
             "base": None,
             "size": len(numbered(1)),
-            "sha256": sha256(numbered(1)).hexdigest(),
             "bytes": len(payload),
         },
-        "crc32": f"{crc32(payload, crc32(line.rpartition(b',')[0] + b'}')):08x}",
+        "crc32": f"{crc32(line.rpartition(b',')[0] + b'}'):08x}",
     }
     assert payload == part.payload
 
@@ -58,29 +55,28 @@ def test_an_entry_says_how_its_journal_is_made(
 ) -> None:
     before = log.record(head, [call(n) for n in range(1, 20)])
     head = log.record(before, [large(LARGE, 20)])
-    assert head.entry.state is not None
     assert head.entry.journal is not None
     key = f"ef/{ID}/999999996"
+    data = store.get([key])[key]
 
-    line, payload = store.get([key])[key].split(b"\n", 1)
+    line, payload = data.split(b"\n", 1)
 
     header = json.loads(line)
-    where = decode(head.journal)[20].large
+    where = head.records()[20].large
     assert where is not None
-    sizes = [header[name]["bytes"] for name in ("state", "journal")]
     assert header["kind"] == "steps"
     assert header["from"] == 0
+    assert header["state"] == {"base": 2, "size": 8, "bytes": 0}
     assert header["journal"] == {
-        "base": 2,
-        "keep": [len(before.journal), 0],
-        "dict": [0, len(before.journal)],
         "size": len(head.journal),
-        "sha256": deltas.Digest(head.journal).hex,
+        "crc32": f"{crc32(head.journal):08x}",
         "bytes": len(head.entry.journal.payload),
     }
-    assert header["large"] == [len(payload) - sum(sizes)]
-    assert (where.seq, where.index) == (3, 0)
-    assert deltas.decompress(payload[sum(sizes) :], where.size) == large(LARGE, 20).result
+    lines = head.journal.splitlines(keepends=True)[-1]
+    assert decompress(payload[: header["journal"]["bytes"]], len(lines)) == lines
+    assert header["large"] == [where.start, where.stored]
+    assert (where.seq, where.start % 64, len(data)) == (3, 0, where.start + where.stored)
+    assert decompress(data[where.start :], where.size) == large(LARGE, 20).result
 
 
 def test_an_entry_of_a_newer_format_is_refused() -> None:

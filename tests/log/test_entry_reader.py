@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from itertools import pairwise
 from secrets import token_hex
 
 import pytest
@@ -49,7 +50,7 @@ def test_what_is_too_long_to_be_read_at_once_is_read_in_one_more_round(
     store.forget()
 
     assert log.head().state == head.state
-    assert (store.scans, store.rounds) == (1, [3, 3])
+    assert (store.scans, store.rounds) == (1, [4, 3])
 
 
 @pytest.mark.parametrize("kept", [0, 50, 1000, 2 << 20, 3 << 20, -1])
@@ -97,20 +98,27 @@ def test_a_damaged_bit_is_noticed(memory: MemoryObjects) -> None:
         assert damage.value.key == key
 
 
-def test_a_damaged_bit_of_an_entry_with_a_journal_is_noticed(
+def test_a_damaged_bit_of_an_entry_with_a_journal_is_noticed_or_changes_nothing(
     log: ExecutionLog, memory: MemoryObjects, head: Head
 ) -> None:
+    """A bit of a zstd frame may say how much memory is needed at the most, and so on."""
     log.record(log.record(head, [call(1)]), [call(2)])
     key = next(memory.scan(""))
     data = memory.get([key])[key]
+    noticed = 0
 
     for at in range(len(data)):
         damaged = bytearray(data)
         damaged[at] ^= 1 << at % 8
         memory.delete([key])
         memory.create(key, bytes(damaged))
-        with pytest.raises(CorruptEntry):
-            log.head()
+        try:
+            records = log.head().records()
+        except CorruptEntry:
+            noticed += 1
+        else:
+            assert records == {1: call(1), 2: call(2)}
+    assert noticed > 0.95 * len(data)
 
 
 def test_an_entry_in_the_place_of_another_is_noticed(memory: MemoryObjects) -> None:
@@ -187,15 +195,15 @@ def test_a_large_result_is_read_by_nothing_but_its_replay(
     assert store.created[0] > 10 << 20
     assert all(size < 1500 for size in store.created[1:])
     assert sum(store.received) < (2 << 20) * (len(after) + 1)
-    assert max(store.rounds) <= 3
+    assert max(store.rounds) <= 6
     store.forget()
     where = decode(log.head().journal)[1].large
     assert where is not None
     assert (store.scans, len(store.rounds)) == (1, 1)
-    assert sum(store.received) < 2 << 20
+    assert sum(store.received) < (2 << 20) + 4096
     store.forget()
     assert log.large_result(where) == large(10 << 20).result
-    assert (store.scans, store.rounds) == (0, [1])
+    assert (store.scans, store.rounds, store.received) == (0, [1], [where.stored])
 
 
 def test_several_large_results_are_found_again(log: ExecutionLog, head: Head) -> None:
@@ -206,7 +214,9 @@ def test_several_large_results_are_found_again(log: ExecutionLog, head: Head) ->
 
     places = [record.large for record in decode(log.head().journal).values() if record.large]
 
-    assert [(where.seq, where.index) for where in places] == [(3, 0), (3, 1), (3, 2)]
+    assert [where.seq for where in places] == [3, 3, 3]
+    assert places[0].start % 64 == 0
+    assert [b.start - a.start for a, b in pairwise(places)] == [a.stored for a in places[:2]]
     assert [log.large_result(where) for where in places] == [record.result for record in results]
 
 
@@ -218,7 +228,7 @@ def test_entries_that_do_not_fit_are_read_without_their_large_results(
     store.forget()
 
     assert log.head().state == state
-    assert store.rounds == [2, 1]
+    assert store.rounds == [3, 1]
     assert sum(store.received) < (2 << 20) + (4 << 20)
 
 
@@ -265,7 +275,9 @@ def test_where_no_large_result_is_that_is_noticed(log: ExecutionLog, head: Head)
 
     for elsewhere in (
         replace(where, seq=1),
-        replace(where, index=1),
+        replace(where, start=where.start + 1),
+        replace(where, start=where.start + where.stored),
+        replace(where, stored=where.stored - 1),
         replace(where, size=where.size + 1),
         replace(where, sha256="0" * 64),
     ):

@@ -11,7 +11,7 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
-from prefect_executions.log.entry import FORMAT, Kind
+from prefect_executions.log.entry import FORMAT, Kind, Part
 from prefect_executions.log.journal import Large, Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.storage.objects import MemoryObjects
@@ -30,7 +30,12 @@ META = {
 def states() -> list[bytes]:
     """The states of the log's checkpoints."""
     texts = [f"message {n}: " + "lorem ipsum dolor sit amet " * 3 for n in range(12)]
-    return [json.dumps({"n": n, "texts": texts[:n], "ü": "🌍"}).encode() for n in range(12)]
+    return [
+        json.dumps(
+            {"n": n, "texts": texts[:n], "ü": "🌍", "long": "sit " * 20_000 * (n > 9)}
+        ).encode()
+        for n in range(12)
+    ]
 
 
 LARGE = json.dumps("lorem ipsum " * 100_000).encode()
@@ -51,7 +56,10 @@ def calls() -> dict[str, Record]:
 
 
 def write(log: ExecutionLog) -> None:
-    """A log with every kind of entry, deltas, and texts in full."""
+    """A log with every kind of entry, states in full, as changes and as they were.
+
+    A claim is in the place of a base.
+    """
     recorded = calls()
     log.create(META, b"{}")
     head = log.attempt()
@@ -64,8 +72,9 @@ def write(log: ExecutionLog) -> None:
     log.rollback(15)
     log.record(log.attempt(), [replace(recorded["keyed"], outcome=Outcome.UNDONE)])
     head = log.rollback(5)
-    head = log.crash(head, answers="a" * 32, dead_seconds=31.5, reason="No heartbeat")
-    log.retry(head, answers="b" * 32, reason="Crashed")
+    log.crash(head, answers="a" * 32, dead_seconds=31.5, reason="No heartbeat")
+    log._take(22, 2, fence=True)
+    log.retry(log.head(), answers="b" * 32, reason="Crashed")
     head = log.attempt(config={"max_retries": 3})
     log.result(head, {"found": ["é", None]})
 
@@ -80,30 +89,32 @@ def read(version: int) -> ExecutionLog:
 def test_format_1_stays_readable() -> None:
     log = read(1)
 
-    history = log.read(checkpoints=None)
+    history = log.read(checkpoints=None, journal=True)
 
     assert history.created.meta == META
     assert [log.at_checkpoint(seq).state for seq in range(2, 14)] == states()
     assert [entry.label for entry in history.checkpoints()][:2] == ["with steps", "number 11"]
-    assert {entry.kind for entry in history.entries.values()} == set(Kind) - {
-        Kind.CLAIM,
-        Kind.DELETED,
-    }
+    assert {entry.kind for entry in history.entries.values()} == set(Kind) - {Kind.DELETED}
     parts = [entry.state for entry in history.checkpoints() if entry.state]
     assert {state.base is None for state in parts} == {True, False}
+    assert {state.kept == () for state in parts} == {True, False}
+    assert history.entries[1].state == Part(base=0, size=2)
     journals = [entry.journal for entry in history.entries.values() if entry.journal]
-    assert {journal.base is None for journal in journals} == {True, False}
+    assert {journal.is_whole for journal in journals} == {True, False}
+    assert {not journal.payload for journal in journals} == {True, False}
     assert history.head.entry.attempt == 3
-    assert history.entries[23].meta == {"config": {"max_retries": 3}}
-    assert [history.entries[seq].fenced for seq in range(20, 25)] == [True] * 3 + [False, True]
+    assert history.entries[24].meta == {"config": {"max_retries": 3}}
+    assert [history.entries[seq].fenced for seq in range(20, 26)] == [True] * 4 + [False, True]
+    assert history.entries[22].kind is Kind.CLAIM
+    assert history.entries[23].state == Part(base=21, size=len(states()[3]))
     assert history.head.entry.meta == {"result": {"found": ["é", None]}}
-    assert history.head.entry.begun == 23
+    assert history.head.entry.begun == 24
     assert history.head.entry.retries == 1
     assert history.head.entry.dead_seconds == 31.5
-    assert (history.entries[22].answers, history.entries[22].reason) == ("b" * 32, "Crashed")
+    assert (history.entries[23].answers, history.entries[23].reason) == ("b" * 32, "Crashed")
     assert history.head.entry.continues_from == 5
     assert history.head.state == states()[3]
-    assert history.head.entry.at == datetime(2026, 11, 24, 10, 0, 24, 250_000, UTC)
+    assert history.head.entry.at == datetime(2026, 11, 24, 10, 0, 48, 250_000, UTC)
 
 
 def test_the_journal_of_format_1_stays_readable() -> None:
@@ -113,7 +124,11 @@ def test_the_journal_of_format_1_stays_readable() -> None:
     saved = log.at_checkpoint(15)
 
     large = decode(saved.journal)[4].large
-    assert large == Large(seq=15, index=0, size=len(LARGE), sha256=sha256(LARGE).hexdigest())
+    assert large is not None
+    digest = sha256(LARGE).hexdigest()
+    assert replace(large, stored=0) == Large(
+        seq=15, start=640, stored=0, size=len(LARGE), sha256=digest
+    )
     assert log.large_result(large) == LARGE
     recorded["large"] = replace(recorded["large"], result=None, large=large)
     names = ("plain", "around", "inside", "large")

@@ -21,8 +21,8 @@ from hypothesis.stateful import (
 )
 
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
-from prefect_executions.log import claims
-from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.log import claims, recorded
+from prefect_executions.log.entry import ROW, Entry, Kind
 from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
@@ -70,7 +70,7 @@ class LogMachine(RuleBasedStateMachine):
         self.log = ExecutionLog(self.store, ID)
         self.heads: dict[int, Head] = {}
         self.fenced: set[int] = set()  # they must not write again
-        self.doubtful: set[int] = set()  # they may or may not be fenced
+        self.doubtful: set[int] = set()  # they may be fenced, at once or when they meet a claim
         self.challenged = False  # all of them may be fenced at any moment
         self.acknowledged: dict[int, bytes] = {}
         self.counter = 0
@@ -182,7 +182,6 @@ class LogMachine(RuleBasedStateMachine):
             self.unsure |= keys
             return
         assert process not in self.fenced
-        self.doubtful.discard(process)
         self.unsure -= keys
         self.heads[process] = written
         if all(record.outcome is Outcome.DONE for record in records):
@@ -306,6 +305,24 @@ class LogMachine(RuleBasedStateMachine):
             for due in self._due(resumed_by)[::-1][:undoing]:
                 self._write(resumed_by, None, [replace(due, outcome=Outcome.UNDONE)])
 
+    @rule(
+        ahead=st.lists(st.integers(1, 20), min_size=1, max_size=9) | st.just(list(range(1, 9))),
+        fence=st.booleans(),
+        places=st.sampled_from(["next", "base", "any"]),
+    )
+    def a_challenger_dies(self, ahead: list[int], fence: bool, places: str) -> None:
+        """It leaves claims: anywhere, or all from the next number up to one, or to a base."""
+        head = self.log.head()
+        last = head.next_seq + max(ahead)
+        seqs = [head.next_seq + place for place in ahead]
+        if places != "any":
+            last = last // ROW * ROW if places == "base" else last
+            seqs = list(range(head.next_seq, last + 1))
+        for seq in seqs:
+            self.log._take(seq, head.entry.attempt, fence=fence)
+        if fence:
+            self.doubtful.update(self.heads)
+
     @rule(process=processes)
     def crash(self, process: int) -> None:
         self._stop(process)
@@ -313,11 +330,11 @@ class LogMachine(RuleBasedStateMachine):
     @invariant()
     def history_is_linear_and_complete(self) -> None:
         newest = self.log.head()
-        history = self.log.read(checkpoints=None)
+        history = self.log.read(checkpoints=None, journal=True)
         seqs = [seq for seq in sorted(history.entries) if seq <= newest.entry.seq]
         assert_linear([history.entries[seq] for seq in seqs])
         assert history.head.entry == newest.entry
-        checkpoints = [entry.state.sha256 for entry in history.checkpoints() if entry.state]
+        checkpoints = [history.state(entry.seq) for entry in history.checkpoints()]
         assert len(checkpoints) == len(set(checkpoints))  # states are all new
         assert newest.state == history.state(newest.entry.continues_from)
         for seq, state in self.acknowledged.items():
@@ -341,8 +358,12 @@ class LogMachine(RuleBasedStateMachine):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numbers are claimed after few tries, also where no attempt is to be fenced."""
+    """Numbers are claimed after few tries, also where no attempt is to be fenced.
+
+    And the journals of short logs are made as those of long ones.
+    """
     monkeypatch.setattr(claims, "_PATIENT", 2)
+    monkeypatch.setattr(recorded, "_MOST", 16)
 
 
 TestLogMachine = LogMachine.TestCase

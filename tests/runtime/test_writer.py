@@ -497,7 +497,7 @@ def test_whatever_is_lost_each_save_is_stored_once_and_in_its_order(
     _again(writer.flush)
     writer.close()
 
-    history = log.read(checkpoints=None)
+    history = log.read(checkpoints=None, journal=True)
     states = [history.state(entry.seq) for entry in history.checkpoints()[::-1]]
     own = [state for state in states if state.startswith(b"[")]
     assert own == sorted(set(own), key=lambda state: int(state[1:-1]))

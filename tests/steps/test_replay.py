@@ -22,7 +22,7 @@ START = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def flow() -> Iterator[None]:
-    with Replay(b"").flow():
+    with Replay({}).flow():
         yield
 
 
@@ -51,7 +51,7 @@ def recorded(
 
 
 def replay(*records: Record) -> Replay:
-    return Replay(encode(records))
+    return Replay(decode(encode(records)))
 
 
 def begin(of: Replay, key: str, *, inputs: str | None = None, is_keyed: bool = False) -> Call:
@@ -301,7 +301,7 @@ def test_a_try_that_another_attempt_begins_again_is_not_begun_twice() -> None:
 
 
 def test_an_equal_call_after_the_state_has_changed_is_refused() -> None:
-    now = Replay(b"", b"{}")
+    now = Replay({}, b"{}")
     now.given(begin(now, "a"))
     now.saved(b"{}")
     now.given(begin(now, "a"))
@@ -315,7 +315,7 @@ def test_an_equal_call_after_the_state_has_changed_is_refused() -> None:
 
 
 def test_a_call_that_raised_refuses_no_other() -> None:
-    now = Replay(b"", b"{}")
+    now = Replay({}, b"{}")
     now.raised(begin(now, "a"))
     now.saved(b'{"n":1}')
 
@@ -323,9 +323,9 @@ def test_a_call_that_raised_refuses_no_other() -> None:
 
 
 def test_a_recorded_equal_call_of_another_state_refuses_a_new_one() -> None:
-    before = Replay(b"", b"{}")
+    before = Replay({}, b"{}")
     records = before.ended(begin(before, "a"), Outcome.DONE, result=b"1")
-    now = Replay(encode(records), b'{"n":1}')
+    now = Replay(decode(encode(records)), b'{"n":1}')
 
     assert order_of(now, "a") == 1
     with pytest.raises(AmbiguousCall):
@@ -333,7 +333,7 @@ def test_a_recorded_equal_call_of_another_state_refuses_a_new_one() -> None:
 
 
 def test_equal_calls_in_different_ones_are_not_equal() -> None:
-    now = Replay(b"", b"{}")
+    now = Replay({}, b"{}")
     for outer in "xy":
         with now.running(begin(now, outer)):
             now.given(begin(now, "a"))
@@ -341,7 +341,7 @@ def test_equal_calls_in_different_ones_are_not_equal() -> None:
 
 
 def test_a_state_is_not_saved_between_the_results_of_equal_calls() -> None:
-    now = Replay(b"", b"{}")
+    now = Replay({}, b"{}")
     first, second = begin(now, "a"), begin(now, "a")
     now.saved(b'{"n":1}')  # none has returned
     now.given(first)
@@ -354,7 +354,7 @@ def test_a_state_is_not_saved_between_the_results_of_equal_calls() -> None:
 
 
 def test_different_calls_may_be_saved_between() -> None:
-    now = Replay(b"", b"{}")
+    now = Replay({}, b"{}")
     calls = [begin(now, key) for key in "abc"]
     for n, call in enumerate(calls):
         now.given(call)
@@ -383,18 +383,18 @@ def test_equal_calls_beside_a_call_in_flight_are_in_their_order() -> None:
 
 
 def test_a_question_waits_for_an_answer_with_the_state_that_it_saved() -> None:
-    before = Replay(b"", b"{}")
+    before = Replay({}, b"{}")
     call = before.begin("ask", "q", state=b'{"n":1}')
     records = before.ended(call, Outcome.WAITING, pause_key="p")
 
-    now = Replay(encode(records), b'{"n":1}')
+    now = Replay(decode(encode(records)), b'{"n":1}')
     with pytest.raises(AmbiguousCall, match="under another state"):
         now.begin("ask", "q", state=b'{"n":2}')
     assert now.begin("ask", "q", state=b'{"n":1}').record == records[0]
 
 
 def test_an_execution_that_raised_is_the_same_when_it_is_called_again_under_any_state() -> None:
-    now = Replay(b"", b"{}")
+    now = Replay({}, b"{}")
     call = now.begin("flow", "f")
     (record,) = now.ended(call, Outcome.WAITING, child="exec_1")
     now.raised(call)
@@ -402,7 +402,7 @@ def test_an_execution_that_raised_is_the_same_when_it_is_called_again_under_any_
 
     again = now.begin("flow", "f")
     assert (again.order, again.place, again.record) == (1, 1, record)
-    later = Replay(encode([record]), b'{"n":1}')
+    later = Replay(decode(encode([record])), b'{"n":1}')
     assert later.begin("flow", "f").record == record
 
 
@@ -520,7 +520,7 @@ class Process:
     def run(self, program: Node, most: int) -> None:
         self.attempt += 1
         self.left = most
-        self.replay = Replay(encode(self.journal))
+        self.replay = Replay(decode(encode(self.journal)))
         with self.replay.flow():
             self.call_all(program, "")
 

@@ -88,7 +88,7 @@ class Process:
     def __init__(self, world: World, dies_at: int) -> None:
         self.world = world
         self.left = dies_at
-        self.replay = Replay(encode(world.journal), world.saved[0])
+        self.replay = Replay(decode(encode(world.journal)), world.saved[0])
         self.state: State = orjson.loads(world.saved[0])
 
     def event(self) -> None:

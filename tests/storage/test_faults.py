@@ -125,7 +125,9 @@ class LogWriter:
 
     def _read(self) -> None:
         checkpoints = self._random.randrange(1, 20)
-        if history := _unless_unavailable(lambda: self._rival.read(checkpoints=checkpoints)):
+        if history := _unless_unavailable(
+            lambda: self._rival.read(checkpoints=checkpoints, journal=True)
+        ):
             acts = list(self._acknowledged())
             assert_kept(history, [act for act in acts if act.entry.seq in history.entries])
             oldest = min(history.numbers, default=history.head.entry.seq)
@@ -238,7 +240,10 @@ def test_of_ten_thousand_operations_under_faults_nothing_is_lost_and_nothing_dou
         writers = _writers(replace(direct, endpoint=proxy.endpoint, read_timeout=READ_SECONDS))
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(_work, writers))
-    histories = [replace(writer.log, objects=direct).read(checkpoints=None) for writer in writers]
+    histories = [
+        replace(writer.log, objects=direct).read(checkpoints=None, journal=True)
+        for writer in writers
+    ]
 
     for writer, history in zip(writers, histories, strict=True):
         assert_linear(history)
@@ -287,7 +292,7 @@ def test_a_write_whose_answer_was_lost_is_acknowledged_once(
 
     saved = log.checkpoint(head, b"[1]", label="one")
 
-    history = log.read(checkpoints=None)
+    history = log.read(checkpoints=None, journal=True)
     assert proxy.faults == {fault: 1}
     assert history.checkpoints() == [saved.entry]
     assert history.state(saved.entry.seq) == b"[1]"

@@ -64,8 +64,10 @@ class CalledObjects:
     def create(self, key: str, data: bytes) -> None:
         self.caller.ask("store: create", lambda: self.inner.create(key, data))
 
-    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
-        return self.caller.ask("store: get", lambda: self.inner.get(keys, first=first))
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
+        return self.caller.ask("store: get", lambda: self.inner.get(keys, first=first, skip=skip))
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         return iter(self.caller.ask("store: scan", lambda: [*self.inner.scan(prefix, limit=limit)]))

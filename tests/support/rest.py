@@ -55,9 +55,11 @@ class Away(MemoryObjects):
         self._check()
         super().create(key, data)
 
-    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
         self._check()
-        return super().get(keys, first=first)
+        return super().get(keys, first=first, skip=skip)
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         self._check()

@@ -30,10 +30,12 @@ class Counting:
         self.created.append(len(data))
         self.inner.create(key, data)
 
-    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
         wanted = list(keys)
         self.rounds.append(len(wanted))
-        found = self.inner.get(wanted, first=first)
+        found = self.inner.get(wanted, first=first, skip=skip)
         self.received.append(sum(map(len, found.values())))
         return found
 
@@ -84,8 +86,10 @@ class Faulty:
         if fault is Fault.REPEATED:
             raise AlreadyExists(key)
 
-    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
-        return self.inner.get(keys, first=first)
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
+        return self.inner.get(keys, first=first, skip=skip)
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         return self.inner.scan(prefix, limit=limit)

@@ -98,7 +98,7 @@ class ExternalAgents:
         """
         run = self._run(execution_id, "keep alive")
         run = self.executions.flow_runs.end_cancelling(run)
-        head = self.executions.log(execution_id).living_head()
+        head = self.executions.log(execution_id).living_head(journal=False)
         require_reportable(run, head, attempt)
         beat_of_run(run.id, run.name)
         status = act_on_report(self.executions.flow_runs, run, head, self.executions.clock())

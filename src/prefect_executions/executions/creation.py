@@ -22,7 +22,7 @@ from prefect_executions.errors import (
 from prefect_executions.executions.executions import Executions
 from prefect_executions.executions.views import execution_of
 from prefect_executions.ids import checkpoint_id, checkpoint_seq, execution_id
-from prefect_executions.log.journal import Outcome, Record, decode
+from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head, History
 from prefect_executions.models import NAME_LENGTH, Execution, ExecutionConfig
@@ -304,7 +304,7 @@ def _records(log: ExecutionLog, head: Head) -> list[Record]:
     """
     kept = [
         record
-        for record in decode(head.journal).values()
+        for record in head.records().values()
         if record.outcome not in (Outcome.UNDO, Outcome.UNDONE)
         and not (record.outcome is Outcome.WAITING and record.child is not None)
     ]

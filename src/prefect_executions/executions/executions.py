@@ -132,7 +132,7 @@ class Executions(ExecutionReader):
             ExecutionConflict: it has ended.
         """
         run = self.flow_runs.settled(self.run(execution_id))
-        history = self.log(execution_id).read(checkpoints=100)
+        history = self.log(execution_id).read(checkpoints=100, journal=True)
         require_pausable(run)
         require_outermost_deployed(self.flow_runs, run)
         changed = status_of(run) is not Status.PAUSED
@@ -167,7 +167,7 @@ class Executions(ExecutionReader):
         _require_object(answer)
         run = self.run(execution_id)
         log = self.log(execution_id)
-        log.living_head()  # raises when it has been deleted
+        log.living_head(journal=False)  # raises when it has been deleted
         run = self.flow_runs.end_cancelling(self.flow_runs.settled(run))
         require_resumable(run)
         require_deployed(self.flow_runs, run)

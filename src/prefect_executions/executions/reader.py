@@ -204,18 +204,19 @@ class ExecutionReader:
         return run
 
     def at_checkpoint(self, execution_id: str, checkpoint_id: str) -> Head:
-        """Read the log of an execution as it was at a checkpoint.
+        """Read the log of an execution as it was at a checkpoint, but for what steps had recorded.
 
         Raises:
             CheckpointNotFound: there is no such checkpoint.
         """
         self.run(execution_id)
-        return self.log(execution_id).at_checkpoint(checkpoint_seq(execution_id, checkpoint_id))
+        seq = checkpoint_seq(execution_id, checkpoint_id)
+        return self.log(execution_id).at_checkpoint(seq, journal=False)
 
     def has_begun(self, execution_id: str, attempt: int) -> bool:
         """Whether an attempt has begun; it may have ended since."""
         run = self.run(execution_id)
-        head = self.log(execution_id).living_head()
+        head = self.log(execution_id).living_head(journal=False)
         return head.entry.attempt >= attempt and not state_of(run).is_scheduled()
 
     def has_left(self, execution_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""The append-only log of an execution: entries, deltas, checkpoints and fencing."""
+"""The append-only log of an execution: entries, states, journal and fencing."""
 
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.journal import Outcome, Record

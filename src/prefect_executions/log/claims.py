@@ -19,16 +19,24 @@ it competes with others who come from outside, who need as many requests as itse
 succeeds each time.
 
 What was acknowledged is never lost by a claim, since only entries that come without a gap are the
-log, and the entry after claims continues from the newest one before them. A challenger may die
-halfway: then a claim is left ahead of a gap, which is filled as if there were no claim; it stops
-processes of the attempt that was to be fenced, but not those of later attempts; and claims without
-a gap are passed over by whoever reads the head.
+log, and the entry after claims continues from the newest one before them. Nothing is made from a
+claim: an entry that would have one as its base has the next one that is none in its stead (see
+`states` and `recorded`). A challenger may die halfway: then a claim is left ahead of a gap, which
+is filled as if there were no claim; it stops processes of the attempt that was to be fenced, but
+not those of later attempts; and claims without a gap are passed over by whoever reads the head.
+
+Pruning removes old entries, among them that which superseded a process or came before it. If the
+process was frozen meanwhile it finds its next number free again. So a writer that has known of
+nothing new for minutes looks at the head once more after its entry was created: it costs a LIST,
+and only then. If others went on long ago, that entry is an old one among others, and counts for
+nothing. No entry is pruned before twice those minutes have passed (`SETTLES`), so that clocks may
+differ by as much.
 """
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from uuid import uuid4
 
@@ -39,9 +47,11 @@ from prefect_executions.errors import (
     StoreUnavailable,
     Superseded,
 )
-from prefect_executions.log.deltas import Link, bases
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.reader import Head, LogReader
+
+SETTLES = timedelta(minutes=10)  # what was written since is not pruned
+_AWAY = SETTLES / 2  # after so long a writer looks whether it has been superseded
 
 _TRIES = 200  # how often a number is found taken before it is given up
 _POLITE = 2  # after how many of these numbers are claimed, to fence an attempt;
@@ -77,7 +87,9 @@ class ContendedLog(LogReader):
         for lost in range(1, _TRIES + 1):
             head = self.living_head()
             with suppress(AlreadyExists):
-                return append(head)
+                made = append(head)
+                if self._gone_on_from(head, made) is None:
+                    return made
             if lost >= _POLITE:
                 self._claim(head.entry.attempt, fence=True)
         raise self._too_busy(operation)
@@ -106,14 +118,34 @@ class ContendedLog(LogReader):
         """
         for lost in range(1, _TRIES + 1):
             try:
-                return append(head)
+                made = append(head)
             except AlreadyExists:
                 if lost >= (_POLITE if fence else _PATIENT):
                     self._claim(head.entry.attempt, fence=fence)
+            else:
+                if (newer := self._gone_on_from(head, made)) is not None:
+                    by = f"{newer.kind} in entry {newer.seq}"
+                    raise Superseded(self.execution_id, head.entry.attempt, by)
+                return made
             head = self._follow(head, nonces, fence=fence)
             if head.entry.nonce in nonces:
                 return head
         raise self._too_busy("write an entry")
+
+    def _gone_on_from(self, head: Head, made: Head) -> Entry | None:
+        """The newest entry, if others went on from `head` in another way than `made`, long ago.
+
+        Raises:
+            ExecutionDeleted: it is the tombstone, or there is none any more.
+        """
+        if self.clock() - head.entry.at <= _AWAY or self.newest() == made.entry.seq:
+            return None
+        found = self.outlines_of([self.below_claims()[0]])
+        if not found or found[0].kind is Kind.DELETED:
+            raise ExecutionDeleted(self.execution_id)
+        newest, ours = found[0], made.entry
+        is_same = (newest.attempt, newest.begun) == (ours.attempt, ours.begun)
+        return None if is_same and newest.fenced <= ours.fenced else newest
 
     def _too_busy(self, operation: str) -> StoreUnavailable:
         return StoreUnavailable(operation, f"others write to {self.execution_id!r} all the time")
@@ -141,9 +173,7 @@ class ContendedLog(LogReader):
         claims = 0 if own else free - last - 1
         if last == head.entry.seq:
             return replace(head, claims=claims)
-        chain = dict(head.chain) | {seq: Link.of(entry) for seq, entry in entries.items()}
-        chain = {seq: chain[seq] for seq in bases(last) if seq in chain}
-        return replace(self._decoded(entries[last], chain), claims=claims)
+        return replace(self._head_after(head, last, entries), claims=claims)
 
     def _pass(
         self, head: Head, later: dict[int, Entry], nonces: Collection[str], *, fence: bool

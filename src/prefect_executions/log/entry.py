@@ -1,11 +1,12 @@
 """One entry of an execution's log, and its bytes in the store.
 
 An entry is stored as a line of JSON (the header), a newline, and the payload. The payload is a zstd
-frame for each text that the entry carries: the state, the journal, and the large results of steps.
+frame for the state, frames for what steps have recorded, and, further on, one for each large
+result.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -13,11 +14,28 @@ from zlib import crc32
 
 from prefect_executions import serialization
 from prefect_executions.errors import CorruptEntry
+from prefect_executions.log.changes import Passage
 from prefect_executions.models import ExecutionConfig
 
 FORMAT = 1
 
+ROW = 4  # entries, each of which but the first has the one before it as its base
+
 RUNS = 24  # how many numbers of `Progress.runs` an entry keeps
+
+
+def base_of(seq: int) -> int:
+    """The entry that entry `seq`, which is not 0, is a change against, unless that is a claim."""
+    return seq - 1 if seq % ROW else seq & (seq - 1)
+
+
+def bases(seq: int) -> list[int]:
+    """The entries that the state of entry `seq` may be made from: itself first, 0 last."""
+    chain = [seq]
+    while seq:
+        seq = base_of(seq)
+        chain.append(seq)
+    return chain
 
 
 class Kind(StrEnum):
@@ -53,34 +71,28 @@ class Truncated(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A text as an entry stores it: in full, or as a delta against an earlier entry's text.
+    """A state as an entry stores it: in full, or as the change against an earlier entry's.
 
     Args:
-        base: The entry that the delta is against, or None when the text is stored in full.
-        keep: How many bytes at the beginning and at the end are the base's.
-        window: The part of the base's text that is the payload's dictionary: its start and end.
-        size: Bytes of the text.
-        sha256: Of the text, in hex.
-        payload: A zstd frame.
+        base: The entry that it is the change against, or None when it is stored in full.
+        size: Bytes of the state.
+        kept: The passages that it has in common with the base, which are not in the payload.
+        crc: CRC-32 of the state, where there are passages.
+        payload: A zstd frame; nothing when the state is that of the base.
     """
 
     base: int | None = None
-    keep: tuple[int, int] = (0, 0)
-    window: tuple[int, int] = (0, 0)
     size: int = 0
-    sha256: str = ""
-    payload: bytes = b""
+    kept: tuple[Passage, ...] = ()
+    crc: int | None = None
+    payload: bytes = field(default=b"", repr=False)
 
     def to_header(self) -> dict[str, Any]:
         """Everything but the payload, for the header of the entry."""
-        delta = {"keep": [*self.keep], "dict": [*self.window]}
-        return {
-            "base": self.base,
-            **({} if self.base is None else delta),
-            "size": self.size,
-            "sha256": self.sha256,
-            "bytes": len(self.payload),
-        }
+        kept: dict[str, Any] = {}
+        if self.crc is not None:
+            kept = {"kept": [*map(list, self.kept)], "crc32": f"{self.crc:08x}"}
+        return {"base": self.base, "size": self.size, **kept, "bytes": len(self.payload)}
 
     @classmethod
     def from_header(cls, header: dict[str, Any], payload: bytes, seq: int) -> "Part":
@@ -89,16 +101,43 @@ class Part:
         Raises:
             KeyError, ValueError, TypeError: the header is damaged.
         """
-        if header["base"] not in (None, seq & (seq - 1)):
+        if header["base"] is not None and header["base"] not in bases(seq)[1:]:
             raise ValueError(f"entry {seq} has no base {header['base']}")
-        return cls(
-            base=header["base"],
-            keep=_pair(header.get("keep", (0, 0))),
-            window=_pair(header.get("dict", (0, 0))),
-            size=header["size"],
-            sha256=header["sha256"],
-            payload=payload,
-        )
+        kept = tuple(Passage(*sizes) for sizes in header.get("kept", ()))
+        crc = int(header["crc32"], 16) if kept else None
+        return cls(base=header["base"], size=header["size"], kept=kept, crc=crc, payload=payload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """What an entry stores of the journal: what was recorded since an earlier one.
+
+    Args:
+        size: Bytes of the lines of the whole journal after the entry, those of others included.
+        crc: CRC-32 of these lines.
+        is_whole: Whether it is the whole journal: nothing before it belongs to it.
+        payload: zstd frames, one after another.
+    """
+
+    size: int
+    crc: int
+    is_whole: bool = False
+    payload: bytes = field(default=b"", repr=False)
+
+    def to_header(self) -> dict[str, Any]:
+        """Everything but the payload, for the header of the entry."""
+        whole = {"whole": True} if self.is_whole else {}
+        return {"size": self.size, "crc32": f"{self.crc:08x}", **whole, "bytes": len(self.payload)}
+
+    @classmethod
+    def from_header(cls, header: dict[str, Any], payload: bytes) -> "Stretch":
+        """Undo `to_header`.
+
+        Raises:
+            KeyError, ValueError, TypeError: the header is damaged.
+        """
+        whole, crc = header.get("whole", False), int(header["crc32"], 16)
+        return cls(size=header["size"], crc=crc, is_whole=whole, payload=payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +221,7 @@ class Entry(Progress):
         journal: What steps have recorded up to it, or None when that is nothing.
         large: The results of steps that are too large for the journal, a zstd frame each. They
             are stored last, and are not read with the rest.
+        large_start: Where in the stored entry they begin.
         large_bytes: The bytes of `large`, whether or not it was read.
     """
 
@@ -194,8 +234,9 @@ class Entry(Progress):
     reason: str | None = None
     answers: str | None = None
     state: Part | None = None
-    journal: Part | None = None
+    journal: Stretch | None = None
     large: tuple[bytes, ...] = ()
+    large_start: int = 0
     large_bytes: int = 0
 
     @property
@@ -216,9 +257,12 @@ class Entry(Progress):
 
     @property
     def stored(self) -> int:
-        """Bytes that its texts and large results take in the store."""
-        parts = [len(part.payload) for part in (self.state, self.journal) if part]
-        return sum(parts) + self.large_bytes
+        """Bytes that its state, records and large results take in the store."""
+        return len(self._payload) + self.large_bytes
+
+    @property
+    def _payload(self) -> bytes:
+        return b"".join(part.payload for part in (self.state, self.journal) if part)
 
     @property
     def continues_from(self) -> int:
@@ -226,7 +270,20 @@ class Entry(Progress):
         return self.seq if self.source is None else self.source
 
     def to_bytes(self) -> bytes:
-        """The entry as it is stored."""
+        """The entry as it is stored.
+
+        Raises:
+            ValueError: what comes before the large results reaches beyond `large_start`.
+        """
+        data = self.without_large()
+        if not self.large:
+            return data
+        if len(data) > self.large_start:
+            raise ValueError("large results begin before there is room for them")
+        return data.ljust(self.large_start, b"\0") + b"".join(self.large)
+
+    def without_large(self) -> bytes:
+        """The beginning of the entry, up to the large results."""
         header: dict[str, Any] = {
             "v": FORMAT,
             "seq": self.seq,
@@ -262,24 +319,8 @@ class Entry(Progress):
         if self.journal is not None:
             header["journal"] = self.journal.to_header()
         if self.large:
-            header["large"] = [len(frame) for frame in self.large]
-        payload = b"".join(part.payload for part in (self.state, self.journal) if part)
-        line = _checked(serialization.dump(header, at="entry"), payload)
-        return line + b"\n" + payload + b"".join(self.large)
-
-    @staticmethod
-    def large_from_bytes(data: bytes, index: int) -> bytes:
-        """The zstd frame of one of the large results in a stored entry.
-
-        Raises:
-            ValueError, KeyError, TypeError: the entry is damaged.
-        """
-        line, _, rest = data.partition(b"\n")
-        header = serialization.load(line)
-        sizes = header["large"]
-        parts = (header.get("state"), header.get("journal"))
-        start = sum(part["bytes"] for part in parts if part) + sum(sizes[:index])
-        return rest[start : start + sizes[index]]
+            header["large"] = [self.large_start, sum(map(len, self.large))]
+        return _checked(serialization.dump(header, at="entry")) + b"\n" + self._payload
 
     @classmethod
     def from_bytes(cls, data: bytes, *, key: str, seq: int) -> "Entry":
@@ -292,41 +333,54 @@ class Entry(Progress):
 
         Raises:
             CorruptEntry: this is not that entry, or it has a newer format.
-            Truncated: `data` ends before the large results begin.
+            Truncated: `data` ends before what comes before the large results.
         """
-        line, rest = _split(data)
-        try:
-            header = _read_header(line, key)
-            state, journal = header.get("state"), header.get("journal")
-            middle = state["bytes"] if state else 0
-            end = middle + (journal["bytes"] if journal else 0)
-            if len(rest) < end:
-                raise Truncated(len(line) + 1 + end)
-            if line != _checked(line.rpartition(b",")[0] + b"}", rest[:end]):
-                raise ValueError("the checksum does not match")
-            if header["seq"] != seq or len(rest) > end + sum(header.get("large", ())):
-                raise ValueError(f"it is entry {header['seq']}, of {len(data)} bytes")
-            return replace(
-                cls._from_header(header, seq),
-                state=Part.from_header(state, rest[:middle], seq) if state else None,
-                journal=Part.from_header(journal, rest[middle:end], seq) if journal else None,
-            )
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise CorruptEntry(key, f"its header is damaged ({error!r}).") from error
+        return cls._read(data, key, seq, ("state", "journal"))
+
+    @classmethod
+    def with_state_from_bytes(cls, data: bytes, *, key: str, seq: int) -> "Entry":
+        """Read the entry without what steps have recorded: `journal` is None.
+
+        Raises:
+            CorruptEntry: this is not that entry, or it has a newer format.
+            Truncated: `data` ends before the state does.
+        """
+        return cls._read(data, key, seq, ("state",))
 
     @classmethod
     def outline_from_bytes(cls, data: bytes, *, key: str, seq: int) -> "Entry":
-        """Read the header alone: the entry without its texts.
-
-        The checksum is not checked, since it covers the texts too.
+        """Read the header alone: the entry without its state and journal.
 
         Raises:
-            CorruptEntry: this is not an entry, or it has a newer format.
+            CorruptEntry: this is not that entry, or it has a newer format.
             Truncated: `data` ends within the header.
         """
-        line, _ = _split(data)
+        return cls._read(data, key, seq, ())
+
+    @classmethod
+    def _read(cls, data: bytes, key: str, seq: int, names: tuple[str, ...]) -> "Entry":
+        begin = data.find(b"\n") + 1
+        if not begin:
+            raise Truncated(2 * len(data) + 1)
         try:
-            return cls._from_header(_read_header(line, key), seq)
+            header = _read_header(data[: begin - 1], key)
+            parts, end, needed = {}, begin, 0
+            for name in ("state", "journal"):
+                if part := header.get(name):
+                    start, end = end, end + part["bytes"]
+                    if name in names:
+                        parts[name] = part, data[start:end]
+                        needed = end
+            if len(data) < needed:
+                raise Truncated(needed)
+            if header["seq"] != seq or len(data) > max(end, sum(header.get("large", (0,)))):
+                raise ValueError(f"it is entry {header['seq']}, of {len(data)} bytes")
+            entry = cls._from_header(header, seq)
+            if "state" in parts:
+                entry = replace(entry, state=Part.from_header(*parts["state"], seq))
+            if "journal" in parts:
+                entry = replace(entry, journal=Stretch.from_header(*parts["journal"]))
+            return entry
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise CorruptEntry(key, f"its header is damaged ({error!r}).") from error
 
@@ -348,16 +402,9 @@ class Entry(Progress):
             dead_seconds=header.get("dead", 0.0),
             fenced=header.get("fenced", False),
             runs=tuple(header.get("runs", ())),
-            large_bytes=sum(header.get("large", ())),
+            large_start=header.get("large", (0, 0))[0],
+            large_bytes=header.get("large", (0, 0))[1],
         )
-
-
-def _split(data: bytes) -> tuple[bytes, bytes]:
-    """Split an entry into its header and the payload."""
-    line, newline, rest = data.partition(b"\n")
-    if not newline:
-        raise Truncated(2 * len(data) + 1)
-    return line, rest
 
 
 def _read_header(line: bytes, key: str) -> dict[str, Any]:
@@ -367,16 +414,11 @@ def _read_header(line: bytes, key: str) -> dict[str, Any]:
         raise CorruptEntry(
             key, f"format {version}, codec {method!r}; this version reads format {FORMAT}."
         )
+    if line != _checked(line.rpartition(b",")[0] + b"}"):
+        raise ValueError("the checksum does not match")
     return header
 
 
-def _checked(line: bytes, payload: bytes) -> bytes:
-    """Add the CRC-32 of the header and the payload to the header, as its last field."""
-    return b'%s,"crc32":"%08x"}' % (line[:-1], crc32(payload, crc32(line)))
-
-
-def _pair(values: Any) -> tuple[int, int]:
-    first, second = values
-    if type(first) is not int or type(second) is not int or min(first, second) < 0:
-        raise ValueError("this is not a pair of numbers")
-    return first, second
+def _checked(line: bytes) -> bytes:
+    """Add its CRC-32 to the header, as the last field."""
+    return b'%s,"crc32":"%08x"}' % (line[:-1], crc32(line))

@@ -11,17 +11,19 @@ key of a listing is the newest entry: it is found with one request, however long
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import count, islice, takewhile
 from typing import Protocol
 
 from prefect_executions.errors import CorruptEntry, ExecutionDeleted, ExecutionNotFound
-from prefect_executions.log import deltas
 from prefect_executions.log.entry import Entry, Kind, Truncated
 from prefect_executions.log.journal import Large, Record
+from prefect_executions.log.zstd import decompress
 from prefect_executions.storage.objects import Objects
 
 MAX_SEQ = 999_999_999
 _READ = 2 << 20  # bytes of an entry that are read at first; after them mostly come large results
+_WITH_STATE = 256 << 10  # bytes that are read at first for the state alone, which comes first
 _OUTLINE = 4 << 10  # bytes that are read at first of a header; most are shorter
 _CLAIMS = 16  # entries that are read at once to find the newest that is no claim
 
@@ -128,6 +130,10 @@ class EntryReader:
                 found = self.objects.get(needed, first=(first := max(needed.values())))
         return entries
 
+    def read_states(self, seqs: Iterable[int]) -> dict[int, Entry]:
+        """`read_entries` without what steps have recorded: their `journal` is None."""
+        return self.read_entries(seqs, parse=Entry.with_state_from_bytes, first=_WITH_STATE)
+
     def outlines(self, count: int) -> list[Entry]:
         """The newest entries of any kind, without their texts, oldest first.
 
@@ -150,24 +156,23 @@ class EntryReader:
         return [entries[seq] for seq in sorted(entries)]
 
     def large_result(self, where: Large) -> bytes:
-        """Read a step's result that is too large for the journal, as JSON: one GET.
+        """Read a step's result that is too large for the journal, as JSON: one GET of its bytes.
 
         Raises:
             ExecutionDeleted: the log is gone.
             CorruptEntry: the result is damaged.
         """
         key = self.key(where.seq)
-        data = self.objects.get([key]).get(key)
-        if data is None:
+        frame = self.objects.get([key], skip=where.start, first=where.stored).get(key)
+        if frame is None:
             if self.has_entry(0):
                 raise CorruptEntry(key, "it is missing, and with it a large result.")
             raise ExecutionDeleted(self.execution_id)
         try:
-            frame = Entry.large_from_bytes(data, where.index)
-            result = deltas.decompress(frame, where.size)
-            if deltas.Digest(result).hex != where.sha256:
+            result = decompress(frame, where.size)
+            if sha256(result).hexdigest() != where.sha256:
                 raise ValueError("its SHA-256 is not the one that was recorded")
-        except (KeyError, ValueError, TypeError, IndexError) as error:
+        except ValueError as error:
             raise CorruptEntry(key, f"a large result is damaged ({error!r}).") from error
         return result
 

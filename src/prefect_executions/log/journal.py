@@ -1,10 +1,10 @@
-"""The journal: what steps have recorded, one line of JSON for each record.
+"""The journal: what steps have recorded, a line for each record: JSON, a tab, and the result.
 
-The log keeps it beside the state. It only grows, except by a roll-back, which forgets what was
-recorded after its checkpoint. Each call has a number, its `order` among all calls, and a later line
-with the same order replaces an earlier one. Calls that a roll-back has forgotten are kept apart
-from the others, before and after they are undone, because the calls that replace them get the same
-numbers.
+The log keeps it beside the state (see `recorded`). It only grows, except by a roll-back, which
+forgets what was recorded after its checkpoint. Each call has a number, its `order` among all calls,
+and a later line with the same order replaces an earlier one. Calls that a roll-back has forgotten
+are kept apart from the others, before and after they are undone, because the calls that replace
+them get the same numbers.
 """
 
 from collections.abc import Iterable
@@ -42,13 +42,15 @@ class Large:
 
     Args:
         seq: The number of the entry.
-        index: Which of the entry's large results it is.
+        start: Where in the stored entry its zstd frame begins.
+        stored: Bytes of the frame.
         size: Bytes of the result as JSON.
         sha256: Of the result as JSON, in hex.
     """
 
     seq: int
-    index: int
+    start: int
+    stored: int
     size: int
     sha256: str
 
@@ -122,24 +124,27 @@ class Record:
             line["function"] = self.function
         if self.undo_by is not None:
             line["undo_by"] = self.undo_by
-        if self.result is not None:
-            line["result"] = orjson.Fragment(self.result)
         if (large := self.large) is not None:
-            line["large"] = [large.seq, large.index, large.size, large.sha256]
-        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+            line["large"] = [large.seq, large.start, large.stored, large.size, large.sha256]
+        result = b"" if self.result is None else b"\t" + self.result
+        return orjson.dumps(line) + result + b"\n"
 
     @classmethod
     def from_line(cls, data: bytes) -> "Record":
-        """Undo `to_line`.
+        """Undo `to_line`; the result is not looked at.
+
+        Args:
+            data: The line, with its newline or without.
 
         Raises:
             ValueError, KeyError, TypeError: the line is damaged.
         """
-        line = serialization.load(data)
+        head, tab, result = data.removesuffix(b"\n").partition(b"\t")
+        line = serialization.load(head)
         large = None
         if "large" in line:
-            seq, index, size, sha256 = line["large"]
-            large = Large(seq=seq, index=index, size=size, sha256=sha256)
+            seq, start, stored, size, sha256 = line["large"]
+            large = Large(seq=seq, start=start, stored=stored, size=size, sha256=sha256)
         return cls(
             order=line["n"],
             parent=line.get("in", 0),
@@ -155,7 +160,7 @@ class Record:
             undo=line.get("undo", False),
             function=line.get("function"),
             undo_by=line.get("undo_by"),
-            result=orjson.dumps(line["result"]) if "result" in line else None,
+            result=result if tab else None,
             large=large,
         )
 
@@ -166,17 +171,28 @@ def encode(records: Iterable[Record]) -> bytes:
 
 
 def decode(journal: bytes) -> dict[int, Record]:
-    """Decode a journal: its records by their order, and of several with one order the last.
-
-    The records of forgotten calls (UNDO, UNDONE) come under the next higher numbers, the newest
-    last, since other calls may have got their orders.
+    """Decode a journal: see `fold`.
 
     Raises:
         ValueError, KeyError, TypeError: the journal is damaged.
     """
+    return fold(map(Record.from_line, lines_of(journal)))
+
+
+def lines_of(journal: bytes) -> list[bytes]:
+    """The lines of a journal, or of a part of it, without their newlines."""
+    return journal.removesuffix(b"\n").split(b"\n") if journal else []
+
+
+def fold(records: Iterable[Record]) -> dict[int, Record]:
+    """The records of a journal by their order, and of several with one order the last.
+
+    The records of forgotten calls (UNDO, UNDONE) come under the next higher numbers, the newest
+    last, since other calls may have got their orders.
+    """
     standing: dict[int, Record] = {}
     forgotten: dict[tuple[int, str, datetime], Record] = {}
-    for record in map(Record.from_line, journal.splitlines()):
+    for record in records:
         call, before = _call(record), standing.get(record.order)
         if record.outcome in _FORGOTTEN:
             if before is not None and before.outcome is Outcome.DONE and _call(before) == call:

@@ -4,9 +4,10 @@ An entry never changes, and every write creates an object (`Objects.create`) und
 next number (see `entry_reader`). So of two writers of one number exactly one succeeds. There is no
 other concurrency control: no lock, no lease, no head object. `claims` says how it is fair.
 
-Every entry but claims and the tombstone has the state and the journal of steps after it (see
-`entry`). An entry that changes neither, like an attempt, has those of the entry that it continues
-from: a few bytes as a delta (see `deltas`). So the head alone says where to continue.
+Every entry but claims and the tombstone has the state after it (see `states`), and what steps have
+recorded since an earlier one (see `recorded`). An entry that changes neither, like an attempt,
+takes a few bytes for both. So the head and what it is made of, known from its number, say where to
+continue.
 
 A step's result that is too large for the journal is stored at the end of the entry that records it,
 and is only read when that step is replayed.
@@ -25,18 +26,11 @@ from prefect_executions.errors import (
     Superseded,
 )
 from prefect_executions.log.claims import ContendedLog
-from prefect_executions.log.deltas import Digest, Link, bases, compress, encode_text
-from prefect_executions.log.entry import Entry, Kind
-from prefect_executions.log.journal import (
-    LARGE,
-    Large,
-    Record,
-    decode,
-    encode,
-    forgotten,
-    rolled_back,
-)
+from prefect_executions.log.entry import Entry, Kind, bases
+from prefect_executions.log.journal import Record, decode, forgotten, rolled_back
 from prefect_executions.log.reader import Head
+from prefect_executions.log.recorded import Recorded, makers, with_records
+from prefect_executions.log.states import State, stored
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,8 @@ class ExecutionLog(ContendedLog):
     ) -> Head:
         """Append a checkpoint after `head`, in the attempt of `head`: one PUT and no other request.
 
-        When another process has saved a checkpoint in the same attempt, this one comes after it.
+        Where `head` is older than five minutes a LIST tells whether it was superseded since. When
+        another process has saved a checkpoint in the same attempt, this one comes after it.
 
         Args:
             head: The head that the writer knows.
@@ -255,12 +250,13 @@ class ExecutionLog(ContendedLog):
             if head.entry.kind is Kind.ROLLBACK and head.entry.source == to:
                 return head
             try:
-                lost = forgotten(decode(head.journal), decode(target.journal))
-                journal = rolled_back(head.journal, target.journal)
+                now, then = head.journal, target.journal
+                lost, journal = forgotten(decode(now), decode(then)), rolled_back(now, then)
             except (ValueError, KeyError, TypeError) as error:
                 problem = f"its journal, or that of entry {to}, is none ({error!r})."
                 raise CorruptEntry(self.key(head.entry.seq), problem) from error
-            made = self._append(head, Kind.ROLLBACK, target.state, journal=journal, source=to)
+            state = target.states[target.entry.seq]
+            made = self._append(head, Kind.ROLLBACK, state, journal=journal, source=to)
             tell(lost)
             return made
 
@@ -309,11 +305,12 @@ class ExecutionLog(ContendedLog):
     def remove(self, seqs: Iterable[int]) -> None:
         """Remove entries that no other entry needs.
 
-        An entry is removed before its bases, so that a reader finds it whole or not at all.
+        An entry is removed before those that it is made of, so that a reader finds it whole or not
+        at all.
         """
         by_length: dict[int, list[int]] = {}
         for seq in seqs:
-            by_length.setdefault(seq.bit_count(), []).append(seq)
+            by_length.setdefault(len(makers(seq)), []).append(seq)
         for length in sorted(by_length, reverse=True):
             self.objects.delete(self.key(seq) for seq in by_length[length])
 
@@ -331,13 +328,14 @@ class ExecutionLog(ContendedLog):
 
     def _continue(self, head: Head, kind: Kind, **fields: Any) -> Head:
         """Append an entry that leaves the state as it is."""
-        return self._append(head, kind, head.state, source=head.entry.continues_from, **fields)
+        state = head.states[head.entry.seq]
+        return self._append(head, kind, state, source=head.entry.continues_from, **fields)
 
     def _append(
         self,
         head: Head | None,
         kind: Kind,
-        state: bytes,
+        state: bytes | State,
         *,
         journal: bytes | None = None,
         records: Sequence[Record] = (),
@@ -350,7 +348,8 @@ class ExecutionLog(ContendedLog):
             head: The head, or None for the first entry.
             kind: What the entry records.
             state: The state after it.
-            journal: The journal after it, without `records`; by default that of `head`.
+            journal: The lines of the journal after it, without `records`; by default those of
+                `head`, which are not looked at.
             records: What is appended to the journal.
             nonce: The entry's; by default a new one.
             fields: Other fields of `Entry`.
@@ -359,42 +358,28 @@ class ExecutionLog(ContendedLog):
             AlreadyExists: another writer was first.
         """
         progress = {"seq": 0, "attempt": 0} if head is None else head.entry.after(kind, head.claims)
-        chain = {} if head is None else head.chain
-        seq = progress["seq"]
-        placed, large = _place(records, seq)
-        if journal is None:
-            journal = b"" if head is None else head.journal
-        journal += encode(placed)
-        texts = {
-            "state": encode_text("state", state, seq, chain),
-            "journal": encode_text("journal", journal, seq, chain),
-        }
+        seq, states = progress["seq"], {} if head is None else head.states
+        if isinstance(state, bytes):
+            state = State(len(state), data=state)
+        before = Recorded({}) if head is None else head.require_recorded()
         entry = Entry(
             **progress | fields,
             kind=kind,
             at=serialization.whole_milliseconds(self.clock()),
             nonce=nonce or self.new_nonce(),
-            state=texts["state"].part,
-            journal=texts["journal"].part,
-            large=large,
-            large_bytes=sum(map(len, large)),
+            state=stored(state, seq, states),
         )
+
+        def recorded(lines: bytes) -> Recorded:
+            if journal is None:
+                return before.after(seq, lines)
+            return before.anew(seq, journal + lines)
+
+        entry, after = with_records(entry, records, recorded)
         self._create(entry)
-        kept = {number: chain[number] for number in bases(seq)[1:] if number in chain}
-        link = Link(replace(entry, large=()), texts)
-        return Head(link.entry, state, journal, {seq: link, **kept})
-
-
-def _place(records: Sequence[Record], seq: int) -> tuple[list[Record], tuple[bytes, ...]]:
-    """Take the large results out of the records of entry `seq`; they are stored beside them."""
-    placed: list[Record] = []
-    large: list[bytes] = []
-    for record in records:
-        if record.result is None or len(record.result) <= LARGE:
-            placed.append(record)
-            continue
-        size, sha256 = len(record.result), Digest(record.result).hex
-        where = Large(seq=seq, index=len(large), size=size, sha256=sha256)
-        placed.append(replace(record, result=None, large=where))
-        large.append(compress(record.result))
-    return placed, tuple(large)
+        kept = {number: states[number] for number in bases(seq) if number in states} | {seq: state}
+        if head is not None and head.states[head.entry.seq] is not state:
+            head.states[head.entry.seq].release()
+        if entry.large:
+            entry = replace(entry, large=())
+        return Head(entry, entry if head is None else head.created, kept, after)

@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from prefect_executions.log.deltas import bases
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.recorded import makers
 
 _AT_ONCE = 500  # headers that are read in one round
 
@@ -21,8 +21,9 @@ def prune(
     """Remove old checkpoints of an execution, and other entries that are not needed any more.
 
     A checkpoint that stays can still be read and rolled back to, since the entries stay that its
-    texts are made from (see `deltas`), even if these are old checkpoints themselves. So do the
-    head, its bases and the entry in which its attempt began: the log goes on as before.
+    state and journal are made of (see `makers`), even if these are old checkpoints themselves. So
+    do the head, what it is made of and the entry in which its attempt began: the log goes on as
+    before.
 
     A LIST per 1,000 entries, a GET of each one's header, and deletions in batches; only the LIST
     when there are no more entries than checkpoints to keep.
@@ -41,11 +42,11 @@ def prune(
         ExecutionNotFound: there is no log, or it has been deleted.
         CorruptEntry: a header is damaged; nothing was removed.
     """
-    head = log.living_head().entry
+    head = log.living_head(journal=False).entry
     there = [seq for seq in log.numbers() if seq <= head.seq]
     if len(there) <= newest:
         return 0
-    needed = {*bases(head.seq), 0 if head.begun is None else head.begun}
+    needed = {*makers(head.seq), 0 if head.begun is None else head.begun}
     kept = 0
     for start in range(0, len(there), _AT_ONCE):  # newest first
         for entry in reversed(log.outlines_of(there[start : start + _AT_ONCE])):
@@ -56,7 +57,7 @@ def prune(
                 or entry.large_bytes  # a later journal may refer to them
                 or entry.at >= before
             ):
-                needed.update(bases(entry.seq))
+                needed.update(makers(entry.seq))
             kept += is_checkpoint
     doomed = [seq for seq in there if seq not in needed]
     log.remove(doomed)

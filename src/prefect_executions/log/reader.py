@@ -1,6 +1,7 @@
 """Reading the log of one execution: its head, its checkpoints, and their states."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,31 +12,33 @@ from prefect_executions.errors import (
     ExecutionNotFound,
 )
 from prefect_executions.ids import checkpoint_id
-from prefect_executions.log.deltas import TEXTS, Digest, Link, bases, text_of
-from prefect_executions.log.entry import Entry, Kind, Part
+from prefect_executions.log.entry import Entry, Kind, bases
 from prefect_executions.log.entry_reader import MAX_SEQ, EntryReader
+from prefect_executions.log.journal import Record
+from prefect_executions.log.recorded import Recorded, makers
+from prefect_executions.log.states import State, States
 from prefect_executions.models import ExecutionConfig
 
 
 @dataclass(frozen=True)
 class Head:
-    """The log as it is after one entry: that entry, its texts, and the bases of later entries.
+    """The log after one entry: that entry, its state and journal, and what later ones need.
 
     It is a value: an append makes a new one.
 
     Args:
         entry: The entry.
-        state: Its state, as JSON.
-        journal: Its journal.
-        chain: The entry and its bases, which are all that later entries can have as a base until
-            one of them becomes a base itself.
+        created: Entry 0.
+        states: The states of the entry and its bases, which are all that later entries can have as
+            a base until one of them becomes a base itself. A claim has none.
+        recorded: Its journal, or None when it was not read.
         claims: How many claims come right after the entry.
     """
 
     entry: Entry
-    state: bytes
-    journal: bytes
-    chain: dict[int, Link]
+    created: Entry
+    states: dict[int, State]
+    recorded: Recorded | None
     claims: int = 0
 
     @property
@@ -49,43 +52,75 @@ class Head:
         return self.entry.seq + self.claims + 1
 
     @property
-    def created(self) -> Entry:
-        """Entry 0, which every chain ends with."""
-        return self.chain[0].entry
+    def state(self) -> bytes:
+        """Its state, as JSON."""
+        return self.states[self.entry.seq].data
+
+    @property
+    def journal(self) -> bytes:
+        """What steps have recorded, as lines (see `journal`).
+
+        Raises:
+            CorruptEntry: it is damaged.
+        """
+        return self.require_recorded().lines()
+
+    def records(self) -> dict[int, Record]:
+        """What steps have recorded, by the orders of the calls (see `journal.fold`).
+
+        Raises:
+            CorruptEntry: it is damaged.
+        """
+        return self.require_recorded().records()
+
+    def require_recorded(self) -> Recorded:
+        """Its journal, not decoded.
+
+        Raises:
+            LookupError: it was not read.
+        """
+        if self.recorded is None:
+            raise LookupError(f"the journal of entry {self.entry.seq} was not read")
+        return self.recorded
 
 
 @dataclass(frozen=True)
 class LogReader(EntryReader):
-    """Reads the log of one execution: its head, its checkpoints, and their states."""
+    """Reads the log of one execution: its head, its checkpoints, and their states.
 
-    def head(self) -> Head:
-        """Load the newest entry and its state: one LIST and one parallel round of GETs.
+    Where `journal` is false, what steps have recorded is not read. Nothing can be appended to such
+    a head.
+    """
 
-        The head of a deleted execution is its tombstone, which has no state.
+    def head(self, *, journal: bool = True) -> Head:
+        """Load the newest entry, its state and journal: one LIST and one parallel round of GETs.
+
+        The head of a deleted execution is its tombstone, whose state and journal are empty.
 
         Raises:
             ExecutionNotFound: there is no log.
             CorruptEntry: an entry is damaged.
         """
         newest = self.require_newest()
-        entries = self.read_entries(bases(newest))
+        entries = self._with_makers([newest], {}, journal)
         if not _is_claim(entries.get(newest)):
-            return self._head_at(newest, entries)
+            return self._head_at(newest, entries, journal)
         newest, claims = self.below_claims()
-        return replace(self._head_at(newest, self.read_entries(bases(newest))), claims=claims)
+        entries = self._with_makers([newest], entries, journal)
+        return replace(self._head_at(newest, entries, journal), claims=claims)
 
-    def living_head(self) -> Head:
+    def living_head(self, *, journal: bool = True) -> Head:
         """The `head` of an execution that has not been deleted.
 
         Raises:
             ExecutionNotFound: there is no log, or it ends with the tombstone.
         """
-        head = self.head()
+        head = self.head(journal=journal)
         if head.deleted:
             raise ExecutionDeleted(self.execution_id)
         return head
 
-    def read(self, *, checkpoints: int | None) -> "History":
+    def read(self, *, checkpoints: int | None, journal: bool = False) -> "History":
         """Load the head and the newest checkpoints, with all that their states are made from.
 
         One LIST and one parallel round of GETs when the newest entries are checkpoints. When steps
@@ -93,40 +128,42 @@ class LogReader(EntryReader):
 
         Args:
             checkpoints: How many, or None for all.
+            journal: Whether to load what their journals are made of, too.
 
         Raises:
             ExecutionNotFound: there is no log, or it ends with the tombstone.
         """
         newest = self.require_newest()
-        entries = self._with_bases(self._guess(newest, checkpoints), {})
+        entries = self._with_makers(self._guess(newest, checkpoints), {}, journal)
         if _is_claim(entries.get(newest)):
             newest, _ = self.below_claims()
-            entries = self._with_bases(self._guess(newest, checkpoints), entries)
-        head = self._head_at(newest, entries)
+            entries = self._with_makers(self._guess(newest, checkpoints), entries, journal)
+        head = self._head_at(newest, entries, journal)
         if head.deleted:
             raise ExecutionDeleted(self.execution_id)
-        entries, found = self._back_from(head.entry, checkpoints, entries)
+        entries, found = self._back_from(head.entry, checkpoints, entries, journal)
         return History(self, head, entries, found)
 
     def read_before(self, seq: int, *, checkpoints: int) -> "History":
-        """Load checkpoint `seq` as the head, and the newest checkpoints before it.
+        """Load checkpoint `seq` as the head, and the newest checkpoints before it; no journals.
 
         Raises:
             CheckpointNotFound: there is no such checkpoint.
         """
-        entries = self._with_bases(range(max(seq - checkpoints, 0), seq + 1), {})
-        head = self._head_of_checkpoint(seq, entries)
-        entries, found = self._back_from(head.entry, checkpoints + 1, entries)
+        entries = self._with_makers(range(max(seq - checkpoints, 0), seq + 1), {}, False)
+        head = self._head_of_checkpoint(seq, entries, journal=False)
+        entries, found = self._back_from(head.entry, checkpoints + 1, entries, False)
         return History(self, head, entries, [at for at in found if at != seq])
 
-    def at_checkpoint(self, seq: int) -> Head:
+    def at_checkpoint(self, seq: int, *, journal: bool = True) -> Head:
         """Load the log as it was after a checkpoint, or after `created`: one round of GETs.
 
         Raises:
             CheckpointNotFound: entry `seq` does not exist, or is of another kind.
         """
         known = 0 <= seq <= MAX_SEQ
-        return self._head_of_checkpoint(seq, self.read_entries(bases(seq)) if known else {})
+        entries = self._with_makers([seq], {}, journal) if known else {}
+        return self._head_of_checkpoint(seq, entries, journal=journal)
 
     def begun(self, head: Head) -> Entry | None:
         """The entry in which the attempt of `head` began, or None before the first attempt.
@@ -159,7 +196,7 @@ class LogReader(EntryReader):
         return range(max(newest - checkpoints, 0), newest + 1)
 
     def _back_from(
-        self, entry: Entry, count: int | None, entries: dict[int, Entry]
+        self, entry: Entry, count: int | None, entries: dict[int, Entry], journal: bool
     ) -> tuple[dict[int, Entry], list[int]]:
         """Find the newest `count` checkpoints, from an entry backwards.
 
@@ -178,7 +215,7 @@ class LogReader(EntryReader):
                 for seq in entry.checkpoints_before()
                 if (not found or seq < found[-1]) and (listed is None or seq in listed)
             ][: None if count is None else count - len(found)]
-            entries = self._with_bases(more, entries)
+            entries = self._with_makers(more, entries, journal)
             if listed is None and not entries.keys() >= set(more):
                 listed = set(self.numbers())
                 continue
@@ -191,48 +228,56 @@ class LogReader(EntryReader):
             # The header knows nothing of older entries, and that of a claim of none at all.
             horizon = entry.seq - max(sum(entry.runs), 1)
             older = max((seq for seq in listed if seq <= horizon), default=0)
-            entries = self._with_bases([older], entries)
+            entries = self._with_makers([older], entries, journal)
             if older not in entries:  # it was deleted just now
                 break
             entry = entries[older]
         return entries, found
 
-    def _with_bases(self, seqs: Iterable[int], entries: dict[int, Entry]) -> dict[int, Entry]:
-        """Add more entries, entry 0, and all that their texts are made from."""
-        missing = {0}.union(*(bases(seq) for seq in seqs)) - entries.keys()
-        return entries | self.read_entries(missing) if missing else entries
+    def _with_makers(
+        self, seqs: Iterable[int], entries: dict[int, Entry], journal: bool
+    ) -> dict[int, Entry]:
+        """Add more entries, entry 0, and all that their states, and journals, are made from."""
+        find, read = (makers, self.read_entries) if journal else (bases, self.read_states)
+        missing = {0}.union(*(find(seq) for seq in seqs)) - entries.keys()
+        return entries | read(missing) if missing else entries
 
-    def _head_of_checkpoint(self, seq: int, entries: dict[int, Entry]) -> Head:
+    def _head_of_checkpoint(self, seq: int, entries: dict[int, Entry], *, journal: bool) -> Head:
         entry = entries.get(seq)
         if entry is None or entry.kind not in (Kind.CHECKPOINT, Kind.CREATED):
             raise CheckpointNotFound(self.execution_id, checkpoint_id(seq))
-        return self._head_at(seq, entries)
+        return self._head_at(seq, entries, journal)
 
-    def _head_at(self, seq: int, entries: dict[int, Entry]) -> Head:
+    def _head_at(self, seq: int, entries: dict[int, Entry], journal: bool) -> Head:
         entry = entries.get(seq)
         if entry is None:  # it was deleted between the LIST and the GET
             raise ExecutionDeleted(self.execution_id)
         if entry.kind is Kind.DELETED:
-            return Head(entry, b"", b"", {})
-        return self._decoded(entry, {n: Link.of(entries[n]) for n in bases(seq) if n in entries})
+            return Head(entry, entry, {seq: State(0, data=b"")}, Recorded({}))
+        with self._making(entry):
+            made = {number: entries[number] for number in (makers if journal else bases)(seq)}
+            states = States(made).chain(seq)
+            recorded = Recorded.read(seq, made, self.key(seq)) if journal else None
+            return Head(entry, made[0], states, recorded)
 
-    def _decoded(self, entry: Entry, chain: dict[int, Link]) -> Head:
-        state, journal = (self._text(entry, name, chain) for name in TEXTS)
-        return Head(entry, state, journal, chain)
+    def _head_after(self, head: Head, seq: int, entries: dict[int, Entry]) -> Head:
+        """The log after entry `seq`, where `entries` has come after `head`."""
+        with self._making(entries[seq]):
+            later = {number: entries[number] for number in makers(seq) if number >= head.next_seq}
+            states = States(later, head.states).chain(seq)
+            recorded = Recorded.read(seq, later, self.key(seq), head.require_recorded())
+            return Head(entries[seq], head.created, states, recorded)
 
-    def _text(self, entry: Entry, name: str, chain: dict[int, Link]) -> bytes:
-        """Decode the state or the journal of an entry, and check it against its digest."""
+    @contextmanager
+    def _making(self, entry: Entry) -> Iterator[None]:
+        """Say which entry is damaged where its state or its journal can't be made."""
         key = self.key(entry.seq)
         try:
-            text = text_of(chain, name, entry.seq)
+            yield
         except KeyError as missing:
             raise self._missing(entry.seq, f"its base, entry {missing}, is missing") from missing
         except ValueError as error:
             raise CorruptEntry(key, f"its payload is damaged ({error}).") from error
-        part: Part | None = getattr(entry, name)
-        if part is not None and Digest(text).hex != part.sha256:
-            raise CorruptEntry(key, f"its {name} has another SHA-256 than was written.")
-        return text
 
     def _missing(
         self, seq: int, problem: str
@@ -287,16 +332,21 @@ class History:
         Raises:
             CorruptEntry: an entry is damaged.
         """
-        return self.log._text(self.entries[seq], "state", self._links)
+        with self.log._making(self.entries[seq]):
+            return self._states[seq].data
 
-    def journal(self, seq: int) -> bytes:
-        """The journal after an entry.
+    def records(self, seq: int) -> dict[int, Record]:
+        """What steps had recorded after an entry.
 
         Raises:
+            LookupError: the journals were not read.
             CorruptEntry: an entry is damaged.
         """
-        return self.log._text(self.entries[seq], "journal", self._links)
+        self.head.require_recorded()
+        with self.log._making(self.entries[seq]):
+            recorded = Recorded.read(seq, self.entries, self.log.key(seq))
+        return recorded.records()
 
     @cached_property
-    def _links(self) -> dict[int, Link]:
-        return {seq: Link.of(entry) for seq, entry in self.entries.items()}
+    def _states(self) -> States:
+        return States(self.entries)

@@ -7,7 +7,7 @@ from rich.filesize import decimal
 
 from prefect_executions.errors import AnswerError
 from prefect_executions.ids import checkpoint_id, checkpoint_seq
-from prefect_executions.log.journal import Record, decode, forgotten
+from prefect_executions.log.journal import Record, forgotten
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import History
 from prefect_executions.prefect.pauses import Form
@@ -23,16 +23,16 @@ def resume_form(history: History) -> Form:
     """The form, with the newest checkpoints to choose from, and the steps after each.
 
     Args:
-        history: A history with at least the newest `CHOICES` checkpoints.
+        history: A history with at least the newest `CHOICES` checkpoints, and their journals.
     """
     choices = [LATEST]
     lines = ["Continue from the latest state, or roll back to an earlier checkpoint."]
-    now = decode(history.head.journal)
+    now = history.records(history.head.entry.seq)
     for entry in history.checkpoints()[:CHOICES]:
         name = checkpoint_id(entry.seq)
         label = f" · {entry.label}" if entry.label else ""
         choices.append(f"{name}{label} · {entry.at:%Y-%m-%d %H:%M:%S} UTC · {decimal(entry.size)}")
-        if lost := forgotten(now, decode(history.journal(entry.seq))):
+        if lost := forgotten(now, history.records(entry.seq)):
             lines.append(f"* {warning(f'`{name}`', lost)}")
     schema = {
         "title": "Resume",

@@ -156,7 +156,7 @@ def _assemble(
 ) -> Attempt[S]:
     log, entry = writer.log, writer.head.entry
     config = writer.head.created.config.over(options.config)
-    replay = Replay(writer.head.journal, writer.head.state)
+    replay = Replay(writer.head.records(), writer.head.state)
     checkpoints = Checkpointer(writer, ownership, replay)
     time_limit = TimeLimit(
         log.execution_id,
@@ -173,7 +173,7 @@ def _assemble(
     def form() -> Form:
         if not ownership.can_be_rescheduled:
             return GOES_ON
-        return resume_form(log.read(checkpoints=CHOICES))
+        return resume_form(log.read(checkpoints=CHOICES, journal=True))
 
     recorder = Recorder(checkpoints, replay, admit)
     waiting = Waiting(ownership, form)
@@ -229,7 +229,7 @@ def _saved(entry: Entry, seconds: float) -> str:
 def _version_before(log: ExecutionLog) -> str | None:
     """The version of the flow in the attempt before this one, if that is known."""
     try:
-        begun = log.begun(log.living_head())
+        begun = log.begun(log.living_head(journal=False))
     except ExecutionNotFound:
         return None
     return None if begun is None else begun.version

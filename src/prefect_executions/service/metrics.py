@@ -99,12 +99,14 @@ class MeteredObjects:
         with tracer.start_as_current_span("store PUT", kind=SpanKind.CLIENT):
             self._inner.create(key, data)
 
-    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
         """See `Objects.get`."""
         wanted = list(keys)
         self._count("GET", len(wanted))
         with tracer.start_as_current_span("store GET", kind=SpanKind.CLIENT):
-            found = self._inner.get(wanted, first=first)
+            found = self._inner.get(wanted, first=first, skip=skip)
         self._metrics.store_bytes.labels("received").inc(sum(map(len, found.values())))
         return found
 

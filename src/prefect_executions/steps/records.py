@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from prefect_executions.log.journal import Outcome, Record, decode
+from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.steps.places import EqualCalls
 
 _COUNTED = (Outcome.DONE, Outcome.UNKEPT, Outcome.WAITING)
@@ -12,7 +12,7 @@ class Records:
     """The records of an execution, those of this attempt too, by their numbers, keys and places.
 
     Args:
-        journal: What has been recorded before this attempt.
+        recorded: What has been recorded before this attempt, by the orders of the calls.
 
     Attributes:
         noted: The numbers that the journal has, and 0 for the flow itself.
@@ -20,8 +20,8 @@ class Records:
         to_undo: What a roll-back has left to be undone, newest first.
     """
 
-    def __init__(self, journal: bytes) -> None:
-        self._recorded = decode(journal)
+    def __init__(self, recorded: dict[int, Record]) -> None:
+        self._recorded = recorded
         self.noted = {0, *self._recorded}
         self.last = max(self._recorded, default=0)
         self._known: dict[int, Record] = {}

@@ -88,15 +88,15 @@ class Replay:
     """The calls of one attempt, matched with those that earlier ones have recorded.
 
     Args:
-        journal: What has been recorded.
+        records: What has been recorded, by the orders of the calls.
         state: The state that the attempt continues from, encoded.
 
     Attributes:
         records: What is recorded of the calls.
     """
 
-    def __init__(self, journal: bytes, state: bytes = b"") -> None:
-        self.records = Records(journal)
+    def __init__(self, records: dict[int, Record], state: bytes = b"") -> None:
+        self.records = Records(records)
         self._lock = threading.Lock()
         self._in_flight = CallsInFlight[Call]()
         self._running: set[str] = set()

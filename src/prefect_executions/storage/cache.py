@@ -34,24 +34,29 @@ class CachedObjects:
         with self._lock:
             self._keep(key, data, whole=True)
 
-    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
-        """See `Objects.get`."""
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
+        """See `Objects.get`; what does not begin with the object's first byte is not kept."""
+        end = None if first is None else skip + first
         found: dict[str, bytes] = {}
         missing: list[str] = []
         with self._lock:
             for key in keys:
                 data, whole = self._kept.get(key, (b"", False))
-                if whole or (first is not None and 0 < first <= len(data)):
-                    found[key] = data[:first]
+                if whole or (end is not None and 0 < end <= len(data)):
+                    found[key] = data[skip:end]
                     self._kept.move_to_end(key)
                 else:
                     missing.append(key)
         if missing:
-            fetched = self._inner.get(missing, first=first)
+            fetched = self._inner.get(missing, first=first, skip=skip)
+            found |= fetched
+            if skip:
+                return found
             with self._lock:
                 for key, data in fetched.items():
                     self._keep(key, data, whole=first is None or len(data) < first)
-            found |= fetched
         return found
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:

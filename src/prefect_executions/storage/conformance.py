@@ -79,6 +79,18 @@ class ObjectsContract:
                 assert objects.get([key], first=first) == {key: data}
             assert objects.get(["a/9"], first=first) == {}
 
+    def test_a_part_of_an_object_is_read(self, objects: Objects) -> None:
+        """What is left out may be all that there is."""
+        data = bytes(range(256)) * 300
+        objects.create("a/1", data)
+        objects.create("a/2", b"abc")
+
+        for skip, first in ((1, 1), (2, 1000), (70_000, 6_800), (70_000, 1 << 20), (5, None)):
+            end = None if first is None else skip + first
+            expected = {"a/1": data[skip:end], "a/2": b"abc"[skip:end]}
+            assert objects.get(["a/1", "a/2", "a/9"], first=first, skip=skip) == expected
+            assert objects.get(["a/1"], first=first, skip=skip) == {"a/1": data[skip:end]}
+
     def test_second_creation_is_refused_and_changes_nothing(self, objects: Objects) -> None:
         """The object under a taken key stays as it is."""
         objects.create("a/1", b"first")

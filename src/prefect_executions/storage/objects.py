@@ -30,12 +30,15 @@ class Objects(Protocol):
         """
         ...
 
-    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
         """Fetch objects, in parallel when that is quicker; absent ones are left out.
 
         Args:
             keys: Their keys.
             first: Fetch only the first so many bytes of each, at least 1; by default all.
+            skip: Before that, leave out so many bytes of each. An object that has no more is empty.
         """
         ...
 
@@ -66,10 +69,13 @@ class MemoryObjects:
                 raise AlreadyExists(key)
             self._data[key] = bytes(data)
 
-    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
         """See `Objects.get`."""
+        part = slice(skip, None if first is None else skip + first)
         with self._lock:
-            return {key: self._data[key][:first] for key in keys if key in self._data}
+            return {key: self._data[key][part] for key in keys if key in self._data}
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         """See `Objects.scan`."""

@@ -43,10 +43,12 @@ class RenewedObjects:
         """See `Objects.create`."""
         self._ask(lambda objects: objects.create(key, data))
 
-    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
         """See `Objects.get`."""
         wanted = list(keys)
-        return self._ask(lambda objects: objects.get(wanted, first=first))
+        return self._ask(lambda objects: objects.get(wanted, first=first, skip=skip))
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         """See `Objects.scan`; credentials that are refused after the first page stay so."""

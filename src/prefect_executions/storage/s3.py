@@ -107,18 +107,22 @@ class S3Objects:
 
         self._persist("write", put)
 
-    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
         """See `Objects.get`: one request each, up to 16 at a time."""
         wanted = list(keys)
+        part: dict[str, Any] = {}
+        if first is not None or skip:
+            end = "" if first is None else skip + first - 1
+            part["Range"] = f"bytes={skip}-{end}"
         if len(wanted) == 1:
-            found = [self._get(wanted[0], first)]
+            found = [self._get(wanted[0], part)]
         else:
-            found = list(self._pool.map(self._get, wanted, repeat(first)))
+            found = list(self._pool.map(self._get, wanted, repeat(part)))
         return {key: data for key, data in zip(wanted, found, strict=True) if data is not None}
 
-    def _get(self, key: str, first: int | None) -> bytes | None:
-        part: dict[str, Any] = {} if first is None else {"Range": f"bytes=0-{first - 1}"}
-
+    def _get(self, key: str, part: dict[str, Any]) -> bytes | None:
         def get() -> bytes:
             with _s3_errors("read", key):
                 body = self._client.get_object(Bucket=self.bucket, Key=self._full(key), **part)[

@@ -80,6 +80,8 @@ class PausedRuns:
         if is_new or known != state.id or now - seen > FORM_SETTLES:
             log = self._context.log(run)
             complete_pause(
-                self._context.client, run, lambda: resume_form(log.read(checkpoints=CHOICES))
+                self._context.client,
+                run,
+                lambda: resume_form(log.read(checkpoints=CHOICES, journal=True)),
             )
             self._formed[run.id] = state.id, now

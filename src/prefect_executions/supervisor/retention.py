@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import checkpoint_seq, execution_id
+from prefect_executions.log.claims import SETTLES
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.pruning import prune
 from prefect_executions.models import ExecutionConfig
@@ -26,8 +27,6 @@ from prefect_executions.supervisor.duty import NEVER, DutyContext, Interval
 
 logger = logging.getLogger(__name__)
 
-# Nothing is removed that was written just now, nor of an execution whose state has just changed.
-SETTLES = timedelta(minutes=10)
 TIDIES = timedelta(hours=1)  # how often what need not be kept is removed
 TIDYING_SECONDS = 1.0  # how long a look does so at most
 
@@ -92,7 +91,7 @@ class Retention:
         if not self._executions.flow_runs.is_still(run):
             return None
         log, state, now = self._executions.log(execution_id(run.id)), state_of(run), self._clock()
-        config = log.config(log.living_head()).over(self._default)
+        config = log.config(log.living_head(journal=False)).over(self._default)
         deleted_at = _NEVER_MORE
         if config.delete_after_seconds is not None:
             deleted_at = state.timestamp + timedelta(seconds=config.delete_after_seconds)

@@ -10,7 +10,7 @@ from pydantic_core import to_jsonable_python
 
 from prefect_executions.ids import flow_run_id
 from prefect_executions.log.entry import Entry, Kind
-from prefect_executions.log.journal import PAUSE, Outcome, Record
+from prefect_executions.log.journal import PAUSE, Outcome, Record, lines_of
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.testkit.trial import Trial
 
@@ -78,7 +78,7 @@ class Witness:
         head = self._log(execution_id).head()
         before = self._journals.get(execution_id, b"")
         self._journals[execution_id] = head.journal
-        records = [Record.from_line(line) for line in head.journal[len(before) :].splitlines()]
+        records = [Record.from_line(line) for line in lines_of(head.journal[len(before) :])]
         self.done += [record for record in records if record.outcome is Outcome.DONE]
         noun = _noun(head.entry, records)
         if execution_id != next(iter(self._journals)):

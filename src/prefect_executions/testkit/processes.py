@@ -62,10 +62,12 @@ class ProcessObjects:
         for act in self._after:
             act(self, key, data)
 
-    def get(self, keys: Iterable[str], *, first: int | None = None) -> dict[str, bytes]:
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
         """See `Objects.get`."""
         self._require_alive()
-        return self._inner.get(keys, first=first)
+        return self._inner.get(keys, first=first, skip=skip)
 
     def scan(self, prefix: str, *, limit: int | None = None) -> Iterator[str]:
         """See `Objects.scan`."""
