@@ -25,6 +25,12 @@ def flow_run_id(execution_id: str) -> UUID:
     return UUID(match[1])
 
 
+def canonical(execution_id: str) -> str:
+    """An id as it is written here, from one with capitals or the dashes of a UUID."""
+    plain = execution_id.lower().replace("-", "")
+    return plain if _EXECUTION_ID.fullmatch(plain) else execution_id
+
+
 def checkpoint_id(seq: int) -> str:
     """The id of the checkpoint in log entry `seq`."""
     return f"ckpt_{seq:06d}"

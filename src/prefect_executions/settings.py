@@ -40,6 +40,11 @@ class ExecutionsSettings(PrefectBaseSettings):
             "them together."
         ),
     )
+    stream_limit: int = Field(
+        default=100,
+        ge=1,
+        description="How many streams of events each key may have open in one process.",
+    )
     cache_bytes: int = Field(
         default=64 << 20,
         ge=0,

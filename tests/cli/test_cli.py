@@ -90,6 +90,8 @@ def test_a_life(run: Run, url: str, tmp_path: Path) -> None:
     assert "a [task]" in shown  # no markup
     assert "look" in shown
     assert f"{id_} is running." in words(run, "resume", id_, "--checkpoint-id", one)
+    assert f"{id_} is terminated." in words(run, "cancel", id_)
+    assert f"{id_} is running." in words(run, "resume", id_)
     assert json_of(run, "fork", id_, "--name", "b")["forked_from"]["execution_id"] == id_
     assert [item["name"] for item in json_of(run, "list", "--agent-id", "me")] == ["b", "a [task]"]
     assert [item["name"] for item in json_of(run, "list", "--limit", "1")] == ["b"]

@@ -533,6 +533,9 @@ def test_a_life_in_sync(url: str) -> None:
         diff = client.diff(execution.id, points[2].id, points[0].id)
         assert diff.patch == [{"op": "replace", "path": "/n", "value": 3}]
         client.resume(execution.id, checkpoint_id=points[2].id)
+        client.resume(execution.id, checkpoint_id=points[2].id, force=True)
+        assert client.cancel(execution.id).status is Status.TERMINATED
+        client.resume(execution.id)
         with pytest.raises(AttemptSuperseded):
             client.checkpoint(execution.id, {"n": 9}, attempt=1)
         begun = client.begin_attempt(execution.id)

@@ -47,6 +47,12 @@ def test_the_key_also_goes_in_a_header_of_its_own(rest: TestClient) -> None:
     assert_problem(answer, 404, "execution_not_found")
 
 
+def test_the_root_leads_to_the_inspector(rest: TestClient) -> None:
+    answer = rest.get("/", headers={"Authorization": ""}, follow_redirects=False)
+
+    assert (answer.status_code, answer.headers["Location"]) == (307, "/ui")
+
+
 def test_health_needs_no_key(rest: TestClient) -> None:
     del rest.headers["Authorization"]
 

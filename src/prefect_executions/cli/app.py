@@ -247,10 +247,26 @@ def pause(
 
 
 @app.command
+def cancel(
+    execution_id: Id,
+    *,
+    wait: Annotated[float, Parameter(help="Seconds, for its process to end.")] = 0,
+    common: CommonOptions = NONE,
+) -> None:
+    """Terminate an execution and keep it: it can be resumed."""
+    with _service(common) as (client, output):
+        cancelled = client.cancel(execution_id, wait=wait)
+        output.show(cancelled, f"{cancelled.id} is {cancelled.status}.")
+
+
+@app.command
 def resume(
     execution_id: Id,
     *,
     checkpoint_id: Annotated[str | None, Parameter(help="Roll back to this one.")] = None,
+    force: Annotated[
+        bool, Parameter(negative="", help="Roll back a running one, too: it is paused first.")
+    ] = False,
     input: Annotated[State, Parameter(help="The answer to what it asks: JSON or @FILE.")] = None,  # noqa: A002
     wait: Annotated[float, Parameter(help="Seconds, for its next attempt to begin.")] = 0,
     common: CommonOptions = NONE,
@@ -258,7 +274,9 @@ def resume(
     """Resume an execution, from its newest state or from a checkpoint."""
     with _service(common) as (client, output):
         answer = None if input is None else _json_of(input, "--input")
-        resumed = client.resume(execution_id, checkpoint_id=checkpoint_id, input=answer, wait=wait)
+        resumed = client.resume(
+            execution_id, checkpoint_id=checkpoint_id, input=answer, force=force, wait=wait
+        )
         for step in resumed.steps_behind:
             undone = ", and is undone" if step.undo else ""
             output.say(f"The step {step.step} has happened behind it{undone}.")

@@ -173,12 +173,17 @@ class AsyncClient(AsyncConnection):
         """Pause an execution; wait up to `wait` seconds for its process to end."""
         return await self.send(operations.pause(execution_id, reason, until, on_timeout, wait))
 
+    async def cancel(self, execution_id: str, *, wait: float = 0) -> Execution:
+        """Terminate an execution and keep it; wait up to `wait` seconds for its process to end."""
+        return await self.send(operations.cancel(execution_id, wait))
+
     async def resume(
         self,
         execution_id: str,
         *,
         checkpoint_id: str | None = None,
         input: dict[str, Any] | None = None,  # noqa: A002
+        force: bool = False,
         wait: float = 0,
     ) -> Resumed:
         """Resume an execution, from any checkpoint, or with an answer to its question.
@@ -187,9 +192,10 @@ class AsyncClient(AsyncConnection):
             execution_id: The execution.
             checkpoint_id: Roll back to this checkpoint; by default the newest.
             input: The answer to its question.
+            force: Roll back a running one, too: it is paused first.
             wait: How many seconds to wait for its next attempt to begin.
         """
-        return await self.send(operations.resume(execution_id, checkpoint_id, input, wait))
+        return await self.send(operations.resume(execution_id, checkpoint_id, input, force, wait))
 
     async def delete(self, execution_id: str, *, wait: float = 10) -> bool:
         """Delete an execution. Returns whether all of it is gone within `wait` seconds."""

@@ -169,11 +169,16 @@ def pause(
     return Operation("POST", _path(id_, "pause"), Execution, True, body, headers=_prefer(wait))
 
 
+def cancel(id_: str, wait: float) -> Operation[Execution]:
+    """Terminate an execution and keep it; repeatable, since the second time it is terminated."""
+    return Operation("POST", _path(id_, "cancel"), Execution, True, headers=_prefer(wait))
+
+
 def resume(
-    id_: str, checkpoint_id: str | None, input_: dict[str, Any] | None, wait: float
+    id_: str, checkpoint_id: str | None, input_: dict[str, Any] | None, force: bool, wait: float
 ) -> Operation[Resumed]:
     """Resume an execution; not repeatable, since the second time it runs."""
-    body = _given({"checkpoint_id": checkpoint_id, "input": input_})
+    body = _given({"checkpoint_id": checkpoint_id, "input": input_, "force": force or None})
     return Operation("POST", _path(id_, "resume"), Resumed, False, body, headers=_prefer(wait))
 
 

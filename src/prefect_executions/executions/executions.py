@@ -28,6 +28,7 @@ from prefect_executions.executions.families import (
 from prefect_executions.executions.reader import ExecutionReader
 from prefect_executions.executions.rules import (
     act_on_report,
+    require_cancellable,
     require_deployed,
     require_pausable,
     require_reportable,
@@ -141,8 +142,34 @@ class Executions(ExecutionReader):
         )
         return execution_of(run, history, self.clock(), states=False), changed
 
+    def cancel(self, execution_id: str) -> tuple[Execution, bool]:
+        """Terminate an execution and keep it: its process is stopped, and it can be resumed.
+
+        Args:
+            execution_id: Its id.
+
+        Returns:
+            The execution, and whether this changed anything: False when it was terminated already.
+
+        Raises:
+            ExecutionConflict: it has completed or failed.
+        """
+        run = self.flow_runs.settled(self.run(execution_id))
+        require_cancellable(run)
+        changed = status_of(run) is not Status.TERMINATED
+        if changed:
+            run = self.flow_runs.cancel(run.id)
+        run = self.flow_runs.end_cancelling(run)
+        history = self.log(execution_id).read(checkpoints=100)
+        return execution_of(run, history, self.clock(), states=False), changed
+
     def resume(
-        self, execution_id: str, *, checkpoint_id: str | None = None, answer: Any = None
+        self,
+        execution_id: str,
+        *,
+        checkpoint_id: str | None = None,
+        answer: Any = None,
+        force: bool = False,
     ) -> Resumed:
         """Resume a paused, failed or terminated execution.
 
@@ -153,6 +180,7 @@ class Executions(ExecutionReader):
             checkpoint_id: Roll back to this checkpoint; `ckpt_000000` starts over. By default it
                 continues from its newest state.
             answer: The answer to what the flow asks, as JSON; None for no answer.
+            force: Roll back a running one, too: it is paused first.
 
         Returns:
             The execution, and the steps that were done after the checkpoint: their effects have
@@ -169,6 +197,10 @@ class Executions(ExecutionReader):
         log = self.log(execution_id)
         log.living_head(journal=False)  # raises when it has been deleted
         run = self.flow_runs.end_cancelling(self.flow_runs.settled(run))
+        if force and checkpoint_id is not None and status_of(run) is Status.RUNNING:
+            log.at_checkpoint(checkpoint_seq(execution_id, checkpoint_id))  # before it is paused
+            self.pause(execution_id, reason=f"It goes back to {checkpoint_id}.")
+            run = self.flow_runs.read(run.id)
         require_resumable(run)
         require_deployed(self.flow_runs, run)
         lost: list[Record] = []

@@ -29,6 +29,16 @@ def require_pausable(run: FlowRun) -> None:
         raise _conflict(run, "pause", "Only a running one can be paused.")
 
 
+def require_cancellable(run: FlowRun) -> None:
+    """Check that an execution can be cancelled: it is running or paused, or was cancelled.
+
+    Raises:
+        ExecutionConflict: it has completed or failed.
+    """
+    if status_of(run) in (Status.COMPLETED, Status.FAILED):
+        raise _conflict(run, "cancel", "It has ended by itself.")
+
+
 def require_open(run: FlowRun) -> None:
     """Check that a checkpoint can be saved from outside the flow run: it has not ended.
 

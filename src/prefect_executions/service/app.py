@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import Depends, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 import prefect_executions
 from prefect_executions.blocks.key import Permission
@@ -29,6 +29,7 @@ from prefect_executions.service.middleware.authentication import Authentication
 from prefect_executions.service.middleware.body_limit import BodyLimit
 from prefect_executions.service.middleware.headers import SecurityHeaders
 from prefect_executions.service.middleware.rate_limit import Rates
+from prefect_executions.service.middleware.streams import Streams
 from prefect_executions.service.middleware.telemetry import RequestTelemetry
 from prefect_executions.service.routes import router
 from prefect_executions.service.streams.hub import EventHub
@@ -62,12 +63,14 @@ class Limits:
         rate: The requests of one key, as in `6000/minute`.
         failures: The wrong keys from one address.
         rate_storage: Where requests are counted: `memory://`, or a Redis that replicas share.
+        streams: The streams of events that one key has open in one process.
     """
 
     body_bytes: int = 16 << 20
     rate: str = "6000/minute"
     failures: str = "300/minute"
     rate_storage: str = "memory://"
+    streams: int = 100
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def create_app(
     checks = [*SECURITY, Depends(require_known_query), Depends(notify_change)]
     app.include_router(router, dependencies=checks)
     reader = [] if openness.metrics else [Depends(Require(Permission.READ))]
+    app.get("/", include_in_schema=False)(home)
     app.get("/health", tags=["service"])(health)
     app.get("/metrics", tags=["service"], response_class=PlainTextResponse, dependencies=reader)(
         get_metrics
@@ -138,9 +142,10 @@ def create_app(
 def _add_middleware(app: FastAPI, keyring: Keyring, limits: Limits, openness: Openness) -> None:
     """Add the middleware, the innermost first."""
     app.add_middleware(BodyLimit, max_bytes=limits.body_bytes)
-    open_paths = ["/health", *OPEN_PATHS]
+    open_paths = ["/", "/health", *OPEN_PATHS]
     open_paths += ["/docs", "/openapi.json"] if openness.docs else []
     open_paths += ["/metrics"] if openness.metrics else []
+    app.add_middleware(Streams, keyring=keyring, per_caller=limits.streams)
     app.add_middleware(
         Authentication,
         keyring=keyring,
@@ -160,6 +165,11 @@ def _add_middleware(app: FastAPI, keyring: Keyring, limits: Limits, openness: Op
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestTelemetry, metrics=app.state.metrics)
+
+
+def home() -> Response:
+    """Lead a browser to the inspector."""
+    return RedirectResponse(PATH)
 
 
 def health() -> dict[Literal["status"], Literal["ok"]]:

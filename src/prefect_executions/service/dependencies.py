@@ -15,12 +15,13 @@ from anyio import to_thread
 from fastapi import Depends, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyHeader, HTTPBearer
+from pydantic import AfterValidator
 from starlette.types import Scope
 
 from prefect_executions.blocks.key import NOBODY, Caller, Permission
 from prefect_executions.errors import PrefectUnavailable, StoreUnavailable
 from prefect_executions.executions.executions import Executions
-from prefect_executions.ids import flow_run_id
+from prefect_executions.ids import canonical, flow_run_id
 from prefect_executions.models import Execution
 from prefect_executions.service.problems import PermissionMissing
 
@@ -39,6 +40,7 @@ _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?=$|[,;])', re.
 
 ExecutionId = Annotated[
     str,
+    AfterValidator(canonical),
     Path(
         alias="execution_id",
         description="The execution: `exec_` and 32 hex digits.",
@@ -150,7 +152,7 @@ async def notify_change(request: Request) -> AsyncIterator[None]:
     yield
     id_ = request.path_params.get("execution_id")
     if request.method not in _READS and id_ is not None:
-        request.app.state.changed(flow_run_id(id_))
+        request.app.state.changed(flow_run_id(canonical(id_)))
 
 
 async def require_known_query(request: Request) -> None:

@@ -3,9 +3,10 @@
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from prefect_executions.executions.creation import EMPTY
+from prefect_executions.ids import canonical
 from prefect_executions.models import (
     Description,
     ExecutionConfig,
@@ -20,6 +21,7 @@ from prefect_executions.models import (
 MAX_LIMIT = 200  # items of a page
 MAX_ATTEMPT = 999_999_999  # the highest number in the log
 
+_Id = Annotated[str, AfterValidator(canonical)]
 Attempt = Annotated[int, Field(ge=0, le=MAX_ATTEMPT), NoWord]
 
 
@@ -68,7 +70,7 @@ class NewExecution(_Body):
         pattern=r"^exec_[0-9a-f]{32}/ckpt_[0-9]{6,9}$",
         description="Take the first state from this checkpoint: `exec_…/ckpt_…`.",
     )
-    config: ExecutionConfig = Field(ExecutionConfig(), description="How it is run.")
+    config: ExecutionConfig | None = Field(None, description="How it is run.")
 
 
 class NewCheckpoint(_Body):
@@ -112,6 +114,10 @@ class Resume(_Body):
     )
     input: dict[str, Any] | None = Field(
         None, description="The answer to what the flow has asked with `run.ask`."
+    )
+    force: bool = Field(
+        False,
+        description="With `checkpoint_id`: go back also if it is running; it is paused first.",
     )
 
 
@@ -200,7 +206,7 @@ class Bulk(_Body):
     )
 
     action: Action = Field(description="What is done to each.")
-    ids: Annotated[list[str], Field(min_length=1, max_length=MAX_LIMIT)] | None = Field(
+    ids: Annotated[list[_Id], Field(min_length=1, max_length=MAX_LIMIT)] | None = Field(
         None, description="The executions; or give `filter`."
     )
     filter: ExecutionFilter | None = Field(None, description="Which; or give `ids`.")

@@ -120,6 +120,7 @@ def _make_app(
             settings.rate_limit,
             settings.failure_limit,
             settings.rate_limit_storage,
+            settings.stream_limit,
         ),
         openness=Openness(settings.public_docs, settings.public_metrics, settings.cors_origins),
         deployments=settings.deployments,

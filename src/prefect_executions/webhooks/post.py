@@ -21,6 +21,21 @@ from standardwebhooks import Webhook
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
 
+# Not of the public network, though `is_global` takes them for that, in some versions of Python:
+# IANA's registries of special-purpose addresses, and what a cloud answers its own machines with.
+_SPECIAL = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # protocol assignments; Oracle's cloud answers at 192.0.0.192
+        "192.88.99.0/24",  # 6to4 relays
+        "168.63.129.16/32",  # Azure
+        "64:ff9b:1::/48",  # NAT64 of a local network
+        "::ffff:0:0:0/96",  # IPv4, translated
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing
+    )
+)
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Iterable[str]]
 
@@ -39,6 +54,7 @@ def is_public(address: str) -> bool:
         or ip.is_loopback
         or ip.is_link_local
         or getattr(ip, "is_site_local", False)
+        or any(ip in network for network in _SPECIAL)
     )
 
 

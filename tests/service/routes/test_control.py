@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 from fastapi.testclient import TestClient
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import Cancelled, Cancelling, Completed, Running, Suspended
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Cancelling, Completed, Failed, Running, Suspended
 
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.executions.executions import Executions
@@ -65,6 +66,65 @@ def test_a_terminated_execution_can_be_resumed(
     assert rest.get(path(execution)).json()["status"] == "terminated"
 
     assert rest.post(path(execution, "/resume")).json()["status"] == "running"
+
+
+def test_cancel_terminates_and_keeps(
+    execution: dict[str, Any], rest: TestClient, prefect: SyncPrefectClient
+) -> None:
+    rest.put(path(execution, "/checkpoint"), json={"state": 1})
+
+    first = rest.post(path(execution, "/cancel"))
+    second = rest.post(path(execution, "/cancel"))
+
+    assert (first.status_code, first.json()["status"]) == (202, "terminated")
+    assert (second.status_code, second.json()["status"]) == (200, "terminated")
+    assert rest.get(path(execution)).json()["state"] == 1
+    assert rest.post(path(execution, "/resume")).json()["status"] == "running"
+
+
+def test_cancel_waits_for_the_process(
+    execution: dict[str, Any], rest: TestClient, prefect: SyncPrefectClient
+) -> None:
+    prefect.set_flow_run_state(run_id(execution), Running(), force=True)
+
+    asked = rest.post(path(execution, "/cancel"))
+    assert (asked.status_code, asked.json()["prefect"]["state_name"]) == (202, "Cancelling")
+
+    prefect.set_flow_run_state(run_id(execution), Cancelled(), force=True)
+    ended = rest.post(path(execution, "/cancel"), headers={"Prefer": "wait=1"})
+    assert (ended.status_code, ended.json()["prefect"]["state_name"]) == (200, "Cancelled")
+
+
+@pytest.mark.parametrize("end", [Completed(), Failed()], ids=lambda state: state.name)
+def test_what_has_ended_by_itself_is_not_cancelled(
+    execution: dict[str, Any], rest: TestClient, prefect: SyncPrefectClient, end: State[Any]
+) -> None:
+    prefect.set_flow_run_state(run_id(execution), end, force=True)
+
+    answer = rest.post(path(execution, "/cancel"))
+
+    assert "ended by itself" in assert_problem(answer, 409, "status_conflict")["detail"]
+
+
+def test_a_running_one_is_rolled_back_by_force_alone(
+    execution: dict[str, Any], rest: TestClient, store: Away, prefect: SyncPrefectClient
+) -> None:
+    for n in range(3):
+        rest.put(path(execution, "/checkpoint"), json={"state": n})
+    prefect.set_flow_run_state(run_id(execution), Running(), force=True)
+    back = {"checkpoint_id": "ckpt_000001"}
+
+    refused = rest.post(path(execution, "/resume"), json=back)
+    assert "Pause it first" in assert_problem(refused, 409, "status_conflict")["detail"]
+    unknown = rest.post(path(execution, "/resume"), json={"checkpoint_id": "ckpt_9", "force": True})
+    assert_problem(unknown, 404, "checkpoint_not_found")
+    assert rest.get(path(execution)).json()["prefect"]["state_name"] == "Running"
+    forced = rest.post(path(execution, "/resume"), json={**back, "force": True})
+
+    assert (forced.status_code, forced.json()["status"]) == (202, "running")
+    assert forced.json()["state"] == 0
+    assert forced.json()["prefect"]["state_name"] == "AwaitingRetry"
+    assert ExecutionLog(store, execution["id"]).head().entry.source == 1
 
 
 def test_a_run_that_is_just_being_cancelled_is_not_rolled_back(

@@ -63,6 +63,27 @@ def test_get_takes_how_many_checkpoints(
     assert {c["state"] for c in got["checkpoints"]} <= {None}
 
 
+def test_an_id_may_have_capitals_and_the_dashes_of_a_uuid(
+    execution: dict[str, Any], rest: TestClient
+) -> None:
+    written = f"EXEC_{str(UUID(execution['id'][5:])).upper()}"
+
+    assert rest.get(f"/v1/execution/{written}").json()["id"] == execution["id"]
+    saved = rest.put(f"/v1/execution/{written}/checkpoint", json={"state": 1})
+    assert saved.status_code == 201
+    told = rest.post("/v1/execution/bulk", json={"action": "pause", "ids": [written]}).json()
+    assert [item["id"] for item in told["items"]] == [execution["id"]]
+    assert rest.delete(f"/v1/execution/{written}").status_code == 204
+    assert rest.get(path(execution)).status_code == 404
+
+
+def test_config_may_be_null(rest: TestClient) -> None:
+    made = rest.post("/v1/execution", json={"name": "a", "config": None})
+
+    assert made.status_code == 201
+    assert made.json()["config"]["max_retries"] is None
+
+
 def test_a_deleted_execution_is_gone(
     execution: dict[str, Any], rest: TestClient, store: Away
 ) -> None:

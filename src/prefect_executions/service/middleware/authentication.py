@@ -2,8 +2,7 @@
 
 import asyncio
 import ipaddress
-from collections.abc import Collection, Generator
-from concurrent.futures import Future
+from collections.abc import Collection
 from http import HTTPStatus
 from time import monotonic
 from urllib.parse import urlsplit
@@ -64,7 +63,7 @@ class Authentication:
         address = _address_of(scope)
         caller: Caller | None
         try:
-            caller = await _wait_for(self._keyring.identify(_secret_of(scope)))
+            caller = await identified(self._keyring, secret_of(scope))
         except PrefectUnavailable as error:
             await unavailable(scope, error)(scope, receive, send)
             return
@@ -139,7 +138,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _secret_of(scope: Scope) -> str | None:
+def secret_of(scope: Scope) -> str | None:
+    """The key in a request."""
     headers = dict(scope["headers"])
     kind, _, given = headers.get(b"authorization", b"").partition(b" ")
     if kind.lower() != b"bearer":
@@ -147,8 +147,9 @@ def _secret_of(scope: Scope) -> str | None:
     return given.strip().decode("utf-8", "surrogateescape") or None
 
 
-async def _wait_for(steps: Generator[Future[None], None, Caller | None]) -> Caller | None:
-    """Drive the keyring without blocking the event loop."""
+async def identified(keyring: Keyring, secret: str | None) -> Caller | None:
+    """Do what `Keyring.caller` does, without blocking the event loop."""
+    steps = keyring.identify(secret)
     try:
         while True:
             await asyncio.wait([asyncio.wrap_future(next(steps))], timeout=PATIENCE_SECONDS)

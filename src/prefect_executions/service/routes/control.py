@@ -1,4 +1,4 @@
-"""Routes that pause, resume and fork an execution."""
+"""Routes that pause, cancel, resume and fork an execution."""
 
 from functools import partial
 from http import HTTPStatus
@@ -52,6 +52,30 @@ async def pause_execution(
 
 
 @router.post(
+    "/{execution_id}/cancel",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=responses(
+        "status_conflict", ok="It was terminated already, or its process has ended."
+    ),
+)
+async def cancel_execution(
+    id_: ExecutionId, executions: Writable, wait: Wait, response: Response
+) -> Execution:
+    """Terminate an execution and keep it: its process is stopped, and it can be resumed.
+
+    202; 200 when it was terminated already, or when its process was seen to end in the time that
+    `Prefer: wait` says.
+    """
+    execution, is_new = await to_thread.run_sync(executions.cancel, id_)
+    if await wait.until(lambda: executions.finish_cancelling(execution.prefect.flow_run_id)):
+        is_new = False
+        execution = await to_thread.run_sync(partial(executions.get, id_, states=False))
+    if not is_new:
+        response.status_code = HTTPStatus.OK
+    return execution
+
+
+@router.post(
     "/{execution_id}/resume",
     status_code=HTTPStatus.ACCEPTED,
     responses=responses(
@@ -75,7 +99,13 @@ async def resume_execution(
     whose process has just crashed takes up to 10 s, until the crash has settled in Prefect.
     """
     body = body or Resume()
-    resume = partial(executions.resume, id_, checkpoint_id=body.checkpoint_id, answer=body.input)
+    resume = partial(
+        executions.resume,
+        id_,
+        checkpoint_id=body.checkpoint_id,
+        answer=body.input,
+        force=body.force,
+    )
     resumed = await to_thread.run_sync(resume)
     if await wait.until(lambda: executions.has_begun(id_, resumed.prefect.attempt + 1)):
         response.status_code = HTTPStatus.OK
