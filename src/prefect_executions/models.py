@@ -152,7 +152,14 @@ class Checkpoint(BaseModel):
 
     id: str = Field(description="`ckpt_` and the number of its log entry.")
     label: str | None = Field(description="The label given when it was saved.")
-    state: Any = Field(None, description="The state; null when states were not asked for.")
+    state: Any = Field(
+        None, description="The state; null when states were not asked for, or it was left out."
+    )
+    state_left_out: bool = Field(
+        False,
+        description="Whether the state was left out, since the answer would have been too large; "
+        "`GET …/checkpoints/{checkpoint_id}` has it.",
+    )
     timestamp: datetime = Field(description="When it was saved.")
     attempt: int = Field(description="The attempt it was saved in, from 1; 0: before the first.")
     size: int = Field(description="Bytes of the state as JSON.")

@@ -24,6 +24,8 @@ from prefect_executions.prefect.run_page import Row, RunPage
 from prefect_executions.prefect.states import active_time, state_of, status_of
 from prefect_executions.prefect.tags import agent_of, task_type_of
 
+STATES_BYTES = 16 << 20  # of the states of checkpoints in one answer, as JSON
+
 
 def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool) -> Execution:
     """Make an `Execution`.
@@ -58,11 +60,21 @@ def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool)
 
 
 def checkpoints_of(history: History, *, states: bool) -> list[Checkpoint]:
-    """The checkpoints of a history, newest first."""
-    return [
-        checkpoint_of(entry, serialization.load(history.state(entry.seq)) if states else None)
-        for entry in history.checkpoints()
-    ]
+    """The checkpoints of a history, newest first.
+
+    Args:
+        history: The history.
+        states: Whether they come with their states, the newest of them up to `STATES_BYTES`.
+    """
+    checkpoints, left = [], STATES_BYTES
+    for entry in history.checkpoints():
+        left -= entry.size if states else 0
+        has_state = states and left >= 0
+        state = serialization.load(history.state(entry.seq)) if has_state else None
+        checkpoint = checkpoint_of(entry, state)
+        checkpoint.state_left_out = states and not has_state
+        checkpoints.append(checkpoint)
+    return checkpoints
 
 
 def checkpoint_of(entry: Entry, state: Any) -> Checkpoint:

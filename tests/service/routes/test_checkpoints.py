@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from prefect_executions.executions.views import STATES_BYTES
 from rest import assert_field, assert_problem, path
 
 
@@ -28,6 +29,24 @@ def test_checkpoints_are_saved_by_hand_and_listed_newest_first(
         ("ckpt_000001", "number 0", {"n": 0}),
     ]
     assert [c["size"] for c in got["checkpoints"]] == [len(b'{"n":0}')] * 3
+
+
+def test_an_answer_has_so_many_bytes_of_states(execution: dict[str, Any], rest: TestClient) -> None:
+    """The newest come first; where the others are is said."""
+    for n in range(4):
+        state = {"n": n, "text": "x" * (STATES_BYTES // 3)}
+        rest.put(path(execution, "/checkpoint"), json={"state": state})
+
+    got = rest.get(path(execution)).json()["checkpoints"]
+    listed = rest.get(path(execution, "/checkpoints?states=true")).json()["items"]
+    without = rest.get(path(execution, "?states=false")).json()["checkpoints"]
+
+    for told in (got, listed):
+        assert [each["state_left_out"] for each in told] == [False, False, True, True]
+        assert [each["state"] and each["state"]["n"] for each in told] == [3, 2, None, None]
+    assert not any(each["state_left_out"] for each in without)
+    left_out = rest.get(path(execution, f"/checkpoints/{got[3]['id']}")).json()
+    assert (left_out["state"]["n"], left_out["state_left_out"]) == (0, False)
 
 
 @pytest.mark.parametrize(
