@@ -2,7 +2,9 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import httpx
 import pytest
@@ -13,7 +15,7 @@ from prefect.states import Suspended
 from prefect_executions.local import Stack
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
-from world import World, eventually, is_alive, service
+from world import Answer, World, eventually, is_alive, service
 
 
 def test_create_watch_pause_roll_back_complete(world: World) -> None:
@@ -143,6 +145,32 @@ def test_an_execution_paused_before_it_starts_never_starts(world: World) -> None
     ended = world.until_ended(execution)
     assert resumed["status"] == "running"
     assert ended["state"]["n"] == 3
+
+
+def test_a_worker_survives_pauses_of_what_it_is_about_to_take(world: World) -> None:
+    """Prefect's worker ends when it is told, as it takes a run, that the run is paused."""
+
+    def pause_after(seconds: float) -> Answer:
+        execution = world.create("counting", to=1000)
+        Event().wait(seconds)  # any time will do: the worker reads what is due once a second
+
+        def pause() -> bool:
+            answer = world.rest.post(world.path(execution, "/pause"), timeout=60)
+            if answer.status_code == 409:
+                assert "just taking it" in answer.json()["detail"]
+            return answer.status_code == 202
+
+        eventually(pause, "it is paused")
+        return execution
+
+    with ThreadPoolExecutor(4) as pool:
+        paused = list(pool.map(pause_after, [n / 8 for n in range(12)]))
+    done = world.create("counting", to=1)
+
+    world.until(done, "the worker goes on", lambda e: e["status"] == "completed")
+    for execution in paused:
+        assert world.get(execution)["status"] == "paused"
+        world.delete(execution)
 
 
 def test_a_failed_execution_continues_from_its_checkpoint(world: World) -> None:

@@ -1,13 +1,15 @@
 """Changing a flow run's state while another process changes it, too."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Crashed, Pending, Running, Suspended
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.states import AwaitingRetry, Cancelled, Crashed, Pending, Running, Suspended
 
 from prefect_executions.errors import ExecutionConflict
 from prefect_executions.executions.creation import Creation
@@ -78,6 +80,43 @@ def test_a_pause_that_a_starting_process_covers_can_be_resumed(
 
     assert resumed.prefect.state_name == "Resuming"
     assert starting.waits == 2
+
+
+def test_a_run_that_a_worker_has_read_is_paused_when_it_was_taken(
+    prefect: SyncPrefectClient,
+) -> None:
+    """A worker that is refused Pending, or Submitting, since the run is paused, ends."""
+    taking = iter([Pending(), Pending(name="Submitting")])
+
+    def take(_: float) -> None:
+        if (state := next(taking, None)) is not None:
+            answer = prefect.set_flow_run_state(run_id, state)
+            assert answer.status is SetStateStatus.ACCEPT
+
+    flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
+    deployment = str(prefect.create_deployment(flow_id, "idle", tags=["execution"]))
+    executions = Executions(MemoryObjects(), FlowRuns(prefect, wait=take))
+    made, _ = Creation(executions).create(name="task", deployment=deployment)
+    run_id = flow_run_id(made.id)
+
+    paused, _ = executions.pause(made.id)
+
+    assert paused.prefect.state_name == "Suspended"
+    assert next(taking, None) is None
+
+
+def test_a_run_that_is_not_due_is_paused_at_once(prefect: SyncPrefectClient) -> None:
+    waits: list[float] = []
+    flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
+    deployment = str(prefect.create_deployment(flow_id, "idle", tags=["execution"]))
+    executions = Executions(MemoryObjects(), FlowRuns(prefect, wait=waits.append))
+    made, _ = Creation(executions).create(name="task", deployment=deployment)
+    later = AwaitingRetry(scheduled_time=datetime.now(UTC) + timedelta(hours=1))
+    prefect.set_flow_run_state(flow_run_id(made.id), later, force=True)
+
+    paused, _ = executions.pause(made.id)
+
+    assert (paused.prefect.state_name, waits) == ("Suspended", [])
 
 
 def test_what_a_starting_process_covers_is_not_paused(prefect: SyncPrefectClient) -> None:

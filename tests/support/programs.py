@@ -87,7 +87,7 @@ class Process:
         self._lock = RLock()
         self._writes = world.next_death()
         self._is_dead = False
-        replay = Replay(encode(world.records))
+        replay = Replay(decode(encode(world.records)))
         self._recorder = Recorder(self, replay, self.require_open)
 
     def run(self, program: "Body") -> Any:

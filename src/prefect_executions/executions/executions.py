@@ -130,7 +130,7 @@ class Executions(ExecutionReader):
             The execution, and whether this changed anything: False when it was already paused.
 
         Raises:
-            ExecutionConflict: it has ended.
+            ExecutionConflict: it has ended; or a worker needs very long to take it.
         """
         run = self.flow_runs.settled(self.run(execution_id))
         history = self.log(execution_id).read(checkpoints=100, journal=True)

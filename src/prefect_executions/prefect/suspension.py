@@ -11,9 +11,9 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import OrchestrationResult
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.states import AwaitingRetry
+from prefect.states import AwaitingRetry, Scheduled
 
 from prefect_executions.errors import AnswerError, ExecutionConflict
 from prefect_executions.ids import execution_id
@@ -56,8 +56,14 @@ CRASH_SETTLES = timedelta(seconds=10)
 FORM_TRIES = 20  # how often a run is resumed whose form is not there yet
 FORM_PAUSE = 0.25  # seconds between two tries
 
-TAKING_TRIES = 50  # how often a run is read that a worker is just taking
-TAKING_PAUSE = 0.1  # seconds between two tries
+DUE = timedelta(seconds=30)  # a worker reads a run earlier than it is due, by 10 s by default
+PUT_OFF = timedelta(seconds=60)  # if the pause is not carried out, the run goes on after that
+READING_TRIES = 6  # how often a run that was put off is read, which a worker may yet take
+READING_PAUSE = 0.5  # seconds between two tries
+
+TAKING_TRIES = 120  # how often a run is read that a worker is just taking
+TAKING_PAUSE = 0.25  # seconds between two tries
+TAKING_ENDS = timedelta(seconds=60)  # a worker that needs longer has died
 
 
 def suspend(
@@ -80,7 +86,7 @@ def suspend(
         wait: Sleeps for so many seconds.
 
     Raises:
-        ExecutionConflict: Prefect refuses: the run has just ended.
+        ExecutionConflict: Prefect refuses: the run has just ended; or a worker is just taking it.
     """
     run = _read_when_taken(client, run_id, wait)
     if state_of(run).is_paused():
@@ -102,16 +108,47 @@ def _read_when_taken(
 ) -> FlowRun:
     """Read a run; if a worker is just taking it, wait until it has.
 
-    Prefect's worker sets Pending, and then Submitting. When the run is paused between the two, the
-    worker ends, and all of its flow processes with it.
+    Prefect's worker reads which runs are due, and sets each Pending, and then Submitting. When a
+    run is paused in between, the worker ends, and all of its flow processes with it. So a run that
+    is due is put off first: no worker reads it any more, and one that has read it takes it soon.
+
+    Raises:
+        ExecutionConflict: A worker needs very long to take it.
     """
     run = read_run(client, run_id)
+    if _is_due(run):
+        later: State[Any] = Scheduled(
+            scheduled_time=datetime.now(UTC) + PUT_OFF, message="It is to be paused"
+        )
+        run = set_state(client, run_id, later, "pause")
+        for _ in range(READING_TRIES):
+            if not state_of(run).is_scheduled():
+                break
+            wait(READING_PAUSE)
+            run = read_run(client, run_id)
     for _ in range(TAKING_TRIES):
-        if not (state_of(run).is_pending() and state_of(run).name == "Pending"):
-            break
+        if not _is_being_taken(run):
+            return run
         wait(TAKING_PAUSE)
         run = read_run(client, run_id)
-    return run
+    hint = "A worker is just taking it; try again in a moment."
+    raise ExecutionConflict(execution_id(run_id), "pause", status_of(run), hint)
+
+
+def _is_being_taken(run: FlowRun) -> bool:
+    """Whether a worker that lives has set Pending on a run, and is to set Submitting."""
+    state = state_of(run)
+    if not (state.is_pending() and state.name == "Pending"):
+        return False
+    return bool(datetime.now(UTC) - state.timestamp < TAKING_ENDS)
+
+
+def _is_due(run: FlowRun) -> bool:
+    """Whether a worker may have read that a run is due, and be about to take it."""
+    at = state_of(run).state_details.scheduled_time
+    if OUTSIDE in run.tags or not state_of(run).is_scheduled() or at is None:
+        return False
+    return bool(at - datetime.now(UTC) < DUE)
 
 
 def hold(client: SyncPrefectClient, run: FlowRun, form: Form) -> None:
