@@ -133,7 +133,7 @@ def test_an_answered_question_is_not_asked_again_after_a_crash(world: World) -> 
 
 def questions(world: World, execution: Answer) -> list[str]:
     """Each question as often as it was asked; a pause that a crash had replaced comes back."""
-    paused = [state for state in world.states(execution) if state.is_paused()]
+    paused = [state for state in world.states(execution) if state.state_details.pause_key]
     asked = {state.state_details.pause_key: state.message or "" for state in paused}
     return [*asked.values()]
 

@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 
 from prefect_executions.ids import checkpoint_id
 from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.prefect.states import CREATING
 
 WIDTH = 1000.0
 LANES = 20  # of the newest attempts
@@ -121,6 +122,8 @@ def timeline(states: Sequence[State[Any]], entries: Sequence[Entry], now: dateti
             died.dead += [drawn] if drawn else []
         dead = entry.dead_seconds
     paused = [
-        span(state.timestamp, until, "paused") for state, until in periods if state.is_paused()
+        span(state.timestamp, until, "paused")
+        for state, until in periods
+        if state.is_paused() and state.name != CREATING
     ]
     return Drawing(start, end, [*lanes.values()], [each for each in paused if each])
