@@ -171,7 +171,7 @@ def quick(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     It ends a subscription to events about pauses, and waits two seconds when SQLite is busy.
     """
     monkeypatch.setattr("prefect.flow_engine.observe_flow_run_suspension", lambda *_: nullcontext())
-    monkeypatch.setattr("prefect.client.base.clamped_poisson_interval", lambda *_: 0.05)
+    monkeypatch.setattr("prefect.client.base.clamped_poisson_interval", lambda *_: 0.3)
     with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}):
         yield
 

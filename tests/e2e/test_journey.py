@@ -155,7 +155,7 @@ def test_a_worker_survives_pauses_of_what_it_is_about_to_take(world: World) -> N
         Event().wait(seconds)  # any time will do: the worker reads what is due once a second
 
         def pause() -> bool:
-            answer = world.rest.post(world.path(execution, "/pause"), timeout=60)
+            answer = world.rest.post(world.path(execution, "/pause"), timeout=120)
             if answer.status_code == 409:
                 assert "just taking it" in answer.json()["detail"]
             return answer.status_code == 202
@@ -163,8 +163,8 @@ def test_a_worker_survives_pauses_of_what_it_is_about_to_take(world: World) -> N
         eventually(pause, "it is paused")
         return execution
 
-    with ThreadPoolExecutor(4) as pool:
-        paused = list(pool.map(pause_after, [n / 6 for n in range(8)]))
+    with ThreadPoolExecutor(3) as pool:
+        paused = list(pool.map(pause_after, [n / 5 for n in range(6)]))
     done = world.create("counting", to=1)
 
     world.until(done, "the worker goes on", lambda e: e["status"] == "completed")
