@@ -1,6 +1,6 @@
 """Changing a flow run's state while another process changes it, too."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -34,6 +34,15 @@ def crashed(prefect: SyncPrefectClient) -> UUID:
     return prefect.create_flow_run_from_deployment(deployment, state=Crashed()).id
 
 
+def created(prefect: SyncPrefectClient, wait: Callable[[float], None]) -> tuple[Executions, str]:
+    """An execution that no worker takes, and what it is acted on with."""
+    flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
+    deployment = str(prefect.create_deployment(flow_id, "idle", tags=["execution"]))
+    executions = Executions(MemoryObjects(), FlowRuns(prefect, wait=wait))
+    made, _ = Creation(executions).create(name="task", deployment=deployment)
+    return executions, made.id
+
+
 def test_a_resume_that_waited_for_a_crash_to_settle_looks_again(
     prefect: SyncPrefectClient,
 ) -> None:
@@ -56,11 +65,7 @@ class Starting:
         self.prefect = prefect
         self.wanted = wanted
         self.waits = 0
-        flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
-        deployment = str(prefect.create_deployment(flow_id, "idle", tags=["execution"]))
-        self.executions = Executions(MemoryObjects(), FlowRuns(prefect, wait=self.wait))
-        made, _ = Creation(self.executions).create(name="task", deployment=deployment)
-        self.id = made.id
+        self.executions, self.id = created(prefect, self.wait)
         for state in (Pending(name="Submitting"), wanted, Running()):
             prefect.set_flow_run_state(flow_run_id(self.id), state, force=True)
 
@@ -93,13 +98,10 @@ def test_a_run_that_a_worker_has_read_is_paused_when_it_was_taken(
             answer = prefect.set_flow_run_state(run_id, state)
             assert answer.status is SetStateStatus.ACCEPT
 
-    flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
-    deployment = str(prefect.create_deployment(flow_id, "idle", tags=["execution"]))
-    executions = Executions(MemoryObjects(), FlowRuns(prefect, wait=take))
-    made, _ = Creation(executions).create(name="task", deployment=deployment)
-    run_id = flow_run_id(made.id)
+    executions, id_ = created(prefect, take)
+    run_id = flow_run_id(id_)
 
-    paused, _ = executions.pause(made.id)
+    paused, _ = executions.pause(id_)
 
     assert paused.prefect.state_name == "Suspended"
     assert next(taking, None) is None
@@ -107,14 +109,11 @@ def test_a_run_that_a_worker_has_read_is_paused_when_it_was_taken(
 
 def test_a_run_that_is_not_due_is_paused_at_once(prefect: SyncPrefectClient) -> None:
     waits: list[float] = []
-    flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
-    deployment = str(prefect.create_deployment(flow_id, "idle", tags=["execution"]))
-    executions = Executions(MemoryObjects(), FlowRuns(prefect, wait=waits.append))
-    made, _ = Creation(executions).create(name="task", deployment=deployment)
+    executions, id_ = created(prefect, waits.append)
     later = AwaitingRetry(scheduled_time=datetime.now(UTC) + timedelta(hours=1))
-    prefect.set_flow_run_state(flow_run_id(made.id), later, force=True)
+    prefect.set_flow_run_state(flow_run_id(id_), later, force=True)
 
-    paused, _ = executions.pause(made.id)
+    paused, _ = executions.pause(id_)
 
     assert (paused.prefect.state_name, waits) == ("Suspended", [])
 

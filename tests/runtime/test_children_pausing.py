@@ -24,6 +24,12 @@ def nothing_done() -> None:
     clear()
 
 
+def require_completed_by_one_child(trial: Trial) -> None:
+    assert trial.status == "completed", trial
+    assert done == PAUSED
+    assert len(set(ids)) == 1
+
+
 @pytest.mark.parametrize("by", ["parent", "child"])
 @pytest.mark.parametrize("inner", [asks, pauses], ids=["ask", "pause"])
 def test_a_child_that_pauses_pauses_its_parent_and_either_can_be_resumed(
@@ -113,9 +119,7 @@ def test_a_child_that_is_paused_from_outside_pauses_its_parent(kit: TestKit) -> 
     assert (trial.status, kit.executions.get(ids[0]).status) == ("paused", "paused")
     trial.resume()
 
-    assert trial.status == "completed", trial
-    assert done == PAUSED
-    assert len(set(ids)) == 1
+    require_completed_by_one_child(trial)
 
 
 def test_a_child_stays_paused_whose_process_dies_before_the_pause_takes_effect(
@@ -137,9 +141,7 @@ def test_a_child_stays_paused_whose_process_dies_before_the_pause_takes_effect(
     assert len(ids) == 1
     trial.resume()
 
-    assert trial.status == "completed", trial
-    assert done == PAUSED
-    assert len(set(ids)) == 1
+    require_completed_by_one_child(trial)
 
 
 def test_a_child_is_paused_with_its_parent_and_not_resumed_without_it(kit: TestKit) -> None:
@@ -168,9 +170,7 @@ def test_a_child_is_paused_with_its_parent_and_not_resumed_without_it(kit: TestK
         kit.executions.resume(ids[0])
     trial.resume()
 
-    assert trial.status == "completed", trial
-    assert done == PAUSED
-    assert len(set(ids)) == 1
+    require_completed_by_one_child(trial)
 
 
 def supervise(kit: TestKit, trial: Trial) -> list[str]:

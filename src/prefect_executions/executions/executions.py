@@ -197,10 +197,8 @@ class Executions(ExecutionReader):
         log = self.log(execution_id)
         log.living_head(journal=False)  # raises when it has been deleted
         run = self.flow_runs.end_cancelling(self.flow_runs.settled(run))
-        if force and checkpoint_id is not None and status_of(run) is Status.RUNNING:
-            log.at_checkpoint(checkpoint_seq(execution_id, checkpoint_id))  # before it is paused
-            self.pause(execution_id, reason=f"It goes back to {checkpoint_id}.")
-            run = self.flow_runs.read(run.id)
+        if force and checkpoint_id is not None and answer is None:
+            run = self._paused_to_go_back(run, log, checkpoint_id)
         require_resumable(run)
         require_deployed(self.flow_runs, run)
         lost: list[Record] = []
@@ -231,6 +229,15 @@ class Executions(ExecutionReader):
         resumed = self.flow_runs.resume(waiting.id, answer=answer)
         resume_parents(self.flow_runs, waiting)
         return resumed if waiting.id == run.id else self.flow_runs.read(run.id)
+
+    def _paused_to_go_back(self, run: FlowRun, log: ExecutionLog, checkpoint_id: str) -> FlowRun:
+        """Pause an execution if it is running, unless it could not be rolled back then."""
+        if status_of(run) is not Status.RUNNING:
+            return run
+        require_deployed(self.flow_runs, run)
+        log.at_checkpoint(checkpoint_seq(log.execution_id, checkpoint_id), journal=False)
+        self.pause(log.execution_id, reason=f"It goes back to {checkpoint_id}.")
+        return self.flow_runs.read(run.id)
 
     def _roll_back(self, run: FlowRun, log: ExecutionLog, checkpoint_id: str) -> list[Record]:
         """Roll an execution back, and return the records of steps after the checkpoint."""

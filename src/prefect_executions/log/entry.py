@@ -5,7 +5,7 @@ frame for the state, frames for what steps have recorded, and, further on, one f
 result.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -31,11 +31,16 @@ def base_of(seq: int) -> int:
 
 def bases(seq: int) -> list[int]:
     """The entries that the state of entry `seq` may be made from: itself first, 0 last."""
-    chain = [seq]
+    return path(seq, base_of)
+
+
+def path(seq: int, before: Callable[[int], int]) -> list[int]:
+    """Entry `seq`, the one before it, the one before that, and so on, to entry 0."""
+    found = [seq]
     while seq:
-        seq = base_of(seq)
-        chain.append(seq)
-    return chain
+        seq = before(seq)
+        found.append(seq)
+    return found
 
 
 class Kind(StrEnum):

@@ -22,7 +22,7 @@ from itertools import chain
 from zlib import crc32
 
 from prefect_executions.errors import CorruptEntry
-from prefect_executions.log.entry import Entry, Stretch, base_of
+from prefect_executions.log.entry import Entry, Stretch, base_of, path
 from prefect_executions.log.journal import LARGE, Large, Record, encode, fold, lines_of
 from prefect_executions.log.zstd import compress, frames
 
@@ -33,11 +33,7 @@ _ROOM = 64  # bytes; large results begin at a multiple of it
 
 def makers(seq: int) -> list[int]:
     """The entries that the journal after entry `seq` may be made of: itself first, 0 last."""
-    found = [seq]
-    while seq:
-        seq = _since(seq)
-        found.append(seq)
-    return found
+    return path(seq, _since)
 
 
 def _since(seq: int) -> int:

@@ -129,10 +129,13 @@ def require_parameters(deployment: DeploymentResponse, parameters: dict[str, Any
 def tag_deployment(client: SyncPrefectClient, run: FlowRun) -> None:
     """Tag the deployment of a run, whose flow is an execution.
 
+    A run that has the tag already has it from its deployment, was created over REST, where the
+    deployment is known, or has begun before: no request is sent then.
+
     Raises:
         PrefectUnavailable: Prefect does not answer.
     """
-    if run.deployment_id is None:
+    if run.deployment_id is None or EXECUTION in run.tags:
         return
     with prefect_errors(), passing(HTTPStatus.NOT_FOUND):  # it may have been deleted
         deployment = client.read_deployment(run.deployment_id)

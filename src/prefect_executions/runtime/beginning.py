@@ -79,7 +79,7 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
             lambda: beat_of_run(ownership.run.id, ownership.run.name),
             at_once=True,
         )
-        heart.after(0, partial(tag_deployment, client, ownership.run))
+        scheduler.after(0, partial(tag_deployment, client, ownership.run))
         log, before, head = _enter_log(options, client, ownership)
         count_calls_anew(ownership.context, head.entry.attempt)
         tell, page = _report(stack, client, heart, ownership, log, head)

@@ -118,6 +118,8 @@ def test_a_running_one_is_rolled_back_by_force_alone(
     assert "Pause it first" in assert_problem(refused, 409, "status_conflict")["detail"]
     unknown = rest.post(path(execution, "/resume"), json={"checkpoint_id": "ckpt_9", "force": True})
     assert_problem(unknown, 404, "checkpoint_not_found")
+    answered = rest.post(path(execution, "/resume"), json={**back, "force": True, "input": {}})
+    assert_problem(answered, 409, "status_conflict")
     assert rest.get(path(execution)).json()["prefect"]["state_name"] == "Running"
     forced = rest.post(path(execution, "/resume"), json={**back, "force": True})
 
