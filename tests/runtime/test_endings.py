@@ -27,6 +27,7 @@ from prefect_executions.errors import (
     DurationExceeded,
     PrefectUnavailable,
     StateError,
+    StoreUnavailable,
 )
 from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Stack
@@ -37,6 +38,8 @@ from prefect_executions.runtime import waiting
 from prefect_executions.runtime.interrupts import TaskInterrupt, ThreadInterrupt
 from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
+
+THREADS = {"execution-heart", "execution-scheduler"}
 
 
 @pytest.fixture
@@ -79,6 +82,10 @@ def left_by(prefect: SyncPrefectClient, flow: Flow[Any, Any]) -> State[Any]:
 def states(prefect: SyncPrefectClient, run_id: str) -> list[State[Any]]:
     found = prefect.read_flow_run_states(UUID(run_id[5:]))
     return sorted(found, key=lambda state: state.timestamp)
+
+
+def threads_of_runs() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name in THREADS]
 
 
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
@@ -394,23 +401,33 @@ def test_nothing_is_saved_when_nothing_has_changed(
     assert kinds(objects, run_id) == ["created", "attempt", "checkpoint"]
 
 
-def test_the_timer_ends_with_the_run(stack: Stack, store: MemoryStore) -> None:
-    beside: list[threading.Thread] = []
+def test_the_threads_end_with_the_run(stack: Stack, store: MemoryStore) -> None:
+    during: list[threading.Thread] = []
 
     def body(run: Run[Count]) -> None:
         run.publish()
-        beside.extend(
-            thread
-            for thread in threading.enumerate()
-            if thread.name in ("execution-heart", "execution-scheduler")
-        )
+        during.extend(threads_of_runs())
 
     call(both(store, body, checkpoint_interval_seconds=0.05)["sync"])
 
-    assert len({thread.name for thread in beside}) == 2
-    for thread in beside:
-        thread.join(5)
-    assert not any(thread.is_alive() for thread in beside)
+    assert {thread.name for thread in during} == THREADS
+    for thread in threads_of_runs():
+        thread.join(60)
+    assert not threads_of_runs()
+
+
+def test_a_run_that_can_t_begin_leaves_no_thread(
+    stack: Stack, store: MemoryStore, objects: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefect_executions.runtime.checkpoints.STORE_PATIENCE", 0)
+    objects.faults = [Fault.LOST] * 3
+
+    with pytest.raises(StoreUnavailable):
+        call(both(store, lambda _: None)["sync"])
+
+    for thread in threads_of_runs():
+        thread.join(60)
+    assert not threads_of_runs()
 
 
 def test_a_timed_checkpoint_that_fails_does_not_disturb(

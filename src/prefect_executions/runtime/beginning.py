@@ -79,11 +79,11 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
             lambda: beat_of_run(ownership.run.id, ownership.run.name),
             at_once=True,
         )
-        scheduler.after(0, partial(tag_deployment, client, ownership.run))
         log, before, head = _enter_log(options, client, ownership)
         count_calls_anew(ownership.context, head.entry.attempt)
         tell, page = _report(stack, client, heart, ownership, log, head)
         stack.callback(scheduler.stop)  # before the last page, which may take a while
+        scheduler.after(0, partial(tag_deployment, client, ownership.run))
         writer = LogWriter(log, head, options.durability, patiently=patiently, tell=tell)
         saved_by = f"version {before} of the flow" if before else "its creator, or older code"
         is_new = head.entry.continues_from == 0 and head.state == b"{}"
