@@ -163,6 +163,11 @@ class Checkpoint(BaseModel):
     timestamp: datetime = Field(description="When it was saved.")
     attempt: int = Field(description="The attempt it was saved in, from 1; 0: before the first.")
     size: int = Field(description="Bytes of the state as JSON.")
+    saved_by: str | None = Field(
+        None,
+        description="Who saved it by hand: the name of their API key; null when the execution's "
+        "own process or agent did.",
+    )
 
 
 class FlowRunFacts(BaseModel):
@@ -262,7 +267,9 @@ class Execution(BaseModel):
     updated_at: datetime = Field(description="When its status or state last changed.")
     prefect: PrefectRun = Field(description="What Prefect knows of it.")
     result: Any = Field(
-        None, description="What an agent outside Prefect has completed it with; else null."
+        None,
+        description="What its flow has returned, or its agent has completed it with, as JSON; null "
+        "until it has completed, and where that is no JSON or has over 256 KiB.",
     )
     forked_from: ForkOrigin | None = Field(
         None, description="The checkpoint that it was forked from; null when it was not."

@@ -136,13 +136,13 @@ def test_a_status_stands_for_all_of_prefect_s_states(here: Listed) -> None:
     found = {status: here.find(status=[status]) for status in Status}
 
     assert found == {
-        Status.RUNNING: [made[0]],
+        Status.RUNNING: [made[4], made[0]],
         Status.PAUSED: [made[1]],
         Status.COMPLETED: [made[2]],
-        Status.FAILED: [made[4], made[3]],
+        Status.FAILED: [made[3]],
         Status.TERMINATED: [made[5]],
     }
-    assert here.find(status=[Status.RUNNING, Status.PAUSED]) == [made[1], made[0]]
+    assert here.find(status=[Status.RUNNING, Status.PAUSED]) == [made[4], made[1], made[0]]
 
 
 def test_changes_are_found_by_their_time(here: Listed) -> None:

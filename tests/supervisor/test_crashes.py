@@ -48,7 +48,7 @@ def test_a_crash_is_left_to_settle(here: IdleWorld) -> None:
 
     here.supervisor().look()
 
-    assert here.name_of(run) == "Crashed"
+    assert here.name_of(run) == "Crashed"  # yet undecided
 
 
 def test_a_crashed_run_is_tried_again_while_there_are_retries(here: IdleWorld) -> None:
@@ -64,11 +64,66 @@ def test_a_crashed_run_is_tried_again_while_there_are_retries(here: IdleWorld) -
     assert state.state_details.scheduled_time > datetime.now(UTC) + timedelta(seconds=250)
     assert here.kinds(run) == [Kind.CREATED, Kind.ATTEMPT, Kind.RETRY]
 
-    here.set(run, Pending(), Running(), Crashed())
+    here.set(run, Pending(), Running(), Crashed(message="Its process was killed."))
     supervisor.look()
 
-    assert here.name_of(run) == "Crashed"
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert (state.name, state.message) == (
+        "Failed",
+        "Its process was killed. No retry is left, of 1.",
+    )
     assert here.kinds(run).count(Kind.RETRY) == 1
+
+
+def test_a_crash_is_no_end_until_it_is_decided(here: IdleWorld) -> None:
+    run = here.create_crashed(max_retries=0)
+    id_ = f"exec_{run.id.hex}"
+
+    undecided = here.executions.get(id_)
+    here.supervisor().look()
+    decided = here.executions.get(id_)
+
+    assert (undecided.status, undecided.prefect.state_name) == ("running", "Crashed")
+    assert undecided.completed_at is None
+    assert (decided.status, decided.prefect.state_name) == ("failed", "Failed")
+    assert decided.completed_at is not None
+
+
+@pytest.mark.parametrize("act", ["pause", "cancel", "resume"])
+def test_a_crashed_run_can_be_acted_on_before_it_is_decided(here: IdleWorld, act: str) -> None:
+    run = here.create_crashed(max_retries=3)
+
+    getattr(here.executions, act)(f"exec_{run.id.hex}")
+    here.supervisor().look()
+
+    after = {"pause": "Suspended", "cancel": "Cancelled", "resume": "AwaitingRetry"}
+    assert here.name_of(run) == after[act]
+    assert Kind.RETRY not in here.kinds(run)
+
+
+def test_a_crashed_run_that_no_worker_could_try_again_has_failed(here: IdleWorld) -> None:
+    run = here.create_crashed(max_retries=3)
+    assert run.deployment_id is not None
+    here.prefect.delete_deployment(run.deployment_id)
+
+    here.supervisor().look()
+
+    state = here.prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert state.name == "Failed"
+    assert "deployment" in (state.message or "")
+
+
+def test_a_process_that_died_after_its_result_was_recorded_has_completed(here: IdleWorld) -> None:
+    run = here.create_crashed(max_retries=3)
+    log = here.log(run)
+    log.result(log.head(), {"found": 2})
+
+    here.supervisor().look()
+
+    execution = here.executions.get(f"exec_{run.id.hex}")
+    assert (execution.status, execution.result) == ("completed", {"found": 2})
 
 
 def test_the_flow_s_own_settings_count_where_the_execution_has_none(here: IdleWorld) -> None:
@@ -99,7 +154,7 @@ def test_a_run_that_died_before_its_first_attempt_is_started_again_three_times(
     here.later += timedelta(seconds=20)
     supervisor.look()
 
-    assert here.name_of(run) == "Crashed"
+    assert here.name_of(run) == "Failed"
 
 
 def test_of_several_supervisors_one_counts_the_retry(here: IdleWorld) -> None:
@@ -226,7 +281,7 @@ def test_silence_is_a_crash_and_heartbeats_are_life(here: IdleWorld) -> None:
     assert crash.kind is Kind.CRASH
     assert crash.dead_seconds > SILENCE.total_seconds()
     execution = here.executions.get(f"exec_{dead.id.hex}")
-    assert execution.status == "failed"
+    assert execution.prefect.state_name == "Crashed"
     assert execution.elapsed_seconds < 8  # the silence before the crash does not count
 
 

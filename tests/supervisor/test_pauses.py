@@ -31,9 +31,8 @@ from prefect_executions.prefect.suspension import hold
 def test_a_pause_in_the_prefect_ui_loses_its_time_out_and_gets_a_form(here: IdleWorld) -> None:
     run = here.create()
     expires = datetime.now(UTC) + timedelta(seconds=300)
-    here.set(run, Running())
     here.executions.checkpoint(execution_id(run.id), state={"n": 1}, label="first")
-    here.set(run, Suspended(message="why", pause_expiration_time=expires))
+    here.set(run, Running(), Suspended(message="why", pause_expiration_time=expires))
 
     here.supervisor().look()
 

@@ -80,11 +80,10 @@ class IdleWorld:
     def create_saved(self, saved: int = 30, *states: State[Any], **config: Any) -> FlowRun:
         """A run that has saved checkpoints, every tenth with a label, and then got states."""
         run = self.create(**config)
-        self.set(run, Running())
         for n in range(saved):
             label = None if n % 10 else "tenth"
             self.executions.checkpoint(execution_id(run.id), state={"n": n}, label=label)
-        self.set(run, *states)
+        self.set(run, Running(), *states)
         return self.prefect.read_flow_run(run.id)
 
     def create_crashed(self, **config: Any) -> FlowRun:

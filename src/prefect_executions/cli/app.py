@@ -210,7 +210,14 @@ def checkpoints(execution_id: Id, *, limit: Limit = 50, common: CommonOptions = 
     """List the checkpoints of an execution, newest first."""
     with _service(common) as (client, output):
         found = list(islice(client.checkpoints(execution_id), limit or None))
-        rows = ((c.id, c.label, c.timestamp, c.attempt, f"{c.size:,} B") for c in found)
+        rows = (
+            (
+                *(c.id, c.label, c.timestamp),
+                f"{c.attempt}, by {c.saved_by}" if c.saved_by else c.attempt,
+                f"{c.size:,} B",
+            )
+            for c in found
+        )
         output.rows(found, "id label saved attempt size", rows)
 
 

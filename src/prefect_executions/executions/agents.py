@@ -23,7 +23,7 @@ from prefect_executions.executions.rules import (
     require_startable,
 )
 from prefect_executions.executions.views import execution_of
-from prefect_executions.log.entry import Kind
+from prefect_executions.log.entry import RESULT_BYTES, Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.models import Begun, Execution, Standing, Status
@@ -34,8 +34,6 @@ from prefect_executions.prefect.states import state_of, status_of
 from prefect_executions.prefect.tags import OUTSIDE
 
 logger = logging.getLogger(__name__)
-
-RESULT_BYTES = 256 << 10  # of a result as JSON, which is read with the head of the log
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from prefect_executions.executions.rules import (
     act_on_report,
     require_cancellable,
     require_deployed,
+    require_no_process,
     require_pausable,
     require_reportable,
     require_resumable,
@@ -70,37 +71,51 @@ class Executions(ExecutionReader):
     tell: Callable[[UUID, str, Entry], None] = send_checkpoint_saved
 
     def checkpoint(
-        self, execution_id: str, *, state: Any, label: str | None = None, attempt: int | None = None
+        self,
+        execution_id: str,
+        *,
+        state: Any,
+        label: str | None = None,
+        attempt: int | None = None,
+        by: str = "hand",
     ) -> Saved:
         """Save a checkpoint by hand, or for an external agent.
 
-        A flow that runs meanwhile keeps its own state: its next checkpoint comes after this one.
+        Not while a process runs the execution in Prefect: it keeps its own state, so that its next
+        checkpoint would hide this one.
 
         Args:
             execution_id: Its id.
             state: The state.
             label: What people see.
-            attempt: The external agent's attempt; nothing is saved if it is not the newest.
+            attempt: The external agent's attempt; nothing is saved if it is not the newest. None
+                for a checkpoint by hand.
+            by: Who saves it by hand.
 
         Returns:
             The checkpoint, and whether an external agent should go on.
 
         Raises:
             StateError: part of the state can't be kept; nothing was saved.
-            ExecutionConflict: the execution has ended; nothing was saved.
+            ExecutionConflict: the execution has ended, or a process runs it; nothing was saved.
             Superseded: another attempt has begun, or is about to; nothing was saved.
         """
         data = serialization.dump(state)
-        run = self.flow_runs.end_cancelling(self.run(execution_id))
         log = self.log(execution_id)
         nonces = [log.new_nonce()]
         while True:
             head = log.living_head()
+            # In this order: a process that begins after the run was read writes after this head.
+            run = self.flow_runs.end_cancelling(self.run(execution_id))
             require_reportable(run, head, attempt)
+            if attempt is None and not head.entry.fenced and OUTSIDE not in run.tags:
+                require_no_process(run, is_left=self.is_left(run))
             # Others may have begun something meanwhile: whether it may be saved after that is
             # seen from the next head.
             with suppress(Superseded):
-                saved = log.checkpoint(head, data, label=label, nonces=nonces)
+                saved = log.checkpoint(
+                    head, data, label=label, nonces=nonces, by=by if attempt is None else None
+                )
                 break
         entry = saved.entry
         self.tell(run.id, run.name, entry)

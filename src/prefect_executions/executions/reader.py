@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Self
 
 from prefect.client.schemas.objects import FlowRun
@@ -33,11 +34,12 @@ from prefect_executions.models import (
     Page,
     Status,
 )
-from prefect_executions.prefect.events import has_ended
+from prefect_executions.prefect.events import has_ended, last_sign
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.run_page import NEWEST, RunPage
 from prefect_executions.prefect.states import is_created, state_of, status_of
 from prefect_executions.prefect.tags import DELETING, agent_tag
+from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects
 
 _SETTLED = timedelta(minutes=1)  # longer than any read takes, and than clocks differ
@@ -221,12 +223,21 @@ class ExecutionReader:
 
     def has_left(self, execution_id: str) -> bool:
         """Whether the process of a paused or ended execution is no longer at work."""
-        run = self.run(execution_id)
+        return self.is_left(self.run(execution_id))
+
+    def is_left(self, run: FlowRun) -> bool:
+        """Whether no process is at work on a run: its own has said so, or was seen to have died."""
+        if state_of(run).is_running() or state_of(run).is_pending():
+            return False
         states = self.flow_runs.states(run)
-        began = next((state for state in reversed(states) if state.is_running()), None)
-        if began is None or state_of(run).is_running():
-            return began is None
-        return has_ended(self.flow_runs.client, run.id, began.timestamp)
+        since = [*takewhile(lambda state: not state.is_running(), reversed(states))]
+        if len(since) == len(states) or any(state.is_crashed() for state in since):
+            return True
+        client, began = self.flow_runs.client, states[-len(since) - 1].timestamp
+        if has_ended(client, run.id, began):
+            return True
+        silence = timedelta(seconds=ExecutionsSettings().silence_seconds)
+        return self.clock() - last_sign(client, run.id, began) > silence
 
     def _sees(self, run: FlowRun) -> bool:
         return self.agents is None or any(agent_tag(agent) in run.tags for agent in self.agents)

@@ -51,13 +51,32 @@ def require_open(run: FlowRun) -> None:
         raise _conflict(run, "checkpoint", hint)
 
 
+def require_no_process(run: FlowRun, *, is_left: bool) -> None:
+    """Check that no process of Prefect's is at work: its next checkpoint would hide others.
+
+    Args:
+        run: The flow run.
+        is_left: Whether its process has left.
+
+    Raises:
+        ExecutionConflict: it is, or may be.
+    """
+    if is_left:
+        return
+    if status_of(run) is Status.RUNNING:
+        hint = "A process runs it, and its next checkpoint would hide this one: pause it first."
+    else:
+        hint = "Its process is still at work until its next checkpoint. Try again then."
+    raise _conflict(run, "checkpoint", hint)
+
+
 def require_resumable(run: FlowRun) -> None:
-    """Check that an execution can be resumed: it is paused, failed or terminated.
+    """Check that an execution can be resumed: it is paused, failed, crashed or terminated.
 
     Raises:
         ExecutionConflict: it is running, has completed, or its process has not ended yet.
     """
-    if status_of(run) is Status.RUNNING:
+    if status_of(run) is Status.RUNNING and not state_of(run).is_crashed():
         raise _conflict(run, "resume", "Pause it first.")
     if status_of(run) is Status.COMPLETED:
         raise _conflict(run, "resume", "Paused, failed and terminated ones can be resumed.")

@@ -86,6 +86,7 @@ def checkpoint_of(entry: Entry, state: Any) -> Checkpoint:
         timestamp=entry.at,
         attempt=entry.attempt,
         size=entry.size,
+        saved_by=entry.saved_by,
     )
 
 

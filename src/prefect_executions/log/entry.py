@@ -21,6 +21,8 @@ FORMAT = 1
 
 ROW = 4  # entries, each of which but the first has the one before it as its base
 
+RESULT_BYTES = 256 << 10  # of the result of an execution, which is read with the head of the log
+
 RUNS = 24  # how many numbers of `Progress.runs` an entry keeps
 
 
@@ -219,7 +221,8 @@ class Entry(Progress):
             from.
         meta: For `created`: name, description, agent_id, task_type, config; of a fork also `fork`,
             and `request` when it has an idempotency key. For an attempt: the flow's own config and
-            version. For a result: the result.
+            version. For a checkpoint saved from outside: who saved it, as `by`. For a result: the
+            result.
         reason: For a crash or a retry: what happened.
         answers: For a crash or a retry: the id of the state in Prefect that it responds to.
         state: The state after it, as JSON; None in a tombstone and a claim.
@@ -249,6 +252,12 @@ class Entry(Progress):
         """The version of the flow that runs an attempt, if it is known."""
         version: str | None = (self.meta or {}).get("version")
         return version
+
+    @property
+    def saved_by(self) -> str | None:
+        """Who saved a checkpoint from outside the attempt; None for the attempt itself."""
+        by: str | None = (self.meta or {}).get("by")
+        return by
 
     @property
     def config(self) -> ExecutionConfig:

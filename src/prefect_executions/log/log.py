@@ -100,6 +100,7 @@ class ExecutionLog(ContendedLog):
         label: str | None = None,
         records: Sequence[Record] = (),
         nonces: Sequence[str] = (),
+        by: str | None = None,
     ) -> Head:
         """Append a checkpoint after `head`, in the attempt of `head`: one PUT and no other request.
 
@@ -114,6 +115,7 @@ class ExecutionLog(ContendedLog):
             nonces: Of writes of this writer after `head`; this one's comes last. The earlier ones
                 failed, and it is not known whether they were carried out; a write that is tried
                 again has the nonce that it had. By default there are none, and it gets a new one.
+            by: Who saves it from outside the attempt; None for the attempt itself.
 
         Returns:
             The head after it, or after the first of the earlier writes that was carried out: then
@@ -126,10 +128,17 @@ class ExecutionLog(ContendedLog):
                 often that it was not.
         """
         nonces = nonces or [self.new_nonce()]
+        meta = None if by is None else {"by": by}
         return self._write(
             head,
             lambda head: self._append(
-                head, Kind.CHECKPOINT, state, records=records, label=label, nonce=nonces[-1]
+                head,
+                Kind.CHECKPOINT,
+                state,
+                records=records,
+                label=label,
+                meta=meta,
+                nonce=nonces[-1],
             ),
             nonces=nonces,
         )
@@ -214,19 +223,24 @@ class ExecutionLog(ContendedLog):
                 return newest  # an earlier call wrote it, and the response was lost
             raise
 
-    def result(self, head: Head, result: Any) -> Head:
+    def result(self, head: Head, result: Any, *, nonce: str | None = None) -> Head:
         """Record the result of the attempt of `head`, which is fenced by it.
 
         Args:
             head: The head that the writer knows.
             result: A JSON value.
+            nonce: The same in each call that is to record the same result, where it is not known
+                whether an earlier one has; by default a new one.
 
         Raises:
             Superseded, ExecutionNotFound, StoreUnavailable: see `checkpoint`.
         """
-        meta = {"result": result}
+        meta, nonce = {"result": result}, nonce or self.new_nonce()
         return self._write(
-            head, lambda head: self._continue(head, Kind.RESULT, meta=meta), fence=True
+            head,
+            lambda head: self._continue(head, Kind.RESULT, meta=meta, nonce=nonce),
+            nonces=[nonce],
+            fence=True,
         )
 
     def rollback(self, to: int, *, tell: Callable[[list[Record]], object] = lambda _: None) -> Head:

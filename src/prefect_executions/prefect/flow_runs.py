@@ -231,8 +231,8 @@ class FlowRuns:
         raise ExecutionConflict(execution_id(run.id), operation, status, "That came just now.")
 
     def complete(self, run: FlowRun) -> FlowRun:
-        """Set Completed on a run that an agent outside Prefect has completed."""
-        state: State[Any] = Completed(message="Completed by its agent")
+        """Set Completed on a run whose result is in its log."""
+        state: State[Any] = Completed(message="Its result is recorded")
         return transitions.set_state(self.client, run.id, state, "complete")
 
     def suspend(self, run_id: UUID, *, key: str, reason: str | None, form: Form) -> FlowRun:

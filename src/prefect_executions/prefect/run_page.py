@@ -33,9 +33,10 @@ class Row:
         id: The checkpoint's id.
         label: The checkpoint's label.
         at: When it was saved.
-        attempt: The attempt that saved it.
+        attempt: The attempt that it belongs to.
         size: Bytes of its state as JSON.
         written: Bytes of its entry in the store.
+        saved_by: Who saved it by hand; None for the attempt itself.
     """
 
     id: str
@@ -44,12 +45,19 @@ class Row:
     attempt: int
     size: int
     written: int
+    saved_by: str | None = None
 
     @classmethod
     def of(cls, entry: Entry) -> "Row":
         """The row of a checkpoint's entry."""
         return cls(
-            checkpoint_id(entry.seq), entry.label, entry.at, entry.attempt, entry.size, entry.stored
+            checkpoint_id(entry.seq),
+            entry.label,
+            entry.at,
+            entry.attempt,
+            entry.size,
+            entry.stored,
+            entry.saved_by,
         )
 
 
@@ -130,7 +138,7 @@ class RunPage:
                 name,
                 _plain(row.label or ""),
                 f"{row.at:%Y-%m-%d %H:%M:%S}",
-                f"{row.attempt}",
+                f"{row.attempt}" + (f", by {_plain(row.saved_by)}" if row.saved_by else ""),
                 decimal(row.size),
                 decimal(row.written),
             ]

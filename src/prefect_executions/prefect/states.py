@@ -22,7 +22,7 @@ STATUS_OF_TYPE = {
     StateType.PAUSED: Status.PAUSED,
     StateType.COMPLETED: Status.COMPLETED,
     StateType.FAILED: Status.FAILED,
-    StateType.CRASHED: Status.FAILED,
+    StateType.CRASHED: Status.RUNNING,  # until a supervisor retries it, or sets Failed
     StateType.CANCELLING: Status.TERMINATED,
     StateType.CANCELLED: Status.TERMINATED,
 }

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
+from uuid import uuid4
 
 from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
@@ -17,6 +18,7 @@ from prefect_executions.errors import (
     DurationExceeded,
     ExecutionError,
     NotAnExecution,
+    StateError,
     StoreUnavailable,
 )
 from prefect_executions.models import ExecutionConfig, Status
@@ -28,6 +30,7 @@ from prefect_executions.runtime.flow_timeout import FlowTimeout
 from prefect_executions.runtime.interrupts import Interrupt
 from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.runtime.pauses import SETTLE_PATIENCE
+from prefect_executions.runtime.results import json_of
 from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.time_limit import TimeLimit
 from prefect_executions.runtime.waiting import Waiting
@@ -132,13 +135,29 @@ class Attempt(Generic[S]):
         """
         self._time_limit.require()
 
-    def finish(self, status: Status) -> None:
-        """End in this status: the function has returned. Leaves where the run was taken away."""
+    def finish(self, status: Status, returned: Any) -> None:
+        """End in this status, in which Prefect will show the run; leave where it was taken away.
+
+        Args:
+            status: The status.
+            returned: What the function has returned: the result, where it is JSON.
+        """
         self._settle(SETTLE_PATIENCE)
         patiently(self.run.checkpoint)
         patiently(self._checkpoints.flush)
         self._checkpoints.check_ownership()
+        if status is Status.COMPLETED and returned is not None:
+            self._keep_result(returned)
         self._page.ended(status, None)
+
+    def _keep_result(self, returned: Any) -> None:
+        try:
+            result = json_of(returned)
+        except StateError as problem:
+            self._logger.warning("What the flow returned is not kept: %s", problem)
+        else:
+            nonce = uuid4().hex
+            patiently(lambda: self._checkpoints.append_result(result, nonce=nonce))
 
     def fail(self, failure: BaseException) -> None:
         """Save what was published, and try again if that is allowed.

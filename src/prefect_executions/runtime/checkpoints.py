@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, RLock
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
@@ -198,6 +198,17 @@ class Checkpointer:
         log = self._writer.log
         with self._yielding():
             self._writer.append(lambda head: log.retry(head, answers=answers, reason=reason))
+
+    def append_result(self, result: Any, *, nonce: str) -> None:
+        """Write the result to the log; this attempt may then write no more.
+
+        Args:
+            result: It, as a JSON value.
+            nonce: The same when it is tried again.
+        """
+        log = self._writer.log
+        with self.leaving(), self._yielding():
+            self._writer.append(lambda head: log.result(head, result, nonce=nonce))
 
     # ------------------------------------------------------------------ leaving
 

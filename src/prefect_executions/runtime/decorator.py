@@ -218,7 +218,7 @@ def _attempt_sync(
                     result = fn(*args, **kwargs)
                     status = judged(result)  # steps among its futures are yet to be recorded
                 interrupt.disarm()
-                attempt.finish(status)
+                attempt.finish(status, result)
                 return result
             except BaseException as raised:
                 failure = ungrouped(raised)
@@ -276,7 +276,7 @@ async def _attempt_async(
                     status = await in_thread(judged, result)
                 interrupt.disarm()
                 await checkpoint_if_cancelled()
-                await _undisturbed(attempt.finish, status)
+                await _undisturbed(attempt.finish, status, result)
                 await checkpoint_if_cancelled()  # Prefect fails a run whose time is over by now
                 return result
             except BaseException as raised:

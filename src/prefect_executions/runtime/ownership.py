@@ -16,7 +16,7 @@ from prefect.exceptions import Pause
 from prefect.states import AwaitingRetry, Crashed
 
 from prefect_executions.errors import ExecutionConflict, NotAnExecution, PrefectUnavailable
-from prefect_executions.prefect.states import STATUS_OF_TYPE, active_time, state_of, uncovered
+from prefect_executions.prefect.states import active_time, state_of, uncovered
 from prefect_executions.prefect.tags import DELETING
 from prefect_executions.prefect.transitions import fail, find_run, follow_up, read_states, restore
 
@@ -190,7 +190,7 @@ class Ownership:
         state = pause.state
         if state is None and (run := find_run(self.client, self.run.id)) is not None:
             state = run.state
-        if self.parent is not None and state is not None and STATUS_OF_TYPE[state.type].ended:
+        if self.parent is not None and state is not None and _has_ended(state):
             return
         if state is not None and not request.is_requested():
             request.mark_requested(state)
@@ -291,3 +291,8 @@ class OwnershipCheck:
             return False
         self._allowance -= 1
         return True
+
+
+def _has_ended(state: State[Any]) -> bool:
+    """Whether a state ends an attempt for good, or is about to."""
+    return state.is_final() or state.is_cancelling()

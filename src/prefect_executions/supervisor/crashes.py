@@ -11,17 +11,17 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from prefect_executions.errors import ExecutionDeleted, ExecutionNotFound
 from prefect_executions.executions.creation import Creation
-from prefect_executions.ids import execution_id
+from prefect_executions.ids import execution_id, flow_run_id
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.events import Heartbeats, last_beat_of_prefect, last_sign
-from prefect_executions.prefect.states import is_created, state_of
+from prefect_executions.prefect.states import is_created, state_of, status_of
 from prefect_executions.prefect.suspension import CRASH_SETTLES
-from prefect_executions.prefect.tags import OUTSIDE
+from prefect_executions.prefect.tags import OUTSIDE, parent_of
 from prefect_executions.prefect.transitions import crash, start_again, undo_crash
-from prefect_executions.supervisor.duty import NEVER, DutyContext, Interval
+from prefect_executions.supervisor.duty import NEVER, DutyContext
 from prefect_executions.supervisor.heartbeat import OwnHeartbeat
 
 logger = logging.getLogger(__name__)
@@ -109,32 +109,23 @@ class SilentRuns:
 
 
 class CrashedRuns:
-    """Lets a worker continue crashed runs while they have retries left."""
+    """Decides what becomes of crashed runs: a worker continues them, or they have failed.
 
-    name = "retry crashed runs"
+    Crashed is thus no end: a run has it until this has been decided.
+    """
+
+    name = "decide about crashed runs"
 
     def __init__(self, context: DutyContext) -> None:
         self._context = context
-        self._look_at_all = Interval(context.rarely)
-        self._settled: dict[UUID, UUID] = {}  # crashed runs to leave alone, each with its state
 
     def due(self, now: datetime) -> Iterable[FlowRun]:
-        """The runs that crashed just now, and sometimes all, whose crash is no longer reported."""
-        is_all = self._look_at_all.restart(now)
-        since = None if is_all else now - 2 * self._context.rarely
-        runs = self._context.flow_runs.in_state(StateType.CRASHED, ended_after=since)
-        if is_all:
-            known = {run.id for run in runs}
-            self._settled = {id_: state for id_, state in self._settled.items() if id_ in known}
-        return [
-            run
-            for run in runs
-            if self._settled.get(run.id) != state_of(run).id
-            and now - state_of(run).timestamp > CRASH_SETTLES
-        ]
+        """The crashed runs whose crash is no longer reported."""
+        runs = self._context.flow_runs.in_state(StateType.CRASHED)
+        return [run for run in runs if now - state_of(run).timestamp > CRASH_SETTLES]
 
     def act(self, run: FlowRun) -> None:
-        """Restore the state that a late report of a crash has replaced, or retry the run."""
+        """Restore the state that a late report of a crash has replaced, or decide about the run."""
         states = self._context.flow_runs.states(run)
         if undo_crash(self._context.client, run, states):
             self._context.note("restored a state")
@@ -143,11 +134,27 @@ class CrashedRuns:
         log = self._context.log(run)
         head = _find_head(log)
         if head is None:
-            self._settled[run.id] = state_of(run).id
+            self._fail(run, "It has no log.")
+        elif head.entry.kind is Kind.RESULT:
+            self._context.flow_runs.complete(run)
+            self._context.note("finished a completion")
         else:
-            self._retry(run, log, head, is_granted=_is_granted(head, states))
+            self._retry_or_fail(run, log, head, is_granted=_is_granted(head, states))
 
-    def _retry(self, run: FlowRun, log: ExecutionLog, head: Head, *, is_granted: bool) -> None:
+    def _fail(self, run: FlowRun, why: str) -> None:
+        before = state_of(run).message or "It has crashed."
+        self._context.flow_runs.fail(run, f"{before} {why}")
+        self._context.note("failed after a crash")
+        logger.warning("%s has failed after a crash. %s", execution_id(run.id), why)
+
+    def _goes_on_with_its_parent(self, run: FlowRun) -> bool:
+        parent = parent_of(run)
+        found = None if parent is None else self._context.flow_runs.find(flow_run_id(parent))
+        return found is not None and not status_of(found).ended
+
+    def _retry_or_fail(
+        self, run: FlowRun, log: ExecutionLog, head: Head, *, is_granted: bool
+    ) -> None:
         state, now = state_of(run), self._context.clock()
         # The config of `@execution` is unknown before the first attempt has begun.
         default = ExecutionConfig(max_retries=STARTS if head.entry.begun is None else None)
@@ -155,8 +162,15 @@ class CrashedRuns:
         if is_granted and now - head.entry.at < COLLEAGUE_ACTS:
             return
         if not is_granted:
-            if run.deployment_id is None or head.entry.retries >= (config.max_retries or 0):
-                self._settled[run.id] = state.id
+            if run.deployment_id is None:
+                if not self._goes_on_with_its_parent(run):
+                    self._fail(run, "It has no deployment: no worker can try it again.")
+                return
+            if not self._context.flow_runs.has_deployment(run):
+                self._fail(run, "Its deployment was deleted: no worker can try it again.")
+                return
+            if head.entry.retries >= (config.max_retries or 0):
+                self._fail(run, f"No retry is left, of {config.max_retries or 0}.")
                 return
             if not self._context.flow_runs.is_still(run):  # a later attempt collides in the log
                 return

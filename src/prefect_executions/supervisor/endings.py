@@ -43,10 +43,9 @@ class EndedRuns:
         self._shown: dict[UUID, UUID] = {}  # ended runs whose pages are right, with their states
 
     def due(self, now: datetime) -> Iterable[FlowRun]:
-        """The runs that have failed, crashed or been cancelled just now."""
+        """The runs that have failed or been cancelled just now."""
         runs = self._context.flow_runs.in_state(
             StateType.FAILED,
-            StateType.CRASHED,
             StateType.CANCELLED,
             ended_after=now - 2 * self._context.rarely,
         )

@@ -27,11 +27,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A checkpoint."""
+    """A checkpoint, and whether it was saved by hand."""
 
     x: float
     id: str
     title: str
+    by_hand: bool
 
 
 @dataclass(slots=True)
@@ -112,8 +113,9 @@ def timeline(states: Sequence[State[Any]], entries: Sequence[Entry], now: dateti
         if lane is not None and entry.kind is Kind.CHECKPOINT:
             x = round((min(entry.at, end) - start).total_seconds() * scale, 1)
             label = f" {entry.label}" if entry.label else ""
-            title = f"{checkpoint_id(entry.seq)}{label}, {entry.at:%H:%M:%S} UTC"
-            lane.ticks.append(Tick(x, checkpoint_id(entry.seq), title))
+            by = "" if entry.saved_by is None else f", saved by {entry.saved_by}"
+            title = f"{checkpoint_id(entry.seq)}{label}, {entry.at:%H:%M:%S} UTC{by}"
+            lane.ticks.append(Tick(x, checkpoint_id(entry.seq), title, bool(by)))
         # A crash entry has the dead time of its attempt, an attempt entry that of the one before.
         died = lanes.get(entry.attempt - (entry.kind is Kind.ATTEMPT))
         if died is not None and entry.dead_seconds > dead:

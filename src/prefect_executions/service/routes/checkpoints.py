@@ -6,7 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from prefect_executions.models import Checkpoint, CheckpointPage, Cost, Diff, Saved
-from prefect_executions.service.dependencies import PREFIX, ExecutionId, Readable, States, Writable
+from prefect_executions.service.dependencies import (
+    PREFIX,
+    ExecutionId,
+    Readable,
+    States,
+    Writable,
+    caller_of,
+)
 from prefect_executions.service.metrics import Metrics
 from prefect_executions.service.requests import MAX_LIMIT, NewCheckpoint
 from prefect_executions.service.responses import responses
@@ -26,14 +33,14 @@ router = APIRouter(prefix=PREFIX, tags=["checkpoints"])
 def save_checkpoint(
     id_: ExecutionId, new: NewCheckpoint, executions: Writable, request: Request
 ) -> Saved:
-    """Save a checkpoint by hand, and learn whether to go on.
+    """Save a checkpoint by hand, or as an agent outside Prefect, and learn whether to go on.
 
-    For a running or paused execution. A process that runs in Prefect keeps its own state, and
-    its next checkpoint comes after this one.
+    To correct the state of an execution that a process runs in Prefect: pause it, save, resume it.
+    The process keeps its own state, so that its next checkpoint would hide this one.
     """
     metrics: Metrics = request.app.state.metrics
     with metrics.checkpoint_seconds.time():
-        saved = executions.checkpoint(id_, **dict(new))
+        saved = executions.checkpoint(id_, **dict(new), by=caller_of(request.scope).name)
     metrics.checkpoint_bytes.observe(saved.checkpoint.size)
     return saved
 
