@@ -178,6 +178,20 @@ class StateError(ExecutionError):
 
 
 @dataclass(eq=False, repr=False)
+class DiffTooLarge(ExecutionError):
+    """Two states are too large to be compared here."""
+
+    size: int
+    most: int
+
+    def __str__(self) -> str:
+        return (
+            f"The two states have {self.size} bytes together, and a diff is made of at most "
+            f"{self.most}. Read both checkpoints, and compare them where you are."
+        )
+
+
+@dataclass(eq=False, repr=False)
 class StateChanged(ExecutionError):
     """The state was changed while it was saved; nothing was saved. Another attempt may succeed."""
 

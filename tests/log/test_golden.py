@@ -64,7 +64,8 @@ def write(log: ExecutionLog) -> None:
     log.create(META, b"{}")
     head = log.attempt()
     for number, state in enumerate(states()):
-        head = log.checkpoint(head, state, label=f"number {number}" if number % 2 else None)
+        label = f"number {number}" if number % 2 else None
+        head = log.checkpoint(head, state, label=label, by="somebody" if number == 4 else None)
     head = log.record(head, [recorded["plain"], recorded["around"]])
     records = [recorded["inside"], recorded["large"]]
     head = log.checkpoint(head, b'{"with": "steps"}', label="with steps", records=records)
@@ -94,6 +95,7 @@ def test_format_1_stays_readable() -> None:
     assert history.created.meta == META
     assert [log.at_checkpoint(seq).state for seq in range(2, 14)] == states()
     assert [entry.label for entry in history.checkpoints()][:2] == ["with steps", "number 11"]
+    assert [entry.seq for entry in history.checkpoints() if entry.saved_by == "somebody"] == [6]
     assert {entry.kind for entry in history.entries.values()} == set(Kind) - {Kind.DELETED}
     parts = [entry.state for entry in history.checkpoints() if entry.state]
     assert {state.base is None for state in parts} == {True, False}

@@ -82,8 +82,9 @@ def test_a_plain_call_is_an_execution(
     run_id, n = call(both(store, _add)[index])
 
     assert n == 1
-    created, attempt, saved = entries_of(objects, run_id)
+    created, attempt, saved, result = entries_of(objects, run_id)
     assert (created.kind, attempt.kind, saved.kind) == ("created", "attempt", "checkpoint")
+    assert result.meta == {"result": [run_id, 1]}
     assert created.meta is not None
     assert created.meta["config"] == ExecutionConfig().model_dump()
     assert (saved.label, saved.attempt) == ("saved", 1)
@@ -123,7 +124,7 @@ def test_what_did_not_change_costs_nothing_but_a_new_label_does(
     run_id = repeats()
 
     assert ids == ["ckpt_000002", "ckpt_000002", "ckpt_000002", "ckpt_000003"]
-    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint", "checkpoint"]
+    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint", "checkpoint", "result"]
 
 
 def test_a_state_that_can_not_be_kept_fails_with_its_path(
@@ -250,7 +251,7 @@ def test_a_blocking_pause_of_prefects_own_keeps_the_process(
 
     run_id = pauses()
 
-    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint"]
+    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint", "result"]
     assert prefect.read_flow_run(UUID(run_id[5:])).state.is_completed()  # type: ignore[union-attr]
 
 
@@ -373,7 +374,7 @@ def test_a_thread_without_prefects_context_can_save(
         thread.join()
         return run.id
 
-    assert kinds(objects, threads()) == ["created", "attempt", "checkpoint"]
+    assert kinds(objects, threads()) == ["created", "attempt", "checkpoint", "result"]
 
 
 def test_in_a_tight_loop_prefect_is_not_asked_every_time(

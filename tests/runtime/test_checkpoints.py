@@ -42,7 +42,7 @@ def test_what_is_lost_at_the_beginning_and_at_the_end_is_stored_once(
     def counts() -> str:
         run = execution.current(Count)
         run.state.n += 1
-        objects.faults = [Fault.ANSWER_LOST]
+        objects.faults = [Fault.ANSWER_LOST, Fault.NONE, Fault.ANSWER_LOST]
         return run.id
 
     # The log of a run that was not created over REST: entry 0, then the attempt.
@@ -50,4 +50,4 @@ def test_what_is_lost_at_the_beginning_and_at_the_end_is_stored_once(
     run_id = counts()
 
     assert objects.faults == []
-    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint"]
+    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint", "result"]

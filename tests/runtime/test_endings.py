@@ -114,7 +114,7 @@ def test_without_a_deployment_the_process_itself_tries_again(
     assert seen == [(1, 0), (2, 1), (3, 2)]
     assert kinds(objects, run_id) == [
         *("created", "attempt", "checkpoint", "retry", "attempt", "checkpoint", "retry"),
-        *("attempt", "checkpoint", "checkpoint"),
+        *("attempt", "checkpoint", "checkpoint", "result"),
     ]
     newest = entries_of(objects, run_id)[-1]
     assert newest.retries == 2
@@ -382,7 +382,7 @@ def test_a_published_state_is_saved_while_user_code_blocks_in_c(
 
     run_id = call(both(store, body, checkpoint_interval_seconds=0.2)[kind])
 
-    assert entries_of(objects, run_id)[-1].kind is Kind.CHECKPOINT
+    assert entries_of(objects, run_id)[-2].kind is Kind.CHECKPOINT
     assert ExecutionLog(objects, run_id).head().state == b'{"n":2}'
 
 
@@ -398,7 +398,7 @@ def test_nothing_is_saved_when_nothing_has_changed(
 
     run_id = call(both(store, body, checkpoint_interval_seconds=0.05)["sync"])
 
-    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint"]
+    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint", "result"]
 
 
 def test_the_threads_end_with_the_run(stack: Stack, store: MemoryStore) -> None:
@@ -443,7 +443,7 @@ def test_a_timed_checkpoint_that_fails_does_not_disturb(
 
     run_id = call(both(store, body, checkpoint_interval_seconds=0.1)["sync"])
 
-    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint"]
+    assert kinds(objects, run_id) == ["created", "attempt", "checkpoint", "result"]
 
 
 @KINDS

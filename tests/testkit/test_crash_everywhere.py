@@ -100,7 +100,7 @@ def test_questions_are_answered_and_points_named_by_what_is_before_and_next(kit:
     assert "after the record of the step 'charge', before the checkpoint '0'" in points
     assert "after the checkpoint '1', before the question 'Go?'" in points
     assert "after the question 'Go?', before the beginning of attempt 2" in points
-    assert points[-1] == "after the record of the end of a pause, before the end"
+    assert points[-1] == "after the result, before the end"
 
 
 def test_steps_on_threads_pass(kit: TestKit) -> None:
@@ -122,10 +122,9 @@ def test_some_points_are_tried_and_evenly_spread(kit: TestKit) -> None:
 
     assert some == [
         "after the beginning of attempt 1, before the record of the step 'plain'",
-        "before the record of the step 'plain' (no. 2) was durable, after the record of the step "
-        "'plain'",
-        "before the record of the step 'plain' (no. 3) was durable, after the record of the step "
-        "'plain' (no. 2)",
+        "after the record of the step 'plain' (no. 2), before the record of the step 'plain' "
+        "(no. 3)",
+        "before the result was durable, after the record of the step 'plain' (no. 3)",
     ]
     with pytest.raises(ValueError, match="points: 0 are none"):
         kit.crash_everywhere(straight, points=0)
@@ -201,7 +200,9 @@ def test_a_step_that_is_called_with_other_inputs_the_second_time_is_found(kit: T
 
     said = fault(kit, new_ids)
 
-    assert said.startswith("new-ids, killed after the record of the step 'plain', before the end")
+    assert said.startswith(
+        "new-ids, killed after the record of the step 'plain', before the result"
+    )
     assert "'plain' was carried out and recorded 2 times, and once in the undisturbed" in said
     assert "time, chance, a new id" in said
 
@@ -217,7 +218,7 @@ def test_a_change_of_the_state_that_is_made_twice_is_found(kit: TestKit) -> None
 
     said = fault(kit, appends)
 
-    assert said.startswith("appends, killed after the checkpoint 'appended', before the end")
+    assert said.startswith("appends, killed after the checkpoint 'appended', before the result")
     assert "- the result is 2, and 1 in the undisturbed run" in said
     assert '- the state is {"done": ["again", "again"]}, and {"done": ["again"]} in' in said
     assert "Code between steps runs again" in said

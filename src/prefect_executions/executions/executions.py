@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import monotonic, sleep
 from typing import Any
 from uuid import UUID
@@ -41,7 +41,7 @@ from prefect_executions.log.entry import Entry
 from prefect_executions.log.journal import Record
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.models import Execution, OnTimeout, Resumed, Saved, Status, StepBehind
-from prefect_executions.prefect.events import send_checkpoint_saved, send_deleted
+from prefect_executions.prefect.events import send_checkpoint_saved, send_deleted, was_deleted
 from prefect_executions.prefect.pauses import forget_choice, pause_key
 from prefect_executions.prefect.resume_form import resume_form, warning
 from prefect_executions.prefect.states import state_of, status_of
@@ -49,6 +49,7 @@ from prefect_executions.prefect.tags import DELETING, OUTSIDE
 
 logger = logging.getLogger(__name__)
 
+DELETION_KNOWN = timedelta(days=7)  # Prefect keeps events for as long by default
 DELETE_PATIENCE = 10.0  # seconds that a delete waits for the process to end
 
 
@@ -300,6 +301,15 @@ class Executions(ExecutionReader):
         with suppress(ExecutionNotFound):
             self.flow_runs.delete(run_id)
         return True
+
+    def was_deleted(self, execution_id: str) -> bool:
+        """Whether an execution has been deleted, as far as Prefect keeps events.
+
+        A caller that sees some agents alone is not told, as the event does not name the agent.
+        """
+        since = self.clock() - DELETION_KNOWN
+        run_id = flow_run_id(execution_id)
+        return self.agents is None and was_deleted(self.flow_runs.client, run_id, since)
 
     def finish_cancelling(self, run_id: UUID) -> bool:
         """Make a run Cancelled if nothing else will; return whether it has ended.

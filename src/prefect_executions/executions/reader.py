@@ -10,7 +10,12 @@ from typing import Self
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
-from prefect_executions.errors import CheckpointNotFound, CursorError, ExecutionNotFound
+from prefect_executions.errors import (
+    CheckpointNotFound,
+    CursorError,
+    DiffTooLarge,
+    ExecutionNotFound,
+)
 from prefect_executions.executions.search import Search, created_at
 from prefect_executions.executions.views import (
     checkpoint_of,
@@ -42,6 +47,7 @@ from prefect_executions.prefect.tags import DELETING, agent_tag
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects
 
+DIFF_BYTES = 4 << 20  # of two states as JSON: to compare them may take seconds
 _SETTLED = timedelta(minutes=1)  # longer than any read takes, and than clocks differ
 
 _beside = ThreadPoolExecutor(32, thread_name_prefix="executions-store")
@@ -178,12 +184,12 @@ class ExecutionReader:
 
         Raises:
             CheckpointNotFound: there is no such checkpoint.
+            DiffTooLarge: the states have more than `DIFF_BYTES` together.
         """
-        before, after = (
-            serialization.load(self.at_checkpoint(execution_id, checkpoint).state)
-            for checkpoint in (checkpoint_id, other_id)
-        )
-        patch = patch_of(before, after)
+        heads = [self.at_checkpoint(execution_id, known) for known in (checkpoint_id, other_id)]
+        if (size := sum(head.entry.size for head in heads)) > DIFF_BYTES:
+            raise DiffTooLarge(size, DIFF_BYTES)
+        patch = patch_of(*(serialization.load(head.state) for head in heads))
         return Diff(
             execution_id=execution_id, checkpoint_id=checkpoint_id, other_id=other_id, patch=patch
         )

@@ -19,7 +19,7 @@ from prefect_executions.models import ExecutionConfig
 
 FORMAT = 1
 
-ROW = 4  # entries, each of which but the first has the one before it as its base
+ROW = 8  # entries, each of which but the first has the one before it as its base
 
 RESULT_BYTES = 256 << 10  # of the result of an execution, which is read with the head of the log
 

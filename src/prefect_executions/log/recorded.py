@@ -3,7 +3,7 @@
 Lines are only appended. If each entry stored its own alone, the newest journal could only be read
 by reading the whole log; if each stored all, a log would grow with the square of its length. So an
 entry stores what was recorded since its base (see `states`), or since the 4,096th entry before it,
-whichever is nearer: a *stretch*. The newest journal is made of those of at most 14 entries, and of
+whichever is nearer: a *stretch*. The newest journal is made of those of at most 17 entries, and of
 one for every 4,096 entries. Their numbers follow from that of the newest (`makers`), and the bases
 of its state are among them.
 

@@ -2,13 +2,13 @@
 
 If all were stored in full, a log would grow with the square of its length. If each were a change of
 the entry before it, the newest one could only be read by reading the whole log. So entries stand in
-rows of four. The base of the first of a row is the entry whose number has not its lowest bit
+rows of eight. The base of the first of a row is the entry whose number has not its lowest bit
 (skip-deltas, as in Subversion), that of the others the entry before:
 
-    entry   3  4  5  6  7  8  9 …  12  13 …  16  17 …  20
-    base    2  0  4  5  6  0  8     8  12     0  16    16
+    entry   7  8  9 10 …  16  17 …  24  25 …  32  33 …  40
+    base    6  0  8  9     0  16    16  24     0  32    32
 
-A state is thus made from no more than log2(n) + 3 entries (`bases`), which are read in one parallel
+A state is thus made from no more than log2(n) + 5 entries (`bases`), which are read in one parallel
 round of requests. The newest entry and its bases are all that the next entry can need as its base,
 and mostly that is the newest itself, whose state a writer has at hand. A state is stored in full
 when it has no base, and when the change is not much smaller.

@@ -223,6 +223,15 @@ def has_ended(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
     return bool(_newest(client, ATTEMPT_ENDED, since, f"{FLOW_RUN}{run_id}"))
 
 
+def was_deleted(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
+    """Whether an execution was deleted after a time, by its event.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+    """
+    return bool(_newest(client, DELETED, since, f"{FLOW_RUN}{run_id}"))
+
+
 def _newest(
     client: SyncPrefectClient,
     event: str,

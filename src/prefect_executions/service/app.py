@@ -27,7 +27,7 @@ from prefect_executions.service.metrics import Metrics
 from prefect_executions.service.middleware.audit import Audit
 from prefect_executions.service.middleware.authentication import Authentication
 from prefect_executions.service.middleware.body_limit import BodyLimit
-from prefect_executions.service.middleware.headers import SecurityHeaders
+from prefect_executions.service.middleware.headers import HeadRequests, SecurityHeaders
 from prefect_executions.service.middleware.rate_limit import Rates
 from prefect_executions.service.middleware.streams import Streams
 from prefect_executions.service.middleware.telemetry import RequestTelemetry
@@ -163,6 +163,7 @@ def _add_middleware(app: FastAPI, keyring: Keyring, limits: Limits, openness: Op
             allow_headers=_ALLOWED_HEADERS,
             expose_headers=_EXPOSED_HEADERS,
         )
+    app.add_middleware(HeadRequests)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestTelemetry, metrics=app.state.metrics)
 

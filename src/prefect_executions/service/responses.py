@@ -40,6 +40,7 @@ CODES: dict[str, tuple[HTTPStatus, str]] = {
         "its flow is not known as an execution",
     ),
     "parameters_invalid": (HTTPStatus.UNPROCESSABLE_ENTITY, "the flow does not take them"),
+    "diff_too_large": (HTTPStatus.UNPROCESSABLE_ENTITY, "the states have over 4 MiB together"),
     "cursor_invalid": (HTTPStatus.UNPROCESSABLE_ENTITY, "the cursor is not of this list"),
     "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests: see `Retry-After`"),
     "log_corrupt": (HTTPStatus.INTERNAL_SERVER_ERROR, "an entry in the store is damaged"),

@@ -42,7 +42,10 @@ class Observed:
     @property
     def has_saved(self) -> bool:
         """Whether anything was durable before the end, at which a changed state is saved."""
-        writes = self.writes[:-1] if self.writes[-1:] == ["a checkpoint"] else self.writes
+        writes = list(self.writes)
+        for at_the_end in ("the result", "a checkpoint"):
+            if writes[-1:] == [at_the_end]:
+                writes.pop()
         return any(not write.startswith("the beginning of attempt") for write in writes)
 
     def done_by_step(self) -> dict[str, list[Record]]:

@@ -89,6 +89,9 @@ class Trial:
         """Run attempts while Prefect has it scheduled, without waiting for their time."""
         while state_of(run := self._processes.read(self.id)).is_scheduled():
             self._attempt(run)
+        if state_of(run).is_crashed():  # nobody else decides here what becomes of it
+            why = f"{state_of(run).message} Here nothing tries it again by itself."
+            self._executions.flow_runs.fail(run, why)
 
     def _attempt(self, run: FlowRun) -> None:
         self.result = self.error = None

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from prefect_executions.blocks.key import SETTINGS
+from prefect_executions.executions.reader import DIFF_BYTES
 from prefect_executions.executions.views import STATES_BYTES
 from rest import assert_field, assert_problem, path
 
@@ -48,6 +50,26 @@ def test_an_answer_has_so_many_bytes_of_states(execution: dict[str, Any], rest: 
     assert not any(each["state_left_out"] for each in without)
     left_out = rest.get(path(execution, f"/checkpoints/{got[3]['id']}")).json()
     assert (left_out["state"]["n"], left_out["state_left_out"]) == (0, False)
+
+
+def test_a_diff_of_large_states_is_refused(execution: dict[str, Any], rest: TestClient) -> None:
+    served: Any = rest.app
+    small, large, other = (
+        served.state.executions.checkpoint(execution["id"], state="x" * size).checkpoint.id
+        for size in (1, DIFF_BYTES - 10, 20)
+    )
+
+    assert rest.get(path(execution, f"/checkpoints/{small}/diff/{large}")).status_code == 200
+    refused = rest.get(path(execution, f"/checkpoints/{large}/diff/{other}"))
+    assert_problem(refused, 422, "diff_too_large")
+    assert f"at most {DIFF_BYTES}" in refused.json()["detail"]
+
+
+def test_a_checkpoint_by_hand_names_its_key(execution: dict[str, Any], rest: TestClient) -> None:
+    saved = rest.put(path(execution, "/checkpoint"), json={"state": 1}).json()["checkpoint"]
+    listed = rest.get(path(execution, "/checkpoints")).json()["items"]
+
+    assert [saved["saved_by"], listed[0]["saved_by"]] == [SETTINGS.name] * 2
 
 
 @pytest.mark.parametrize(

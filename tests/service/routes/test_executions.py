@@ -23,6 +23,7 @@ from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.tags import DELETING
 from prefect_executions.storage.objects import MemoryObjects
 from rest import Away, assert_field, assert_problem, opened, path, run_id
+from world import eventually
 
 
 def test_a_new_execution_has_what_was_asked_for(
@@ -91,8 +92,33 @@ def test_a_deleted_execution_is_gone(
 
     assert (answer.status_code, answer.content) == (204, b"")
     assert list(store.scan("")) == []
-    for again in (rest.get(path(execution)), rest.delete(path(execution))):
-        assert_problem(again, 404, "execution_not_found")
+    assert_problem(rest.get(path(execution)), 404, "execution_not_found")
+
+
+def test_a_second_delete_is_as_good_as_the_first(
+    execution: dict[str, Any], rest: TestClient
+) -> None:
+    """Prefect has the event of the deletion; of others nothing is known."""
+    rest.delete(path(execution))
+
+    eventually(lambda: rest.delete(path(execution)).status_code == 204, "the deletion is known")
+
+    served: Any = rest.app
+    narrowed = served.state.executions.seen_by(frozenset(["agent 7"]))
+    assert not narrowed.was_deleted(execution["id"])
+    unknown = f"/v1/execution/exec_{uuid4().hex}"
+    assert_problem(rest.delete(unknown), 404, "execution_not_found")
+
+
+def test_head_is_get_without_a_body(execution: dict[str, Any], rest: TestClient) -> None:
+    got = rest.get(path(execution))
+
+    answer = rest.head(path(execution))
+
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["etag"] == got.headers["etag"]
+    assert rest.head("/v1/execution/exec_none").status_code == 404
+    assert rest.head(path(execution, "/events")).status_code == 405
 
 
 def test_a_deletion_takes_all_artifacts_along(

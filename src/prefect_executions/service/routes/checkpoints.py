@@ -71,7 +71,7 @@ def get_checkpoint(
 
 @router.get(
     "/{execution_id}/checkpoints/{checkpoint_id}/diff/{other_id}",
-    responses=responses("checkpoint_not_found"),
+    responses=responses("checkpoint_not_found", "diff_too_large"),
 )
 def diff_checkpoints(
     id_: ExecutionId, checkpoint_id: _CheckpointId, other_id: _CheckpointId, executions: Readable

@@ -153,11 +153,16 @@ async def delete_execution(
 
     From the first moment on it is 404, and its history can't be extended. 204 when all of it is
     gone; 202 when its process needs longer than 10 s, or than `Prefer: wait` says, to end: the
-    supervisor finishes that, or a repeat of the call.
+    supervisor finishes that, or a repeat of the call. A call for what has been deleted is 204, too.
     """
     delete = partial(executions.delete, id_, patience=0)
-    if await to_thread.run_sync(delete):
-        return
+    try:
+        if await to_thread.run_sync(delete):
+            return
+    except ExecutionNotFound:
+        if await to_thread.run_sync(partial(executions.was_deleted, id_)):
+            return
+        raise
     ended = partial(executions.finish_cancelling, flow_run_id(id_))
     with suppress(ExecutionNotFound):  # a supervisor has finished it
         if not (
