@@ -42,15 +42,14 @@ def test_a_failure_is_told(world: World, receiver: tuple[str, list[Any]]) -> Non
     )
     block.save("alerts", overwrite=True, _sync=True)  # type: ignore[call-arg]
 
-    ids = notify_of_failures(world.prefect, "custom-webhook/alerts")
-    assert notify_of_failures(world.prefect, "custom-webhook/alerts") == ids
+    id_ = notify_of_failures(world.prefect, "custom-webhook/alerts")
+    assert notify_of_failures(world.prefect, "custom-webhook/alerts") == id_
     execution = world.create("failing", message="no luck")
     world.until_ended(execution)
 
     eventually(lambda: came, "a notification arrives")
     assert "test has failed" in json.dumps(came)
-    for id_ in ids:
-        world.prefect.delete_automation(id_)
+    world.prefect.delete_automation(id_)
 
 
 def test_what_is_paused_for_long_is_resumed(world: World) -> None:

@@ -61,7 +61,7 @@ def test_a_parent_that_is_paused_as_it_dies_stays_so_and_goes_on_with_its_child(
     world.pause(execution)
 
     kill(world.pid(execution))
-    world.until(execution, "it has crashed", lambda e: e["prefect"]["state_name"] == "Crashed")
+    world.until_crashed(execution)
     world.until(execution, "it is paused", lambda e: e["status"] == "paused")
     world.open_gates(execution, 1, 2, 3)
     world.resume(execution)

@@ -152,10 +152,9 @@ def test_a_flow_that_gets_sigterm_saves_what_it_has_published(
     world.until_published(execution)
 
     os.kill(world.pid(execution), signal.SIGTERM)
-    ended = world.until_ended(execution)
+    crashed = world.until_crashed(execution)
 
-    assert ended["prefect"]["state_name"] == "Crashed"
-    assert ended["state"]["n"] == 1
+    assert crashed["state"]["n"] == 1
 
 
 @pytest.mark.parametrize("deployment", ["publishing", "publishing-async"])
@@ -286,7 +285,7 @@ def test_a_pause_in_the_prefect_ui_survives_the_death_of_its_process(world: Worl
     world.pause_in_the_ui(execution)
 
     kill(world.pid(execution))
-    world.until(execution, "it has crashed", lambda e: e["prefect"]["state_name"] == "Crashed")
+    world.until_crashed(execution)
     world.until(execution, "it is paused", lambda e: e["status"] == "paused")
 
     assert world.run(execution).state.state_details.pause_timeout is None

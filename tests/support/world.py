@@ -143,6 +143,11 @@ class World:
     def until_ended(self, execution: Answer) -> Answer:
         return self.until(execution, "it ends", lambda e: e["status"] not in ("running", "paused"))
 
+    def until_crashed(self, execution: Answer) -> Answer:
+        return self.until(
+            execution, "it has crashed", lambda e: e["prefect"]["state_name"] == "Crashed"
+        )
+
     def until_saved(self, execution: Answer, n: int) -> Answer:
         return self.until(execution, f"n = {n} is saved", lambda e: e["state"].get("n", 0) >= n)
 

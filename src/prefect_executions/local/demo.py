@@ -170,8 +170,10 @@ class Demo:
         pid = pid_of(self._stack, survey)
         os.kill(pid, signal.SIGKILL)
         self._say(f"killed process {pid} with SIGKILL")
-        survey = self._wait_for(survey, "it has failed", lambda e: e.status == "failed")
-        self._check(survey.prefect.state_name == "Crashed", "failed: Prefect saw the crash")
+        survey = self._wait_for(
+            survey, "Prefect sees the crash", lambda e: e.prefect.state_name == "Crashed"
+        )
+        self._check(survey.status == "running", "crashed: Prefect saw it, and that is no end")
         saved = survey.checkpoints[0]
         self._say(
             "the supervisor continues it, "

@@ -12,16 +12,18 @@ from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.prefect.tags import EXECUTION
 
 NOTIFY = "Tell of executions that have failed"
-NOTIFY_CRASH = "Tell of executions that have crashed for good"
 RESUME = "Resume executions that nobody has resumed"
 SHORTEST = timedelta(seconds=10)  # what Prefect waits at least
-ANSWERED = timedelta(seconds=60)  # a supervisor retries a crashed execution within this time
 
 _OF_EXECUTIONS = {
     "prefect.resource.id": f"prefect.tag.{EXECUTION}",
     "prefect.resource.role": "tag",
 }
 _ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
+_AFTER_A_PAUSE = {
+    *("Scheduled", "AwaitingRetry", "Resuming", "Pending", "Running", "Completed"),
+    *("Failed", "Crashed", "Cancelling", "Cancelled"),
+}
 _BODY = """{{ flow_run.name }} has failed: {{ flow_run.state.message }}
 
 {{ flow_run|ui_url }}
@@ -30,8 +32,8 @@ Retry continues from its newest checkpoint.
 """
 
 
-def notify_of_failures(client: SyncPrefectClient, block: str) -> list[UUID]:
-    """Send a notification when an execution has failed or crashed for good.
+def notify_of_failures(client: SyncPrefectClient, block: str) -> UUID:
+    """Send a notification when an execution has failed: no retry is left after an error or a crash.
 
     Args:
         client: Prefect's client.
@@ -65,13 +67,7 @@ def notify_of_failures(client: SyncPrefectClient, block: str) -> list[UUID]:
         ),
         actions=[action],
     )
-    crashed = AutomationCore(
-        name=NOTIFY_CRASH,
-        description="An execution has crashed, and was not tried again.",
-        trigger=_unanswered("Crashed", ANSWERED),
-        actions=[action],
-    )
-    return [_save(client, automation) for automation in (failed, crashed)]
+    return _save(client, failed)
 
 
 def resume_after(client: SyncPrefectClient, after: timedelta) -> UUID:
@@ -90,26 +86,19 @@ def resume_after(client: SyncPrefectClient, after: timedelta) -> UUID:
     automation = AutomationCore(
         name=RESUME,
         description=f"Nobody has resumed an execution for {after}. A question stays asked.",
-        trigger=_unanswered("Suspended", after),
+        trigger=EventTrigger(
+            match=_ANY_RUN,
+            match_related=_OF_EXECUTIONS,
+            after={"prefect.flow-run.Suspended"},
+            expect={f"prefect.flow-run.{name}" for name in _AFTER_A_PAUSE},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=after,
+        ),
         actions=[ResumeFlowRun()],
     )
     return _save(client, automation)
-
-
-def _unanswered(state: str, within: timedelta) -> EventTrigger:
-    """A trigger for executions that have stayed in a state for some time."""
-    names = {"Scheduled", "AwaitingRetry", "Resuming", "Pending", "Running", "Completed"}
-    names |= {"Failed", "Crashed", "Cancelling", "Cancelled", "Suspended"}
-    return EventTrigger(
-        match=_ANY_RUN,
-        match_related=_OF_EXECUTIONS,
-        after={f"prefect.flow-run.{state}"},
-        expect={f"prefect.flow-run.{name}" for name in names - {state}},
-        for_each={"prefect.resource.id"},
-        posture=Posture.Proactive,
-        threshold=1,
-        within=within,
-    )
 
 
 def _save(client: SyncPrefectClient, automation: AutomationCore) -> UUID:
