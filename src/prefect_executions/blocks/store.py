@@ -13,6 +13,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field, SecretStr, model_validator
 
+from prefect_executions.circuit import Circuit
 from prefect_executions.errors import (
     PrefectUnavailable,
     StoreNotFound,
@@ -22,7 +23,7 @@ from prefect_executions.errors import (
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.settings import ExecutionsSettings
-from prefect_executions.storage.objects import Objects
+from prefect_executions.storage.objects import Guardable, Objects
 from prefect_executions.storage.probe import probe
 from prefect_executions.storage.renewal import RenewedObjects
 
@@ -187,14 +188,17 @@ class ExecutionStore(Block):
             checksums=self.checksums,
         )
 
-    def open(self) -> Objects:
+    def open(self, circuit: Circuit | None = None) -> Objects:
         """`objects`, for long: credentials that are saved anew in the block are taken over.
 
         When the store refuses a request, the block is read from Prefect again, every five seconds
         at most. Only its credentials are taken over: a log stays in its bucket.
+
+        Args:
+            circuit: Requests go through it, if `objects` returns something `Guardable`.
         """
         if self.name is None:
-            return self.objects()
+            return _within(circuit, self.objects())
         current = self
 
         def renew() -> Objects | None:
@@ -209,9 +213,9 @@ class ExecutionStore(Block):
                 return None
             logger.info("The store has refused; its credentials were saved anew.")
             current = current.model_copy(update=fresh)
-            return current.objects()
+            return _within(circuit, current.objects())
 
-        return RenewedObjects(self.objects(), renew)
+        return RenewedObjects(_within(circuit, self.objects()), renew)
 
     @property
     def retention(self) -> ExecutionConfig:
@@ -322,6 +326,12 @@ def _load(kind: type[ExecutionStore], name: str) -> ExecutionStore:
         if isinstance(error.__cause__, ObjectNotFound):
             raise StoreNotFound(name) from error
         raise
+
+
+def _within(circuit: Circuit | None, objects: Objects) -> Objects:
+    if circuit is not None and isinstance(objects, Guardable):
+        return objects.within(circuit)
+    return objects
 
 
 def _reveal(secret: SecretStr | None) -> str | None:
