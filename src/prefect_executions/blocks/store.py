@@ -1,7 +1,7 @@
 """The block type of a store: the S3 bucket that executions are kept in; loading it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, cast
@@ -9,10 +9,11 @@ from uuid import UUID
 
 from anyio import to_thread
 from prefect.blocks.core import Block
-from prefect.client.orchestration import PrefectClient
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field, SecretStr, model_validator
 
+from prefect_executions.blocks import owner
 from prefect_executions.circuit import Circuit
 from prefect_executions.errors import (
     PrefectUnavailable,
@@ -238,14 +239,16 @@ class ExecutionStore(Block):
         client: PrefectClient | None = None,
         **dispatch: bool,
     ) -> UUID:
-        """Check the store with `check`, and save the block document: see `Block.save`.
+        """Check the store with `check`, `claim` it, and save the block document: see `Block.save`.
 
-        A store that is saved in the Prefect UI is checked when the service starts.
+        A store that is saved in the Prefect UI is checked and claimed when the service starts.
 
         Raises:
             UnsuitableStore, StoreUnavailable: see `check`; nothing was saved.
+            ForeignStore: it belongs to another Prefect; nothing was saved.
         """
         self._check(name)
+        self.claim()
         return cast("UUID", super().save(name, overwrite, client, **dispatch))
 
     async def asave(
@@ -256,6 +259,7 @@ class ExecutionStore(Block):
     ) -> UUID:
         """`save`, in async code."""
         await to_thread.run_sync(self._check, name)
+        await to_thread.run_sync(self.claim)
         return await super().asave(name=name, overwrite=overwrite, client=client)
 
     def check(self) -> None:
@@ -267,6 +271,32 @@ class ExecutionStore(Block):
             StoreUnavailable: the bucket does not respond.
         """
         self._check(self.name)
+
+    def claim(self) -> None:
+        """Make the store that of this Prefect, if it is nobody's; see `blocks.owner`.
+
+        Raises:
+            ForeignStore: it belongs to another Prefect.
+            StoreUnavailable, PrefectUnavailable: one of them does not respond.
+        """
+        self._own(owner.claim)
+
+    def adopt(self) -> None:
+        """Take the store over from another Prefect, which is gone for good.
+
+        Its executions stay in the store, and have no flow runs in this one: see `gc`. If the other
+        one still runs, each would take the executions of the other for left over.
+
+        Raises:
+            StoreUnavailable, PrefectUnavailable: one of them does not respond.
+        """
+        self._own(owner.adopt)
+
+    def _own(self, act: Callable[[Objects, SyncPrefectClient], None]) -> None:
+        with prefect_errors():
+            ExecutionStore.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
+        with get_client(sync_client=True) as client:
+            act(self.objects(), client)
 
     def _check(self, name: str | None) -> None:
         """`check`, for a block of this name; errors name it, and the bucket."""

@@ -54,12 +54,14 @@ def serve(*, host: str, port: int) -> None:
     Raises:
         ValueError: Others can reach the address, and there is no key.
         UnsuitableStore: The store does not support conditional writes.
+        ForeignStore: The store belongs to another Prefect.
         RuntimeError: The server can't listen on the address.
     """
     show_log()
     settings = ExecutionsSettings()
     store = load_store(settings.store)
     store.check()
+    store.claim()
     with ExitStack() as stack:
         metrics, hub = Metrics(), EventHub()
         metered = partial(MeteredObjects, metrics=metrics)
