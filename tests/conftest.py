@@ -156,6 +156,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "PREFECT_INTEGRATIONS_EXECUTIONS_HEARTBEAT_SECONDS": "1",
         "PREFECT_INTEGRATIONS_EXECUTIONS_SILENCE_SECONDS": "10",
         "PREFECT_INTEGRATIONS_EXECUTIONS_PENDING_SECONDS": "45",
+        # SQLite on a busy machine takes longer than a service's callers are to wait.
+        "PREFECT_INTEGRATIONS_EXECUTIONS_AWAY_SECONDS": "20",
     }
     with Stack(data, env=env) as running, running.settings():
         with get_client(sync_client=True) as client:  # for workers that a test will kill

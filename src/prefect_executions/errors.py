@@ -27,6 +27,7 @@
         ├── StoreUnavailable         the store did not answer, or refused
         │   └── StoreRefused         it refused, and will until its settings are changed
         ├── UnsuitableStore          the store lacks what durability depends on
+        ├── ForeignStore             the store belongs to another Prefect
         └── CorruptEntry             bytes in the store are not what was written
 
 The fields of an error are its facts, and also its `args`: so it survives pickling, as Prefect
@@ -308,6 +309,22 @@ class StoreRefused(StoreUnavailable):
 
 class UnsuitableStore(StoreError):
     """The store lacks what durability depends on, so it is not used."""
+
+
+@dataclass(eq=False, repr=False)
+class ForeignStore(StoreError):
+    """The store belongs to another Prefect, so this one does not use it; nothing was changed."""
+
+    owner: str
+    here: str
+
+    def __str__(self) -> str:
+        return (
+            f"The store belongs to another Prefect: its marker names {self.owner}, and this one is "
+            f"{self.here}. Give the Execution Store of this one another `prefix`; or, if the other "
+            "one is gone for good, take its store over: by `prefect-executions gc --adopt`, or "
+            "`store.adopt()` before `store.save(…)`."
+        )
 
 
 @dataclass(eq=False, repr=False)

@@ -50,6 +50,14 @@ class ExecutionsSettings(PrefectBaseSettings):
         ge=0,
         description="How much of what was read from the store the REST service keeps in memory.",
     )
+    away_seconds: float = Field(
+        default=5,
+        ge=1,
+        description=(
+            "Within how many seconds the REST service answers 503 when it gets no answer from the "
+            "store or from Prefect. Longer than the largest state takes to the store and back."
+        ),
+    )
     public_docs: bool = Field(
         default=False, description="Whether /docs and /openapi.json want no key."
     )

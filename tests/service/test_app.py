@@ -56,4 +56,4 @@ def test_the_root_leads_to_the_inspector(rest: TestClient) -> None:
 def test_health_needs_no_key(rest: TestClient) -> None:
     del rest.headers["Authorization"]
 
-    assert rest.get("/health").json() == {"status": "ok"}
+    assert rest.get("/health").json() == {"status": "ok", "away": []}

@@ -1,4 +1,4 @@
-"""A proxy for an S3 server, which lets requests fail as they fail with S3."""
+"""A proxy for an S3 or Prefect server, which lets requests fail as they fail with S3, or hang."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ from enum import StrEnum
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from time import sleep
 from types import TracebackType
 from typing import Self
@@ -51,7 +51,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class FaultProxy:
-    """Stands between a client and an S3 server, as a context manager.
+    """Stands between a client and a server, as a context manager.
 
     What happens to a request depends on the seed, on its method and path, and on how often they
     came before: not on how the threads of the client take turns.
@@ -72,6 +72,8 @@ class FaultProxy:
         self._forced: list[Fault | None] = []
         self._seen: Counter[str] = Counter()
         self._under_way = 0
+        self._answers = Event()
+        self._answers.set()
         self._changed = Condition()
         self._http = _Server(self)
 
@@ -90,10 +92,25 @@ class FaultProxy:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._answers.set()
         with self._changed:  # what comes late comes before the end
             self._changed.wait_for(lambda: self._under_way == 0, timeout=60)
         self._http.shutdown()
         self._http.server_close()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Accept all requests and answer none until the end; then they are forwarded."""
+        self._answers.clear()
+        try:
+            yield
+        finally:
+            self._answers.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests are under way."""
+        return self._under_way
 
     def force(self, faults: Iterable[Fault | None]) -> None:
         """Let the next requests meet exactly these faults, in this order; None is no fault."""
@@ -110,6 +127,7 @@ class FaultProxy:
                 self.faults[fault] += 1
             self._under_way += 1
         try:
+            self._answers.wait()
             yield fault
         finally:
             with self._changed:
@@ -179,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.proxy.meet(self.command, self.path, conditional=conditional) as fault:
             self._serve(body, fault)
 
-    do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815  # http.server's names
+    do_PUT = do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815  # http.server's names
 
     def _serve(self, body: bytes, fault: Fault | None) -> None:
         match fault:

@@ -1,7 +1,7 @@
 """The block type of a store: the S3 bucket that executions are kept in; loading it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, cast
@@ -9,10 +9,12 @@ from uuid import UUID
 
 from anyio import to_thread
 from prefect.blocks.core import Block
-from prefect.client.orchestration import PrefectClient
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field, SecretStr, model_validator
 
+from prefect_executions.blocks import owner
+from prefect_executions.circuit import Circuit
 from prefect_executions.errors import (
     PrefectUnavailable,
     StoreNotFound,
@@ -22,7 +24,7 @@ from prefect_executions.errors import (
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.settings import ExecutionsSettings
-from prefect_executions.storage.objects import Objects
+from prefect_executions.storage.objects import Guardable, Objects
 from prefect_executions.storage.probe import probe
 from prefect_executions.storage.renewal import RenewedObjects
 
@@ -187,14 +189,17 @@ class ExecutionStore(Block):
             checksums=self.checksums,
         )
 
-    def open(self) -> Objects:
+    def open(self, circuit: Circuit | None = None) -> Objects:
         """`objects`, for long: credentials that are saved anew in the block are taken over.
 
         When the store refuses a request, the block is read from Prefect again, every five seconds
         at most. Only its credentials are taken over: a log stays in its bucket.
+
+        Args:
+            circuit: Requests go through it, if `objects` returns something `Guardable`.
         """
         if self.name is None:
-            return self.objects()
+            return _within(circuit, self.objects())
         current = self
 
         def renew() -> Objects | None:
@@ -209,9 +214,9 @@ class ExecutionStore(Block):
                 return None
             logger.info("The store has refused; its credentials were saved anew.")
             current = current.model_copy(update=fresh)
-            return current.objects()
+            return _within(circuit, current.objects())
 
-        return RenewedObjects(self.objects(), renew)
+        return RenewedObjects(_within(circuit, self.objects()), renew)
 
     @property
     def retention(self) -> ExecutionConfig:
@@ -234,14 +239,16 @@ class ExecutionStore(Block):
         client: PrefectClient | None = None,
         **dispatch: bool,
     ) -> UUID:
-        """Check the store with `check`, and save the block document: see `Block.save`.
+        """Check the store with `check`, `claim` it, and save the block document: see `Block.save`.
 
-        A store that is saved in the Prefect UI is checked when the service starts.
+        A store that is saved in the Prefect UI is checked and claimed when the service starts.
 
         Raises:
             UnsuitableStore, StoreUnavailable: see `check`; nothing was saved.
+            ForeignStore: it belongs to another Prefect; nothing was saved.
         """
         self._check(name)
+        self.claim()
         return cast("UUID", super().save(name, overwrite, client, **dispatch))
 
     async def asave(
@@ -252,6 +259,7 @@ class ExecutionStore(Block):
     ) -> UUID:
         """`save`, in async code."""
         await to_thread.run_sync(self._check, name)
+        await to_thread.run_sync(self.claim)
         return await super().asave(name=name, overwrite=overwrite, client=client)
 
     def check(self) -> None:
@@ -263,6 +271,32 @@ class ExecutionStore(Block):
             StoreUnavailable: the bucket does not respond.
         """
         self._check(self.name)
+
+    def claim(self) -> None:
+        """Make the store that of this Prefect, if it is nobody's; see `blocks.owner`.
+
+        Raises:
+            ForeignStore: it belongs to another Prefect.
+            StoreUnavailable, PrefectUnavailable: one of them does not respond.
+        """
+        self._own(owner.claim)
+
+    def adopt(self) -> None:
+        """Take the store over from another Prefect, which is gone for good.
+
+        Its executions stay in the store, and have no flow runs in this one: see `gc`. If the other
+        one still runs, each would take the executions of the other for left over.
+
+        Raises:
+            StoreUnavailable, PrefectUnavailable: one of them does not respond.
+        """
+        self._own(owner.adopt)
+
+    def _own(self, act: Callable[[Objects, SyncPrefectClient], None]) -> None:
+        with prefect_errors():
+            ExecutionStore.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
+        with get_client(sync_client=True) as client:
+            act(self.objects(), client)
 
     def _check(self, name: str | None) -> None:
         """`check`, for a block of this name; errors name it, and the bucket."""
@@ -322,6 +356,12 @@ def _load(kind: type[ExecutionStore], name: str) -> ExecutionStore:
         if isinstance(error.__cause__, ObjectNotFound):
             raise StoreNotFound(name) from error
         raise
+
+
+def _within(circuit: Circuit | None, objects: Objects) -> Objects:
+    if circuit is not None and isinstance(objects, Guardable):
+        return objects.within(circuit)
+    return objects
 
 
 def _reveal(secret: SecretStr | None) -> str | None:

@@ -38,6 +38,13 @@ def gc(
     force: Annotated[
         bool, Parameter(negative="", help="Even if Prefect knows none of the executions there.")
     ] = False,
+    adopt: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Only take the store over from another Prefect, which is gone for good.",
+        ),
+    ] = False,
     json: Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Remove what the store has of executions whose flow runs are gone from Prefect."""
@@ -51,6 +58,11 @@ def gc(
     output = Output(as_json=json)
     with get_client(sync_client=True) as client:
         block = load_store(store)
+        if adopt:
+            block.adopt()
+            output.say("The store belongs to this Prefect now; nothing was removed.")
+            return
+        block.claim()
         orphans = Orphans(Executions(block.open(), FlowRuns(client, store=f"{block.name}")))
         survey = orphans.report()
         found = survey.orphans

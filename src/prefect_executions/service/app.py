@@ -1,16 +1,19 @@
 """The REST service as an ASGI application: its routes and its middleware."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from types import MappingProxyType
 from uuid import UUID
 
+from anyio import to_thread
 from fastapi import Depends, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 import prefect_executions
 from prefect_executions.blocks.key import Permission
+from prefect_executions.circuit import Circuit
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.service import problems
@@ -31,8 +34,13 @@ from prefect_executions.service.middleware.headers import HeadRequests, Security
 from prefect_executions.service.middleware.rate_limit import Rates
 from prefect_executions.service.middleware.streams import Streams
 from prefect_executions.service.middleware.telemetry import RequestTelemetry
+from prefect_executions.service.responses import Health
 from prefect_executions.service.routes import router
 from prefect_executions.service.streams.hub import EventHub
+
+# Requests that run at once. In the first seconds of an outage many of them wait for what is away;
+# the others need a thread, too.
+THREADS = 250
 
 _ALLOWED_HEADERS = [
     "Authorization",
@@ -98,6 +106,7 @@ def create_app(
     hub: EventHub | None = None,
     metrics: Metrics | None = None,
     changed: Callable[[UUID], None] = lambda _: None,
+    circuits: Mapping[str, Circuit] = MappingProxyType({}),
 ) -> FastAPI:
     """The ASGI application.
 
@@ -111,6 +120,7 @@ def create_app(
         metrics: The counters of the service.
         changed: Called with the flow run of each execution that a request has changed; must not
             block.
+        circuits: What the service needs, by the names that `/health` uses.
     """
     openness = openness or Openness()
     hub, metrics = hub or EventHub(), metrics or Metrics()
@@ -121,10 +131,12 @@ def create_app(
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
+        lifespan=_lifespan,
     )
     problems.install(app)
     app.state.executions, app.state.deployments = executions, deployments or {}
     app.state.hub, app.state.metrics, app.state.changed = hub, metrics, changed
+    app.state.circuits = circuits
     checks = [*SECURITY, Depends(require_known_query), Depends(notify_change)]
     app.include_router(router, dependencies=checks)
     reader = [] if openness.metrics else [Depends(Require(Permission.READ))]
@@ -137,6 +149,12 @@ def create_app(
     app.mount(PATH, inspector(executions, lambda id_: changed(flow_run_id(id_))))
     _add_middleware(app, keyring, limits or Limits(), openness)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
+    to_thread.current_default_thread_limiter().total_tokens = THREADS
+    yield
 
 
 def _add_middleware(app: FastAPI, keyring: Keyring, limits: Limits, openness: Openness) -> None:
@@ -173,9 +191,15 @@ def home() -> Response:
     return RedirectResponse(PATH)
 
 
-def health() -> dict[Literal["status"], Literal["ok"]]:
-    """Answer when the service is up; asks neither Prefect nor the store, and wants no key."""
-    return {"status": "ok"}
+async def health(request: Request) -> Health:
+    """Answer at once when the service is up, with what it last knew of Prefect and the store.
+
+    It wants no key, and waits for nothing: what was not heard for ten seconds is asked afterwards.
+    """
+    circuits: Mapping[str, Circuit] = request.app.state.circuits
+    for circuit in circuits.values():
+        circuit.refresh()
+    return Health(away=[name for name, circuit in circuits.items() if circuit.is_away])
 
 
 def get_metrics(request: Request) -> Response:

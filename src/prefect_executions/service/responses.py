@@ -1,7 +1,7 @@
 """The answers of the routes for the OpenAPI document: every error, by its code."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -67,6 +67,15 @@ CREATION = (
 )
 _ONE = ("execution_not_found",)
 _CHANGES = ("body_too_large",)
+
+
+class Health(BaseModel):
+    """How the service is."""
+
+    status: Literal["ok"] = "ok"
+    away: list[Literal["store", "prefect"]] = Field(
+        description="What has not answered last; calls that need it are answered 503 at once."
+    )
 
 
 class FieldProblem(BaseModel):

@@ -8,7 +8,6 @@ from threading import Event, Thread
 
 import uvicorn
 from fastapi import FastAPI
-from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
@@ -22,10 +21,10 @@ from prefect_executions.service.app import Limits, Openness, create_app
 from prefect_executions.service.keyring import Keyring
 from prefect_executions.service.metrics import MeteredObjects, Metrics
 from prefect_executions.service.middleware.authentication import is_loopback
+from prefect_executions.service.reach import Reach, reached
 from prefect_executions.service.streams.hub import EventHub
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.cache import CachedObjects
-from prefect_executions.storage.objects import Objects
 from prefect_executions.supervisor.supervisor import supervise
 from prefect_executions.telemetry import show_log
 from prefect_executions.webhooks.dispatcher import deliver
@@ -55,29 +54,29 @@ def serve(*, host: str, port: int) -> None:
     Raises:
         ValueError: Others can reach the address, and there is no key.
         UnsuitableStore: The store does not support conditional writes.
+        ForeignStore: The store belongs to another Prefect.
         RuntimeError: The server can't listen on the address.
     """
     show_log()
     settings = ExecutionsSettings()
     store = load_store(settings.store)
     store.check()
+    store.claim()
     with ExitStack() as stack:
-        client = stack.enter_context(get_client(sync_client=True))
+        metrics, hub = Metrics(), EventHub()
+        metered = partial(MeteredObjects, metrics=metrics)
+        reach = stack.enter_context(reached(store, settings.away_seconds, metered=metered))
         key = settings.api_key.get_secret_value() if settings.api_key else None
-        keyring = Keyring(client, api_key=key)
+        keyring = Keyring(reach.client, api_key=key)
         stack.callback(keyring.close)
         if keyring.is_open and not is_loopback(host):
             raise ValueError(
                 f"host: {host!r} can be reached by others, and there is no key. Make one by "
                 "`prefect-executions keys create`, or listen on 127.0.0.1."
             )
-        metrics, hub = Metrics(), EventHub()
-        objects = CachedObjects(
-            MeteredObjects(store.open(), metrics), max_bytes=settings.cache_bytes
-        )
         server = _Server(
             uvicorn.Config(
-                _make_app(stack, settings, client, objects, keyring, hub, metrics),
+                _make_app(stack, settings, reach, keyring, hub, metrics),
                 host=host,
                 port=port,
                 log_config=None,  # uvicorn's own disables Prefect's log handlers
@@ -85,7 +84,6 @@ def serve(*, host: str, port: int) -> None:
             )
         )
         get_run_logger().info("Executions are served on http://%s:%d", host, port)
-        metered = partial(MeteredObjects, metrics=metrics)
         watch = partial(supervise, note=metrics.acted, metered=metered)
         _run(server, hub, beside=[watch, deliver])
 
@@ -93,8 +91,7 @@ def serve(*, host: str, port: int) -> None:
 def _make_app(
     stack: ExitStack,
     settings: ExecutionsSettings,
-    client: SyncPrefectClient,
-    objects: Objects,
+    reach: Reach,
     keyring: Keyring,
     hub: EventHub,
     metrics: Metrics,
@@ -104,12 +101,13 @@ def _make_app(
     stack.callback(scheduler.stop)
     news = CheckpointNews(scheduler.after)
     stack.callback(news.close)
-    executions = Executions(objects, FlowRuns(client, store=settings.store), tell=news.saved)
+    objects = CachedObjects(reach.objects, max_bytes=settings.cache_bytes)
+    executions = Executions(objects, FlowRuns(reach.client, store=settings.store), tell=news.saved)
     stack.callback(page_scheduler.stop)
     pages = PageUpdates(
         page_scheduler.after,
         lambda run_id: executions.run_page(executions.flow_runs.read(run_id)),
-        client,
+        reach.client,
     )
     stack.callback(pages.close)
     return create_app(
@@ -127,6 +125,7 @@ def _make_app(
         hub=hub,
         metrics=metrics,
         changed=pages.changed,
+        circuits=reach.circuits,
     )
 
 

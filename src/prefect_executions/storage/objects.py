@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
+from prefect_executions.circuit import Circuit
 from prefect_executions.errors import AlreadyExists
 
 
@@ -52,6 +53,15 @@ class Objects(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; absent ones are no error."""
+        ...
+
+
+@runtime_checkable
+class Guardable(Protocol):
+    """A store whose requests can go through a circuit, so that no caller waits for long."""
+
+    def within(self, circuit: Circuit) -> Objects:
+        """The same store, each of whose requests goes through the circuit."""
         ...
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from http import HTTPStatus
 from io import BytesIO
@@ -15,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
     NoRegionError,
@@ -24,7 +25,9 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from botocore.exceptions import ConnectionError as NotConnectedError
 
+from prefect_executions.circuit import Circuit
 from prefect_executions.errors import (
     AlreadyExists,
     StoreRefused,
@@ -68,6 +71,7 @@ class S3Objects:
         read_timeout: Seconds without a response after which a request is given up and repeated. A
             store under contention may respond late to those that lose a race.
         tries: How often botocore sends a request that fails with a transient error.
+        circuit: Every request goes through it; see `within`.
     """
 
     bucket: str
@@ -84,6 +88,7 @@ class S3Objects:
     connect_timeout: float = 5
     read_timeout: float = 10
     tries: int = 4
+    circuit: Circuit | None = None
 
     def __post_init__(self) -> None:
         if self.bucket.endswith("--x-s3"):
@@ -91,6 +96,14 @@ class S3Objects:
                 f"{self.bucket!r} is an S3 Express directory bucket, which does not list its keys "
                 "in order. Use a general purpose bucket."
             )
+
+    def within(self, circuit: Circuit) -> "S3Objects":
+        """See `Guardable.within`."""
+        timeouts = {
+            name: min(getattr(self, name), circuit.seconds)
+            for name in ("connect_timeout", "read_timeout")
+        }
+        return replace(self, circuit=circuit, **timeouts)
 
     def create(self, key: str, data: bytes) -> None:
         """See `Objects.create`."""
@@ -142,6 +155,12 @@ class S3Objects:
             return b""
 
     def _persist(self, operation: str, act: Callable[[], T]) -> T:
+        """Make a request, through the circuit if there is one."""
+        if self.circuit is None:
+            return self._repeat(operation, act)
+        return self.circuit.call(partial(self._repeat, operation, act), lost=_LOST)
+
+    def _repeat(self, operation: str, act: Callable[[], T]) -> T:
         """Repeat, as often as botocore would, what botocore does not repeat itself."""
         for _ in range(self.tries - 1):
             with suppress(_Transient):
@@ -332,6 +351,8 @@ _MAY_PASS: set[int | str] = {
     "ThrottlingException",
     "RequestLimitExceeded",
 }
+# The server did not answer.
+_LOST = (HTTPClientError, NotConnectedError)
 # Nothing was sent. botocore raises ValueError for an endpoint that is not a URL.
 _SETTINGS = (
     NoCredentialsError,

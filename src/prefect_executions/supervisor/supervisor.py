@@ -163,6 +163,7 @@ def supervise(
 
     Raises:
         StoreNotFound: there is no store of the name in the settings.
+        ForeignStore: it belongs to another Prefect, whose supervisor looks after it.
     """
     show_log()
     context = FlowRunContext.get() if stop is None else None
@@ -178,8 +179,10 @@ def supervise(
         store = None
         while store is None:
             try:
-                store = load_store(settings.store)
-            except PrefectUnavailable as away:
+                found = load_store(settings.store)
+                found.claim()
+                store = found
+            except (PrefectUnavailable, StoreUnavailable) as away:
                 logger.warning("Trying again soon: %s", away)
                 if stopped(settings.heartbeat_seconds):
                     return
