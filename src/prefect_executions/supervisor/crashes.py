@@ -17,12 +17,14 @@ from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.events import Heartbeats, last_beat_of_prefect, last_sign
+from prefect_executions.prefect.flow_runs import is_whole
 from prefect_executions.prefect.states import is_created, state_of
 from prefect_executions.prefect.suspension import CRASH_SETTLES
 from prefect_executions.prefect.tags import OUTSIDE
 from prefect_executions.prefect.transitions import crash, start_again, undo_crash
-from prefect_executions.supervisor.duty import NEVER, DutyContext, Interval
+from prefect_executions.supervisor.duty import NEVER, DutyContext
 from prefect_executions.supervisor.heartbeat import OwnHeartbeat
+from prefect_executions.supervisor.rounds import Rounds
 
 logger = logging.getLogger(__name__)
 
@@ -115,20 +117,20 @@ class CrashedRuns:
 
     def __init__(self, context: DutyContext) -> None:
         self._context = context
-        self._look_at_all = Interval(context.rarely)
+        self._rounds = Rounds(lambda: context.walk(StateType.CRASHED))
         self._settled: dict[UUID, UUID] = {}  # crashed runs to leave alone, each with its state
 
     def due(self, now: datetime) -> Iterable[FlowRun]:
-        """The runs that crashed just now, and sometimes all, whose crash is no longer reported."""
-        is_all = self._look_at_all.restart(now)
-        since = None if is_all else now - 2 * self._context.rarely
-        runs = self._context.flow_runs.in_state(StateType.CRASHED, ended_after=since)
-        if is_all:
-            known = {run.id for run in runs}
-            self._settled = {id_: state for id_, state in self._settled.items() if id_ in known}
+        """The runs that crashed just now, and some of all, whose crash is no longer reported."""
+        since = now - 2 * self._context.rarely
+        recent = self._context.flow_runs.in_state(StateType.CRASHED, ended_after=since)
+        page, gone = self._rounds.next(self._settled)
+        for run_id in gone:
+            del self._settled[run_id]
+        runs = {run.id: run for run in (*page, *recent) if is_whole(run)}
         return [
             run
-            for run in runs
+            for run in runs.values()
             if self._settled.get(run.id) != state_of(run).id
             and now - state_of(run).timestamp > CRASH_SETTLES
         ]
