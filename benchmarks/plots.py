@@ -27,7 +27,7 @@ def _draw_scaling(measured: list[Result]) -> None:
     time, size, many = figure.subplots(1, 3)
     _panel(time, measured, ["checkpoint behind", "load behind"], 1e3, "checkpoints", "ms")
     _panel(size, measured, ["stored_bytes behind"], 1, "checkpoints", "bytes each")
-    names = ["create among", "get among", "supervisor look among"]
+    names = ["create among", "get among"]
     _panel(many, measured, names, 1e3, "executions", "ms")
     figure.savefig(IMAGES / "scaling.svg", metadata={"Date": None})
 

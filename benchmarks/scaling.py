@@ -17,7 +17,8 @@ from uuid import uuid4
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 
-from benchmarks.measure import Result
+from benchmarks.looks import looks
+from benchmarks.measure import Result, patiently
 from benchmarks.steps import quiet
 from prefect_executions import serialization
 from prefect_executions.executions.creation import Creation
@@ -25,9 +26,7 @@ from prefect_executions.executions.executions import Executions
 from prefect_executions.local import S3Server, Stack
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.prefect.flow_runs import FlowRuns
-from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects
-from prefect_executions.supervisor.supervisor import Supervisor
 
 FLOWS = Path(__file__).parent / "flows"
 PAIRS = 12
@@ -45,6 +44,7 @@ def scaling(data: Path) -> Iterator[Result]:
         yield from costs(stack)
         yield from of_many_checkpoints(stack.s3)
         yield from of_many_executions(stack, prefect)
+        yield from looks(stack, prefect)
 
 
 def execution_vs_flow_run(prefect: SyncPrefectClient) -> Result:
@@ -158,22 +158,20 @@ def state(number: int) -> bytes:
 
 
 def of_many_executions(stack: Stack, prefect: SyncPrefectClient) -> Iterator[Result]:
-    """A creation, a reading and a look of the supervisor, among so many that run."""
+    """A creation and a reading, among so many that run."""
     flow_runs = FlowRuns(prefect, store=uuid4().hex)
     executions = Executions(stack.s3.store().objects(), flow_runs)
     creations = Creation(executions)
-    supervisor = Supervisor(executions, prefect, ExecutionsSettings())
     last = creations.create(name="first")[0]
     there = 1
     for count in MANY_EXECUTIONS:
         while there < count:
-            last = creations.create(name="benchmark")[0]
+            last = patiently(lambda: creations.create(name="benchmark")[0])
             there += 1
         yield Result(
             f"create among {count}", typical(lambda _: creations.create(name="more"), 5), "s"
         )
         yield Result(f"get among {count}", typical(lambda _, id_=last.id: executions.get(id_)), "s")
-        yield Result(f"supervisor look among {count}", typical(lambda _: supervisor.look(), 5), "s")
         there += 5
 
 

@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Running
 
-from benchmarks.measure import Result, alternating
+from benchmarks.measure import Result, alternating, patiently
 from benchmarks.serving import KEY
 from benchmarks.steps import quiet
 from benchmarks.workload import conversation
@@ -255,7 +255,9 @@ def make_many(prefect: SyncPrefectClient, here: Executions, count: int) -> list[
     state = orjson.dumps({"text": TEXT})
 
     def make(n: int) -> str:
-        run = prefect.create_flow_run_from_deployment(deployment, tags=tags, state=Running())
+        run = patiently(
+            lambda: prefect.create_flow_run_from_deployment(deployment, tags=tags, state=Running())
+        )
         log = here.log(execution_id(run.id))
         log.checkpoint(log.create({"name": f"{n}", **META}, b"{}"), state)
         return log.execution_id

@@ -102,6 +102,14 @@ class ExecutionsSettings(PrefectBaseSettings):
             'JSON: {"research": "research/default"}. Others are run by agents outside Prefect.'
         ),
     )
+    retention_seconds: float = Field(
+        default=1,
+        ge=0.1,
+        description=(
+            "For how many seconds of each look, every heartbeat_seconds / 2, a supervisor removes "
+            "what need not be kept. With more of them a crash is noticed so much later."
+        ),
+    )
     pending_seconds: float = Field(
         default=600,
         ge=10,

@@ -7,7 +7,7 @@ import pytest
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed, Running, Suspended
 
-from idle import IdleWorld
+from idle import SETTINGS, IdleWorld
 from prefect_executions.ids import execution_id
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.supervisor.retention import Retention
@@ -129,7 +129,7 @@ def test_a_look_does_some_of_it_and_the_next_goes_on(
     here: IdleWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that has died in the meantime does not wait until all is removed."""
-    monkeypatch.setattr("prefect_executions.supervisor.retention.TIDYING_SECONDS", 0.0)
+    monkeypatch.setattr("idle.SETTINGS", SETTINGS.model_copy(update={"retention_seconds": 0}))
     runs = [here.create_saved(keep_checkpoints=5) for _ in range(3)]
     here.later = HOUR
     supervisor = here.supervisor()
@@ -137,3 +137,21 @@ def test_a_look_does_some_of_it_and_the_next_goes_on(
     for done in (1, 2, 3, 3):
         supervisor.look()
         assert sum(len(here.checkpoints(run)) < 12 for run in runs) == done
+
+
+def test_no_two_supervisors_remove_the_same(here: IdleWorld) -> None:
+    one, other = here.heard_supervisor(), here.heard_supervisor()
+    runs = [here.create_saved(1, Completed(), delete_after_seconds=60) for _ in range(8)]
+    for supervisor in (one, other):
+        supervisor.look()  # they hear each other
+    here.later = 3 * HOUR
+
+    # An hour later nothing is heard any more of the two, as this clock has it.
+    for supervisor in (one, other):
+        supervisor.heartbeat.update = lambda *_: None  # type: ignore[method-assign]
+    one.look()
+    left = [run for run in runs if here.executions.flow_runs.find(run.id) is not None]
+    other.look()
+
+    assert left == [run for run in runs if not one.heartbeat.owns(run.id)]
+    assert not any(here.executions.flow_runs.find(run.id) for run in runs)

@@ -26,7 +26,10 @@ from world import eventually
 
 SILENCE = timedelta(seconds=10)
 SETTINGS = ExecutionsSettings(
-    heartbeat_seconds=1, silence_seconds=SILENCE.total_seconds(), pending_seconds=60
+    heartbeat_seconds=1,
+    silence_seconds=SILENCE.total_seconds(),
+    pending_seconds=60,
+    retention_seconds=600,  # a look on a busy machine removes all
 )
 
 
@@ -35,12 +38,14 @@ class IdleWorld:
 
     Attributes:
         later: How far the clock is ahead.
+        retention: How much is kept of an execution whose config does not set it.
     """
 
     def __init__(self, prefect: SyncPrefectClient) -> None:
         self.prefect = prefect
         self.store = MemoryObjects()
         self.later = timedelta(0)
+        self.retention = ExecutionConfig()
         flow_runs = FlowRuns(prefect, store=uuid4().hex, wait=lambda _: None)
         self.executions = Executions(self.store, flow_runs, clock=self.clock)
         self.creations = Creation(self.executions)
@@ -51,7 +56,9 @@ class IdleWorld:
         return datetime.now(UTC) + self.later
 
     def supervisor(self) -> Supervisor:
-        return Supervisor(self.executions, self.prefect, SETTINGS, clock=self.clock)
+        return Supervisor(
+            self.executions, self.prefect, SETTINGS, retention=self.retention, clock=self.clock
+        )
 
     def heard_supervisor(self) -> Supervisor:
         """A supervisor whose heartbeats Prefect has kept for long enough to judge silence."""
@@ -69,7 +76,7 @@ class IdleWorld:
         return DutyContext(self.executions, self.prefect, SETTINGS, self.clock)
 
     def silent_runs(self) -> SilentRuns:
-        return SilentRuns(self.context(), OwnHeartbeat(SILENCE))
+        return SilentRuns(self.context(), OwnHeartbeat(None, SILENCE))
 
     def create(self, **config: Any) -> FlowRun:
         execution, _ = self.creations.create(

@@ -16,7 +16,7 @@ from prefect_executions.errors import (
     DiffTooLarge,
     ExecutionNotFound,
 )
-from prefect_executions.executions.search import Search, created_at
+from prefect_executions.executions.search import Search
 from prefect_executions.executions.views import (
     checkpoint_of,
     checkpoints_of,
@@ -42,7 +42,7 @@ from prefect_executions.models import (
 from prefect_executions.prefect.events import has_ended, last_sign
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.run_page import NEWEST, RunPage
-from prefect_executions.prefect.states import is_created, state_of, status_of
+from prefect_executions.prefect.states import created_at, is_created, state_of, status_of
 from prefect_executions.prefect.tags import DELETING, agent_tag
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects

@@ -1,8 +1,6 @@
 """Searching executions by what Prefect knows of them, page by page.
 
-Prefect lists flow runs by offset, and offsets shift while runs are created and deleted. The time at
-which a run was first expected to start never changes, and Prefect can sort by it. So a page begins
-at the time where the page before ended, and leaves out the runs of that time that were on it.
+A page begins where the page before ended, as in `prefect.listing`.
 """
 
 import base64
@@ -29,10 +27,10 @@ from prefect_executions import serialization
 from prefect_executions.errors import CursorError
 from prefect_executions.models import ExecutionFilter, Order
 from prefect_executions.prefect.errors import prefect_errors
-from prefect_executions.prefect.states import is_created, state_of, types_of
+from prefect_executions.prefect.listing import AT_ONCE
+from prefect_executions.prefect.states import created_at, is_created, state_of, types_of
 from prefect_executions.prefect.tags import DELETING, agent_tag, task_type_tag
 
-_AT_ONCE = 200  # runs that Prefect lists in one request
 _ROUNDS = 5  # requests to Prefect for one page
 
 
@@ -67,7 +65,7 @@ class Search:
         place = _Place(None, ()) if cursor is None else _Place.decode(cursor, self._name)
         found: list[FlowRun] = []
         for _ in range(_ROUNDS):
-            asked = min(limit - len(found) + 1, _AT_ONCE) if self._is_plain else _AT_ONCE
+            asked = min(limit - len(found) + 1, AT_ONCE) if self._is_plain else AT_ONCE
             with prefect_errors():
                 runs = client.read_flow_runs(
                     flow_run_filter=self._ask_for(place), sort=self._sort, limit=asked
@@ -136,13 +134,6 @@ class Search:
             and (asked.updated_after is None or changed >= asked.updated_after)
             and (asked.updated_before is None or changed <= asked.updated_before)
         )
-
-
-def created_at(run: FlowRun) -> datetime:
-    """When a run was created; of one that Prefect scheduled, when it was to start."""
-    time = run.expected_start_time or run.created
-    assert time is not None
-    return time
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
 from prefect.events import emit_event
 
 from prefect_executions.background import Throttle
@@ -150,7 +151,12 @@ def _beat(resource_id: str, name: str) -> None:
 
 @dataclass(frozen=True)
 class Heartbeats:
-    """The newest heartbeats in Prefect, which stores events in batches, a few seconds late."""
+    """The newest heartbeats in Prefect, which stores events in batches, a few seconds late.
+
+    Args:
+        runs: Those of the processes of flow runs.
+        supervisors: Those of supervisors, by the ids that they have given themselves.
+    """
 
     runs: dict[UUID, datetime]
     supervisors: dict[str, datetime]
@@ -173,9 +179,9 @@ class Heartbeats:
         newest = _newest(client, HEARTBEAT, since, resource)
         runs = {known: at for name, at in newest.items() if (known := run_id_of(name))}
         others = {
-            name.rpartition(".")[2]: at
+            name.removeprefix(_SUPERVISOR): at
             for name, at in newest.items()
-            if not name.startswith(FLOW_RUN)
+            if name.startswith(_SUPERVISOR)
         }
         return cls(runs, others)
 
@@ -232,6 +238,23 @@ def was_deleted(client: SyncPrefectClient, run_id: UUID, since: datetime) -> boo
     return bool(_newest(client, DELETED, since, f"{FLOW_RUN}{run_id}"))
 
 
+def changed_to(
+    client: SyncPrefectClient, type_: StateType, since: datetime, *, tag: str
+) -> set[UUID]:
+    """The runs with a tag that came into a state of a type after a time, by Prefect's events.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+    """
+    filter_ = {
+        "occurred": {"since": since.isoformat()},
+        "event": {"prefix": [FLOW_RUN]},
+        "resource": {"labels": {"prefect.state-type": [type_.value]}},
+        "related": {"id": [f"prefect.tag.{tag}"], "role": ["tag"]},
+    }
+    return {known for name in _count(client, filter_) if (known := run_id_of(name))}
+
+
 def _newest(
     client: SyncPrefectClient,
     event: str,
@@ -245,6 +268,11 @@ def _newest(
     filter_: dict[str, Any] = {"occurred": occurred, "event": {"name": [event]}}
     if resource is not None:
         filter_["resource"] = {"id": [resource]}
+    return _count(client, filter_)
+
+
+def _count(client: SyncPrefectClient, filter_: dict[str, Any]) -> dict[str, datetime]:
+    """The resources of the events that a filter finds, each with the time of its newest one."""
     with prefect_errors():
         answer = client.request(
             "POST",

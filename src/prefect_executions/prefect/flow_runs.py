@@ -4,7 +4,7 @@ One execution is one flow run: its id follows from the flow run's, and Prefect a
 status.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from time import sleep
@@ -17,15 +17,12 @@ from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
     FlowRunFilter,
-    FlowRunFilterEndTime,
     FlowRunFilterIdempotencyKey,
     FlowRunFilterState,
     FlowRunFilterStateName,
-    FlowRunFilterStateType,
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Running, Scheduled
 
@@ -44,11 +41,10 @@ from prefect_executions.prefect.deployments import (
     require_parameters,
 )
 from prefect_executions.prefect.errors import detail_of, prefect_errors
+from prefect_executions.prefect.listing import in_states, pages_of
 from prefect_executions.prefect.pauses import Form
 from prefect_executions.prefect.states import CREATING, creating, is_created, status_of
 from prefect_executions.prefect.tags import DELETING, OUTSIDE, add_tags, tags_of
-
-_PAGE = 200  # how many runs Prefect lists at once
 
 
 class FlowRuns:
@@ -71,6 +67,7 @@ class FlowRuns:
         wait: Callable[[float], None] = sleep,
     ) -> None:
         self.client = client
+        self.store = store
         self.tags = tags_of(store)
         self._wait = wait
 
@@ -102,8 +99,8 @@ class FlowRuns:
 
     def being_deleted(self) -> list[FlowRun]:
         """The runs in this store that are marked to be deleted."""
-        filter_ = FlowRunFilter(tags=FlowRunFilterTags(all_=[*self.tags, DELETING]))
-        return [run for page in pages_of(self.client, filter_) for run in page]
+        pages = pages_of(self.client, in_states([*self.tags, DELETING]))
+        return [run for page in pages for run in page]
 
     def being_created(self) -> list[FlowRun]:
         """The runs in this store whose creation has begun and not ended."""
@@ -124,15 +121,8 @@ class FlowRuns:
             types: The types.
             ended_after: Only runs that ended after this time.
         """
-        filter_ = FlowRunFilter(
-            tags=FlowRunFilterTags(all_=self.tags),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))),
-            end_time=FlowRunFilterEndTime(after_=ended_after) if ended_after else None,
-        )
-        pages = pages_of(self.client, filter_)
-        return [
-            run for page in pages for run in page if DELETING not in run.tags and is_created(run)
-        ]
+        filter_ = in_states(self.tags, *types, ended_after=ended_after)
+        return [run for page in pages_of(self.client, filter_) for run in page if is_whole(run)]
 
     # ------------------------------------------------------------------ creating and deleting
 
@@ -272,21 +262,6 @@ def _created_with(client: SyncPrefectClient, idempotency_key: str) -> FlowRun | 
     return next(iter(client.read_flow_runs(flow_run_filter=filter_, limit=1)), None)
 
 
-def pages_of(
-    client: SyncPrefectClient, filter_: FlowRunFilter, sort: FlowRunSort | None = None
-) -> Iterator[list[FlowRun]]:
-    """All runs that a filter finds, in pages as large as Prefect allows.
-
-    Raises:
-        PrefectUnavailable: Prefect does not answer.
-    """
-    offset = 0
-    while True:
-        with prefect_errors():
-            page = client.read_flow_runs(
-                flow_run_filter=filter_, sort=sort, limit=_PAGE, offset=offset
-            )
-        yield page
-        if len(page) < _PAGE:
-            return
-        offset += len(page)
+def is_whole(run: FlowRun) -> bool:
+    """Whether a run is neither being created nor being deleted."""
+    return DELETING not in run.tags and is_created(run)

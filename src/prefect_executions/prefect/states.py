@@ -39,6 +39,13 @@ def state_of(run: FlowRun) -> State[Any]:
     return run.state
 
 
+def created_at(run: FlowRun) -> datetime:
+    """When a run was created; of one that Prefect scheduled, when it was to start."""
+    time = run.expected_start_time or run.created
+    assert time is not None
+    return time
+
+
 def status_of(run: FlowRun) -> Status:
     """The status of the execution that a flow run is."""
     return STATUS_OF_TYPE[state_of(run).type]

@@ -8,17 +8,18 @@ from uuid import UUID
 
 from opentelemetry.trace import get_current_span
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.listing import Walk, in_states
 from prefect_executions.settings import ExecutionsSettings
 
 R = TypeVar("R", FlowRun, UUID)
 
-RARELY = 12  # every how many looks a duty that is not urgent, or is much, is due,
+RARELY = 12  # after how many looks something is looked at again that is not urgent,
 MINUTE = timedelta(seconds=60)  # and after this time in any case
 NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -76,8 +77,12 @@ class DutyContext:
 
     @property
     def rarely(self) -> timedelta:
-        """The time between two looks that include what is not urgent."""
+        """The time after which something is looked at again that is not urgent."""
         return min(timedelta(seconds=RARELY * self.pause_seconds), MINUTE)
+
+    def walk(self, *types: StateType) -> Walk:
+        """A walk through all runs in the store with a state of one of these types, or any."""
+        return Walk(self.client, in_states(self.flow_runs.tags, *types))
 
     def log(self, run: FlowRun) -> ExecutionLog:
         """The log of a run's execution, which may not exist."""

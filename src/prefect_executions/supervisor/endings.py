@@ -40,15 +40,16 @@ class EndedRuns:
 
     def __init__(self, context: DutyContext) -> None:
         self._context = context
+        self._listed_at: datetime | None = None
         self._shown: dict[UUID, UUID] = {}  # ended runs whose pages are right, with their states
 
     def due(self, now: datetime) -> Iterable[FlowRun]:
         """The runs that have failed or been cancelled just now."""
+        since = (self._listed_at or now) - 2 * self._context.rarely
         runs = self._context.flow_runs.in_state(
-            StateType.FAILED,
-            StateType.CANCELLED,
-            ended_after=now - 2 * self._context.rarely,
+            StateType.FAILED, StateType.CANCELLED, ended_after=since
         )
+        self._listed_at = now
         known = {run.id for run in runs}
         self._shown = {id_: state for id_, state in self._shown.items() if id_ in known}
         return [run for run in runs if self._shown.get(run.id) != state_of(run).id]
@@ -64,6 +65,6 @@ class EndedRuns:
         page = PageArtifact(self._context.client, run.id)
         shown = page.find()
         page.remove_duplicates()
-        if shown != status_of(run).value:
+        if shown != status_of(run).value and self._context.flow_runs.is_still(run):
             page.show(self._context.executions.run_page(run))
         self._shown[run.id] = state_of(run).id

@@ -7,13 +7,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice
 from uuid import UUID
 
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from pydantic import BaseModel, ConfigDict
 
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
-from prefect_executions.prefect.flow_runs import pages_of
+from prefect_executions.prefect.listing import runs_with
 
 AGE = timedelta(hours=1)  # a log that was written to more recently is left alone
 _AT_ONCE = 200  # flow runs that are looked up in one request
@@ -106,9 +105,7 @@ class Orphans:
 
     def _known(self, ids: list[str]) -> set[str]:
         by_run: dict[UUID, str] = {flow_run_id(id_): id_ for id_ in ids}
-        filter_ = FlowRunFilter(id=FlowRunFilterId(any_=list(by_run)))
-        pages = pages_of(self.executions.flow_runs.client, filter_)
-        return {by_run[run.id] for page in pages for run in page}
+        return {by_run[id_] for id_ in runs_with(self.executions.flow_runs.client, by_run)}
 
     def _orphan(self, execution_id: str) -> Orphan | None:
         log = self.executions.log(execution_id)

@@ -5,30 +5,28 @@ by the store. By default everything is kept.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 from uuid import UUID
 
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import checkpoint_seq, execution_id
 from prefect_executions.log.claims import SETTLES
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.pruning import prune
 from prefect_executions.models import ExecutionConfig
-from prefect_executions.prefect.flow_runs import pages_of
+from prefect_executions.prefect.listing import Walk, in_states, pages_of
 from prefect_executions.prefect.states import state_of, status_of
 from prefect_executions.prefect.tags import DELETING, RETENTION, fork_tag
 from prefect_executions.supervisor.duty import NEVER, DutyContext, Interval
+from prefect_executions.supervisor.heartbeat import OwnHeartbeat
+from prefect_executions.supervisor.rounds import Rounds
 
 logger = logging.getLogger(__name__)
 
 TIDIES = timedelta(hours=1)  # how often what need not be kept is removed
-TIDYING_SECONDS = 1.0  # how long a look does so at most
 
 _NEVER_MORE = datetime.max.replace(tzinfo=UTC)
 
@@ -40,6 +38,7 @@ class Retention:
         executions: The executions.
         default: How much is kept of an execution whose `config` does not set it.
         clock: The present time.
+        owns: Whether a run is to be dealt with here; others are left to other supervisors.
     """
 
     def __init__(
@@ -48,34 +47,44 @@ class Retention:
         default: ExecutionConfig,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        owns: Callable[[UUID], bool] = lambda _: True,
     ) -> None:
         self._executions = executions
         self._default = default
         self._clock = clock
+        self._owns = owns
+        # A run whose own config removes something is tagged.
+        marked = () if default.removes else (RETENTION,)
+        flow_runs = executions.flow_runs
+        tags = [*flow_runs.tags, *marked]
+        self._rounds = Rounds(lambda: Walk(flow_runs.client, in_states(tags)))
         # Ended executions of which nothing is to be removed: in which state, and until when.
         self._done: dict[UUID, tuple[UUID, datetime]] = {}
 
-    def due(self) -> Iterator[FlowRun]:
-        """The runs of which something may have to be removed.
+    @property
+    def is_over(self) -> bool:
+        """Whether all runs have been gone through, and the next call of `due` begins anew."""
+        return self._rounds.is_new
 
-        If some are deleted on the way, others move up and are left for the next time.
+    def due(self) -> list[FlowRun]:
+        """Those of the next 200 runs of which something may have to be removed.
 
         Raises:
             PrefectUnavailable: Prefect does not answer.
         """
-        now, there = self._clock(), set[UUID]()
-        # A run whose own config removes something is tagged.
-        marked = () if self._default.removes else (RETENTION,)
-        for run in self._tagged(*self._executions.flow_runs.tags, *marked):
-            there.add(run.id)
-            state = state_of(run)
-            known, until = self._done.get(run.id, (None, NEVER))
-            is_done = known == state.id and now < until
-            # A paused or scheduled run may be rolled back to an old checkpoint at any time.
-            closed = state.is_running() or status_of(run).ended
-            if closed and not (is_done or DELETING in run.tags) and now - state.timestamp > SETTLES:
-                yield run
-        self._done = {run_id: done for run_id, done in self._done.items() if run_id in there}
+        page, gone = self._rounds.next(self._done)
+        for run_id in gone:
+            del self._done[run_id]
+        return [run for run in page if self._owns(run.id) and self._is_due(run)]
+
+    def _is_due(self, run: FlowRun) -> bool:
+        now, state = self._clock(), state_of(run)
+        known, until = self._done.get(run.id, (None, NEVER))
+        if DELETING in run.tags or (known == state.id and now < until):
+            return False
+        # A paused or scheduled run may be rolled back to an old checkpoint at any time.
+        closed = state.is_running() or status_of(run).ended
+        return closed and now - state.timestamp > SETTLES
 
     def apply(self, run: FlowRun) -> str | None:
         """Remove what need not be kept of an execution; one LIST and a round of GETs find it.
@@ -116,47 +125,40 @@ class Retention:
     def _forked(self, log: ExecutionLog) -> set[int]:
         """The checkpoints that other executions were forked from."""
         origins = set()
-        for run in self._tagged(fork_tag(log.execution_id)):
-            for created in self._executions.log(execution_id(run.id)).outlines_of([0]):
-                fork = (created.meta or {})["fork"]
-                origins.add(checkpoint_seq(log.execution_id, fork["checkpoint_id"]))
+        forks = in_states([fork_tag(log.execution_id)])
+        for page in pages_of(self._executions.flow_runs.client, forks):
+            for run in page:
+                for created in self._executions.log(execution_id(run.id)).outlines_of([0]):
+                    fork = (created.meta or {})["fork"]
+                    origins.add(checkpoint_seq(log.execution_id, fork["checkpoint_id"]))
         return origins
-
-    def _tagged(self, *tags: str) -> Iterator[FlowRun]:
-        filter_ = FlowRunFilter(tags=FlowRunFilterTags(all_=list(tags)))
-        for page in pages_of(self._executions.flow_runs.client, filter_):
-            yield from page
 
 
 class RetentionDuty:
-    """Removes what need not be kept, every hour, a short time in each look.
+    """Removes what need not be kept, every hour, by and by; supervisors share it by run.
 
     Args:
         context: What all duties work with.
         default: How much is kept of an execution whose `config` does not set it.
+        heartbeat: The supervisor's heartbeat, which knows the other supervisors.
     """
 
     name = "remove what need not be kept"
 
-    def __init__(self, context: DutyContext, default: ExecutionConfig) -> None:
+    def __init__(
+        self, context: DutyContext, default: ExecutionConfig, heartbeat: OwnHeartbeat
+    ) -> None:
         self._context = context
-        self._retention = Retention(context.executions, default, clock=context.clock)
+        self._retention = Retention(
+            context.executions, default, clock=context.clock, owns=heartbeat.owns
+        )
         self._interval = Interval(TIDIES)
-        self._rest: Iterator[FlowRun] = iter(())
 
-    def due(self, now: datetime) -> Iterator[FlowRun]:
-        """Some of the runs of which something may have to be removed, for a short time."""
-        if self._interval.restart(now):
-            self._rest = self._retention.due()
-        began = monotonic()
-        try:
-            for run in self._rest:
-                yield run
-                if monotonic() - began > TIDYING_SECONDS:
-                    break
-        except PrefectUnavailable:
-            self._interval = Interval(TIDIES)  # begin again in the next look
-            raise
+    def due(self, now: datetime) -> list[FlowRun]:
+        """Some of the runs of which something may have to be removed; none for most of the time."""
+        if self._retention.is_over and not self._interval.restart(now):
+            return []
+        return self._retention.due()
 
     def act(self, run: FlowRun) -> None:
         """Remove what need not be kept of an execution."""

@@ -6,7 +6,8 @@ left half-done is finished by the next.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
 from time import monotonic
@@ -44,8 +45,37 @@ from prefect_executions.telemetry import show_log, tracer
 
 logger = logging.getLogger(__name__)
 
+SHARE_SECONDS = 1.0  # how long a look goes on with one kind of work that can wait
 LOOK_HANGS = 300.0  # seconds without progress after which a look counts as stuck
 FAILURES = 3  # for how many runs Prefect or the store may be away before a look skips the others
+
+
+@dataclass
+class Share:
+    """A duty with a share of the time of each look; what is left over waits for the next.
+
+    So however much there is to remove, the next look at what has died comes soon.
+
+    Args:
+        duty: The duty.
+        seconds: How long a look goes on with it; what has begun is brought to its end.
+        rest: The runs that are left over.
+    """
+
+    duty: Duty[Any]
+    seconds: float
+    rest: Iterator[Any] | None = None
+
+    def due(self, now: datetime) -> Iterator[Any]:
+        """Some of the runs for which the duty is due."""
+        if self.rest is None:
+            self.rest = iter(self.duty.due(now))
+        began = monotonic()
+        for run in self.rest:
+            yield run
+            if monotonic() - began >= self.seconds:
+                return
+        self.rest = None
 
 
 class Supervisor:
@@ -74,17 +104,23 @@ class Supervisor:
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._context = context = DutyContext(executions, client, settings, clock, note)
-        self.heartbeat = OwnHeartbeat(context.silence)
-        self._duties: tuple[Duty[Any], ...] = (
-            UnfinishedDeletions(context),
+        self.heartbeat = OwnHeartbeat(executions.flow_runs.store, context.silence)
+        self._at_once: tuple[Duty[Any], ...] = (
             SilentRuns(context, self.heartbeat),
             CrashedRuns(context),
             CancellingRuns(context),
             PendingRuns(context),
+        )
+        can_wait: tuple[Duty[Any], ...] = (
+            UnfinishedDeletions(context),
             EndedRuns(context),
             DeletedRuns(context, self.heartbeat),
             PausedRuns(context),
-            RetentionDuty(context, retention),
+        )
+        removal = RetentionDuty(context, retention, self.heartbeat)
+        self._by_and_by = (
+            *(Share(duty, SHARE_SECONDS) for duty in can_wait),
+            Share(removal, settings.retention_seconds),
         )
         self._moved_at = monotonic()  # when a look has last made progress
 
@@ -108,20 +144,21 @@ class Supervisor:
         """Do once all that is due; what fails is logged, and done the next time."""
         with tracer.start_as_current_span("supervisor look"):
             self._moved_at = monotonic()
-            now = self._context.clock()
             self.heartbeat.send()
-            for duty in self._duties:
-                logger.debug("Next duty: %s", duty.name)
-                self._perform(duty, now)
+            for duty in self._at_once:
+                self._perform(duty, duty.due)
+            for share in self._by_and_by:
+                self._perform(share.duty, share.due)
 
-    def _perform(self, duty: Duty[Any], now: datetime) -> None:
+    def _perform(self, duty: Duty[Any], due: Callable[[datetime], Iterable[Any]]) -> None:
         """Act on each run for which a duty is due; a failure for one does not hinder the others.
 
         After `FAILURES` runs for which Prefect or the store was away, both count as away for all.
         """
+        logger.debug("Next duty: %s", duty.name)
         failures = 0
         try:
-            for run in duty.due(now):
+            for run in due(self._context.clock()):
                 self._moved_at = monotonic()
                 run_id = run if isinstance(run, UUID) else run.id
                 try:
