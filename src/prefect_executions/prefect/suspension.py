@@ -58,7 +58,7 @@ FORM_PAUSE = 0.25  # seconds between two tries
 
 DUE = timedelta(seconds=30)  # a worker reads a run earlier than it is due, by 10 s by default
 PUT_OFF = timedelta(seconds=60)  # if the pause is not carried out, the run goes on after that
-READING_TRIES = 6  # how often a run that was put off is read, which a worker may yet take
+READING_TRIES = 10  # how often a run that was put off is read, which a worker may yet take
 READING_PAUSE = 0.5  # seconds between two tries
 
 TAKING_TRIES = 120  # how often a run is read that a worker is just taking
