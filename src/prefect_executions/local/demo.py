@@ -16,13 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
+from uuid import uuid4
 
-import httpx
 from prefect import Flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.states import Cancelling
 
 from prefect_executions.client import Client
 from prefect_executions.local.stack import Stack, free_ports
 from prefect_executions.models import Execution
+from prefect_executions.prefect.states import state_of
 from prefect_executions.service.flows import deploy_service
 
 _PACKAGED = Path(__file__).parents[1] / "flows"
@@ -58,20 +61,17 @@ def service(stack: Stack, progress: Narration, port: int) -> Iterator[str]:
             flow: Any = Flow.from_source(source=str(FLOWS), entrypoint=f"{name}.py:{name}")
             flow.deploy("default", stack.pool, build=False, print_next_steps=False)
     progress.say("deployed: executions-service/default, survey/default, …")
-    prefect = httpx.Client(base_url=stack.api_url, timeout=60)
-    deployment = prefect.get("/deployments/name/executions-service/default").json()["id"]
-    run = prefect.post(
-        f"/deployments/{deployment}/create_flow_run", json={"state": {"type": "SCHEDULED"}}
-    ).json()["id"]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        state = {"type": "CANCELLING"}
-        prefect.post(f"/flow_runs/{run}/set_state", json={"state": state, "force": True})
-        wait_until(
-            lambda: prefect.get(f"/flow_runs/{run}").json()["state"]["type"] != "CANCELLING",
-            "the service ends",
-        )
+    with _prefect(stack) as prefect:
+        deployment = prefect.read_deployment_by_name("executions-service/default")
+        run = prefect.create_flow_run_from_deployment(deployment.id, idempotency_key=uuid4().hex)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            prefect.set_flow_run_state(run.id, Cancelling(), force=True)
+            wait_until(
+                lambda: not state_of(prefect.read_flow_run(run.id)).is_cancelling(),
+                "the service ends",
+            )
 
 
 def wait_until(read: Callable[[], Any], what: str) -> Any:
@@ -86,8 +86,15 @@ def wait_until(read: Callable[[], Any], what: str) -> Any:
 
 def pid_of(stack: Stack, execution: Execution) -> int:
     """The id of the process that runs an execution, as Prefect's worker reports it."""
-    run = httpx.get(f"{stack.api_url}/flow_runs/{execution.prefect.flow_run_id}").json()
-    return int(run["infrastructure_pid"].rpartition(":")[2])
+    with _prefect(stack) as prefect:
+        run = prefect.read_flow_run(execution.prefect.flow_run_id)
+    return int(f"{run.infrastructure_pid}".rpartition(":")[2])
+
+
+def _prefect(stack: Stack) -> SyncPrefectClient:
+    """Prefect's client, which tries again where the server's database is busy."""
+    with stack.settings():
+        return get_client(sync_client=True)
 
 
 def is_alive(pid: int) -> bool:
