@@ -158,7 +158,7 @@ def test_changes_are_found_by_their_time(here: Listed) -> None:
 def test_a_filter_that_finds_little_answers_with_short_pages(
     here: Listed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prefect_executions.executions.search._AT_ONCE", 2)
+    monkeypatch.setattr("prefect_executions.executions.search.AT_ONCE", 2)
     monkeypatch.setattr("prefect_executions.executions.search._ROUNDS", 2)
     first, *_ = [here.add() for _ in range(10)]
     here.set(first, Completed())
