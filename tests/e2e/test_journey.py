@@ -221,7 +221,8 @@ def test_a_deleted_execution_is_gone_with_its_process(world: World) -> None:
     world.until_process_ends(pid)
     assert world.rest.get(world.path(execution)).status_code == 404
     assert world.keys(execution) == []
-    assert world.rest.delete(world.path(execution)).status_code == 404
+    path = world.path(execution)
+    eventually(lambda: world.rest.delete(path).status_code == 204, "the deletion is known")
 
 
 def test_without_the_store_the_flow_fails_and_nothing_is_lost(world: World) -> None:
