@@ -11,6 +11,7 @@ from prefect.flows import Flow
 
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
+from prefect_executions.log.entry import Kind
 from prefect_executions.models import Execution, Resumed
 from prefect_executions.prefect.states import state_of
 from prefect_executions.testkit.processes import Crash, Processes
@@ -89,7 +90,16 @@ class Trial:
         """Run attempts while Prefect has it scheduled, without waiting for their time."""
         while state_of(run := self._processes.read(self.id)).is_scheduled():
             self._attempt(run)
-        if state_of(run).is_crashed():  # nobody else decides here what becomes of it
+        if state_of(run).is_crashed():
+            self._decide(run)
+
+    def _decide(self, run: FlowRun) -> None:
+        """Decide what becomes of a crashed run, as a supervisor does, but that it tries no more."""
+        entry = self._executions.log(self.id).living_head(journal=False).entry
+        if entry.kind is Kind.RESULT:
+            self._executions.flow_runs.complete(run)
+            self.error, self.result = None, (entry.meta or {})["result"]
+        else:
             why = f"{state_of(run).message} Here nothing tries it again by itself."
             self._executions.flow_runs.fail(run, why)
 
