@@ -316,7 +316,7 @@ def bury(scene: Scene, caller: Caller) -> None:
         found_at = state_of(run).timestamp + timedelta(seconds=SILENT_SECONDS)
         executions, client = scene.executions(caller), scene.servers.client(caller)
         context = DutyContext(executions, client, SETTINGS, clock=lambda: found_at)
-        SilentRuns(context, OwnHeartbeat(context.silence)).act(run)
+        SilentRuns(context, OwnHeartbeat(None, context.silence)).act(run)
 
 
 def fail(scene: Scene, caller: Caller) -> None:
