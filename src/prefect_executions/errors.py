@@ -13,6 +13,7 @@
     ├── ExecutionConflict            the execution's status does not allow this
     ├── Superseded                   another attempt or a roll-back has taken over the execution
     ├── DurationExceeded             it was active for longer than its `max_duration_seconds`
+    ├── DiffTooLarge                 two states are too large to be compared by the service
     ├── StateError                   a state that can't be kept, or does not fit the flow's model
     ├── StateChanged                 the state was changed while it was saved
     ├── InputError                   a step's input that has no stable identity
