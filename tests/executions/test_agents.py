@@ -19,7 +19,7 @@ from prefect_executions.errors import (
     StateError,
     Superseded,
 )
-from prefect_executions.executions.agents import RESULT_BYTES, ExternalAgents
+from prefect_executions.executions.agents import ExternalAgents
 from prefect_executions.executions.creation import EMPTY, Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import checkpoint_seq
@@ -27,6 +27,7 @@ from prefect_executions.local import Stack
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import History
+from prefect_executions.log.results import RESULT_BYTES
 from prefect_executions.models import Execution, ExecutionConfig, Status
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.resume_form import resume_form

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from prefect_executions import execution
 from prefect_executions.errors import StateError
-from prefect_executions.log.entry import RESULT_BYTES
+from prefect_executions.log.results import RESULT_BYTES
 from prefect_executions.runtime.results import json_of
 from prefect_executions.testkit import TestKit
 

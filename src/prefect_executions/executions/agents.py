@@ -13,7 +13,7 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
-from prefect_executions.errors import ExecutionConflict, StateError, Superseded
+from prefect_executions.errors import ExecutionConflict, Superseded
 from prefect_executions.executions.creation import EMPTY
 from prefect_executions.executions.executions import Executions
 from prefect_executions.executions.rules import (
@@ -23,9 +23,10 @@ from prefect_executions.executions.rules import (
     require_startable,
 )
 from prefect_executions.executions.views import execution_of
-from prefect_executions.log.entry import RESULT_BYTES, Kind
+from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
+from prefect_executions.log.results import require_result
 from prefect_executions.models import Begun, Execution, Standing, Status
 from prefect_executions.prefect.events import beat_of_run, last_sign
 from prefect_executions.prefect.pauses import take_choice
@@ -123,10 +124,7 @@ class ExternalAgents:
             Superseded: the attempt is not the newest, or another one is about to begin.
             ExecutionConflict: it has ended already, in another way.
         """
-        size = len(serialization.dump(result, at="result"))
-        if size > RESULT_BYTES:
-            problem = f"has {size} bytes; at most {RESULT_BYTES}. Keep more in the state."
-            raise StateError("result", problem)
+        require_result(result)
         run = self._run(execution_id, "complete")
         log = self.executions.log(execution_id)
         if status_of(run) is Status.COMPLETED:  # by an earlier call

@@ -21,8 +21,6 @@ FORMAT = 1
 
 ROW = 8  # entries, each of which but the first has the one before it as its base
 
-RESULT_BYTES = 256 << 10  # of the result of an execution, which is read with the head of the log
-
 RUNS = 24  # how many numbers of `Progress.runs` an entry keeps
 
 

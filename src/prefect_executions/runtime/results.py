@@ -7,9 +7,8 @@ from prefect.client.schemas.objects import State
 from prefect.futures import resolve_futures_to_results
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from prefect_executions import serialization
 from prefect_executions.errors import StateError
-from prefect_executions.log.entry import RESULT_BYTES
+from prefect_executions.log.results import require_result
 
 
 def json_of(returned: Any) -> Any:
@@ -30,7 +29,5 @@ def json_of(returned: Any) -> Any:
         made = to_jsonable_python(value)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise StateError("result", f"is no JSON: {error}") from error
-    if (size := len(serialization.dump(made, at="result"))) > RESULT_BYTES:
-        problem = f"has {size} bytes; at most {RESULT_BYTES}. Keep more in the state."
-        raise StateError("result", problem)
+    require_result(made)
     return made

@@ -98,7 +98,7 @@ class Trial:
         entry = self._executions.log(self.id).living_head(journal=False).entry
         if entry.kind is Kind.RESULT:
             self._executions.flow_runs.complete(run)
-            self.error, self.result = None, (entry.meta or {})["result"]
+            self.error, self.result = None, self.get().result
         else:
             why = f"{state_of(run).message} Here nothing tries it again by itself."
             self._executions.flow_runs.fail(run, why)
