@@ -1,5 +1,6 @@
 """Listing executions: filters, and pages that stay right while executions come and go."""
 
+import base64
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -111,6 +112,27 @@ def test_of_executions_of_the_same_time_each_is_told_once(here: Listed) -> None:
         assert sorted(seen) == sorted(made)
 
 
+def test_a_cursor_among_many_executions_of_one_time_is_short(
+    here: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As among those that Prefect has scheduled for one instant: 466 made it too long once."""
+    monkeypatch.setattr("prefect_executions.prefect.listing.AT_ONCE", 10)
+    made = [here.add(at=NOON) for _ in range(35)]
+
+    for order in Order:
+        seen, cursor, lengths = list[str](), None, list[int]()
+        while True:
+            page = here.executions.search(ExecutionFilter(), limit=4, cursor=cursor, order=order)
+            seen += [item.id for item in page.items]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+            lengths.append(len(cursor))
+        assert sorted(seen) == sorted(made)
+        assert len(lengths) == 8
+        assert max(lengths) < 200
+
+
 def test_each_filter_finds_what_fits_it(here: Listed) -> None:
     one = here.add("Alpha_1", tags=[agent_tag("a"), task_type_tag("t")])
     other = here.add("alphax1", tags=[agent_tag("b"), task_type_tag("t")])
@@ -158,7 +180,7 @@ def test_changes_are_found_by_their_time(here: Listed) -> None:
 def test_a_filter_that_finds_little_answers_with_short_pages(
     here: Listed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prefect_executions.executions.search.AT_ONCE", 2)
+    monkeypatch.setattr("prefect_executions.executions.search.AT_ONCE", 3)
     monkeypatch.setattr("prefect_executions.executions.search._ROUNDS", 2)
     first, *_ = [here.add() for _ in range(10)]
     here.set(first, Completed())
@@ -217,3 +239,19 @@ def test_a_cursor_belongs_to_its_list(here: Listed) -> None:
 def test_what_is_no_cursor_is_refused(here: Listed, cursor: str) -> None:
     with pytest.raises(CursorError):
         here.executions.search(ExecutionFilter(), cursor=cursor)
+
+
+@pytest.mark.parametrize("listed", ["0", "-1", f"{1 << 31}", "many", "1 1"])
+def test_a_number_that_no_list_has_is_refused(here: Listed, listed: str) -> None:
+    made = [here.add(at=NOON) for _ in range(3)]
+    cursor = here.executions.search(ExecutionFilter(), limit=1).next_cursor
+    of, time, run_id, _ = base64.urlsafe_b64decode(cursor or "").decode().split(" ")
+    place = f"{of} {time} {run_id}"
+
+    def with_number(number: str) -> str:
+        return base64.urlsafe_b64encode(f"{place} {number}".encode()).decode()
+
+    with pytest.raises(CursorError):
+        here.executions.search(ExecutionFilter(), cursor=with_number(listed))
+    rest = here.executions.search(ExecutionFilter(), cursor=with_number("1000000")).items
+    assert len({item.id for item in rest} & set(made)) == 2

@@ -12,7 +12,8 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.states import Scheduled
 
 from prefect_executions.local import Stack
-from prefect_executions.prefect.listing import Walk, in_states, pages_of, runs_with
+from prefect_executions.prefect.listing import Listing, Place, in_states, pages_of, runs_with
+from prefect_executions.prefect.states import created_at
 
 PAGE = 3
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
@@ -44,31 +45,68 @@ def create(prefect: SyncPrefectClient, tag: str, minutes: list[int]) -> list[UUI
 
 
 @settings(
-    max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(
     minutes=st.lists(st.integers(0, 2), max_size=9),
     deleted=st.dictionaries(st.integers(0, 3), st.integers(0, 8), max_size=3),
+    added=st.dictionaries(st.integers(0, 3), st.integers(0, 2), max_size=2),
+    newest_first=st.booleans(),
 )
-def test_each_run_that_stays_is_on_one_page_while_others_are_deleted(
-    prefect: SyncPrefectClient, minutes: list[int], deleted: dict[int, int]
+def test_each_run_that_stays_is_in_one_part_while_others_come_and_go(
+    prefect: SyncPrefectClient,
+    minutes: list[int],
+    deleted: dict[int, int],
+    added: dict[int, int],
+    newest_first: bool,
 ) -> None:
-    """Many may be expected at one instant; what is deleted moves no other run."""
+    """Many may be expected at one instant; what comes and goes moves no other run."""
     tag = uuid4().hex
-    left = created = create(prefect, tag, minutes)
-    walk, seen = Walk(prefect, in_states([tag])), list[UUID]()
+    created = create(prefect, tag, minutes)
+    left, times, seen = set(created), list[datetime](), list[UUID]()
+    listing, place = Listing(prefect, in_states([tag]), newest_first=newest_first), None
 
-    for page in range(10):
-        if walk.is_over:
+    for turn in range(40):
+        part = listing.part(place, PAGE)
+        seen += [run.id for run, _ in part.runs]
+        times += [created_at(run) for run, _ in part.runs]
+        place = part.rest
+        if place is None:
             break
-        seen += [run.id for run in walk.next()]
-        if deleted.get(page, 9) < len(created) and created[deleted[page]] in left:
-            prefect.delete_flow_run(created[deleted[page]])
-            left = [id_ for id_ in left if id_ != created[deleted[page]]]
+        if (gone := deleted.get(turn, 9)) < len(created) and created[gone] in left:
+            prefect.delete_flow_run(created[gone])
+            left.remove(created[gone])
+        if turn in added:
+            create(prefect, tag, [added[turn]])
 
-    assert walk.is_over
+    assert place is None
     assert len(set(seen)) == len(seen)
-    assert set(left) <= set(seen) <= set(created)
+    assert left <= set(seen)
+    assert times == sorted(times, reverse=newest_first)
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2, 6])
+def test_a_list_goes_on_after_any_run_of_one_time(prefect: SyncPrefectClient, gone: int) -> None:
+    """Where runs of that time have gone since, or the very run at which it stopped."""
+    tag = uuid4().hex
+    created = sorted(create(prefect, tag, [0] * 7), reverse=True)
+    listing = Listing(prefect, in_states([tag]))
+    whole, place = list[tuple[UUID, Place]](), None
+    while not whole or place is not None:
+        part = listing.part(place, PAGE)
+        whole += [(run.id, after) for run, after in part.runs]
+        place = part.rest
+    assert [id_ for id_, _ in whole] == created
+
+    for id_ in created[:gone]:
+        prefect.delete_flow_run(id_)
+    for at, (_, after) in enumerate(whole):
+        rest, place = list[UUID](), after
+        while place is not None:
+            part = listing.part(place, PAGE)
+            rest += [run.id for run, _ in part.runs]
+            place = part.rest
+        assert rest == created[max(at + 1, gone) :]
 
 
 def test_runs_are_found_by_their_ids(prefect: SyncPrefectClient) -> None:
@@ -76,4 +114,7 @@ def test_runs_are_found_by_their_ids(prefect: SyncPrefectClient) -> None:
 
     assert runs_with(prefect, [*created, uuid4()]).keys() == set(created)
     by_id = FlowRunFilter(id=FlowRunFilterId(any_=created))
-    assert [len(page) for page in pages_of(prefect, by_id)] == [3, 2]
+    pages = list(pages_of(prefect, by_id))
+    assert {run.id for page in pages for run in page} == set(created)
+    assert max(len(page) for page in pages) == PAGE
+    assert sum(len(page) for page in pages) == 5

@@ -5,7 +5,6 @@ A page begins where the page before ended, as in `prefect.listing`.
 
 import base64
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -14,24 +13,22 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterExpectedStartTime,
-    FlowRunFilterId,
     FlowRunFilterName,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.sorting import FlowRunSort
 
 from prefect_executions import serialization
 from prefect_executions.errors import CursorError
 from prefect_executions.models import ExecutionFilter, Order
-from prefect_executions.prefect.errors import prefect_errors
-from prefect_executions.prefect.listing import AT_ONCE
-from prefect_executions.prefect.states import created_at, is_created, state_of, types_of
+from prefect_executions.prefect.listing import AT_ONCE, Listing, Place
+from prefect_executions.prefect.states import is_created, state_of, types_of
 from prefect_executions.prefect.tags import DELETING, agent_tag, task_type_tag
 
 _ROUNDS = 5  # requests to Prefect for one page
+_MOST = 1 << 31  # runs of one time
 
 
 @dataclass(frozen=True)
@@ -62,30 +59,23 @@ class Search:
             CursorError: the cursor is not of this list.
             PrefectUnavailable: Prefect does not answer.
         """
-        place = _Place(None, ()) if cursor is None else _Place.decode(cursor, self._name)
+        place = None if cursor is None else _decode(cursor, self._name)
+        listing = Listing(client, self._filter, newest_first=self.order is Order.NEWEST_FIRST)
         found: list[FlowRun] = []
         for _ in range(_ROUNDS):
-            asked = min(limit - len(found) + 1, AT_ONCE) if self._is_plain else AT_ONCE
-            with prefect_errors():
-                runs = client.read_flow_runs(
-                    flow_run_filter=self._ask_for(place), sort=self._sort, limit=asked
-                )
-            for at, run in enumerate(runs):
-                place = place.after(run)
+            wanted = limit - len(found) + 1 if self._is_plain else AT_ONCE
+            part = listing.part(place, wanted)
+            for run, after in part.runs:
                 if self._fits(run):
                     found.append(run)
                 if len(found) == limit:
-                    more = at + 1 < len(runs) or len(runs) == asked
-                    return found, place.encode(self._name) if more else None
-            if len(runs) < asked:
+                    is_over = part.rest is None and run is part.runs[-1][0]
+                    return found, None if is_over else _encode(after, self._name)
+            place = part.rest
+            if place is None:
                 return found, None
-        return found, place.encode(self._name)
-
-    @property
-    def _sort(self) -> FlowRunSort:
-        if self.order is Order.NEWEST_FIRST:
-            return FlowRunSort.EXPECTED_START_TIME_DESC
-        return FlowRunSort.EXPECTED_START_TIME_ASC
+        assert place is not None
+        return found, _encode(place, self._name)
 
     @property
     def _is_plain(self) -> bool:
@@ -99,30 +89,26 @@ class Search:
         agents = None if self.agents is None else sorted(self.agents)
         return serialization.digest(self.filter.model_dump_json(), self.order, json.dumps(agents))
 
-    def _ask_for(self, place: "_Place") -> FlowRunFilter:
+    @property
+    def _filter(self) -> FlowRunFilter:
+        """What Prefect can do of the filtering."""
         asked = self.filter
         tags = list(self.tags)
         tags += [agent_tag(asked.agent_id)] if asked.agent_id else []
         tags += [task_type_tag(asked.task_type)] if asked.task_type else []
         own = None if self.agents is None else [agent_tag(agent) for agent in sorted(self.agents)]
         types = [type_ for status in asked.status for type_ in types_of(status)]
+        times = None
+        if asked.created_after is not None or asked.created_before is not None:
+            times = FlowRunFilterExpectedStartTime(
+                after_=asked.created_after, before_=asked.created_before
+            )
         return FlowRunFilter(
-            id=FlowRunFilterId(not_any_=list(place.seen)) if place.seen else None,
             tags=FlowRunFilterTags(all_=tags, any_=own),
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)) if types else None,
             name=FlowRunFilterName(like_=asked.name) if asked.name else None,
-            expected_start_time=self._times(place),
+            expected_start_time=times,
         )
-
-    def _times(self, place: "_Place") -> FlowRunFilterExpectedStartTime | None:
-        after, before = self.filter.created_after, self.filter.created_before
-        if place.time is not None and self.order is Order.NEWEST_FIRST:
-            before = place.time
-        elif place.time is not None:
-            after = place.time
-        if after is None and before is None:
-            return None
-        return FlowRunFilterExpectedStartTime(after_=after, before_=before)
 
     def _fits(self, run: FlowRun) -> bool:
         if DELETING in run.tags or not is_created(run):
@@ -136,50 +122,32 @@ class Search:
         )
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A place in a list.
+def _encode(place: Place, name: str) -> str:
+    """A place as a cursor of the list of this name."""
+    parts = [name[:16], place.time.isoformat()]
+    if place.run_id is not None:
+        parts += [place.run_id.hex, f"{place.listed}"]
+    return base64.urlsafe_b64encode(" ".join(parts).encode()).decode()
 
-    Args:
-        time: The time of the last run that was listed.
-        seen: The runs of that time that were listed.
+
+def _decode(cursor: str, name: str) -> Place:
+    """Read a place from a cursor of the list of this name.
+
+    Raises:
+        CursorError: the cursor is malformed, or of another list.
     """
-
-    time: datetime | None
-    seen: tuple[UUID, ...]
-
-    def after(self, run: FlowRun) -> "_Place":
-        """The place after a run."""
-        time = created_at(run)
-        return _Place(time, (*self.seen, run.id) if time == self.time else (run.id,))
-
-    def encode(self, name: str) -> str:
-        """The place as a cursor of the list of this name."""
-        assert self.time is not None
-        seen = b"".join(run_id.bytes for run_id in self.seen)
-        return base64.urlsafe_b64encode(
-            f"{name[:16]} {self.time.isoformat()} ".encode() + seen
-        ).decode()
-
-    @classmethod
-    def decode(cls, cursor: str, name: str) -> "_Place":
-        """Read a place from a cursor of the list of this name.
-
-        Raises:
-            CursorError: the cursor is malformed, or of another list.
-        """
-        try:
-            of, time, seen = base64.urlsafe_b64decode(cursor.encode()).split(b" ", 2)
-            if of != name[:16].encode():
-                raise CursorError("another list's")
-            at = datetime.fromisoformat(time.decode())
-            if at.tzinfo is None:
-                raise ValueError("no time zone")
-            return cls(at, tuple(_uuids(seen)))
-        except (ValueError, UnicodeError) as error:
-            raise CursorError(f"{error}") from error
-
-
-def _uuids(data: bytes) -> Iterator[UUID]:
-    for start in range(0, len(data), 16):
-        yield UUID(bytes=data[start : start + 16])
+    try:
+        of, time, *run = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ")
+        if of != name[:16]:
+            raise CursorError("another list's")
+        at = datetime.fromisoformat(time)
+        if at.tzinfo is None:
+            raise ValueError("no time zone")
+        if not run:
+            return Place(at)
+        run_id, number = run
+        if not 0 < (listed := int(number)) < _MOST:
+            raise ValueError("no number of runs")
+        return Place(at, UUID(hex=run_id), listed)
+    except ValueError as error:
+        raise CursorError(f"{error}") from error
