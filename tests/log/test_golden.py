@@ -11,9 +11,10 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
-from prefect_executions.log.entry import FORMAT, Kind, Part
+from prefect_executions.log.entry import FORMAT, Kind
 from prefect_executions.log.journal import Large, Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.parts import Part
 from prefect_executions.storage.objects import MemoryObjects
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -22,9 +22,10 @@ from hypothesis.stateful import (
 
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
 from prefect_executions.log import claims, recorded
-from prefect_executions.log.entry import ROW, Entry, Kind
+from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.parts import ROW
 from prefect_executions.log.reader import Head
 from prefect_executions.storage.objects import MemoryObjects, Objects
 from prefect_executions.storage.s3 import S3Objects

@@ -8,8 +8,8 @@ from logs import ID, META, call, filled, numbered, step_after
 from prefect_executions.errors import (
     CorruptEntry,
 )
-from prefect_executions.log.entry import bases
 from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.parts import bases
 from prefect_executions.log.reader import Head
 from prefect_executions.storage.objects import MemoryObjects
 from stores import Counting

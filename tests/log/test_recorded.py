@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from logs import call, filled
 from prefect_executions.errors import CorruptEntry
-from prefect_executions.log import entry as entry_module
-from prefect_executions.log import recorded
-from prefect_executions.log.entry import Entry, Kind, Stretch, bases
+from prefect_executions.log import parts, recorded
+from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.journal import Record, encode
 from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.parts import Stretch, bases
 from prefect_executions.log.reader import Head
 from prefect_executions.log.recorded import Recorded, makers
 from prefect_executions.log.zstd import frames
@@ -72,7 +72,7 @@ def test_every_journal_is_found_again(
     """Also where claims stand, anywhere or many in a row."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorded, "_MOST", most)
-        patch.setattr(entry_module, "ROW", row)
+        patch.setattr(parts, "ROW", row)
         patch.setattr(recorded, "_TOGETHER", together)
         written = Written()
         for _ in range(start):

@@ -7,8 +7,8 @@ import pytest
 
 from logs import META, filled, step_after
 from prefect_executions.log import changes
-from prefect_executions.log.entry import Part, bases
 from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.parts import Part, bases
 from prefect_executions.log.reader import Head
 from stores import Counting
 

@@ -20,8 +20,9 @@ from prefect.states import Failed, Pending
 from prefect_executions import execution
 from prefect_executions.ids import checkpoint_id, execution_id, flow_run_id
 from prefect_executions.local import Stack
-from prefect_executions.log.entry import Entry, Kind, Part
+from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.parts import Part
 from prefect_executions.models import ExecutionConfig, Status
 from prefect_executions.prefect.changes import CheckpointSaved, Deleted, StatusChanged, change_of
 from prefect_executions.prefect.events import (

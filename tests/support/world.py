@@ -29,6 +29,7 @@ from rest import KEY
 
 HERE = Path(__file__).parents[1] / "e2e"
 PATIENCE = 150.0
+PAUSE = 0.2  # seconds between two looks: more of them would take the servers' time
 
 Answer = dict[str, Any]
 
@@ -38,7 +39,7 @@ def eventually(look: Callable[[], Any], what: str, patience: float = PATIENCE) -
     deadline = monotonic() + patience
     while not (seen := look()):
         assert monotonic() < deadline, f"waited {patience:.0f} s in vain for: {what}"
-        sleep(0.05)
+        sleep(PAUSE)
     return seen
 
 

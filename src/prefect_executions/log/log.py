@@ -26,8 +26,9 @@ from prefect_executions.errors import (
     Superseded,
 )
 from prefect_executions.log.claims import ContendedLog
-from prefect_executions.log.entry import Entry, Kind, bases
+from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.journal import Record, decode, forgotten, rolled_back
+from prefect_executions.log.parts import bases
 from prefect_executions.log.reader import Head
 from prefect_executions.log.recorded import Recorded, makers, with_records
 from prefect_executions.log.states import State, stored

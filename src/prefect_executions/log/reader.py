@@ -12,9 +12,10 @@ from prefect_executions.errors import (
     ExecutionNotFound,
 )
 from prefect_executions.ids import checkpoint_id
-from prefect_executions.log.entry import Entry, Kind, bases
+from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.entry_reader import MAX_SEQ, EntryReader
 from prefect_executions.log.journal import Record
+from prefect_executions.log.parts import bases
 from prefect_executions.log.recorded import Recorded, makers
 from prefect_executions.log.states import State, States
 from prefect_executions.models import ExecutionConfig

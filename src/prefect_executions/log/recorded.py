@@ -22,8 +22,9 @@ from itertools import chain
 from zlib import crc32
 
 from prefect_executions.errors import CorruptEntry
-from prefect_executions.log.entry import Entry, Stretch, base_of, path
+from prefect_executions.log.entry import Entry
 from prefect_executions.log.journal import LARGE, Large, Record, encode, fold, lines_of
+from prefect_executions.log.parts import Stretch, base_of, path
 from prefect_executions.log.zstd import compress, frames
 
 _MOST = 4096  # entries that a stretch reaches back over

@@ -20,7 +20,8 @@ that they are the same entries still, or fewer.
 from collections.abc import Mapping
 
 from prefect_executions.log.changes import Change
-from prefect_executions.log.entry import Entry, Part, bases
+from prefect_executions.log.entry import Entry
+from prefect_executions.log.parts import Part, bases
 
 _KEEP = 4 << 20  # bytes; a larger state is made again from its entries when it is a base
 _TRY_FULL = 16  # a change under 1/16 of its state is taken without trying the full one
