@@ -9,20 +9,21 @@ Behind a passage both texts differ. The next one is looked for after ever larger
 bytes of the text there. Where none is found, all that follows is left to zstd.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from zlib import crc32
 
 from prefect_executions.log.zstd import compress, decompress
 
 _SMALL = 64 << 10  # bytes; a text up to this size is left to zstd, which takes no longer
 _LEAST = 4096  # bytes; of shorter passages zstd makes a few bytes itself
-_MOST = 64  # passages: each takes some bytes of the header
+_MOST = 192  # passages: each takes some bytes of the header
 _BESIDE = (
     64 << 10
 )  # bytes that zstd is given of the passages' beginnings, and as many of their ends
 _ANCHOR = 128  # bytes by which a passage is found; a search is the quicker the more they are
+_BLOCK = 1024  # bytes that are compared at once to find where two texts part
 _GAP = 64  # bytes: the first gap behind which a passage is looked for
 _BEHIND = 4096  # bytes of the base in which it is, beside twice the gap
 
@@ -138,26 +139,34 @@ def _next(base: bytes, start: int, text: memoryview, at: int) -> tuple[int, int,
 
 def _after(base: bytes, start: int, text: memoryview, at: int) -> int:
     """How many bytes after these places are the same."""
-    return _furthest(
-        min(len(base) - start, len(text) - at),
-        lambda near, far: base.startswith(text[at + near : at + far], start + near),
-    )
+    most = min(len(base) - start, len(text) - at)
+    far, step = 0, _BLOCK
+    while step >= _BLOCK:
+        if far + step <= most and base.startswith(text[at + far : at + far + step], start + far):
+            far += step
+            step = min(4 * step, 1 << 20)
+        else:
+            step //= 4
+    last = min(far + _BLOCK, most)
+    return far + _same(base[start + far : start + last], text[at + far : at + last], "big")
 
 
 def _before(base: bytes, start: int, text: memoryview, at: int, most: int) -> int:
     """How many bytes before these places are the same, of so many."""
-    return _furthest(
-        most, lambda near, far: base.startswith(text[at - far : at - near], start - far)
-    )
-
-
-def _furthest(most: int, same: Callable[[int, int], bool]) -> int:
-    """How far it is the same, where `same` tells it from one distance to another."""
-    far, step = 0, 256
-    while step:
-        if far + step <= most and same(far, far + step):
-            far += step
-            step = min(2 * step, 1 << 20)
-        else:
-            step //= 2
+    far = 0
+    while far < most:
+        last = min(far + _BLOCK, most)
+        ours, theirs = base[start - last : start - far], text[at - last : at - far]
+        far += (more := _same(ours, theirs, "little"))
+        if more < len(ours):
+            break
     return far
+
+
+def _same(ours: bytes, theirs: memoryview, first: Literal["big", "little"]) -> int:
+    """How many bytes are the same, from the first on ("big"), or from the last on ("little").
+
+    The bytes of a number are mostly compared at once, and its highest bit is where it begins.
+    """
+    differing = int.from_bytes(ours, first) ^ int.from_bytes(theirs, first)
+    return len(ours) - (differing.bit_length() + 7) // 8
