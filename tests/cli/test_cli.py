@@ -335,3 +335,15 @@ def test_the_service_is_deployed_to_a_pool(run: Run, stack: Stack, prefect: Any)
     assert deployment.work_pool_name == stack.pool
     assert deployment.parameters == {"host": "127.0.0.1", "port": 4311}
     assert deployment.entrypoint == "prefect_executions.service.flows.executions_service"
+
+
+def test_what_a_pool_lacks_for_the_service_is_said(run: Run, stack: Stack) -> None:
+    code, out, err = run("deploy", "--pool", stack.pool, "--image", "flows:1")
+    assert (code, out) == (2, "")
+    assert err.startswith("image: the base job template of the work pool")
+
+    variables = ["--job-variable", "env.A=[1]", "--job-variable=env.B=2", "--name", "with-env"]
+    assert run("deploy", "--pool", stack.pool, *variables)[0] == 0
+    with get_client(sync_client=True) as prefect:
+        deployment = prefect.read_deployment_by_name("executions-service/with-env")
+    assert deployment.job_variables == {"env": {"A": "[1]", "B": "2"}}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from prefect_executions.cli.exits import REFUSED, end
+from prefect_executions.cli.exits import REFUSED, clearly, end
 from prefect_executions.cli.output import Output
 
 
@@ -24,11 +24,40 @@ def serve(*, host: str = "127.0.0.1", port: int = 4300) -> None:
         end(REFUSED, f"{error}")
 
 
-def deploy(*, pool: str, name: str = "default", host: str = "127.0.0.1", port: int = 4300) -> None:
+def deploy(
+    *,
+    pool: Annotated[str, Parameter(help="The work pool.")],
+    name: Annotated[str, Parameter(help="Of the deployment.")] = "default",
+    image: Annotated[
+        str | None, Parameter(help="Of the containers; with this package installed.")
+    ] = None,
+    job_variable: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="",
+            json_list=False,
+            help="NAME=VALUE, or NAME.KEY=VALUE, as in env.FORWARDED_ALLOW_IPS=10.0.0.0/8.",
+        ),
+    ] = None,
+    host: Annotated[
+        str | None,
+        Parameter(help="Listen on it; by default 127.0.0.1, and 0.0.0.0 in a container."),
+    ] = None,
+    port: int = 4300,
+) -> None:
     """Deploy the REST service to a work pool; a run of it serves until it is cancelled."""
-    from prefect_executions.service.flows import deploy_service  # noqa: PLC0415
+    from prefect_executions.service.deployment import deploy_service  # noqa: PLC0415
 
-    print(deploy_service(pool=pool, name=name, host=host, port=port))
+    with clearly():
+        deployed = deploy_service(
+            pool=pool,
+            name=name,
+            host=host,
+            port=port,
+            image=image,
+            job_variables=job_variable or [],
+        )
+    print(deployed)
 
 
 def gc(

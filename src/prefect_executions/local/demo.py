@@ -26,7 +26,7 @@ from prefect_executions.client import Client
 from prefect_executions.local.stack import Stack, free_ports
 from prefect_executions.models import Execution
 from prefect_executions.prefect.states import state_of
-from prefect_executions.service.flows import deploy_service
+from prefect_executions.service.deployment import deploy_service
 
 _PACKAGED = Path(__file__).parents[1] / "flows"
 FLOWS = _PACKAGED if _PACKAGED.exists() else Path(__file__).parents[3] / "flows"
