@@ -158,6 +158,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "PREFECT_INTEGRATIONS_EXECUTIONS_PENDING_SECONDS": "45",
         # SQLite on a busy machine takes longer than a service's callers are to wait.
         "PREFECT_INTEGRATIONS_EXECUTIONS_AWAY_SECONDS": "20",
+        "FORWARDED_ALLOW_IPS": "127.1.0.0/16",
     }
     with Stack(data, env=env) as running, running.settings():
         with get_client(sync_client=True) as client:  # for workers that a test will kill

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -279,8 +280,9 @@ def test_the_shell_of_the_documents_runs(world: World, tmp_path: Path) -> None:
 
 
 def test_the_manifest_of_the_operations_document_is_understood() -> None:
-    manifest = yaml.safe_load(blocks(ROOT / "docs" / "operations.md", "yaml"))
-    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    manifests = yaml.safe_load_all(blocks(ROOT / "docs" / "operations.md", "yaml"))
+    deployment, service, ingress = (manifest["spec"] for manifest in manifests)
+    (container,) = deployment["template"]["spec"]["containers"]
 
     program, *command = container["command"]
     function, arguments, _ = app.parse_args(command)
@@ -288,7 +290,13 @@ def test_the_manifest_of_the_operations_document_is_understood() -> None:
 
     assert (program, function) == ("prefect-executions", serve)
     assert arguments.arguments == {"host": "0.0.0.0", "port": 4300}
-    assert {variable["name"] for variable in container["env"]} <= {"PREFECT_API_URL", *settings}
+    env = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert env.keys() <= {"PREFECT_API_URL", "FORWARDED_ALLOW_IPS", *settings}
+    assert ip_network(env["FORWARDED_ALLOW_IPS"]).is_private
+    assert service["selector"] == deployment["template"]["metadata"]["labels"]
+    (path,) = ingress["rules"][0]["http"]["paths"]
+    assert path["backend"]["service"]["port"]["number"] == service["ports"][0]["port"] == 4300
+    assert ingress["tls"][0]["hosts"] == [ingress["rules"][0]["host"]]
 
 
 def test_every_setting_is_in_the_operations_document() -> None:
