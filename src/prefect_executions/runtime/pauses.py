@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from prefect_executions import serialization
 from prefect_executions.errors import ReplayMismatch, StateError
 from prefect_executions.log.journal import PAUSE, Outcome, Record
-from prefect_executions.models import LABEL_LENGTH, OnTimeout
+from prefect_executions.models import OnTimeout, label_of
 from prefect_executions.prefect.pauses import Form, pause_key, question_key, read_answer
 from prefect_executions.prefect.suspension import pause_ended
 from prefect_executions.runtime.checkpoints import Checkpointer
@@ -125,7 +125,7 @@ class Pauses:
         """
         if self._ownership.can_leave:  # another process may go on at once
             self._in_flight.settle(SETTLE_PATIENCE, call=call)
-        label = (reason or "Paused").splitlines()[0][:LABEL_LENGTH] or "Paused"
+        label = label_of(reason or "") or "Paused"
         self._checkpoints.save_with(
             take, label, lambda: self._replay.ended(call, Outcome.WAITING, pause_key=key)
         )

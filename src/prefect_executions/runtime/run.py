@@ -65,7 +65,8 @@ class Run(Generic[S]):
         allowed. A state that has not changed costs nothing, unless the label is a new one.
 
         Args:
-            label: What people see in the list of checkpoints; up to 200 characters.
+            label: What people see in the list of checkpoints: a single line, without control
+                characters, of up to 200 characters.
 
         Returns:
             The checkpoint's id, or that of the one which has this state already; None while it is
@@ -78,6 +79,7 @@ class Run(Generic[S]):
                 With `durability="async"`, it was an earlier one that could not be saved, and is
                 tried again; this one was not taken.
             DurationExceeded: the execution is out of time; the state is saved.
+            ValueError: the label is empty, too long, or not a single line.
         """
         self._checkpoints.require_open()
         if label is not None:

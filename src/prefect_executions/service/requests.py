@@ -79,7 +79,11 @@ class NewCheckpoint(_Body):
     model_config = _example(state={"done": ["one", "two"]}, label="two", attempt=1)
 
     state: Any = Field(description="The state to save, any JSON.")
-    label: Label | None = Field(None, description="What people see in the list of checkpoints.")
+    label: Label | None = Field(
+        None,
+        description="What people see in the list of checkpoints: a single line, without control "
+        "characters.",
+    )
     attempt: Attempt | None = Field(
         None, description="Save it only as this attempt, if it is the newest."
     )

@@ -73,6 +73,16 @@ def test_a_checkpoint_by_hand_names_its_key(execution: dict[str, Any], rest: Tes
 
 
 @pytest.mark.parametrize(
+    "label", ["", "x" * 201, "a\0b", "one\ntwo", "\x1b[31m", "\u2028"], ids=ascii
+)
+def test_a_label_is_a_single_line(execution: dict[str, Any], rest: TestClient, label: str) -> None:
+    answer = rest.put(path(execution, "/checkpoint"), json={"state": 1, "label": label})
+
+    assert_field(answer, "request_invalid", "label")
+    assert rest.get(path(execution)).json() == execution
+
+
+@pytest.mark.parametrize(
     ("body", "field"),
     [
         ('{"state": {"scores": [1, NaN]}}', "state.scores[1]"),
