@@ -25,10 +25,15 @@ def flow_run_id(execution_id: str) -> UUID:
     return UUID(match[1])
 
 
+def is_execution_id(text: str) -> bool:
+    """Whether a text is the id of an execution, as it is written here; there may be none."""
+    return _EXECUTION_ID.fullmatch(text) is not None
+
+
 def canonical(execution_id: str) -> str:
     """An id as it is written here, from one with capitals or the dashes of a UUID."""
     plain = execution_id.lower().replace("-", "")
-    return plain if _EXECUTION_ID.fullmatch(plain) else execution_id
+    return plain if is_execution_id(plain) else execution_id
 
 
 def checkpoint_id(seq: int) -> str:

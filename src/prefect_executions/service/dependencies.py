@@ -5,7 +5,7 @@ They read from `app.state` what `create_app` has put there.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
 from time import monotonic
@@ -21,7 +21,7 @@ from starlette.types import Scope
 from prefect_executions.blocks.key import NOBODY, Caller, Permission
 from prefect_executions.errors import PrefectUnavailable, StoreUnavailable
 from prefect_executions.executions.executions import Executions
-from prefect_executions.ids import canonical, flow_run_id
+from prefect_executions.ids import canonical, flow_run_id, is_execution_id
 from prefect_executions.models import Execution
 from prefect_executions.service.problems import PermissionMissing
 
@@ -54,6 +54,24 @@ def caller_of(scope: Scope) -> Caller:
     """The caller of a request; `NOBODY` when the request has not passed `Authentication`."""
     found: Caller = scope.get("state", {}).get("caller", NOBODY)
     return found
+
+
+def note_in_audit(request: Request, done: str, ids: Iterable[str]) -> None:
+    """Name the executions that a request concerns, beside the one in its path, in the audit log.
+
+    Args:
+        request: The request.
+        done: What is done to them.
+        ids: The executions; what is no id concerns none, and is left out.
+    """
+    if known := [id_ for id_ in dict.fromkeys(ids) if is_execution_id(id_)]:
+        notes_of(request.scope).append(" ".join([done, *known]))
+
+
+def notes_of(scope: Scope) -> list[str]:
+    """What a request has noted for the audit log."""
+    notes: list[str] = scope.setdefault("state", {}).setdefault("notes", [])
+    return notes
 
 
 def permitted_caller(request: Request, permission: Permission) -> Caller:
@@ -131,7 +149,7 @@ OwnKey = Annotated[str | None, Depends(_own_key)]
 def answer_created(
     created: tuple[Execution, bool], request: Request, response: Response
 ) -> Execution:
-    """Answer with an execution that was created, and notify of the change.
+    """Answer with an execution that was created; notify of the change, and note it.
 
     Args:
         created: The execution, and whether it is new.
@@ -139,6 +157,7 @@ def answer_created(
         response: Gets the `Location`, and status 200 when the execution is not new.
     """
     execution, is_new = created
+    note_in_audit(request, "created" if is_new else "created before", [execution.id])
     if execution.prefect.attempt:  # an agent runs it; otherwise its process writes its page
         request.app.state.changed(execution.prefect.flow_run_id)
     response.headers["Location"] = f"{PREFIX}/{execution.id}"

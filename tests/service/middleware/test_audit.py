@@ -4,13 +4,14 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from guarded import SETTINGS_KEY, Known, client_of, guarded
-from prefect_executions.local import free_ports
+from prefect_executions.local import Stack, free_ports
 from prefect_executions.service.middleware.audit import audit
 from prefect_executions.storage.objects import MemoryObjects
 from rest import opened
@@ -91,6 +92,51 @@ def test_a_key_in_a_path_is_not_logged(rest: TestClient, caplog: pytest.LogCaptu
     ]
     assert first.startswith("settings POST /v1/execution/pxk_…/pause ")
     assert len(second) < 1200
+
+
+def test_a_creation_names_what_it_has_created(
+    stack: Stack, audited: pytest.LogCaptureFixture
+) -> None:
+    with get_client(sync_client=True) as prefect, opened(prefect, MemoryObjects()) as rest:
+        key = {"Idempotency-Key": uuid4().hex}
+        made, again = (
+            rest.post("/v1/execution", json={"name": "a"}, headers=key).json()["id"]
+            for _ in range(2)
+        )
+        fork = rest.post(f"/v1/execution/{made}/fork").json()["id"]
+        rest.post("/v1/execution", json={"name": ""})
+
+    assert [line.partition(" ms")[2] for line in _audit(audited)] == [
+        f"; created {made}",
+        f"; created before {again}",
+        f"; created {fork}",
+        "",
+    ]
+
+
+def test_a_bulk_request_names_whom_it_concerns(
+    stack: Stack, audited: pytest.LogCaptureFixture
+) -> None:
+    """And nothing else that it was given: an id that is none can't begin a line of its own."""
+    with get_client(sync_client=True) as prefect, opened(prefect, MemoryObjects()) as rest:
+        one, two = (
+            rest.post("/v1/execution", json={"name": "a", "agent_id": agent}).json()["id"]
+            for agent in "ab"
+        )
+        rest.post(f"/v1/execution/{two}/complete")
+        unknown = f"exec_{uuid4().hex}"
+        audited.clear()
+        ids = [one.upper(), two, unknown, one, "no id\nwriter POST /b 200"]
+        rest.post("/v1/execution/bulk", json={"action": "pause", "ids": ids})
+        of_one = {"action": "delete", "filter": {"agent_id": "a"}}
+        rest.post("/v1/execution/bulk", json=of_one)
+        rest.post("/v1/execution/bulk", json=of_one)
+
+    assert [line.partition(" ms")[2] for line in _audit(audited)] == [
+        f"; pause {one} {two} {unknown}; refused {two} {unknown}",
+        f"; delete {one}",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("level", ["NOTSET", "WARNING"])

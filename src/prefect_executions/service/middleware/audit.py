@@ -6,7 +6,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prefect_executions.service.dependencies import caller_of
+from prefect_executions.service.dependencies import caller_of, notes_of
 
 audit = logging.getLogger("prefect_executions.audit")
 
@@ -16,7 +16,10 @@ _READS = {"GET", "HEAD", "OPTIONS"}
 
 
 class Audit:
-    """Log every request that may change something: the caller, the path and the status."""
+    """Log every request that may change something: the caller, the path and the status.
+
+    A request that concerns other executions than the one in its path has noted which.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -38,11 +41,12 @@ class Audit:
             await self._app(scope, receive, watched_send)
         finally:
             audit.info(
-                "%s %s %s %d in %.0f ms",
+                "%s %s %s %d in %.0f ms%s",
                 caller_of(scope).name,
                 scope["method"],
                 # Still percent-encoded, so that nothing in it can begin another line of the log.
                 _SECRET.sub("pxk_…", scope.get("raw_path", b"").decode("ascii", "replace"))[:_PATH],
                 status,
                 (perf_counter() - start) * 1000,
+                "".join(f"; {note}" for note in notes_of(scope)),
             )

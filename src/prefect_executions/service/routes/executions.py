@@ -28,6 +28,7 @@ from prefect_executions.service.dependencies import (
     Wait,
     Writable,
     answer_created,
+    note_in_audit,
     permitted_executions,
 )
 from prefect_executions.service.problems import refusal_of
@@ -102,7 +103,9 @@ def act_on_executions(body: Bulk, request: Request) -> BulkResult:
         page = executions.search(body.filter, limit=body.limit, cursor=body.cursor)
         ids, next_cursor = [item.id for item in page.items], page.next_cursor
     act = _acts(executions, body.reason)[body.action]
+    note_in_audit(request, body.action, ids)
     items = to_each(ids, act, refusal_of)
+    note_in_audit(request, "refused", [item.id for item in items if not item.ok])
     for item in items:
         if item.ok:
             request.app.state.changed(flow_run_id(item.id))
