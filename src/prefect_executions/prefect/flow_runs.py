@@ -43,6 +43,7 @@ from prefect_executions.prefect.deployments import (
 from prefect_executions.prefect.errors import detail_of, prefect_errors
 from prefect_executions.prefect.listing import in_states, pages_of
 from prefect_executions.prefect.pauses import Form
+from prefect_executions.prefect.reads import FlowRunReads
 from prefect_executions.prefect.states import CREATING, creating, is_created, status_of
 from prefect_executions.prefect.tags import DELETING, OUTSIDE, add_tags, tags_of
 
@@ -70,12 +71,13 @@ class FlowRuns:
         self.store = store
         self.tags = tags_of(store)
         self._wait = wait
+        self._reads = FlowRunReads(client)
 
     # ------------------------------------------------------------------ finding
 
     def read(self, run_id: UUID) -> FlowRun:
-        """Read a run from Prefect."""
-        return transitions.read_run(self.client, run_id)
+        """Read a run from Prefect; those that several threads wait for come in one request."""
+        return self._reads.read(run_id)
 
     def find(self, run_id: UUID) -> FlowRun | None:
         """Read a run from Prefect. Returns None when it has been deleted."""
