@@ -47,7 +47,7 @@ class FlowRunReads:
             with self._lock:
                 under_way = self._next
                 if under_way is None:
-                    self._next = ended = Future()
+                    self._next = ended = Future[None]()
                     some = [*self._waiting][:_MOST]
                     asked = {id_: self._waiting.pop(id_) for id_ in some}
             if under_way is not None:
