@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from logs import ID, META, call, filled, numbered
+from logs import ID, META, assert_linear, call, filled, numbered
 from prefect_executions.errors import ExecutionDeleted, StoreUnavailable, Superseded
 from prefect_executions.log import claims
 from prefect_executions.log.entry import Kind
@@ -266,6 +266,58 @@ def test_who_follows_others_fills_the_gap_before_a_claim(memory: MemoryObjects) 
 
     assert head.entry.seq == running.entry.seq + 10
     assert [*log.numbers()][::-1] == list(range(head.entry.seq + 1))
+
+
+@dataclass
+class OneByOne:
+    """A store that reads the objects of one call one after another, and others act in between."""
+
+    inner: Objects
+    before: dict[str, Callable[[], object]] = field(default_factory=dict)
+
+    def get(
+        self, keys: Iterable[str], *, first: int | None = None, skip: int = 0
+    ) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for key in keys:
+            self.before.pop(key, lambda: None)()
+            found |= self.inner.get([key], first=first, skip=skip)
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize("act", [*FENCES, *ADDITIONS])
+def test_an_entry_is_not_followed_without_those_that_were_created_just_before_it(
+    memory: MemoryObjects, act: str
+) -> None:
+    """A claim lies ahead; while the numbers before it are read, others fill them."""
+    store = OneByOne(memory)
+    log, rival = ExecutionLog(store, ID), ExecutionLog(memory, ID)
+    head = filled(log, 1)
+    first = head.next_seq
+    rival._take(first + 4, head.entry.attempt, fence=False)
+    others = rival.checkpoint(head, numbered(2))
+
+    def fill() -> None:  # `first + 1` was just read, and was not there
+        made = (FENCES | ADDITIONS)[act](rival, others)
+        made = rival.attempt() if act in FENCES and act != "attempt" else made
+        assert rival.checkpoint(made, numbered(3)).entry.seq >= first + 2
+
+    store.before[log.key(first + 2)] = fill
+
+    if act in FENCES:
+        with pytest.raises(Superseded):
+            log.checkpoint(head, numbered(4))
+        assert rival.head().state == numbered(3)
+    else:
+        saved = log.checkpoint(head, numbered(4))
+        assert rival.head().entry == saved.entry
+    history = rival.read(checkpoints=None, journal=True)
+    newest = history.head.entry.seq
+    assert_linear([history.entries[seq] for seq in range(newest + 1)])
+    assert numbered(3) in [history.state(entry.seq) for entry in history.checkpoints()]
 
 
 def test_a_process_that_meets_a_claim_of_its_own_attempt_writes_no_more(

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from threading import Barrier
 
 import pytest
@@ -20,9 +19,9 @@ from hypothesis.stateful import (
     rule,
 )
 
+from logs import ID, assert_linear
 from prefect_executions.errors import ExecutionNotFound, StoreUnavailable, Superseded
 from prefect_executions.log import claims, recorded
-from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.parts import ROW
@@ -31,29 +30,12 @@ from prefect_executions.storage.objects import MemoryObjects, Objects
 from prefect_executions.storage.s3 import S3Objects
 from stores import Fault, Faulty
 
-ID = "exec_0123456789abcdef0123456789abcdef"
 PROCESSES = 2
 RIVAL = PROCESSES  # acts while the others are in the middle of something
 
 processes = st.integers(0, PROCESSES - 1)
 faults = st.lists(st.sampled_from(Fault), max_size=2) | st.lists(st.sampled_from(Fault))
 steps = st.lists(st.booleans(), min_size=1, max_size=3)  # whether each can be undone
-
-
-def assert_linear(entries: list[Entry]) -> None:
-    """The numbers have no gap, and no attempt writes after a later one, or after a roll-back."""
-    assert [entry.seq for entry in entries] == list(range(len(entries)))
-    assert entries[-1].kind is not Kind.CLAIM
-    entries = [entry for entry in entries if entry.kind is not Kind.CLAIM]
-    fenced = 0
-    for before, entry in pairwise(entries):
-        if entry.kind is Kind.ATTEMPT:
-            assert entry.attempt == before.attempt + 1
-            assert entry.source == before.continues_from
-        else:
-            assert entry.attempt == before.attempt
-        fenced = max(fenced, entry.attempt)
-        assert entry.attempt == fenced
 
 
 class LogMachine(RuleBasedStateMachine):

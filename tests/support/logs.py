@@ -4,7 +4,9 @@ import json
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
+from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
@@ -59,3 +61,19 @@ def large(size: int, order: int = 1) -> Record:
     """A call with a result that has so many bytes when it is compressed."""
     result = json.dumps(random.Random(order).randbytes(size).hex()).encode()
     return replace(call(order), result=result)
+
+
+def assert_linear(entries: list[Entry]) -> None:
+    """The numbers have no gap, and no attempt writes after a later one, or after a roll-back."""
+    assert [entry.seq for entry in entries] == list(range(len(entries)))
+    assert entries[-1].kind is not Kind.CLAIM
+    entries = [entry for entry in entries if entry.kind is not Kind.CLAIM]
+    fenced = 0
+    for before, entry in pairwise(entries):
+        if entry.kind is Kind.ATTEMPT:
+            assert entry.attempt == before.attempt + 1
+            assert entry.source == before.continues_from
+        else:
+            assert entry.attempt == before.attempt
+        fenced = max(fenced, entry.attempt)
+        assert entry.attempt == fenced

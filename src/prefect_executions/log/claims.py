@@ -164,6 +164,9 @@ class ContendedLog(LogReader):
         if own is None:
             newest = self.newest() or 0
             entries |= self.read_entries(range(first + 1, newest + 1))
+            # What was created meanwhile may have been seen without what was created before it.
+            seen = [seq for seq, entry in entries.items() if entry.kind is not Kind.CLAIM]
+            entries |= self.read_entries({*range(first, max(seen, default=0))} - entries.keys())
             own = self._pass(head, entries, nonces, fence=fence)
             if newest not in entries:
                 raise ExecutionDeleted(self.execution_id)
