@@ -19,6 +19,7 @@ from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
 from moto_server import moto_server
 from prefect_executions.local import S3Server, Stack
+from prefect_executions.storage.directory import DirectoryObjects
 from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.storage.s3 import S3Objects
 from prefect_executions.testkit import MemoryStore, TestKit, testing
@@ -105,6 +106,12 @@ def clock() -> Clock:
 @pytest.fixture
 def memory() -> MemoryObjects:
     return MemoryObjects()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> DirectoryObjects:
+    """An empty directory."""
+    return DirectoryObjects(tmp_path / "executions")
 
 
 @pytest.fixture(scope="session")

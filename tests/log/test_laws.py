@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Barrier
 
 import pytest
@@ -26,6 +28,7 @@ from prefect_executions.log.journal import Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.parts import ROW
 from prefect_executions.log.reader import Head
+from prefect_executions.storage.directory import DirectoryObjects
 from prefect_executions.storage.objects import MemoryObjects, Objects
 from prefect_executions.storage.s3 import S3Objects
 from stores import Fault, Faulty
@@ -49,7 +52,7 @@ class LogMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = Faulty(MemoryObjects())
+        self.store = Faulty(self.objects())
         self.log = ExecutionLog(self.store, ID)
         self.heads: dict[int, Head] = {}
         self.fenced: set[int] = set()  # they must not write again
@@ -63,6 +66,9 @@ class LogMachine(RuleBasedStateMachine):
         self.journals: dict[int, bytes] = {}  # of the checkpoints
         self.undone: set[str] = set()
         self.unsure: set[str] = set()  # calls that may be recorded as done, or undone, or not
+
+    def objects(self) -> Objects:
+        return MemoryObjects()
 
     @initialize()
     def create(self) -> None:
@@ -349,11 +355,25 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "_MOST", 16)
 
 
+class DirectoryLogMachine(LogMachine):
+    """The same where the log is kept in a directory."""
+
+    def objects(self) -> Objects:
+        self.directory = TemporaryDirectory()
+        return DirectoryObjects(Path(self.directory.name))
+
+    def teardown(self) -> None:
+        self.directory.cleanup()
+
+
 TestLogMachine = LogMachine.TestCase
 TestLogMachine.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
 
+TestDirectoryLogMachine = DirectoryLogMachine.TestCase
+TestDirectoryLogMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
-@pytest.mark.parametrize("backend", ["memory", "s3"])
+
+@pytest.mark.parametrize("backend", ["memory", "directory", "s3"])
 def test_of_many_processes_one_extends_the_history(
     backend: str, request: pytest.FixtureRequest
 ) -> None:
