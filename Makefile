@@ -25,9 +25,15 @@ install: $(INSTALLED) ## Make .venv with everything in it
 demo: $(INSTALLED) ## Run the main job end to end; KEEP=1 leaves all up for a look in the browser
 	$(RUN)prefect-executions demo $(if $(KEEP),--keep)
 
+PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
 .PHONY: test
-test: $(INSTALLED) ## Run the tests, but for those of `make scale`; ARGS='-k log' chooses some
-	$(RUN)python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m "not scale" $(ARGS)
+test: $(INSTALLED) ## Run the tests that a change usually breaks; ARGS='-k log' chooses some
+	$(RUN)python -m pytest $(PARALLEL) -m "not scale and not long" $(ARGS)
+
+.PHONY: test-all
+test-all: $(INSTALLED) ## Run all tests, but for those of `make scale`
+	$(RUN)python -m pytest $(PARALLEL) -m "not scale" $(ARGS)
 
 VERSIONS ?= lowest-direct
 WHEEL := .wheel/$(VERSIONS)
@@ -42,7 +48,7 @@ test-wheel: $(INSTALLED) ## Run the tests against the built wheel, with the lowe
 	$(RUN)uv pip compile --quiet --group dev --constraint $(WHEEL)/own.txt pyproject.toml --extra local --extra redis --output-file $(WHEEL)/all.txt
 	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --requirements $(WHEEL)/all.txt
 	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --no-deps $(WHEEL)/*.whl
-	$(WHEEL)/venv/bin/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m "not scale" $(ARGS)
+	$(WHEEL)/venv/bin/python -m pytest $(PARALLEL) -m "not scale" $(ARGS)
 
 SEED ?= 1
 ROUNDS ?= 100

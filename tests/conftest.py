@@ -27,7 +27,6 @@ from rest import KEY
 from stores import Counting, Faulty
 
 ROOT = Path(__file__).parent.parent
-GROUPS = ("processes", "prefect", "steps", "runtime")
 _LAST_LINES = 40  # of each process's log
 
 hypothesis_settings.register_profile("default", deadline=None, print_blob=True)
@@ -40,20 +39,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share a Prefect server on one worker of pytest-xdist.
+    """Keep the tests of a file that need a Prefect server on one worker of pytest-xdist.
 
-    Those with real processes come first, on a new server: they let a supervisor look each second,
-    and on a server with many runs a look takes longer than that.
+    Those with real processes come first, on new servers: they take longest, and the supervisor of
+    their service would else act on what other tests have left.
     """
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.relative_to(ROOT)}"))
     items.sort(key=_rank)
 
 
 def _rank(item: pytest.Item) -> int:
-    group = item.get_closest_marker("xdist_group")
-    return GROUPS.index(group.args[0]) if group else len(GROUPS)
+    if item.get_closest_marker("xdist_group") is None:
+        return 2
+    return 0 if "e2e" in item.path.parts else 1
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -62,15 +62,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         "@" not in item.nodeid for item in session.items if item.get_closest_marker("xdist_group")
     ):
         raise pytest.UsageError("this pytest-xdist does not keep the groups of tests together")
-
-
-def _group(item: pytest.Item) -> str:
-    folders = set(item.path.parts)
-    if "e2e" in folders:
-        return "processes"
-    if folders & {"steps", "testkit", "flows"}:
-        return "steps"
-    return "runtime" if "runtime" in folders else "prefect"
 
 
 @pytest.hookimpl(wrapper=True)

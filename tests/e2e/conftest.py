@@ -13,6 +13,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+            if item.get_closest_marker("journey") is None:
+                item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session")

@@ -106,6 +106,7 @@ def saved(n: int) -> Callable[[Answer], bool]:
     return lambda e: len(e["state"].get("digests", ())) >= n
 
 
+@pytest.mark.journey
 def test_the_python_agent_that_is_killed_goes_on_elsewhere(
     world: World, start: Start, directory: Path
 ) -> None:

@@ -68,6 +68,7 @@ def run_pytest(text: str, directory: Path) -> None:
     assert "warning" not in done.stdout
 
 
+@pytest.mark.journey
 def test_the_readme_is_a_flow_that_runs(world: World) -> None:
     readme = run(ROOT / "README.md")
 
@@ -279,6 +280,7 @@ def test_the_shell_of_the_documents_runs(world: World, tmp_path: Path) -> None:
     world.rest.delete(world.path(paused))
 
 
+@pytest.mark.journey
 def test_the_manifest_of_the_operations_document_is_understood() -> None:
     manifests = yaml.safe_load_all(blocks(ROOT / "docs" / "operations.md", "yaml"))
     deployment, service, ingress = (manifest["spec"] for manifest in manifests)
@@ -299,6 +301,7 @@ def test_the_manifest_of_the_operations_document_is_understood() -> None:
     assert ingress["tls"][0]["hosts"] == [ingress["rules"][0]["host"]]
 
 
+@pytest.mark.journey
 def test_every_setting_is_in_the_operations_document() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
 
@@ -339,6 +342,7 @@ def test_the_notification_of_the_document_is_what_is_posted(world: World) -> Non
     assert [told["data"][name] for name in same] == [shown["data"][name] for name in same]
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_block_of_a_document_is_of_a_kind_that_is_run(document: Path) -> None:
     kinds = set(re.findall(r"^```(\w+)$", document.read_text(), re.MULTILINE))
@@ -346,12 +350,14 @@ def test_every_block_of_a_document_is_of_a_kind_that_is_run(document: Path) -> N
     assert kinds <= {"python", "sh", "bash", "yaml", "toml", "json", "text"}
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
         assert (document.parent / target).exists(), target
 
 
+@pytest.mark.journey
 def test_every_promise_names_a_test_that_is_there() -> None:
     named = re.findall(r"`(tests/\S+?)::(\w+)`", (ROOT / "docs" / "guarantees.md").read_text())
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from prefect_executions.log.journal import Outcome, decode
@@ -76,6 +77,7 @@ def replayed(world: World, execution: Answer) -> Counter[str]:
     return Counter(run.name.rpartition("-")[0] for run in runs if run.state_name == "Replayed")
 
 
+@pytest.mark.journey
 def test_of_a_killed_fan_out_what_has_finished_is_not_run_again(
     world: World, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from prefect_executions.log.log import ExecutionLog
 from world import Answer, World, eventually, is_alive, service
 
 
+@pytest.mark.journey
 def test_create_watch_pause_roll_back_complete(world: World) -> None:
     execution = world.create("counting", to=40)
     assert execution["status"] == "running"
@@ -103,6 +104,7 @@ def test_a_roll_back_under_a_running_process_starts_it_again_from_there(world: W
     assert ended["state"] == {"n": 4, "attempts": [1, 2, 2, 2]}
 
 
+@pytest.mark.journey
 def test_a_killed_process_loses_nothing_that_was_saved(world: World) -> None:
     execution = world.create("gated", to=3)
     world.open_gates(execution, 1, 1, 2)
@@ -120,6 +122,7 @@ def test_a_killed_process_loses_nothing_that_was_saved(world: World) -> None:
     assert [(attempt, n) for attempt, n, _ in world.effects(execution)] == [(1, 1), (1, 2), (2, 3)]
 
 
+@pytest.mark.journey
 def test_pause_in_the_prefect_ui_is_a_pause(world: World) -> None:
     """The UI forces Suspended, with a time-out; the process leaves all the same."""
     execution = world.create("counting", to=1000, seconds=0.05)
@@ -211,6 +214,7 @@ def test_a_run_started_in_prefect_is_an_execution(world: World) -> None:
     assert ended["state"]["n"] == 2
 
 
+@pytest.mark.journey
 def test_a_deleted_execution_is_gone_with_its_process(world: World) -> None:
     execution = world.create("counting", to=1000, seconds=0.05)
     world.until_saved(execution, 3)

@@ -46,6 +46,7 @@ def answer(world: World, execution: Answer, status: int = 202, **given: Any) -> 
     return reply
 
 
+@pytest.mark.journey
 def test_a_question_ends_the_process_and_its_answer_starts_another(world: World) -> None:
     execution = world.create("asking")
     first = until_paused(world, execution)
@@ -178,6 +179,7 @@ def test_a_pause_ends_by_itself_when_its_time_has_come(
     assert any(deadline(state) for state in world.states(execution))
 
 
+@pytest.mark.journey
 def test_the_resume_form_rolls_back(world: World) -> None:
     execution = world.create("undoing")
     until_paused(world, execution)

@@ -43,6 +43,7 @@ def test_there_are_as_many_retries_as_asked_for(world: World) -> None:
     assert ended["state"] == {"n": 3, "attempts": [1, 2, 3]}
 
 
+@pytest.mark.journey
 def test_a_crashed_attempt_is_tried_again(world: World) -> None:
     execution = world.create("gated", to=2, config={"max_retries": 1})
     world.open_gates(execution, 1, 1)
@@ -144,6 +145,7 @@ def test_a_cancelled_flow_saves_what_it_has_published(world: World, deployment: 
     assert ended["state"]["n"] == 1
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("deployment", ["publishing", "publishing-async"])
 def test_a_flow_that_gets_sigterm_saves_what_it_has_published(
     world: World, deployment: str
