@@ -322,9 +322,9 @@ class ForeignStore(StoreError):
     def __str__(self) -> str:
         return (
             f"The store belongs to another Prefect: its marker names {self.owner}, and this one is "
-            f"{self.here}. Give the Execution Store of this one another `prefix`; or, if the other "
-            "one is gone for good, take its store over: by `prefect-executions gc --adopt`, or "
-            "`store.adopt()` before `store.save(…)`."
+            f"{self.here}. Give the Execution Store of this one another `prefix` or `directory`; "
+            "or, if the other one is gone for good, take its store over: by "
+            "`prefect-executions gc --adopt`, or `store.adopt()` before `store.save(…)`."
         )
 
 

@@ -1,9 +1,8 @@
-"""The block type of a store: the S3 bucket that executions are kept in; loading it."""
+"""The block type of a store: the bucket or directory that executions are kept in; loading it."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, cast
 from uuid import UUID
 
@@ -11,9 +10,10 @@ from anyio import to_thread
 from prefect.blocks.core import Block
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from prefect_executions.blocks import owner
+from prefect_executions.blocks.here import directory_here
 from prefect_executions.circuit import Circuit
 from prefect_executions.errors import (
     PrefectUnavailable,
@@ -24,19 +24,32 @@ from prefect_executions.errors import (
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.storage.directory import DirectoryObjects
 from prefect_executions.storage.objects import Guardable, Objects
 from prefect_executions.storage.probe import probe
 from prefect_executions.storage.renewal import RenewedObjects
 
 logger = logging.getLogger(__name__)
 
+DEFAULT = "default"  # the name of the store where nothing else is said
 _CREDENTIALS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_OF_BUCKETS = (
+    "bucket",
+    "region_name",
+    "endpoint_url",
+    *_CREDENTIALS,
+    "encryption",
+    "kms_key_id",
+    "path_style",
+    "checksums",
+)
 
 
 class ExecutionStore(Block):
-    """The S3 bucket that executions are kept in.
+    """The S3 bucket, or the directory, that executions are kept in.
 
     Attributes:
+        directory: A directory, in place of a bucket.
         bucket: The bucket, which must exist.
         prefix: Put before every key.
         region_name: The bucket's region.
@@ -62,17 +75,23 @@ class ExecutionStore(Block):
 
         store = ExecutionStore.load("BLOCK_NAME")
         ```
+        A directory, where all flows, the service and the supervisor run on one machine:
+        ```python
+        ExecutionStore(directory="/var/lib/executions").save("default")
+        ```
     """
 
     _block_type_name = "Execution Store"
     _block_type_slug = "execution-store"
     _description = (
-        "The S3 bucket that durable executions are kept in: their state, checkpoints and attempts."
+        "The S3 bucket, or the directory, that durable executions are kept in: their state, "
+        "checkpoints and attempts."
     )
     _logo_url = "https://cdn.sanity.io/images/3ugk85nk/production/d74b16fe84ce626345adf235a47008fea2869a60-225x225.png"  # type: ignore[assignment]
     _documentation_url = "https://docs.prefect.io/v3/concepts/blocks"  # type: ignore[assignment]
 
-    bucket: str = Field(
+    bucket: str | None = Field(
+        default=None,
         title="Bucket",
         min_length=3,
         description="The S3 bucket; it must exist and keep conditional writes.",
@@ -82,6 +101,14 @@ class ExecutionStore(Block):
         title="Prefix",
         pattern=r"^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$",
         description="Put before every key, without slashes at its ends; may be empty.",
+    )
+    directory: str | None = Field(
+        default=None,
+        title="Directory",
+        min_length=1,
+        description=(
+            "In place of a bucket: a directory, where all that uses it runs on one machine."
+        ),
     )
     region_name: str | None = Field(
         default=None,
@@ -162,6 +189,29 @@ class ExecutionStore(Block):
         ),
     )
 
+    _is_default: bool = PrivateAttr(default=False)  # nobody has saved it
+
+    @field_validator("directory")
+    @classmethod
+    def _check_directory(cls, directory: str | None) -> str | None:
+        if directory is not None and not Path(directory).expanduser().is_absolute():
+            raise ValueError(
+                f"{directory!r} is relative, and each process has another working directory; give "
+                f"the whole path, as in {f'{Path(directory).absolute()}'!r}"
+            )
+        return directory
+
+    @model_validator(mode="after")
+    def _check_place(self) -> "ExecutionStore":
+        if self.bucket is None and self.directory is None:
+            raise ValueError("bucket: name the bucket that keeps executions, or a `directory`")
+        if self.directory is not None and (given := [*filter(self._has, _OF_BUCKETS)]):
+            raise ValueError(f"directory: goes without {', '.join(given)}, which a bucket has")
+        return self
+
+    def _has(self, field: str) -> bool:
+        return bool(getattr(self, field))
+
     @model_validator(mode="after")
     def _check_pairs(self) -> "ExecutionStore":
         if bool(self.aws_access_key_id) != bool(self.aws_secret_access_key):
@@ -171,10 +221,13 @@ class ExecutionStore(Block):
         return self
 
     def objects(self) -> Objects:
-        """The objects in this bucket. Override this to keep executions in another place."""
+        """The objects in this place. Override this to keep executions in another one."""
+        if self.directory is not None:
+            return DirectoryObjects(Path(self.directory).expanduser())
         # boto3 takes long to import, and is not needed when another store is used.
         from prefect_executions.storage.s3 import S3Objects  # noqa: PLC0415
 
+        assert self.bucket is not None  # by `_check_place`
         return S3Objects(
             bucket=self.bucket,
             prefix=self.prefix,
@@ -198,7 +251,7 @@ class ExecutionStore(Block):
         Args:
             circuit: Requests go through it, if `objects` returns something `Guardable`.
         """
-        if self.name is None:
+        if self.name is None or self.directory is not None:
             return _within(circuit, self.objects())
         current = self
 
@@ -230,7 +283,25 @@ class ExecutionStore(Block):
     @property
     def name(self) -> str | None:
         """The name that the block is saved under, or None when it is not saved."""
-        return self._block_document_name
+        return DEFAULT if self._is_default else self._block_document_name
+
+    @property
+    def place(self) -> str:
+        """The bucket or the directory, for people."""
+        if self.directory is not None:
+            return f"directory {self.directory!r}"
+        return f"bucket {self.bucket!r}"
+
+    @property
+    def notice(self) -> str | None:
+        """What people are to know of a store that nobody has saved; None of others."""
+        if not self._is_default:
+            return None
+        return (
+            f"Executions are kept here, in {self.directory}: there is no Execution Store "
+            f"block {DEFAULT!r}. To keep them in a bucket: "
+            f'ExecutionStore(bucket="my-executions").save({DEFAULT!r})'
+        )
 
     def save(
         self,
@@ -263,12 +334,13 @@ class ExecutionStore(Block):
         return await super().asave(name=name, overwrite=overwrite, client=client)
 
     def check(self) -> None:
-        """Check that the bucket exists and keeps the law of `Objects`, on which durability rests.
+        """Check that the place exists and keeps the law of `Objects`, on which durability rests.
 
         Raises:
             UnsuitableStore: see `probe`.
-            StoreRefused: the bucket does not exist, or the credentials are wrong or lack a right.
-            StoreUnavailable: the bucket does not respond.
+            StoreRefused: the bucket does not exist, or the credentials are wrong or lack a right;
+                or the directory may not be written to.
+            StoreUnavailable: the bucket does not respond, or the disk is full.
         """
         self._check(self.name)
 
@@ -300,7 +372,7 @@ class ExecutionStore(Block):
 
     def _check(self, name: str | None) -> None:
         """`check`, for a block of this name; errors name it, and the bucket."""
-        where = f"Execution Store {name or self.name or 'without a name'!r}, bucket {self.bucket!r}"
+        where = f"Execution Store {name or self.name or 'without a name'!r}, {self.place}"
         try:
             probe(self.objects())
         except UnsuitableStore as error:
@@ -309,32 +381,11 @@ class ExecutionStore(Block):
             raise type(error)(error.operation, f"{where}: {error.problem}") from error
 
 
-_replacement: ContextVar[ExecutionStore | None] = ContextVar("execution_store", default=None)
-
-
-@contextmanager
-def replaced_by(store: ExecutionStore) -> Iterator[None]:
-    """Let `open_store` return this store, whatever it is asked for."""
-    token = _replacement.set(store)
-    try:
-        yield
-    finally:
-        _replacement.reset(token)
-
-
-def open_store(store: str | ExecutionStore | None) -> ExecutionStore:
-    """The store of a flow, by its name, by default, or as it is.
-
-    Raises:
-        StoreNotFound, PrefectUnavailable: see `load_store`.
-    """
-    if (replacement := _replacement.get()) is not None:
-        return replacement
-    return store if isinstance(store, ExecutionStore) else load_store(store)
-
-
 def load_store(name: str | None = None) -> ExecutionStore:
     """Load a store from Prefect. This blocks: in async code, call it in a thread.
+
+    Where Prefect's server is on this machine, and nobody has saved a store `default`, that is a
+    directory here.
 
     Args:
         name: The name of the block document; by default the one in the settings.
@@ -343,7 +394,16 @@ def load_store(name: str | None = None) -> ExecutionStore:
         StoreNotFound: there is no such block document.
         PrefectUnavailable: Prefect does not respond.
     """
-    return _load(ExecutionStore, name or ExecutionsSettings().store)
+    name = name or ExecutionsSettings().store
+    try:
+        return _load(ExecutionStore, name)
+    except StoreNotFound:
+        directory = directory_here() if name == DEFAULT else None
+        if directory is None:
+            raise
+    store = ExecutionStore(directory=f"{directory}")
+    store._is_default = True
+    return store
 
 
 def _load(kind: type[ExecutionStore], name: str) -> ExecutionStore:

@@ -118,6 +118,8 @@ def _enter_log(
             )
         )
         before = patiently(lambda: _version_before(log))
+        if store.notice is not None and before is None and ownership.parent is None:
+            get_run_logger().info("%s", store.notice)
         append = partial(_append_attempt, log, ownership, options.config, log.new_nonce())
         return log, before, patiently(append)
     except (StoreUnavailable, PrefectUnavailable) as away:

@@ -13,7 +13,8 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from prefect.flows import Flow
 
 from prefect_executions.background import in_thread
-from prefect_executions.blocks.store import ExecutionStore, open_store
+from prefect_executions.blocks.opening import open_store
+from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.errors import StateError
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.deployments import mark

@@ -6,10 +6,10 @@ from prefect.client.orchestration import get_client
 from prefect.deployments.runner import DeploymentApplyError, EntrypointType
 from prefect.exceptions import ObjectNotFound
 
+from prefect_executions.addresses import is_loopback
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.service.flows import executions_service
-from prefect_executions.service.middleware.authentication import is_loopback
 from prefect_executions.service.pools import place
 
 

@@ -16,8 +16,8 @@ from prefect.utilities.schema_tools import ValidationError, validate
 from prefect.workers.base import BaseJobConfiguration
 from pydantic import ConfigDict
 
+from prefect_executions.addresses import is_loopback
 from prefect_executions.prefect.errors import prefect_errors
-from prefect_executions.service.middleware.authentication import is_loopback
 
 _EVERYWHERE = "0.0.0.0"
 _LOOPBACK = "127.0.0.1"

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
+from prefect_executions.addresses import is_loopback
 from prefect_executions.background import Scheduler
 from prefect_executions.blocks.store import load_store
 from prefect_executions.executions.executions import Executions
@@ -20,7 +21,6 @@ from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service.app import Limits, Openness, create_app
 from prefect_executions.service.keyring import Keyring
 from prefect_executions.service.metrics import MeteredObjects, Metrics
-from prefect_executions.service.middleware.authentication import is_loopback
 from prefect_executions.service.reach import Reach, reached
 from prefect_executions.service.streams.hub import EventHub
 from prefect_executions.settings import ExecutionsSettings

@@ -223,6 +223,8 @@ def supervise(
                 logger.warning("Trying again soon: %s", away)
                 if stopped(settings.heartbeat_seconds):
                     return
+        if store.notice is not None:
+            logger.info("%s", store.notice)
         executions = Executions(metered(store.open()), FlowRuns(client, store=settings.store))
         supervisor = Supervisor(executions, client, settings, retention=store.retention, note=note)
         supervisor.watch(stopped)

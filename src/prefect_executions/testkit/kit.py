@@ -13,7 +13,7 @@ from prefect.states import Suspended
 from pydantic import BaseModel
 
 from prefect_executions import serialization
-from prefect_executions.blocks.store import replaced_by
+from prefect_executions.blocks.opening import replaced_by
 from prefect_executions.executions.creation import EMPTY, Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.log.entry import Kind

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from prefect_executions.addresses import is_loopback
 from prefect_executions.blocks.key import ANYBODY, SETTINGS, Caller
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.service.keyring import PATIENCE_SECONDS, Keyring
@@ -128,14 +129,6 @@ def _is_local(scope: Scope) -> bool:
         return is_loopback(urlsplit(f"//{host}").hostname or "")
     except ValueError:
         return False
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server that listens on `host` can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def secret_of(scope: Scope) -> str | None:
