@@ -57,7 +57,7 @@ def reads(counting: Counting) -> FlowRunReads:
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(260) as pool:
+    with ThreadPoolExecutor(460) as pool:
         yield pool
 
 
@@ -141,14 +141,14 @@ def test_more_than_a_request_may_ask_for_are_read_in_several(
     (known,) = made(prefect, 1)
     asked = [pool.submit(reads.read, known)]
     assert counting.reading.wait(60)
-    gone = [pool.submit(reads.read, uuid4()) for _ in range(249)]
+    gone = [pool.submit(reads.read, uuid4()) for _ in range(449)]
     asked.append(pool.submit(reads.read, known))
-    until_gathered(reads, 250)
+    until_gathered(reads, 450)
     counting.released.set()
 
     assert [future.result().id for future in asked] == [known, known]
     assert all(isinstance(future.exception(), ExecutionNotFound) for future in gone)
-    assert counting.reads == [1, 100, 100, 50]
+    assert counting.reads == [1, 200, 200, 50]
 
 
 def test_all_who_wait_get_the_error_and_the_next_reads_anew(

@@ -11,14 +11,12 @@ from threading import Lock
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.ids import execution_id
 from prefect_executions.prefect.errors import prefect_errors
-
-_MOST = 100  # runs of a request; Prefect's server gives no more than 200
+from prefect_executions.prefect.listing import AT_ONCE, runs_with
 
 
 class FlowRunReads:
@@ -48,7 +46,7 @@ class FlowRunReads:
                 under_way = self._next
                 if under_way is None:
                     self._next = ended = Future[None]()
-                    some = [*self._waiting][:_MOST]
+                    some = [*self._waiting][:AT_ONCE]
                     asked = {id_: self._waiting.pop(id_) for id_ in some}
             if under_way is not None:
                 under_way.result()
@@ -80,7 +78,4 @@ class FlowRunReads:
         if not others:
             with prefect_errors(first):
                 return {first: self._client.read_flow_run(first)}
-        with prefect_errors():
-            filter_ = FlowRunFilter(id=FlowRunFilterId(any_=[first, *others]))
-            runs = self._client.read_flow_runs(flow_run_filter=filter_, limit=_MOST)
-        return {run.id: run for run in runs}
+        return runs_with(self._client, [first, *others])
