@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,35 +13,13 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prefect_executions.cli import main
 from prefect_executions.client import Client
 from prefect_executions.local import Stack, free_ports
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.storage.objects import MemoryObjects
 from rest import KEY
+from running import Run, json_of
 from serving import served
-
-Ran = tuple[int, str, str]
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs a command, and returns its exit code and output."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("PREFECT_EXECUTIONS_API_KEY", KEY)
-
-    def run(*command: str) -> Ran:
-        code = 0
-        try:
-            main([*command])
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture
@@ -52,13 +30,6 @@ def url(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     ):
         monkeypatch.setenv("PREFECT_EXECUTIONS_URL", url)
         yield url
-
-
-def json_of(run: Run, *command: str) -> Any:
-    """The JSON that a command prints."""
-    code, out, err = run(*command, "--json")
-    assert (code, err) == (0, ""), (out, err)
-    return json.loads(out)
 
 
 def words(run: Run, *command: str) -> str:

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty, Queue
 from threading import Event, Thread
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
@@ -21,6 +21,8 @@ from prefect_executions.blocks.webhook import ExecutionWebhook
 from prefect_executions.ids import execution_id
 from prefect_executions.prefect.states import creating
 from prefect_executions.prefect.tags import tags_of
+from prefect_executions.storage.objects import MemoryObjects, Objects
+from prefect_executions.webhooks.dead_letters import DeadLetter, DeadLetters
 from prefect_executions.webhooks.dispatcher import Dispatcher
 from prefect_executions.webhooks.timing import Timing
 
@@ -58,12 +60,21 @@ class Got:
 
 @dataclass
 class Receiver:
-    """A real HTTP server that answers with the given statuses, and 204 after them."""
+    """A real HTTP server that answers with the given statuses, and 204 after them.
+
+    Args:
+        url: Where it is.
+        answers: The statuses, one for each request.
+        refused: The names of states whose messages it answers with 400, whenever they come.
+        got: What it has got.
+        open: Whether it answers at all.
+    """
 
     url: str
     answers: deque[int] = field(default_factory=deque)
     got: Queue[Got] = field(default_factory=Queue)
-    open: Event = field(default_factory=Event)  # whether it answers at all
+    refused: set[str] = field(default_factory=set)
+    open: Event = field(default_factory=Event)
 
     def next(self, count: int = 1) -> list[Got]:
         return [self.got.get(timeout=PATIENCE) for _ in range(count)]
@@ -83,9 +94,12 @@ def receiving(address: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            made.got.put(Got(headers, body))
+            got = Got(headers, body)
+            made.got.put(got)
             made.open.wait(PATIENCE)
             status = made.answers.popleft() if made.answers else 204
+            if made.refused and got.state in made.refused:
+                status = 400
             self.send_response(status)
             if status in (301, 302, 307, 308):
                 self.send_header("location", f"{made.url}/elsewhere")
@@ -118,6 +132,7 @@ class WebhookWorld:
     def __init__(self, prefect: SyncPrefectClient) -> None:
         self.prefect = prefect
         self.store = uuid4().hex
+        self.objects: Objects = MemoryObjects()
         flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
         self.deployment = prefect.create_deployment(flow_id, "idle", tags=["execution"])
         self.running: list[tuple[Event, Thread]] = []
@@ -154,7 +169,18 @@ class WebhookWorld:
             self.prefect.set_flow_run_state(run.id, state, force=True)
 
     def dispatcher(self, **timing: Any) -> Dispatcher:
-        return Dispatcher(self.prefect, store=self.store, timing=replace(TIMING, **timing))
+        return Dispatcher(
+            self.prefect,
+            store=self.store,
+            objects=lambda: self.objects,
+            timing=replace(TIMING, **timing),
+        )
+
+    def dead(self) -> list[DeadLetter]:
+        """The dead letters of the newest webhook."""
+        id_ = self.seen()._block_document_id
+        assert isinstance(id_, UUID)
+        return list(DeadLetters(self.objects, id_).read())
 
     def start(self, **timing: Any) -> tuple[Event, Thread]:
         stop = Event()

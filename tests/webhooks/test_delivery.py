@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from prefect.client.schemas.objects import FlowRun
 from prefect.events.filters import EventFilter, EventResourceFilter
 from prefect.states import Completed, Pending, Running, Scheduled, Suspended
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -11,6 +12,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from prefect_executions.blocks.webhook import ExecutionWebhook, new_secret
 from prefect_executions.ids import execution_id
 from prefect_executions.local import free_ports
+from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.tags import tags_of
 from webhook_world import Receiver, WebhookWorld, receiving, save_checkpoint, states
 from world import eventually
@@ -46,6 +48,24 @@ def test_status_changes_are_delivered_in_order_and_signed(
         Webhook(webhook.secret.get_secret_value()).verify(each.body, each.headers)
         with pytest.raises(WebhookVerificationError):
             Webhook(new_secret()).verify(each.body, each.headers)
+
+
+def test_a_new_execution_has_no_previous_status(here: WebhookWorld, receiver: Receiver) -> None:
+    """Whether a worker or an agent outside Prefect runs it."""
+    here.webhook(receiver)
+    here.start()
+    flow_runs = FlowRuns(here.prefect, store=here.store)
+
+    def create(deployment: str | None) -> FlowRun:
+        return flow_runs.create(deployment, name="new", parameters={}, tags=[])
+
+    flow_runs.schedule(create(f"{here.deployment}"))
+    by_worker = receiver.next()[0].json["data"]
+    flow_runs.start(create(None))
+    by_agent = receiver.next()[0].json["data"]
+
+    assert (by_worker["state_name"], by_worker["previous_status"]) == ("Scheduled", None)
+    assert (by_agent["state_name"], by_agent["previous_status"]) == ("Running", None)
 
 
 def test_only_events_that_match_the_block_are_delivered(
@@ -175,18 +195,19 @@ def test_a_receiver_that_is_gone_turns_the_webhook_off(
     assert here.seen().url == receiver.url
 
 
-def test_what_is_too_old_is_dropped(
-    here: WebhookWorld, receiver: Receiver, caplog: pytest.LogCaptureFixture
+def test_a_receiver_that_is_away_for_long_gets_all_of_it_in_order(
+    here: WebhookWorld, receiver: Receiver
 ) -> None:
+    """`Not now` says nothing about a message, however often it comes."""
     here.webhook(receiver)
-    receiver.answers.append(503)
-    here.start(give_up=0)
+    receiver.answers.extend([503, 429, 408, 425, 502, 504] * 3)
+    here.start(first_retry=0.01, longest_retry=0.02)
 
     here.set(here.create(), Running(), Completed())
 
-    got = receiver.next(2)
-    assert states(got) == ["Running", "Completed"]
-    assert f"dropped {got[0].id} after 1 tries: 503" in caplog.text
+    assert states(receiver.next(20)) == ["Running"] * 19 + ["Completed"]
+    here.stop()
+    assert here.dead() == []
 
 
 def test_loopback_is_not_reached_unless_the_block_allows_it(

@@ -123,7 +123,7 @@ def test_a_webhook_that_was_turned_off_as_it_was_read_gets_no_other_delivery(
     [delivery] = dispatcher._deliveries.values()
     eventually(lambda: not delivery.is_alive, "it is turned off")
 
-    with patch("prefect_executions.webhooks.dispatcher.documents_of", return_value=read):
+    with patch("prefect_executions.webhooks.hooks.documents_of", return_value=read):
         dispatcher.reconcile()
 
     assert not dispatcher._deliveries

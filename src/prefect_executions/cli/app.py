@@ -17,6 +17,7 @@ from rich.text import Text
 from prefect_executions import __version__
 from prefect_executions.cli import automations as automations_commands
 from prefect_executions.cli import keys as keys_commands
+from prefect_executions.cli import webhooks as webhooks_commands
 from prefect_executions.cli.exits import REFUSED, USAGE, code_of, end
 from prefect_executions.cli.output import Output, harmless, status, summary
 from prefect_executions.cli.service import demo, deploy, gc, serve
@@ -37,6 +38,7 @@ app = App(
 )
 app.command(keys_commands.app)
 app.command(automations_commands.app)
+app.command(webhooks_commands.app)
 app.register_install_completion_command()
 _SERVICE = Group("Service", sort_key=9)
 for command in (serve, deploy, gc, demo):

@@ -85,7 +85,7 @@ def serve(*, host: str, port: int) -> None:
         )
         get_run_logger().info("Executions are served on http://%s:%d", host, port)
         watch = partial(supervise, note=metrics.acted, metered=metered)
-        _run(server, hub, beside=[watch, deliver])
+        _run(server, hub, beside=[watch, partial(deliver, metered=metered)])
 
 
 def _make_app(

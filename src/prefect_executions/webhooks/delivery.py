@@ -5,47 +5,51 @@ block has a cursor, and the next process continues from there.
 """
 
 import logging
+from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import Enum, auto
 from random import uniform
 from threading import Event, Thread
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import BlockDocument, StateType
+from prefect.client.schemas.objects import StateType
 from prefect.events.schemas.events import ReceivedEvent
 
 from prefect_executions.blocks.documents import write
 from prefect_executions.blocks.webhook import ExecutionWebhook
-from prefect_executions.errors import PrefectUnavailable
+from prefect_executions.errors import PrefectUnavailable, StoreNotFound, StoreUnavailable
 from prefect_executions.prefect.tags import agent_tag
+from prefect_executions.storage.objects import Objects
 from prefect_executions.webhooks.cursor import Cursor
+from prefect_executions.webhooks.dead_letters import DeadLetter, DeadLetters
+from prefect_executions.webhooks.hooks import Hook
 from prefect_executions.webhooks.lease import Lease
 from prefect_executions.webhooks.message import Message, message_of
-from prefect_executions.webhooks.post import Undelivered, is_public, post
 from prefect_executions.webhooks.reader import EventReader
+from prefect_executions.webhooks.sending import Verdict, send
 from prefect_executions.webhooks.timing import Timing
 
 logger = logging.getLogger(__name__)
 
 
-class PostResult(Enum):
-    """A receiver's answer after which a message is not posted again."""
+@dataclass
+class _Tries:
+    """How often a message was sent, and refused."""
 
-    DELIVERED = auto()
-    GONE = auto()  # 410: the receiver wants no more messages
+    sent: int = 0
+    refused: int = 0
+    rejected: int = 0
 
+    def count(self, verdict: Verdict) -> None:
+        """Note what a try has come to."""
+        self.sent += 1
+        self.refused += verdict in (Verdict.REFUSED, Verdict.REJECTED)
+        self.rejected += verdict is Verdict.REJECTED
 
-@dataclass(frozen=True)
-class PostFailure:
-    """Why a message was not delivered this time.
-
-    Args:
-        reason: The status of the receiver's answer, or why there was none.
-    """
-
-    reason: str
+    def are_enough(self, timing: Timing) -> bool:
+        """Whether the receiver has refused the message so often that it is a dead letter."""
+        return self.refused >= timing.refusals or self.rejected >= timing.rejections
 
 
 class Delivery:
@@ -53,26 +57,27 @@ class Delivery:
 
     Args:
         client: Prefect's.
-        document: The webhook's block document.
-        webhook: The webhook.
+        hook: The webhook, and its block document.
+        objects: Opens the store, in which dead letters are kept.
         tags: The tags of the flow runs that are executions.
         lease: Held as long as this process may deliver.
-        timing: Intervals and time limits.
+        timing: Intervals and limits.
     """
 
     def __init__(
         self,
         client: SyncPrefectClient,
-        document: BlockDocument,
-        webhook: ExecutionWebhook,
+        hook: Hook,
         *,
+        objects: Callable[[], Objects],
         tags: list[str],
         lease: Lease,
         timing: Timing,
     ) -> None:
         self._client = client
-        self._document = document
-        self._webhook = webhook
+        self._document = document = hook.document
+        self._webhook = webhook = hook.webhook
+        self._objects = objects
         self._tags = frozenset(tags)
         self._lease = lease
         self._timing = timing
@@ -166,53 +171,59 @@ class Delivery:
         return agents is None or any(agent_tag(agent) in tags for agent in agents)
 
     def _send(self, message: Message, occurred: datetime) -> bool:
-        """Post a message until it is delivered or too old. Returns False when this ended first."""
+        """Send a message until it is delivered or a dead letter.
+
+        Returns False when this ended first.
+        """
         name, timing = self._document.name, self._timing
-        tries = 0
+        tries = _Tries()
         while True:
             self._wake.clear()
             if self._is_over():
                 return False
-            tries += 1
-            result = self._post(message)
-            if result is PostResult.DELIVERED:
+            answer = send(self._webhook, message, timeout=timing.timeout)
+            if answer.verdict is Verdict.ACCEPTED:
                 return True
-            if result is PostResult.GONE:
+            if answer.verdict is Verdict.GONE:
                 self._disable()
                 return False
-            if datetime.now(UTC) - occurred > timedelta(seconds=timing.give_up):
-                logger.error(
-                    "Webhook %r: dropped %s after %d tries: %s",
-                    name, message.id, tries, result.reason,
-                )  # fmt: skip
+            tries.count(answer.verdict)
+            is_old = datetime.now(UTC) - occurred > timedelta(seconds=timing.give_up)
+            is_dead = is_old or tries.are_enough(timing)
+            if is_dead and self._bury(message, occurred, tries.sent, answer.reason):
                 return True
-            wait = min(timing.first_retry * 2 ** min(tries - 1, 30), timing.longest_retry)
+            wait = min(timing.first_retry * 2 ** min(tries.sent - 1, 30), timing.longest_retry)
             wait *= uniform(0.75, 1.25)
             logger.warning(
                 "Webhook %r: %s was not delivered (try %d): %s. Again in %.0f s.",
-                name, message.id, tries, result.reason, wait,
+                name, message.id, tries.sent, answer.reason, wait,
             )  # fmt: skip
             self._cursor.save()
             if self._wake.wait(wait):
-                tries = 0
+                tries = _Tries()
 
-    def _post(self, message: Message) -> PostResult | PostFailure:
-        """Post a message once."""
-        webhook = self._webhook
+    def _bury(self, message: Message, occurred: datetime, tries: int, reason: str) -> bool:
+        """Keep a message as a dead letter. Returns False when the store does not take it now."""
+        letter = DeadLetter(
+            id=message.id,
+            body=message.body,
+            occurred_at=occurred,
+            died_at=datetime.now(UTC),
+            tries=tries,
+            reason=reason,
+        )
+        name = self._document.name
         try:
-            status = post(
-                webhook.url,
-                message_id=message.id,
-                body=message.body,
-                secret=webhook.secret.get_secret_value(),
-                timeout=self._timing.timeout,
-                may_reach=(lambda _: True) if webhook.allow_private_addresses else is_public,
-            )
-        except Undelivered as error:
-            return PostFailure(str(error))
-        if 200 <= status < 300:
-            return PostResult.DELIVERED
-        return PostResult.GONE if status == 410 else PostFailure(str(status))
+            DeadLetters(self._objects(), self._document.id).keep(letter)
+        except (StoreUnavailable, StoreNotFound, PrefectUnavailable) as away:
+            logger.warning("Webhook %r: no dead letter can be kept now: %s", name, away)
+            return False
+        logger.error(
+            "Webhook %r: %s is a dead letter after %d tries: %s. See it, and send it again: "
+            "prefect-executions webhooks dead-letters %s",
+            name, message.id, tries, reason, name,
+        )  # fmt: skip
+        return True
 
     def _disable(self) -> None:
         """Turn the webhook off."""

@@ -1,21 +1,21 @@
 """Runs a delivery for each webhook, in one replica of the service at a time."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import cache
 from threading import Event
 from time import monotonic
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import BlockDocument
-from pydantic import ValidationError
 
-from prefect_executions.blocks.documents import documents_of, problem_of, write
-from prefect_executions.blocks.webhook import ExecutionWebhook, new_secret
+from prefect_executions.blocks.store import load_store
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.prefect.tags import tags_of
 from prefect_executions.settings import ExecutionsSettings
+from prefect_executions.storage.objects import Objects
 from prefect_executions.webhooks.delivery import Delivery
+from prefect_executions.webhooks.hooks import read_hooks
 from prefect_executions.webhooks.lease import Lease
 from prefect_executions.webhooks.timing import Timing
 
@@ -28,14 +28,21 @@ class Dispatcher:
     Args:
         client: Prefect's.
         store: The name of the Execution Store block that the executions are kept in.
-        timing: Intervals and time limits.
+        objects: Opens that store, in which dead letters are kept.
+        timing: Intervals and limits.
     """
 
     def __init__(
-        self, client: SyncPrefectClient, *, store: str, timing: Timing | None = None
+        self,
+        client: SyncPrefectClient,
+        *,
+        store: str,
+        objects: Callable[[], Objects],
+        timing: Timing | None = None,
     ) -> None:
         self._client = client
         self._store = store
+        self._objects = objects
         self._timing = timing or Timing()
         self._tags = tags_of(store)
         self._lease = Lease(client, f"prefect-executions-webhooks-{store}", term=self._timing.term)
@@ -67,49 +74,32 @@ class Dispatcher:
             self._stop_all()
 
     def _match_webhooks(self) -> None:
-        wanted = dict(self._read_webhooks())
+        wanted = {
+            hook.document.id: hook
+            for hook in read_hooks(self._client)
+            if hook.webhook.enabled and hook.webhook.store == self._store
+        }
         for id_, delivery in list(self._deliveries.items()):
             if id_ in wanted:
-                delivery.update(wanted[id_][1])
+                delivery.update(wanted[id_].webhook)
             else:
                 delivery.stop()
             if not delivery.is_alive:
                 del self._deliveries[id_]
                 # It may have turned its webhook off after that was read: the next call reads again.
                 wanted.pop(id_, None)
-        for id_, (document, webhook) in wanted.items():
+        for id_, hook in wanted.items():
             if id_ not in self._deliveries:
                 delivery = Delivery(
                     self._client,
-                    document,
-                    webhook,
+                    hook,
+                    objects=self._objects,
                     tags=self._tags,
                     lease=self._lease,
                     timing=self._timing,
                 )
                 self._deliveries[id_] = delivery
                 delivery.start()
-
-    def _read_webhooks(self) -> Iterator[tuple[UUID, tuple[BlockDocument, ExecutionWebhook]]]:
-        """All webhooks for this store that are turned on."""
-        slug = ExecutionWebhook.get_block_type_slug()
-        for document in documents_of(self._client, slug, include_secrets=True):
-            try:
-                webhook = self._ensure_secret(document)
-            except ValidationError as error:
-                logger.error("Webhook %r is not valid: %s", document.name, problem_of(error))
-                continue
-            if webhook.enabled and webhook.store == self._store:
-                yield document.id, (document, webhook)
-
-    def _ensure_secret(self, document: BlockDocument) -> ExecutionWebhook:
-        """The block in a document; gives it a secret if it was saved without one in the UI."""
-        data = {name: value for name, value in document.data.items() if value is not None}
-        if not data.get("secret"):
-            data["secret"] = new_secret()
-            ExecutionWebhook.model_validate(data)
-            write(self._client, document.id, secret=data["secret"])
-        return ExecutionWebhook.model_validate(data)
 
     def _stop_all(self) -> None:
         for delivery in self._deliveries.values():
@@ -120,12 +110,24 @@ class Dispatcher:
         self._deliveries.clear()
 
 
-def deliver(stop: Event, *, timing: Timing | None = None) -> None:
+def deliver(
+    stop: Event,
+    *,
+    timing: Timing | None = None,
+    metered: Callable[[Objects], Objects] = lambda objects: objects,
+) -> None:
     """Deliver to all webhooks until `stop` is set, also through outages of Prefect.
 
     Args:
         stop: Ends it; it returns within 20 seconds.
-        timing: Intervals and time limits.
+        timing: Intervals and limits.
+        metered: Makes of the store one whose requests are counted.
     """
+    store = ExecutionsSettings().store
+
+    @cache  # opened for the first dead letter: a store that is away hinders no delivery
+    def objects() -> Objects:
+        return metered(load_store(store).open())
+
     with get_client(sync_client=True) as client:
-        Dispatcher(client, store=ExecutionsSettings().store, timing=timing).run(stop)
+        Dispatcher(client, store=store, objects=objects, timing=timing).run(stop)

@@ -1,4 +1,4 @@
-"""The intervals and time limits of deliveries."""
+"""The intervals and limits of deliveries."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from prefect_executions.webhooks.lease import TERM
 
 @dataclass(frozen=True)
 class Timing:
-    """The intervals and time limits of deliveries, in seconds.
+    """The intervals of deliveries, in seconds, and the limits of their tries.
 
     Attributes:
         poll: Between two reads of new events.
@@ -16,7 +16,10 @@ class Timing:
         long_lookback_every: Between two reads that go back that far.
         first_retry: Before the second try; each further wait is twice as long.
         longest_retry: The longest wait between two tries.
-        give_up: The age at which an event is dropped.
+        refusals: How often a receiver may fail with a message before it is a dead letter.
+        rejections: How often it may answer that it does not take the message at all.
+        give_up: The age at which an event that could not be delivered is a dead letter, however
+            often it was tried.
         timeout: For the receiver's answer.
         save: Between two writes of the cursor.
         save_idle: The same, when there was nothing to deliver.
@@ -29,6 +32,8 @@ class Timing:
     long_lookback_every: float = 30
     first_retry: float = 5
     longest_retry: float = 900
+    refusals: int = 8
+    rejections: int = 3
     give_up: float = 3 * 86_400
     timeout: float = 15
     save: float = 5
