@@ -53,7 +53,7 @@ def create(prefect: SyncPrefectClient, tag: str, minutes: list[int]) -> list[UUI
     added=st.dictionaries(st.integers(0, 3), st.integers(0, 2), max_size=2),
     newest_first=st.booleans(),
 )
-def test_each_run_that_stays_is_in_one_part_while_others_come_and_go(
+def test_each_run_that_stays_is_in_one_stretch_while_others_come_and_go(
     prefect: SyncPrefectClient,
     minutes: list[int],
     deleted: dict[int, int],
@@ -67,10 +67,10 @@ def test_each_run_that_stays_is_in_one_part_while_others_come_and_go(
     listing, place = Listing(prefect, in_states([tag]), newest_first=newest_first), None
 
     for turn in range(40):
-        part = listing.part(place, PAGE)
-        seen += [run.id for run, _ in part.runs]
-        times += [created_at(run) for run, _ in part.runs]
-        place = part.rest
+        stretch = listing.stretch(place, PAGE)
+        seen += [run.id for run, _ in stretch.runs]
+        times += [created_at(run) for run, _ in stretch.runs]
+        place = stretch.rest
         if place is None:
             break
         if (gone := deleted.get(turn, 9)) < len(created) and created[gone] in left:
@@ -93,9 +93,9 @@ def test_a_list_goes_on_after_any_run_of_one_time(prefect: SyncPrefectClient, go
     listing = Listing(prefect, in_states([tag]))
     whole, place = list[tuple[UUID, Place]](), None
     while not whole or place is not None:
-        part = listing.part(place, PAGE)
-        whole += [(run.id, after) for run, after in part.runs]
-        place = part.rest
+        stretch = listing.stretch(place, PAGE)
+        whole += [(run.id, after) for run, after in stretch.runs]
+        place = stretch.rest
     assert [id_ for id_, _ in whole] == created
 
     for id_ in created[:gone]:
@@ -103,9 +103,9 @@ def test_a_list_goes_on_after_any_run_of_one_time(prefect: SyncPrefectClient, go
     for at, (_, after) in enumerate(whole):
         rest, place = list[UUID](), after
         while place is not None:
-            part = listing.part(place, PAGE)
-            rest += [run.id for run, _ in part.runs]
-            place = part.rest
+            stretch = listing.stretch(place, PAGE)
+            rest += [run.id for run, _ in stretch.runs]
+            place = stretch.rest
         assert rest == created[max(at + 1, gone) :]
 
 

@@ -64,14 +64,14 @@ class Search:
         found: list[FlowRun] = []
         for _ in range(_ROUNDS):
             wanted = limit - len(found) + 1 if self._is_plain else AT_ONCE
-            part = listing.part(place, wanted)
-            for run, after in part.runs:
+            stretch = listing.stretch(place, wanted)
+            for run, after in stretch.runs:
                 if self._fits(run):
                     found.append(run)
                 if len(found) == limit:
-                    is_over = part.rest is None and run is part.runs[-1][0]
+                    is_over = stretch.rest is None and run is stretch.runs[-1][0]
                     return found, None if is_over else _encode(after, self._name)
-            place = part.rest
+            place = stretch.rest
             if place is None:
                 return found, None
         assert place is not None

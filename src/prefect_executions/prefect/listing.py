@@ -53,8 +53,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a list.
+class RunStretch:
+    """A stretch of a list.
 
     Args:
         runs: The next runs, each with the place after it; there may be none though more follow.
@@ -69,7 +69,7 @@ class Part:
 class Listing:
     """The flow runs that a filter finds, by the time at which they were first expected to start.
 
-    A run that fits the filter during all of the time in which the list is read is in one part.
+    A run that fits the filter during all of the time in which the list is read is in one stretch.
 
     Args:
         client: Prefect's client.
@@ -81,7 +81,7 @@ class Listing:
     filter: FlowRunFilter
     newest_first: bool = True
 
-    def part(self, place: Place | None, limit: int) -> Part:
+    def stretch(self, place: Place | None, limit: int) -> RunStretch:
         """The next runs, by one request as a rule.
 
         Args:
@@ -107,12 +107,12 @@ class Listing:
             last, _ = times.pop()
             if not times:
                 return self._of_one_time(last, _LAST_ID, 0)
-        return Part(
+        return RunStretch(
             [found for at, group in times for found in _placed(at, group)],
             None if is_over else Place(times[-1][0]),
         )
 
-    def _of_one_time(self, time: datetime, after: UUID, listed: int) -> Part:
+    def _of_one_time(self, time: datetime, after: UUID, listed: int) -> RunStretch:
         """The next runs of a time, after the one with the id `after`."""
         times = FlowRunFilterExpectedStartTime(after_=time, before_=time)
         at = max(listed - 1, 0)  # the last one that was listed shows whether the number is right
@@ -130,7 +130,7 @@ class Listing:
         before = at + len(runs) - len(left)
         places = [Place(time, run.id, before + n) for n, run in enumerate(left, 1)]
         rest = Place(time) if is_last else places[-1]
-        return Part([*zip(left, [*places[:-1], rest], strict=True)] if left else [], rest)
+        return RunStretch([*zip(left, [*places[:-1], rest], strict=True)] if left else [], rest)
 
     def _beyond(self, place: Place | None) -> FlowRunFilterExpectedStartTime | None:
         """The filter of the times that come after a place."""
@@ -191,9 +191,9 @@ class Walk:
         Raises:
             PrefectUnavailable: Prefect does not answer.
         """
-        part = self._listing.part(self._place, AT_ONCE)
-        self._place, self.is_over = part.rest, part.rest is None
-        return [run for run, _ in part.runs]
+        found = self._listing.stretch(self._place, AT_ONCE)
+        self._place, self.is_over = found.rest, found.rest is None
+        return [run for run, _ in found.runs]
 
 
 def pages_of(client: SyncPrefectClient, filter_: FlowRunFilter) -> Iterator[list[FlowRun]]:
