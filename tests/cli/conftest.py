@@ -1,12 +1,18 @@
-"""What runs a command in this process."""
+"""The command line, against the real service over HTTP."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from prefect_executions.cli import main
+from prefect_executions.local import Stack
+from prefect_executions.storage.objects import MemoryObjects
 from rest import KEY
 from running import Ran, Run
+from serving import served
 
 
 @pytest.fixture
@@ -26,3 +32,19 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def url(
+    prefect: SyncPrefectClient, memory: MemoryObjects, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The URL of a service whose logs are in `memory`; commands find it in the environment."""
+    with served(prefect, memory, store=uuid4().hex) as url:
+        monkeypatch.setenv("PREFECT_EXECUTIONS_URL", url)
+        yield url

@@ -62,8 +62,8 @@ def test_the_log_warns_of_what_lies_behind(kit: TestKit, caplog: pytest.LogCaptu
     said = [record.getMessage() for record in caplog.records]
     [warned] = [message for message in said if " goes back" in message]
     assert warned == (
-        f"{trial.id} goes back. Behind ckpt_000000 lie steps whose effects have happened: "
-        "undoable (will be undone), undoable (will be undone), plain, undoable (will be undone)"
+        f"{trial.id} goes back. The steps after ckpt_000000 have happened: "
+        "3 × undoable will be undone; plain will not be undone."
     )
 
 

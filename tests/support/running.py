@@ -13,3 +13,10 @@ def json_of(run: Run, *command: str) -> Any:
     code, out, err = run(*command, "--json")
     assert (code, err) == (0, ""), (out, err)
     return json.loads(out)
+
+
+def words(run: Run, *command: str) -> str:
+    """The text that a command prints."""
+    code, out, err = run(*command)
+    assert (code, err) == (0, ""), (out, err)
+    return out

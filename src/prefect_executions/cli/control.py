@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from prefect_executions.cli.connection import connected
 from prefect_executions.cli.options import NONE, CommonOptions, Id, State, json_of
+from prefect_executions.forgotten import warning
 from prefect_executions.models import OnTimeout
 
 
@@ -57,7 +58,6 @@ def resume(
         resumed = client.resume(
             execution_id, checkpoint_id=checkpoint_id, input=answer, force=force, wait=wait
         )
-        for step in resumed.steps_behind:
-            undone = ", and is undone" if step.undo else ""
-            output.say(f"The step {step.step} has happened behind it{undone}.")
+        if resumed.steps_behind:
+            output.say(warning(f"{checkpoint_id}", resumed.steps_behind))
         output.show(resumed, f"{resumed.id} is {resumed.status}.")

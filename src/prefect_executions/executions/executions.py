@@ -36,6 +36,7 @@ from prefect_executions.executions.rules import (
     require_resumable,
 )
 from prefect_executions.executions.views import checkpoint_of, execution_of
+from prefect_executions.forgotten import warning
 from prefect_executions.ids import checkpoint_seq, flow_run_id
 from prefect_executions.log.entry import Entry
 from prefect_executions.log.journal import Record
@@ -43,7 +44,7 @@ from prefect_executions.log.log import ExecutionLog
 from prefect_executions.models import Execution, OnTimeout, Resumed, Saved, Status, StepBehind
 from prefect_executions.prefect.events import send_checkpoint_saved, send_deleted, was_deleted
 from prefect_executions.prefect.pauses import forget_choice, pause_key
-from prefect_executions.prefect.resume_form import resume_form, warning
+from prefect_executions.prefect.resume_form import resume_form
 from prefect_executions.prefect.states import state_of, status_of
 from prefect_executions.prefect.tags import DELETING, OUTSIDE
 

@@ -1,11 +1,12 @@
 """The Resume form of a paused execution: where to continue from."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from rich.filesize import decimal
 
 from prefect_executions.errors import AnswerError
+from prefect_executions.forgotten import counted, warning
 from prefect_executions.ids import checkpoint_id, checkpoint_seq
 from prefect_executions.log.journal import Record, forgotten
 from prefect_executions.log.log import ExecutionLog
@@ -16,7 +17,6 @@ LATEST = "latest"
 CHOICES = 25  # how many of the newest checkpoints the form offers
 NOTE_LENGTH = 500
 GOES_ON = Form({"type": "object", "properties": {}}, "Its process waits, and continues from here.")
-_STEPS_NAMED = 10
 
 
 def resume_form(history: History) -> Form:
@@ -33,7 +33,9 @@ def resume_form(history: History) -> Form:
         label = f" · {entry.label}" if entry.label else ""
         choices.append(f"{name}{label} · {entry.at:%Y-%m-%d %H:%M:%S} UTC · {decimal(entry.size)}")
         if lost := forgotten(now, history.records(entry.seq)):
-            lines.append(f"* {warning(f'`{name}`', lost)}")
+            lines.append(f"* `{name}`: {counted(lost)}")
+    if len(lines) > 1:
+        lines[0] += " These steps have happened after each:"
     schema = {
         "title": "Resume",
         "type": "object",
@@ -90,11 +92,3 @@ def go_back(log: ExecutionLog, answer: Any, tell: Callable[[str], object]) -> No
     tell(f"Going back to {chosen}.")
     if lost:
         tell(warning(chosen, lost))
-
-
-def warning(checkpoint: str, lost: Iterable[Record]) -> str:
-    """The warning about the steps after a checkpoint, newest first."""
-    names = [f"{record.step}{' (will be undone)' if record.undo else ''}" for record in lost]
-    more = len(names) - _STEPS_NAMED
-    text = ", ".join(names[:_STEPS_NAMED]) + (f" and {more} more" if more > 0 else "")
-    return f"Behind {checkpoint} lie steps whose effects have happened: {text}"
