@@ -25,24 +25,66 @@ def test_what_is_refused_has_a_code_of_its_own(run: Run, url: str) -> None:
     assert refused("create", "a", "--deployment", "no/where")[0] == 2
     assert refused("get", f"exec_{uuid4().hex}")[0] == 3
     assert refused("get", id_, "--profile", "none")[0] == 2
-    assert refused("list", "--url", f"http://127.0.0.1:{free_ports(1)}")[0] == 5
 
 
-def test_a_wrong_key_has_its_code(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_is_called_wrong_and_its_setting_is_named(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PREFECT_EXECUTIONS_API_KEY", "wrong")
 
     code, out, err = run("list")
 
     assert (code, out) == (4, "")
-    assert "Send a key" in err
+    assert err.startswith(f"{url} does not know the key in PREFECT_EXECUTIONS_API_KEY: it is wrong")
+    assert "prefect-executions keys create" in err
 
 
-def test_the_client_commands_load_no_prefect() -> None:
-    code = "import sys, prefect_executions.cli; print(*sys.modules)"
+def test_without_a_service_it_says_how_to_name_one_and_how_to_start_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_EXECUTIONS_URL", f"http://127.0.0.1:{free_ports(1)}")
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code, out, err = run("list")
 
-    assert {"prefect", "boto3", "fastapi"}.isdisjoint(done.stdout.split())
+    assert (code, out) == (5, "")
+    assert "The URL is in PREFECT_EXECUTIONS_URL." in err
+    assert err.splitlines()[-1] == (
+        "Name the service by --url, PREFECT_EXECUTIONS_URL or a profile (--profile). "
+        "`prefect-executions serve` starts one here."
+    )
+
+
+def loaded_by(*command: str) -> set[str]:
+    """The modules that a command has loaded in a process of its own."""
+    code = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('loaded:', *sys.modules, file=sys.stderr))\n"
+        "from prefect_executions.cli import main\n"
+        "main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True
+    )
+    said, _, modules = done.stderr.partition("loaded: ")
+    assert said == ""
+    return set(modules.split())
+
+
+HEAVY = {"prefect", "boto3", "botocore", "fastapi"}
+
+
+def test_a_command_of_the_client_loads_neither_prefect_nor_boto3(run: Run, url: str) -> None:
+    id_ = json_of(run, "create", "a")["id"]
+
+    for command in (("list",), ("get", id_), ("pause", id_), ("checkpoints", id_)):
+        loaded = loaded_by(*command)
+        assert "prefect_executions.client" in loaded
+        assert HEAVY.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("command", [(), ("list",), ("keys", "create")])
+def test_help_loads_no_http_client_either(command: tuple[str, ...]) -> None:
+    assert {*HEAVY, "httpx", "prefect_executions.client"}.isdisjoint(loaded_by(*command, "--help"))
 
 
 def test_its_help_names_all_commands(run: Run) -> None:

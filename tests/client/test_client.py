@@ -613,13 +613,82 @@ def test_a_stream_goes_on_after_an_event(url: str) -> None:
     assert paused["status"] == "paused"
 
 
-def test_a_service_that_is_away_is_named() -> None:
-    port = free_ports(1)
-    with (
-        Client(f"http://127.0.0.1:{port}", patience=0) as client,
-        pytest.raises(Unavailable, match=f"http://127.0.0.1:{port}/ does not answer"),
-    ):
+def said(kind: type[ServiceError], client: Client) -> str:
+    """What a client says that can't read an execution."""
+    with client, pytest.raises(kind) as error:
         client.get(ID)
+    return f"{error.value}"
+
+
+def profiled(tmp_path: Path, **profile: str) -> Path:
+    """The file of a profile `there`."""
+    file = tmp_path / "prefect-executions" / "config.toml"
+    file.parent.mkdir(exist_ok=True)
+    fields = "".join(f'{name} = "{value}"\n' for name, value in profile.items())
+    file.write_text(f"[profiles.there]\n{fields}")
+    return file
+
+
+def test_a_service_that_is_away_is_named_and_the_setting_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = f"http://127.0.0.1:{free_ports(1)}"
+    file = profiled(tmp_path, url=url)
+
+    given = said(Unavailable, Client(url, patience=0))
+    there = said(Unavailable, Client(profile="there", patience=0))
+    monkeypatch.setenv("PREFECT_EXECUTIONS_URL", url)
+    around = said(Unavailable, Client(patience=0))
+
+    assert all(text.startswith(f"{url}/ does not answer: ") for text in (given, there, around))
+    assert given.endswith(" The URL is in the argument `url`.")
+    assert there.endswith(f" The URL is in `url` of the profile 'there' in {file}.")
+    assert around.endswith(" The URL is in PREFECT_EXECUTIONS_URL.")
+
+
+def test_without_a_url_it_says_that_none_was_given() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("Connection refused", request=request)
+
+    text = said(Unavailable, Client(patience=0, transport=httpx.MockTransport(refuse)))
+
+    assert text == (
+        "http://127.0.0.1:4300/ does not answer: ConnectError Connection refused. "
+        "No URL was given; this is the default."
+    )
+
+
+def test_a_wrong_key_is_called_wrong_and_the_setting_that_holds_it_is_named(
+    url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = profiled(tmp_path, url=url, api_key="wrong")
+
+    given = said(Unauthorized, Client(url, "wrong"))
+    there = said(Unauthorized, Client(profile="there"))
+    monkeypatch.setenv("PREFECT_EXECUTIONS_API_KEY", "wrong")
+    around = said(Unauthorized, Client(url))
+
+    for text, setting in (
+        (given, "the argument `api_key`"),
+        (there, f"`api_key` of the profile 'there' in {file}"),
+        (around, "PREFECT_EXECUTIONS_API_KEY"),
+    ):
+        assert text == (
+            f"{url} does not know the key in {setting}: "
+            "it is wrong, was revoked, or belongs to another service."
+        )
+
+
+def test_a_missing_key_is_called_missing_and_the_settings_are_named(
+    url: str, tmp_path: Path
+) -> None:
+    text = said(Unauthorized, Client(url))
+
+    file = tmp_path / "prefect-executions" / "config.toml"
+    assert text == (
+        f"{url} wants a key, and there is none. Set PREFECT_EXECUTIONS_API_KEY, or `api_key` "
+        f"beside that URL in a profile in {file}."
+    )
 
 
 def test_the_sync_client_is_generated_from_the_async_one() -> None:

@@ -25,7 +25,7 @@ import prefect_executions
 from prefect_executions import execution
 from prefect_executions.blocks.webhook import ExecutionWebhook
 from prefect_executions.cli.app import app, serve
-from prefect_executions.client.profiles import Profile, find
+from prefect_executions.client.profiles import find
 from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
 from prefect_executions.settings import ExecutionsSettings
@@ -316,7 +316,8 @@ def test_the_profile_of_the_client_document_is_read(
     file.write_text(blocks(ROOT / "docs" / "client.md", "toml").replace("…", "x"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
-    assert find(profile="default") == Profile("https://executions.example.com", "pxk_x")
+    found = find(profile="default")
+    assert (found.url, found.api_key) == ("https://executions.example.com", "pxk_x")
 
 
 def test_the_notification_of_the_document_is_what_is_posted(world: World) -> None:

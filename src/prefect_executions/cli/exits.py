@@ -5,15 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from prefect_executions.client import (
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotFound,
-    RateLimited,
-    Unauthorized,
-    Unavailable,
-)
 from prefect_executions.errors import (
     ExecutionError,
     PrefectUnavailable,
@@ -29,13 +20,6 @@ _CODES: dict[type[ExecutionError], int] = {
     PrefectUnavailable: AWAY,
     StoreUnavailable: AWAY,
     StoreNotFound: MISSING,
-    NotFound: MISSING,
-    Unauthorized: FORBIDDEN,
-    Forbidden: FORBIDDEN,
-    Invalid: USAGE,
-    RateLimited: AWAY,
-    Unavailable: AWAY,
-    Conflict: REFUSED,
 }
 
 

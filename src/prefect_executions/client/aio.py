@@ -54,6 +54,7 @@ class AsyncConnection:
     ) -> None:
         found = find(url, api_key, profile=profile)
         self.url = found.url
+        self._profile = found
         self._patience = patience
         self._http = httpx.AsyncClient(
             base_url=found.url,
@@ -74,9 +75,12 @@ class AsyncConnection:
         """Close the connections."""
         await self._http.aclose()
 
+    def _retries(self) -> RetryPolicy:
+        return RetryPolicy(self._patience, self._profile)
+
     async def send(self, operation: Operation[T]) -> T:
         """Send an operation, again where that is safe, and return the answer."""
-        retries, content = RetryPolicy(self._patience), operation.content
+        retries, content = self._retries(), operation.content
         while True:
             outcome: httpx.Response | httpx.TransportError
             try:
@@ -353,7 +357,7 @@ class AsyncClient(AsyncConnection):
             Unavailable: the service was away for longer than `patience`.
         """
         operation = Operation("GET", operations.events(execution_id), bool, repeatable=True)
-        last, retries = last_event_id, RetryPolicy(self._patience)
+        last, retries = last_event_id, self._retries()
         while True:
             headers, opened = {"Last-Event-ID": last} if last else {}, False
             try:
@@ -382,5 +386,5 @@ class AsyncClient(AsyncConnection):
                 if not opened:
                     await asyncio.sleep(retries.next_pause(operation, error))
                     continue
-            retries = RetryPolicy(self._patience)  # it may have been open for hours
+            retries = self._retries()  # it may have been open for hours
             await asyncio.sleep(RETRY_SECONDS)

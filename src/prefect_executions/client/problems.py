@@ -11,11 +11,15 @@ ServiceError
 └── Unavailable          no answer, 502, 503 or 504, for longer than the client would wait
 """
 
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
 from prefect_executions.errors import ExecutionError
+
+# Codes of problems.
+NO_ANSWER = "no_answer"
+UNAUTHORIZED = "unauthorized"
 
 
 class ServiceError(ExecutionError):
@@ -47,6 +51,10 @@ class ServiceError(ExecutionError):
     def __str__(self) -> str:
         """Return `detail`."""
         return self.detail
+
+    def with_detail(self, detail: str) -> Self:
+        """The same error in other words."""
+        return type(self)(self.status, self.code, detail, self.errors, self.execution_status)
 
 
 class Unauthorized(ServiceError):
@@ -130,4 +138,4 @@ def no_answer(error: httpx.TransportError) -> Unavailable:
     """The exception for an answer that did not come."""
     where = error.request.url.copy_with(path="/", query=None, fragment=None)
     what = f"{type(error).__name__} {error}".strip()
-    return Unavailable(0, "no_answer", f"{where} does not answer: {what}")
+    return Unavailable(0, NO_ANSWER, f"{where} does not answer: {what}")

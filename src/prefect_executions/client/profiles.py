@@ -9,6 +9,7 @@ Profiles are in `$XDG_CONFIG_HOME/prefect-executions/config.toml`, by default in
 
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,14 @@ class Profile:
     Args:
         url: The URL.
         api_key: The key, or None for a service without keys.
+        url_from: The setting that holds the URL, for people; None for the local default.
+        key_from: The setting that holds the key, or None without a key.
     """
 
     url: str
     api_key: str | None
+    url_from: str | None
+    key_from: str | None
 
 
 def file() -> Path:
@@ -54,16 +59,32 @@ def find(
     """
     named = profile or os.environ.get(PROFILE)
     found = _read(named or "default", required=named is not None)
-    if profile is None:  # an argument is stronger than the environment
-        url, api_key = url or os.environ.get(URL), api_key or os.environ.get(KEY) or None
-    url, theirs = url or found.get("url") or LOCAL, found.get("url") or LOCAL
-    if api_key is None and url.rstrip("/") == theirs.rstrip("/"):
-        api_key = found.get("api_key")
+    theirs = f"of the profile {named or 'default'!r} in {file()}"
+    # An argument is stronger than the environment.
+    around: Mapping[str, str] = os.environ if profile is None else {}
+    url, url_from = _first(
+        (url, "the argument `url`"), (around.get(URL), URL), (found.get("url"), f"`url` {theirs}")
+    )
+    url, their_url = url or LOCAL, found.get("url") or LOCAL
+    api_key, key_from = _first(
+        (api_key, "the argument `api_key`"),
+        (around.get(KEY), KEY),
+        (found.get("api_key") if _is_same(url, their_url) else None, f"`api_key` {theirs}"),
+    )
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"url: {url!r} does not begin with `http://` or `https://`.")
     if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
         raise ValueError("api_key: holds characters that no key has, such as a line's end.")
-    return Profile(url, api_key)
+    return Profile(url, api_key, url_from, key_from)
+
+
+def _first(*settings: tuple[str | None, str]) -> tuple[str | None, str | None]:
+    """The first value that is given, and the setting that holds it."""
+    return next((setting for setting in settings if setting[0]), (None, None))
+
+
+def _is_same(url: str, other: str) -> bool:
+    return url.rstrip("/") == other.rstrip("/")
 
 
 def _read(name: str, *, required: bool) -> dict[str, str]:

@@ -14,7 +14,15 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from prefect_executions.client.operations import Operation
-from prefect_executions.client.problems import ServiceError, error_of, no_answer, not_understood
+from prefect_executions.client.problems import (
+    NO_ANSWER,
+    UNAUTHORIZED,
+    ServiceError,
+    error_of,
+    no_answer,
+    not_understood,
+)
+from prefect_executions.client.profiles import KEY, Profile, file
 
 T = TypeVar("T", bound=BaseModel | bool)
 
@@ -34,10 +42,12 @@ class RetryPolicy:
 
     Args:
         seconds: For how long, from the first try on.
+        profile: The service, which errors name.
         clock: A monotonic clock, in seconds.
     """
 
     seconds: float
+    profile: Profile
     clock: Callable[[], float] = monotonic
 
     def __post_init__(self) -> None:
@@ -75,8 +85,26 @@ class RetryPolicy:
         pause = max(asked, uniform(0.5, 1) * self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         if not helps or self.clock() + pause > self._ends:
-            raise error
+            raise explained(error, self.profile)
         return pause
+
+
+def explained(error: ServiceError, profile: Profile) -> ServiceError:
+    """An error with the setting that holds what is wrong: the URL or the key."""
+    if error.code == NO_ANSWER:
+        named = "No URL was given; this is the default."
+        if profile.url_from is not None:
+            named = f"The URL is in {profile.url_from}."
+        return error.with_detail(f"{error.detail}. {named}")
+    if error.code == UNAUTHORIZED and profile.key_from is None:
+        wanted = f"{KEY}, or `api_key` beside that URL in a profile in {file()}"
+        return error.with_detail(f"{profile.url} wants a key, and there is none. Set {wanted}.")
+    if error.code == UNAUTHORIZED:
+        return error.with_detail(
+            f"{profile.url} does not know the key in {profile.key_from}: it is wrong, was revoked, "
+            "or belongs to another service."
+        )
+    return error
 
 
 def read(operation: Operation[T], answer: httpx.Response) -> T:

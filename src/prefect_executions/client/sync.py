@@ -54,6 +54,7 @@ class Connection:
     ) -> None:
         found = find(url, api_key, profile=profile)
         self.url = found.url
+        self._profile = found
         self._patience = patience
         self._http = httpx.Client(
             base_url=found.url,
@@ -74,9 +75,12 @@ class Connection:
         """Close the connections."""
         self._http.close()
 
+    def _retries(self) -> RetryPolicy:
+        return RetryPolicy(self._patience, self._profile)
+
     def send(self, operation: Operation[T]) -> T:
         """Send an operation, again where that is safe, and return the answer."""
-        retries, content = RetryPolicy(self._patience), operation.content
+        retries, content = self._retries(), operation.content
         while True:
             outcome: httpx.Response | httpx.TransportError
             try:
@@ -347,7 +351,7 @@ class Client(Connection):
             Unavailable: the service was away for longer than `patience`.
         """
         operation = Operation("GET", operations.events(execution_id), bool, repeatable=True)
-        last, retries = last_event_id, RetryPolicy(self._patience)
+        last, retries = last_event_id, self._retries()
         while True:
             headers, opened = {"Last-Event-ID": last} if last else {}, False
             try:
@@ -376,5 +380,5 @@ class Client(Connection):
                 if not opened:
                     sleep(retries.next_pause(operation, error))
                     continue
-            retries = RetryPolicy(self._patience)  # it may have been open for hours
+            retries = self._retries()  # it may have been open for hours
             sleep(RETRY_SECONDS)

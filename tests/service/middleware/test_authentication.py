@@ -63,6 +63,14 @@ def test_without_a_key_it_is_401(keyring: Known, headers: dict[str, str]) -> Non
     assert "reader" not in answer.text
 
 
+def test_a_wrong_key_is_called_wrong(keyring: Known) -> None:
+    sent = client_of(guarded(keyring), "wrong").get("/who").json()["detail"]
+    none = client_of(guarded(keyring)).get("/who").json()["detail"]
+
+    assert sent == "The service does not know the key that was sent: it is wrong, or was revoked."
+    assert none.startswith("Send a key")
+
+
 def test_a_key_in_the_query_does_not_count(keyring: Known) -> None:
     """A key in the query would be in the logs of every proxy."""
     assert_problem(client_of(guarded(keyring)).get("/who?x-api-key=reader"), 401, "unauthorized")

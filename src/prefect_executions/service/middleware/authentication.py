@@ -16,6 +16,9 @@ from prefect_executions.service.keyring import PATIENCE_SECONDS, Keyring
 from prefect_executions.service.middleware.rate_limit import Quota, Rates
 from prefect_executions.service.problems import problem, unavailable
 
+_NO_KEY = "Send a key of the service as `Authorization: Bearer …` or `x-api-key: …`."
+_UNKNOWN_KEY = "The service does not know the key that was sent: it is wrong, or was revoked."
+
 
 class Authentication:
     """Let only requests with a known key pass, within the rate limit of their caller.
@@ -76,7 +79,7 @@ class Authentication:
             refusal = problem(
                 HTTPStatus.UNAUTHORIZED,
                 "unauthorized",
-                "Send a key of the service as `Authorization: Bearer …` or `x-api-key: …`.",
+                _NO_KEY if secret_of(scope) is None else _UNKNOWN_KEY,
                 headers={"WWW-Authenticate": "Bearer", **quota.headers},
             )
             await refusal(scope, receive, send)
