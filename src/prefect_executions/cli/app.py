@@ -38,8 +38,8 @@ app.command(automations.app)
 app.command(webhooks.app)
 app.register_install_completion_command()
 _SERVICE = Group("Service", sort_key=9)
-for _command in (service.serve, service.deploy, service.gc, service.demo):
-    app.command(_command, group=_SERVICE)
+for _of_the_service in (service.serve, service.deploy, service.gc, service.demo):
+    app.command(_of_the_service, group=_SERVICE)
 
 
 def main(command: list[str] | None = None) -> None:

@@ -5,6 +5,8 @@ from itertools import islice
 
 from prefect_executions.cli.connection import connected
 from prefect_executions.cli.options import NONE, CommonOptions, Id, Limit, State, json_of
+from prefect_executions.cli.output import gathered
+from prefect_executions.cli.short_ids import whole
 
 
 def checkpoint(
@@ -18,14 +20,15 @@ def checkpoint(
     """Save a checkpoint by hand."""
     with connected(common) as (client, output):
         value = json_of(state or "", "STATE")
-        saved = client.checkpoint(execution_id, value, label=label, attempt=attempt)
+        saved = client.checkpoint(whole(client, execution_id), value, label=label, attempt=attempt)
         output.show(saved, f"{saved.checkpoint.id}: saved; the execution is {saved.status}.")
 
 
 def checkpoints(execution_id: Id, *, limit: Limit = 50, common: CommonOptions = NONE) -> None:
     """List the checkpoints of an execution, newest first."""
     with connected(common) as (client, output):
-        found = list(islice(client.checkpoints(execution_id), limit or None))
+        wanted = islice(client.checkpoints(whole(client, execution_id)), limit or None)
+        found = gathered(wanted, "checkpoints")
         rows = (
             (
                 *(c.id, c.label, c.timestamp),
@@ -43,9 +46,9 @@ def state(
     """Print the state of an execution, or of one checkpoint, as JSON."""
     with connected(common) as (client, output):
         if checkpoint_id is None:
-            value = client.get(execution_id, checkpoints="none").state
+            value = client.get(whole(client, execution_id), checkpoints="none").state
         else:
-            value = client.get_checkpoint(execution_id, checkpoint_id).state
+            value = client.get_checkpoint(whole(client, execution_id), checkpoint_id).state
         output.show(value, json.dumps(value, ensure_ascii=False, indent=2))
 
 
@@ -54,6 +57,6 @@ def diff(
 ) -> None:
     """Show what has changed between two checkpoints, as JSON Patch."""
     with connected(common) as (client, output):
-        found = client.diff(execution_id, checkpoint_id, other_id)
+        found = client.diff(whole(client, execution_id), checkpoint_id, other_id)
         lines = [json.dumps(change, ensure_ascii=False) for change in found.patch]
         output.show(found, "\n".join(lines) or "Nothing has changed.")

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from prefect_executions.cli.connection import connected
 from prefect_executions.cli.options import NONE, CommonOptions, Id, State, json_of
+from prefect_executions.cli.short_ids import whole
 from prefect_executions.forgotten import warning
 from prefect_executions.models import OnTimeout
 
@@ -23,9 +24,8 @@ def pause(
     """Pause an execution: its process ends at its next checkpoint."""
     ends = until.astimezone() if until and until.tzinfo is None else until
     with connected(common) as (client, output):
-        paused = client.pause(
-            execution_id, reason=reason, until=ends, on_timeout=on_timeout, wait=wait
-        )
+        id_ = whole(client, execution_id)
+        paused = client.pause(id_, reason=reason, until=ends, on_timeout=on_timeout, wait=wait)
         output.show(paused, f"{paused.id} is {paused.status}.")
 
 
@@ -37,7 +37,7 @@ def cancel(
 ) -> None:
     """Terminate an execution and keep it: it can be resumed."""
     with connected(common) as (client, output):
-        cancelled = client.cancel(execution_id, wait=wait)
+        cancelled = client.cancel(whole(client, execution_id), wait=wait)
         output.show(cancelled, f"{cancelled.id} is {cancelled.status}.")
 
 
@@ -55,8 +55,9 @@ def resume(
     """Resume an execution, from its newest state or from a checkpoint."""
     with connected(common) as (client, output):
         answer = None if input is None else json_of(input, "--input")
+        id_ = whole(client, execution_id)
         resumed = client.resume(
-            execution_id, checkpoint_id=checkpoint_id, input=answer, force=force, wait=wait
+            id_, checkpoint_id=checkpoint_id, input=answer, force=force, wait=wait
         )
         if resumed.steps_behind:
             output.say(warning(f"{checkpoint_id}", resumed.steps_behind))

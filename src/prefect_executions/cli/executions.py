@@ -22,7 +22,8 @@ from prefect_executions.cli.options import (
     State,
     json_of,
 )
-from prefect_executions.cli.output import summary
+from prefect_executions.cli.output import confirmed, gathered, summary
+from prefect_executions.cli.short_ids import whole
 from prefect_executions.models import ExecutionConfig
 
 SUMMARY = "id name status agent created"  # the columns of a list of executions
@@ -37,14 +38,15 @@ def list_(
 ) -> None:
     """List executions."""
     with connected(common) as (client, output):
-        found = list(islice(client.list(order=order, **which.filter), limit or None))
+        wanted = islice(client.list(order=order, **which.filter), limit or None)
+        found = gathered(wanted, "executions")
         output.rows(found, SUMMARY, map(summary, found))
 
 
 def get(execution_id: Id, *, common: CommonOptions = NONE) -> None:
     """Show an execution."""
     with connected(common) as (client, output):
-        output.execution(client.get(execution_id, checkpoints=10, states=False))
+        output.execution(client.get(whole(client, execution_id), checkpoints=10, states=False))
 
 
 def create(
@@ -58,7 +60,9 @@ def create(
     agent_id: str | None = None,
     task_type: str | None = None,
     state: State = None,
-    from_checkpoint: str | None = None,
+    from_checkpoint: Annotated[
+        str | None, Parameter(help="Take its first state from there: exec_…/ckpt_….")
+    ] = None,
     config: ConfigOptions = UNSET,
     idempotency_key: Repeatable = None,
     common: CommonOptions = NONE,
@@ -75,23 +79,36 @@ def create(
         "description": description,
         "agent_id": agent_id,
         "task_type": task_type,
-        "from_checkpoint": from_checkpoint,
         "config": settings,
     }
     new = {field: value for field, value in new.items() if value is not None}
     if state is not None:  # which may be null
         new["state"] = json_of(state, "--state")
     with connected(common) as (client, output):
+        if from_checkpoint is not None:
+            of, slash, checkpoint_id = from_checkpoint.partition("/")
+            new["from_checkpoint"] = f"{whole(client, of)}{slash}{checkpoint_id}"
         made = client.create(name, idempotency_key=idempotency_key, **new)
         output.execution(made)
 
 
-def delete(execution_id: Id, *, wait: float = 10, common: CommonOptions = NONE) -> None:
-    """Delete an execution; one that runs is terminated first."""
+def delete(
+    execution_id: Id,
+    *,
+    wait: Annotated[float, Parameter(help="Seconds, for its process to end.")] = 10,
+    yes: Annotated[bool, Parameter(negative="", help="Do not ask, at a terminal.")] = False,
+    common: CommonOptions = NONE,
+) -> None:
+    """Delete an execution; one that runs is terminated first. At a terminal it asks before."""
     with connected(common) as (client, output):
-        gone = client.delete(execution_id, wait=wait)
+        id_ = whole(client, execution_id)
+        if not yes and sys.stdin.isatty():
+            it = client.get(id_, checkpoints="none", states=False)
+            if not confirmed(f"Delete {it.name}, which is {it.status}, and all of its states?"):
+                end(REFUSED, "Nothing was deleted.")
+        gone = client.delete(id_, wait=wait)
         rest = "is deleted" if gone else "is being deleted: its process needs longer to end"
-        output.show({"id": execution_id, "gone": gone}, f"{execution_id} {rest}.")
+        output.show({"id": id_, "gone": gone}, f"{id_} {rest}.")
 
 
 def fork(
@@ -108,7 +125,7 @@ def fork(
     """Create an execution that continues from a checkpoint of another one, beside it."""
     with connected(common) as (client, output):
         fork = client.fork(
-            execution_id,
+            whole(client, execution_id),
             checkpoint_id=checkpoint_id,
             name=name,
             deployment=deployment,
@@ -134,7 +151,7 @@ def bulk(
         end(USAGE, "Give a filter, as in --agent-id agent-7, or --all: one of the two.")
     with connected(common) as (client, output):
         if not yes:
-            found = list(client.list(**filter_))
+            found = gathered(client.list(**filter_), "executions")
             output.rows(found, SUMMARY, map(summary, found))
             output.say(f"{len(found)} are meant; give --yes to {action} them.")
             return
@@ -154,5 +171,5 @@ def bulk(
 def cost(execution_id: Id, *, common: CommonOptions = NONE) -> None:
     """Show what an execution has cost in the store."""
     with connected(common) as (client, output):
-        it = client.cost(execution_id)
+        it = client.cost(whole(client, execution_id))
         output.show(it, f"{it.puts:,} PUTs; {it.entries:,} objects, {it.bytes_stored:,} bytes.")

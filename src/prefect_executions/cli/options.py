@@ -86,7 +86,9 @@ Limit = Annotated[int, Parameter(help="How many at most; 0: all.")]
 Repeatable = Annotated[
     str | None, Parameter(help="The same for a repetition of the command, which creates nothing.")
 ]
-Id = Annotated[str, Parameter(help="The execution.")]
+Id = Annotated[  # read by `short_ids.whole`
+    str, Parameter(help="The execution: its id, or the first digits of one of the newest 1,000.")
+]
 State = Annotated[  # read by `json_of`
     str | None,
     Parameter(help="JSON; or @FILE; or - for standard input.", allow_leading_hyphen=True),

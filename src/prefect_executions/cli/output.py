@@ -3,16 +3,21 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
+from humanize import naturaltime
 from pydantic import BaseModel
 from rich.console import Console
+from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
 from prefect_executions.models import Execution, Status, Summary
+
+T = TypeVar("T")
 
 COLOURS = {
     Status.RUNNING: "blue",
@@ -21,7 +26,11 @@ COLOURS = {
     Status.FAILED: "red",
     Status.TERMINATED: "magenta",
 }
+MANY = 200  # items that come at once; of more a person sees the number grow
+SHORT = len("exec_0192f0c1a6b8")  # of ids in tables: no two of 100,000 begin alike by chance
 
+# Columns of values that are short; those of other columns are folded.
+_NARROW = frozenset(["id", "status", "created", "saved", "written", "used", "entries", "bytes"])
 
 # Control characters, which a terminal would obey.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -29,6 +38,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 class Output:
     """Prints the output of a command.
+
+    At a terminal times are relative, and tables have short ids.
 
     Args:
         as_json: Print one JSON document, and nothing else.
@@ -61,16 +72,21 @@ class Output:
 
     def rows(self, items: Sequence[Any], columns: str, rows: Iterable[Sequence[Any]]) -> None:
         """Print a list, as JSON or as a table."""
-        cells = [[_cell(cell) for cell in row] for row in rows]
+        cells = [list(row) for row in rows]
         if not self.as_json and not self.console.is_terminal and cells:
             for row in cells:
-                print(*(" ".join(f"{cell}".split()) for cell in row), sep="\t")
+                print(*(" ".join(f"{self._cell(cell)}".split()) for cell in row), sep="\t")
             return
+        names = columns.split()
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns.split():
-            table.add_column(column.upper(), overflow="fold", no_wrap=column == "id")
+        for name in names:
+            table.add_column(name.upper(), overflow="fold", no_wrap=name in _NARROW)
+        if "id" in names:
+            at = names.index("id")
+            length = _length({row[at] for row in cells})
+            cells = [[*row[:at], row[at][:length], *row[at + 1 :]] for row in cells]
         for row in cells:
-            table.add_row(*row)
+            table.add_row(*map(self._cell, row))
         self.show(list(items), table if items else "None.")
 
     def execution(self, execution: Execution) -> None:
@@ -95,8 +111,58 @@ class Output:
         table.add_column(overflow="fold")
         for name, value in rows:
             if value is not None:
-                table.add_row(name, _cell(value))
+                table.add_row(name, self._cell(value))
         self.show(execution, table)
+
+    def _cell(self, value: Any) -> Text:
+        if isinstance(value, Text):
+            return value
+        if value is None:
+            return Text("")
+        if isinstance(value, datetime):
+            return Text(ago(value) if self.console.is_terminal else when(value))
+        return Text(harmless(f"{value}"))
+
+
+def gathered(items: Iterable[T], what: str) -> list[T]:
+    """All items; while many of them come, a terminal shows how many there are so far.
+
+    Args:
+        items: The items, of which `MANY` come at once.
+        what: The plural of their noun.
+    """
+    console, found = Console(stderr=True), list[T]()
+    if not console.is_terminal:
+        return list(items)
+    with ExitStack() as stack:
+        shown = console.status("")
+        for item in items:
+            found.append(item)
+            if len(found) == MANY:
+                stack.enter_context(shown)
+            if len(found) % MANY == 0:
+                shown.update(f"{len(found):,} {what} so far")
+    return found
+
+
+def confirmed(question: str) -> bool:
+    """Ask a person at a terminal, on standard error; an end of the input is a no."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    try:
+        return Confirm.ask(Text(harmless(question)), console=console, default=False)
+    except EOFError:
+        console.print()
+        return False
+
+
+def ago(time: datetime) -> str:
+    """A time as people say it, from now."""
+    return naturaltime(time, when=datetime.now(UTC))
+
+
+def when(time: datetime) -> str:
+    """A time as programs read it."""
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def harmless(text: str) -> str:
@@ -119,14 +185,11 @@ def _newest(execution: Execution) -> str:
     return ", ".join(f"{point.id} {point.label or ''}".strip() for point in newest) or "none"
 
 
-def _cell(value: Any) -> Text:
-    if isinstance(value, Text):
-        return value
-    if value is None:
-        return Text("")
-    if isinstance(value, datetime):
-        return Text(f"{value:%Y-%m-%d %H:%M:%S}")
-    return Text(harmless(f"{value}"))
+def _length(ids: Collection[str]) -> int:
+    """The length that tells ids of a table apart, `SHORT` at least."""
+    lengths = range(SHORT, max(map(len, ids), default=SHORT))
+    enough = (length for length in lengths if len({id_[:length] for id_ in ids}) == len(ids))
+    return next(enough, lengths.stop)
 
 
 def _plain(value: Any) -> Any:

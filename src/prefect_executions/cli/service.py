@@ -99,7 +99,7 @@ def gc(
             found,
             "id entries bytes written",
             (
-                (o.execution_id, f"{o.entries:,}", f"{o.bytes_stored:,}", f"{o.written_at:%F %T}")
+                (o.execution_id, f"{o.entries:,}", f"{o.bytes_stored:,}", o.written_at)
                 for o in found
             ),
         )

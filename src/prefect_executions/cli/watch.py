@@ -10,6 +10,7 @@ from prefect_executions.cli.connection import connected
 from prefect_executions.cli.exits import REFUSED
 from prefect_executions.cli.options import NONE, CommonOptions, Id
 from prefect_executions.cli.output import harmless, status
+from prefect_executions.cli.short_ids import whole
 from prefect_executions.models import Status
 
 PATIENCE = 300.0  # seconds that the service may be away while a command watches
@@ -26,7 +27,7 @@ def watch(
     Exits with 1 if it has ended and not completed, or was deleted.
     """
     with connected(common, PATIENCE) as (client, output):
-        for event in client.stream(execution_id):
+        for event in client.stream(whole(client, execution_id)):
             data = event.data
             if event.kind == "status":
                 state_name, message = data["state_name"], data["message"] or ""
