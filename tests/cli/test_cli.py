@@ -82,7 +82,7 @@ def test_a_command_of_the_client_loads_neither_prefect_nor_boto3(run: Run, url: 
         assert HEAVY.isdisjoint(loaded)
 
 
-@pytest.mark.parametrize("command", [(), ("list",), ("keys", "create")])
+@pytest.mark.parametrize("command", [(), ("list",), ("store", "create"), ("keys", "create")])
 def test_help_loads_no_http_client_either(command: tuple[str, ...]) -> None:
     assert {*HEAVY, "httpx", "prefect_executions.client"}.isdisjoint(loaded_by(*command, "--help"))
 

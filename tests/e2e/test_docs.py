@@ -377,7 +377,7 @@ def test_the_store_script_saves_a_store(world: World) -> None:
     command += ["--endpoint", server.endpoint, "--region", "us-east-1", "--path-style"]
 
     done = subprocess.run(
-        [sys.executable, *command, "--fixed-credentials"],
+        [sys.executable, *command, "--credentials-from-environment"],
         cwd=ROOT,
         env={**os.environ, **world.stack.env, **env},
         capture_output=True,

@@ -12,6 +12,7 @@ from prefect_executions.cli import (
     executions,
     keys,
     service,
+    store,
     watch,
     webhooks,
 )
@@ -33,6 +34,7 @@ for _command in (
     watch.watch,
 ):
     app.command(_command)
+app.command(store.app)
 app.command(keys.app)
 app.command(automations.app)
 app.command(webhooks.app)
