@@ -275,8 +275,9 @@ class StoreNotFound(StoreError):
 
     def __str__(self) -> str:
         return (
-            f"There is no Execution Store block {self.name!r}. Save one in the Prefect UI or by "
-            "`ExecutionStore(…).save(…)`, or name another in PREFECT_INTEGRATIONS_EXECUTIONS_STORE."
+            f"There is no Execution Store block {self.name!r}. Make one by "
+            "`prefect-executions store create`, in the Prefect UI, or by "
+            "`ExecutionStore(…).save(…)`; or name another in PREFECT_INTEGRATIONS_EXECUTIONS_STORE."
         )
 
 
