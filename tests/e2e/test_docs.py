@@ -24,7 +24,8 @@ from standardwebhooks import Webhook
 import prefect_executions
 from prefect_executions import execution
 from prefect_executions.blocks.webhook import ExecutionWebhook
-from prefect_executions.cli.app import app, serve
+from prefect_executions.cli.app import app
+from prefect_executions.cli.service import serve
 from prefect_executions.client.profiles import find
 from prefect_executions.ids import flow_run_id
 from prefect_executions.local import Stack
@@ -222,14 +223,15 @@ def test_the_calls_of_the_api_document_work(world: World, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# The shell commands of a document run with these: `make` and `pip` only do a dry run, and the
-# service is the one that is running already.
+# The shell commands of a document run with these: `make` and `pip` only do a dry run, the service
+# is the one that is running already, and a store is on the S3 server that is.
 SHELL = r"""
 make() { command make --dry-run --directory "$ROOT" "$@" > /dev/null; }
 pip() { test "$1 ${2%%[*}" = "install prefect-executions"; }
 prefect-executions() {
   case "$1" in
     keys | automations | deploy) command prefect-executions "$@" ;;
+    store) command prefect-executions "$@" --name documented $PLACE ;;
     *) command prefect-executions "$@" --url "$URL" ;;
   esac
 }
@@ -243,9 +245,12 @@ def test_the_shell_of_the_documents_runs(world: World, tmp_path: Path) -> None:
     paused, ended = world.gated(to=3), world.create("counting", to=2)
     world.pause_and_leave(paused, 2)
     world.until_ended(ended)
+    s3 = world.stack.s3
     env = {
         **os.environ,
         **world.stack.env,
+        "PLACE": f"--endpoint {s3.endpoint} --region us-east-1 --path-style --access-key-id "
+        f"{s3.access_key_id} --secret-access-key {s3.secret_access_key}",
         "ROOT": str(ROOT),
         "URL": str(world.rest.base_url).rstrip("/"),
         "PREFECT_EXECUTIONS_API_KEY": KEY,
