@@ -99,7 +99,7 @@ def test_where_prefect_is_on_this_machine_a_directory_is_the_default(
     assert store.objects() == DirectoryObjects(tmp_path / "executions")
     assert store.notice is not None
     assert f"in {tmp_path}/executions:" in store.notice
-    assert "ExecutionStore(bucket=\"my-executions\").save('default')" in store.notice
+    assert "prefect-executions store create --bucket my-executions" in store.notice
 
 
 @pytest.mark.parametrize("url", ["https://prefect.example.com/api", "http://10.0.0.7:4200/api"])

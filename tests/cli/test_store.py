@@ -1,9 +1,11 @@
 """The command that makes a store, with a real bucket and a real Prefect."""
 
 import json
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from prefect.client.orchestration import get_client
 
 from running import Run
 from prefect_executions.blocks.store import ExecutionStore, load_store
@@ -35,7 +37,7 @@ def test_a_store_is_checked_and_saved(run: Run, place: list[str], credentials: l
 
     assert (code, err) == (0, "")
     assert out.splitlines() == [
-        f"execution-store/{name} is saved: executions keeps conditional writes.",
+        f"execution-store/{name} is saved: the bucket 'executions' keeps conditional writes.",
         f"Use it by PREFECT_INTEGRATIONS_EXECUTIONS_STORE={name}.",
     ]
     saved = load_store(name)
@@ -63,7 +65,12 @@ def test_credentials_come_from_the_environment(
     code, out, _ = run(*command, "--json")
 
     assert code == 0
-    assert json.loads(out) == {"name": name, "bucket": "executions", "prefix": place[3]}
+    assert json.loads(out) == {
+        "name": name,
+        "bucket": "executions",
+        "prefix": place[3],
+        "directory": None,
+    }
     assert load_store(name).aws_access_key_id == stack.s3.access_key_id
 
 
@@ -77,7 +84,7 @@ def test_one_that_is_there_is_not_overwritten_unless_told(
     code, out, err = run(*command, "--keep-checkpoints", "3")
 
     assert (code, out) == (1, "")
-    assert f"There is an Execution Store {name!r} already, in the bucket executions." in err
+    assert f"There is an Execution Store {name!r} already, with the bucket 'executions'." in err
     assert load_store(name).keep_checkpoints is None
     assert run(*command, "--keep-checkpoints", "3", "--overwrite")[0] == 0
     assert load_store(name).keep_checkpoints == 3
@@ -96,9 +103,43 @@ def test_without_the_bucket_nothing_is_saved(run: Run, stack: Stack, moto_endpoi
         load_store(name)
 
 
+def test_a_store_may_be_a_directory(run: Run, stack: Stack, tmp_path: Path) -> None:
+    name = f"store-{uuid4().hex}"
+
+    code, out, err = run("store", "create", "--name", name, "--directory", f"{tmp_path}")
+
+    assert (code, err) == (0, "")
+    assert out.startswith(f"execution-store/{name} is saved: the directory '{tmp_path}' keeps ")
+    assert load_store(name).directory == f"{tmp_path}"
+
+
+def test_the_first_default_overwrites_nothing(
+    run: Run, stack: Stack, place: list[str], credentials: list[str]
+) -> None:
+    """Where nobody has saved one, executions are kept in a directory of this machine."""
+    with get_client(sync_client=True) as prefect:
+        saved = load_store("default")
+        assert saved.notice is None
+        prefect.delete_block_document(saved._block_document_id)
+    try:
+        assert load_store("default").notice
+
+        code, out, err = run("store", "create", *place, *credentials)
+
+        assert (code, err) == (0, "")
+        assert out == (
+            "execution-store/default is saved: the bucket 'executions' keeps conditional writes.\n"
+        )
+        assert load_store("default").prefix == place[3]
+    finally:
+        saved.save("default", overwrite=True)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
+        ((), "Value error, bucket: name the bucket"),
+        (("--directory", "here"), "--directory: "),
         (("--bucket", "a"), "--bucket: "),
         (("--bucket", "abc", "--endpoint", "here"), "--endpoint: "),
         (("--bucket", "abc", "--keep-checkpoints", "0"), "--keep-checkpoints: "),

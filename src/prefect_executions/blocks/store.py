@@ -300,7 +300,7 @@ class ExecutionStore(Block):
         return (
             f"Executions are kept here, in {self.directory}: there is no Execution Store "
             f"block {DEFAULT!r}. To keep them in a bucket: "
-            f'ExecutionStore(bucket="my-executions").save({DEFAULT!r})'
+            "prefect-executions store create --bucket my-executions"
         )
 
     def save(

@@ -2,13 +2,17 @@
 
 import os
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from pydantic import ValidationError
 
 from prefect_executions.cli.exits import REFUSED, USAGE, end
 from prefect_executions.cli.output import Output
+from prefect_executions.errors import StoreNotFound
+
+if TYPE_CHECKING:
+    from prefect_executions.blocks.store import ExecutionStore
 
 CREDENTIALS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
@@ -16,11 +20,15 @@ app = App(name="store", help="Create the store that executions are kept in; asks
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class StoreOptions:
     """The fields of an `ExecutionStore`, as options."""
 
-    bucket: Annotated[str, Parameter(help="The S3 bucket; it must exist.")]
+    bucket: Annotated[str | None, Parameter(help="The S3 bucket; it must exist.")] = None
+    directory: Annotated[
+        str | None,
+        Parameter(help="In place of a bucket, where all that uses it runs on one machine."),
+    ] = None
     prefix: Annotated[str, Parameter(help="Put before every key.")] = "executions"
     region_name: Annotated[
         str | None, Parameter(name="--region", help="By default that of the AWS configuration.")
@@ -69,10 +77,13 @@ class StoreOptions:
     ] = None
 
 
+NOWHERE = StoreOptions()
+
+
 @app.command
 def create(
     *,
-    which: StoreOptions,
+    which: StoreOptions = NOWHERE,
     name: Annotated[str, Parameter(help="Of the block.")] = "default",
     credentials_from_environment: Annotated[
         bool,
@@ -85,9 +96,8 @@ def create(
     overwrite: Annotated[bool, Parameter(negative="", help="Even if there is one.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Create the Execution Store: check that its bucket keeps conditional writes, and save it."""
-    from prefect_executions.blocks.store import ExecutionStore, load_store  # noqa: PLC0415
-    from prefect_executions.errors import StoreNotFound  # noqa: PLC0415
+    """Create the Execution Store: check its bucket or directory, and save the block."""
+    from prefect_executions.blocks.store import ExecutionStore  # noqa: PLC0415
     from prefect_executions.prefect.errors import prefect_errors  # noqa: PLC0415
 
     given: dict[str, Any] = {**vars(which), **(_around() if credentials_from_environment else {})}
@@ -96,24 +106,33 @@ def create(
     except ValidationError as error:
         wrong = error.errors()[0]
         end(USAGE, ": ".join([*(_option(f"{field}") for field in wrong["loc"]), wrong["msg"]]))
-    if not overwrite:
-        try:
-            there = load_store(name)
-        except StoreNotFound:
-            pass
-        else:
-            end(
-                REFUSED,
-                f"There is an Execution Store {name!r} already, in the bucket {there.bucket}. "
-                "Give another --name, or --overwrite.",
-            )
+    if not overwrite and (there := _saved(name)) is not None:
+        end(
+            REFUSED,
+            f"There is an Execution Store {name!r} already, with the {there.place}. Give another "
+            "--name, or --overwrite.",
+        )
     with prefect_errors():
         store.save(name, overwrite=overwrite)
     output = Output(as_json=json)
-    place = {"name": name, "bucket": store.bucket, "prefix": store.prefix}
-    output.show(place, f"execution-store/{name} is saved: {store.bucket} keeps conditional writes.")
+    saved = {"name": name, "bucket": store.bucket, "prefix": store.prefix}
+    output.show(
+        {**saved, "directory": store.directory},
+        f"execution-store/{name} is saved: the {store.place} keeps conditional writes.",
+    )
     if name != "default":
         output.say(f"Use it by PREFECT_INTEGRATIONS_EXECUTIONS_STORE={name}.")
+
+
+def _saved(name: str) -> "ExecutionStore | None":
+    """The store that is saved under a name."""
+    from prefect_executions.blocks.store import load_store  # noqa: PLC0415
+
+    try:
+        found = load_store(name)
+    except StoreNotFound:
+        return None
+    return None if found.notice else found  # nobody has saved one with a notice
 
 
 def _option(field: str) -> str:
