@@ -5,7 +5,7 @@ from uuid import UUID
 
 from prefect_executions.errors import CheckpointNotFound, ExecutionNotFound
 
-_EXECUTION_ID = re.compile(r"exec_([0-9a-f]{32})")
+EXECUTION_ID = re.compile(r"exec_([0-9a-f]{32})")
 _CHECKPOINT_ID = re.compile(r"ckpt_([0-9]{6}|[1-9][0-9]{6,8})")
 
 
@@ -20,14 +20,14 @@ def flow_run_id(execution_id: str) -> UUID:
     Raises:
         ExecutionNotFound: this is not the id of an execution.
     """
-    if not (match := _EXECUTION_ID.fullmatch(execution_id)):
+    if not (match := EXECUTION_ID.fullmatch(execution_id)):
         raise ExecutionNotFound(execution_id)
     return UUID(match[1])
 
 
 def is_execution_id(text: str) -> bool:
     """Whether a text is the id of an execution, as it is written here; there may be none."""
-    return _EXECUTION_ID.fullmatch(text) is not None
+    return EXECUTION_ID.fullmatch(text) is not None
 
 
 def canonical(execution_id: str) -> str:

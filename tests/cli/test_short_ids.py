@@ -4,11 +4,11 @@ import inspect
 
 import pytest
 
-from running import Run, json_of
 from prefect_executions.cli import short_ids
 from prefect_executions.cli.app import app
 from prefect_executions.client import Client, NotFound
 from rest import KEY
+from running import Run, json_of
 
 TAKING_ONE = {
     "get": (),

@@ -7,11 +7,11 @@ from uuid import uuid4
 import pytest
 from prefect.client.orchestration import get_client
 
-from running import Run
 from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.cli.store import StoreOptions, _option
 from prefect_executions.errors import StoreNotFound
 from prefect_executions.local import Stack
+from running import Run
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from running import Run, json_of, words
-from prefect_executions.cli.output import _length, ago, when
+from prefect_executions.cli.output import ago, shortened, when
 from prefect_executions.client import Client
 from rest import KEY
+from running import Run, json_of, words
 from terminals import Terminal, seen
 
 LONG = "a survey of what was published on checkpoints of long-running agents since 1998"
@@ -50,11 +50,20 @@ def test_the_other_tables_fit_80_columns(run: Run, url: str) -> None:
 def test_the_ids_in_a_table_are_as_long_as_tells_them_apart() -> None:
     one, other = f"exec_0192f0c1a6b8{'7' * 20}", f"exec_0192f0c1a6b8{'7' * 3}a{'7' * 16}"
 
-    assert one[: _length({one})] == "exec_0192f0c1a6b8"
-    assert len({one[: _length({one, other})], other[: _length({one, other})]}) == 2
-    assert _length({one, other}) == 21
-    assert "ckpt_000042"[: _length({"ckpt_000042"})] == "ckpt_000042"
-    assert _length(set()) >= 0
+    assert shortened([one]) == {one: "exec_0192f0c1a6b8"}
+    assert shortened([one, other]) == {
+        one: "exec_0192f0c1a6b87777",
+        other: "exec_0192f0c1a6b8777a",
+    }
+    assert shortened([one, one]) == {one: "exec_0192f0c1a6b8"}
+    assert shortened([]) == {}
+
+
+def test_other_ids_in_a_table_are_whole() -> None:
+    """No command takes a part of them."""
+    ids = ["ckpt_000042", f"evt_{'a' * 32}", f"evt_{'a' * 31}b"]
+
+    assert shortened(ids) == {id_: id_ for id_ in ids}
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_dead_letters_are_seen_sent_again_and_discarded(
     assert shown == [
         first,
         f"execution.status exec_{0:032x} failed",
-        "2026-11-24 12:00:00",
+        "2026-11-24T12:00:00Z",
         "8",
         "500",
     ]

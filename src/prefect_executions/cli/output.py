@@ -15,6 +15,7 @@ from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
+from prefect_executions.ids import EXECUTION_ID
 from prefect_executions.models import Execution, Status, Summary
 
 T = TypeVar("T")
@@ -83,8 +84,8 @@ class Output:
             table.add_column(name.upper(), overflow="fold", no_wrap=name in _NARROW)
         if "id" in names:
             at = names.index("id")
-            length = _length({row[at] for row in cells})
-            cells = [[*row[:at], row[at][:length], *row[at + 1 :]] for row in cells]
+            short = shortened([row[at] for row in cells])
+            cells = [[*row[:at], short[row[at]], *row[at + 1 :]] for row in cells]
         for row in cells:
             table.add_row(*map(self._cell, row))
         self.show(list(items), table if items else "None.")
@@ -165,6 +166,15 @@ def when(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def shortened(ids: Collection[str]) -> dict[str, str]:
+    """Ids of executions by as many digits as tell them apart; other ids are left whole."""
+    several = {id_ for id_ in ids if EXECUTION_ID.fullmatch(id_)}
+    length = SHORT
+    while len({id_[:length] for id_ in several}) < len(several):
+        length += 1
+    return {id_: id_[:length] if id_ in several else id_ for id_ in ids}
+
+
 def harmless(text: str) -> str:
     """A text without control characters."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
@@ -183,13 +193,6 @@ def summary(item: Summary) -> tuple[Any, ...]:
 def _newest(execution: Execution) -> str:
     newest = execution.checkpoints[:1]
     return ", ".join(f"{point.id} {point.label or ''}".strip() for point in newest) or "none"
-
-
-def _length(ids: Collection[str]) -> int:
-    """The length that tells ids of a table apart, `SHORT` at least."""
-    lengths = range(SHORT, max(map(len, ids), default=SHORT))
-    enough = (length for length in lengths if len({id_[:length] for id_ in ids}) == len(ids))
-    return next(enough, lengths.stop)
 
 
 def _plain(value: Any) -> Any:
