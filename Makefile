@@ -82,6 +82,12 @@ client: $(INSTALLED) ## Write client/sync.py from client/aio.py
 docs: $(INSTALLED) ## Write docs/openapi.json and docs/http-api.md from the code
 	PREFECT_API_URL=http://127.0.0.1:9/api $(RUN)python docs/generate.py
 
+.PHONY: site
+site: $(INSTALLED) ## Build the documents as a site, into site/, and check its links
+	$(RUN)python -m pip install --quiet --group docs
+	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --strict
+	@echo 'To look at it: $(RUN)mkdocs serve'
+
 .PHONY: format
 format: $(INSTALLED) ## Format the code
 	$(RUN)ruff check --fix-only --quiet .

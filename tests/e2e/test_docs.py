@@ -8,10 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib import import_module
 from ipaddress import ip_network
 from pathlib import Path
-from types import SimpleNamespace
+from pkgutil import resolve_name
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -370,6 +373,34 @@ def test_every_promise_names_a_test_that_is_there() -> None:
     assert len(named) > 15
     for file, name in named:
         assert re.search(rf"\b{name}\b", (ROOT / file).read_text()), f"{file}::{name}"
+
+
+API = re.compile(r"^::: (\S+)\n((?:    .*\n)*)", re.MULTILINE)
+EXPORTING = ["", ".blocks", ".client", ".service", ".storage", ".supervisor", ".testkit"]
+
+
+def shown_in_the_api() -> Iterator[object]:
+    """What the pages of the Python API show."""
+    for page in (ROOT / "docs" / "api").glob("*.md"):
+        for name, options in API.findall(page.read_text()):
+            shown = resolve_name(name)
+            yield shown
+            if isinstance(shown, ModuleType):
+                chosen = (yaml.safe_load(options) or {}).get("options", {}).get("members")
+                own = [n for n, v in vars(shown).items() if getattr(v, "__module__", None) == name]
+                yield from (getattr(shown, member) for member in chosen or own)
+
+
+@pytest.mark.journey
+@pytest.mark.parametrize("folder", EXPORTING)
+def test_the_api_shows_every_public_name(folder: str) -> None:
+    package = import_module(f"prefect_executions{folder}")
+    shown = {id(value) for value in shown_in_the_api()}
+
+    for name in package.__all__:
+        value = getattr(package, name)
+        called = vars(type(value)).get("__call__")  # `execution` is shown by what calls it
+        assert shown & {id(value), id(called)}, name
 
 
 def test_the_store_script_saves_a_store(world: World) -> None:

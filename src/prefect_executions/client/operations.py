@@ -80,32 +80,49 @@ class CreateOptions(TypedDict, total=False):
     """The optional fields of a new execution; see the HTTP API."""
 
     deployment: str
+    """`flow-name/deployment-name`, or a deployment's id: what runs it."""
     parameters: dict[str, Any]
+    """The parameters of the deployment's flow."""
     description: str
+    """What it is for."""
     agent_id: str
+    """The agent that it belongs to."""
     task_type: str
+    """The kind of task."""
     state: Any
+    """The first state, as JSON or a pydantic model."""
     from_checkpoint: str
+    """Take the first state from this checkpoint: `exec_…/ckpt_…`."""
     config: ExecutionConfig | dict[str, Any]
+    """How it is run."""
 
 
 class LastState(TypedDict, total=False):
     """The last state, if one is given; it may be null."""
 
     state: Any
+    """The last state, as JSON or a pydantic model; null is a state, too."""
 
 
 class Filter(TypedDict, total=False):
     """Selects executions; see the HTTP API."""
 
     status: Status | str | Sequence[Status | str]
+    """One status, or several of which one fits."""
     agent_id: str
+    """The agent that it belongs to."""
     task_type: str
+    """The kind of task."""
     name: str
+    """A part of its name, in any case of letters."""
     created_after: datetime
+    """Created at this time or later; a time has a zone."""
     created_before: datetime
+    """Created at this time or before."""
     updated_after: datetime
+    """Its last change of status was at this time or later."""
     updated_before: datetime
+    """Its last change of status was at this time or before."""
 
 
 def create(name: str, key: str | None, new: CreateOptions) -> Operation[Execution]:

@@ -53,10 +53,10 @@ class DirectoryObjects:
 
     Args:
         path: The directory; made when the first object is created.
-        _known: The numbers of the folders that are durable in the folders above them.
     """
 
     path: Path
+    # The numbers of the folders that are durable in the folders above them.
     _known: dict[Path, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def create(self, key: str, data: bytes) -> None:
