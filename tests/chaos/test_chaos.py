@@ -11,6 +11,9 @@ from chaos.chaos import Chaos
 from chaos.cluster import Cluster
 from chaos.schedule import WEIGHTS, Action, actions, schedule
 
+pytestmark = pytest.mark.long
+
+
 SHORT = [
     Action.KILL_FLOW,
     Action.PAUSE_RESUME_FROZEN,

@@ -19,6 +19,9 @@ from prefect_executions.models import Execution, ExecutionConfig, Status
 from prefect_executions.prefect.flow_runs import FlowRuns
 from world import eventually
 
+pytestmark = pytest.mark.long
+
+
 ROOT = Path(__file__).parent.parent.parent
 ENV = {
     "PREFECT_WORKER_QUERY_SECONDS": "1",

@@ -15,6 +15,8 @@ from prefect_executions.local import Stack
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.storage.objects import MemoryObjects
 
+pytestmark = pytest.mark.long
+
 
 class Limited:
     """Executions of a deployment that has one slot."""

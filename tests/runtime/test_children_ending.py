@@ -32,6 +32,8 @@ from prefect_executions.supervisor.crashes import CrashedRuns, PendingRuns
 from prefect_executions.supervisor.duty import DutyContext
 from prefect_executions.testkit import TestKit, Trial
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def nothing_done() -> None:

@@ -21,6 +21,9 @@ from prefect_executions.runtime import children
 from prefect_executions.steps.recorder import Recorder
 from prefect_executions.testkit import TestKit
 
+pytestmark = pytest.mark.long
+
+
 Body = list[list[Any]]  # of each call: what is called, its input, how often it fails, and its body
 
 done: Counter[str] = Counter()

@@ -18,6 +18,8 @@ from prefect_executions.supervisor.duty import DutyContext
 from prefect_executions.supervisor.pauses import PausedRuns
 from prefect_executions.testkit import TestKit, Trial
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def nothing_done() -> None:

@@ -13,6 +13,8 @@ from families import child, clear, done, fail, failing, ids, later
 from prefect_executions import execution
 from prefect_executions.testkit import TestKit
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def nothing_done(tmp_path: Path) -> Iterator[None]:

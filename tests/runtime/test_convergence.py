@@ -63,6 +63,9 @@ from prefect_executions.supervisor.heartbeat import OwnHeartbeat
 from prefect_executions.supervisor.supervisor import Supervisor
 from prefect_executions.testkit import MemoryStore
 
+pytestmark = pytest.mark.long
+
+
 SETTINGS = ExecutionsSettings(heartbeat_seconds=1, silence_seconds=10, pending_seconds=600)
 RETRY_DELAY = timedelta(hours=1)
 CONFIG = ExecutionConfig(max_retries=2, retry_delay_seconds=RETRY_DELAY.total_seconds())

@@ -14,6 +14,9 @@ from prefect_executions.service.app import Limits
 from rest import KEY
 from serving import served
 
+pytestmark = pytest.mark.long
+
+
 CONFIG = """
 [checks.positive_data_acceptance]
 # 422: a cursor of no list, a deployment that is none: of these the document can't know.

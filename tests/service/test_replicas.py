@@ -16,6 +16,9 @@ from prefect_executions.storage.cache import CachedObjects
 from rest import KEY
 from serving import served
 
+pytestmark = pytest.mark.long
+
+
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 

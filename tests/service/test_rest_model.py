@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -13,6 +14,9 @@ from prefect.client.orchestration import get_client
 from prefect_executions.local import Stack
 from prefect_executions.storage.objects import MemoryObjects
 from rest import opened
+
+pytestmark = pytest.mark.long
+
 
 STATES = st.dictionaries(st.sampled_from("abc"), st.integers(0, 3), max_size=2)
 RETRIES = 1

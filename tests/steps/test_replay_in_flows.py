@@ -16,6 +16,8 @@ from prefect_executions.errors import AmbiguousCall
 from prefect_executions.testkit import Crash, TestKit
 from trials import act, acts, charge, done, ended, fails, join, later, plain
 
+pytestmark = pytest.mark.long
+
 
 @step
 def outer(n: int) -> str:

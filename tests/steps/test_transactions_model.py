@@ -19,6 +19,9 @@ from prefect_executions.steps.recorder import Recorder
 from prefect_executions.steps.records import Records
 from programs import Body, Outer, Pay, Threads, Transaction, World, Wrong, expected, works
 
+pytestmark = pytest.mark.long
+
+
 INPUTS = st.integers(0, 1)
 CALLS = st.builds(Pay, INPUTS, st.booleans())
 

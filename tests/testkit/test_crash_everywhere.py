@@ -14,6 +14,8 @@ from prefect_executions import execution, step
 from prefect_executions.testkit import TestKit, Trial
 from trials import act, acts, charge, later, plain
 
+pytestmark = pytest.mark.long
+
 
 class Progress(BaseModel):
     done: list[str] = []
