@@ -25,7 +25,7 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFi
 from standardwebhooks import Webhook
 
 import prefect_executions
-from prefect_executions import execution
+from prefect_executions import errors, execution
 from prefect_executions.blocks.webhook import ExecutionWebhook
 from prefect_executions.cli.app import app
 from prefect_executions.cli.service import serve
@@ -373,6 +373,22 @@ def test_every_promise_names_a_test_that_is_there() -> None:
     assert len(named) > 15
     for file, name in named:
         assert re.search(rf"\b{name}\b", (ROOT / file).read_text()), f"{file}::{name}"
+
+
+@pytest.mark.journey
+def test_troubleshooting_names_every_error() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    kinds = [
+        kind for kind in vars(errors).values() if getattr(kind, "__module__", "") == errors.__name__
+    ]
+
+    assert len(kinds) > 20
+    assert [
+        kind.__name__
+        for kind in kinds
+        if kind not in (errors.ExecutionError, errors.StoreError)  # the roots of the others
+        and not re.search(rf"\b{kind.__name__}\b", text)
+    ] == []
 
 
 API = re.compile(r"^::: (\S+)\n((?:    .*\n)*)", re.MULTILINE)
