@@ -11,6 +11,7 @@ from prefect_executions.cli import (
     control,
     executions,
     keys,
+    running,
     service,
     store,
     watch,
@@ -34,6 +35,7 @@ for _command in (
     watch.watch,
 ):
     app.command(_command)
+app.command(running.run)
 app.command(store.app)
 app.command(keys.app)
 app.command(automations.app)

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from prefect_executions.errors import (
     ExecutionError,
+    ExecutionNotFound,
     PrefectUnavailable,
     StateError,
     StoreNotFound,
@@ -20,6 +21,7 @@ _CODES: dict[type[ExecutionError], int] = {
     PrefectUnavailable: AWAY,
     StoreUnavailable: AWAY,
     StoreNotFound: MISSING,
+    ExecutionNotFound: MISSING,
 }
 
 

@@ -16,7 +16,15 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Failed, Scheduled
+from prefect.states import (
+    AwaitingRetry,
+    Cancelled,
+    Cancelling,
+    Crashed,
+    Failed,
+    Pending,
+    Scheduled,
+)
 
 from prefect_executions.errors import ExecutionConflict, ExecutionNotFound
 from prefect_executions.ids import execution_id
@@ -239,6 +247,19 @@ def start_again(client: SyncPrefectClient, run: FlowRun) -> bool:
     """Schedule a run that its worker never began, if it is still so; returns whether it was."""
     state: State[Any] = Scheduled(message="Its worker never began")
     return is_still(client, run) and follow_up(client, run, state, "start") is not None
+
+
+def continue_here(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
+    """Take a run whose process has died for this process, as a worker does; returns it.
+
+    Raises:
+        ExecutionConflict: Its state is another one by now: somebody else goes on with it.
+    """
+    taken = _set_if_still(client, run, Pending(message="Continued by another process"), "resume")
+    if taken is None:
+        hint = "Somebody else has just gone on with it, or ended it."
+        raise ExecutionConflict(execution_id(run.id), "resume", status_of(run), hint)
+    return taken
 
 
 def undo_crash(client: SyncPrefectClient, run: FlowRun, states: list[State[Any]]) -> bool:

@@ -24,6 +24,7 @@ from prefect_executions.errors import (
 from prefect_executions.models import ExecutionConfig, Status
 from prefect_executions.prefect.artifacts import AttemptPage
 from prefect_executions.prefect.states import STATUS_OF_TYPE
+from prefect_executions.prefect.temporary_server import restart_if_interrupted
 from prefect_executions.runtime.checkpoints import Checkpointer, patiently
 from prefect_executions.runtime.failures import FailedResult, never_mends
 from prefect_executions.runtime.flow_timeout import FlowTimeout
@@ -34,6 +35,7 @@ from prefect_executions.runtime.results import json_of
 from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.time_limit import TimeLimit
 from prefect_executions.runtime.waiting import Waiting
+from prefect_executions.runtime.way_back import way_back
 from prefect_executions.runtime.writer import Durability
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.recorder import Recorder
@@ -187,6 +189,8 @@ class Attempt(Generic[S]):
             )
 
     def _fail(self, failure: BaseException) -> None:
+        if not (isinstance(failure, Exception | Pause) or self._time_limit.is_over):
+            self._interrupted()
         is_urgent = self._time_limit.is_over or not isinstance(failure, Exception | Pause)
         self._settle(LAST_PATIENCE if is_urgent else SETTLE_PATIENCE)
         self._checkpoints.save_last(failure, patience=LAST_PATIENCE if is_urgent else None)
@@ -204,6 +208,13 @@ class Attempt(Generic[S]):
         if never_mends(failure):
             raise failure
         self._retry(failure)
+
+    def _interrupted(self) -> None:
+        """The process is being ended: say how to go on, where no worker does."""
+        way = way_back(self.ownership.context.flow, self.run.id)
+        if self.ownership.is_alone and way is not None:
+            self._logger.warning("Interrupted. To go on: %s", way)
+        restart_if_interrupted()
 
     def _complete_pause(self) -> None:
         """Let the Resume form offer what was just saved; where that fails, a supervisor does it."""

@@ -31,6 +31,7 @@ from prefect_executions.prefect.pauses import Form, take_choice
 from prefect_executions.prefect.resume_form import CHOICES, GOES_ON, go_back, resume_form
 from prefect_executions.prefect.subflows import count_calls_anew
 from prefect_executions.prefect.tags import RETENTION, add_tags, agent_of, inherited_tags, tags_of
+from prefect_executions.runtime.alive import hold
 from prefect_executions.runtime.attempt import Attempt, Options, running_attempt
 from prefect_executions.runtime.checkpoints import Checkpointer, patiently
 from prefect_executions.runtime.flow_timeout import FlowTimeout
@@ -40,6 +41,7 @@ from prefect_executions.runtime.pauses import Pauses
 from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.time_limit import TimeLimit
 from prefect_executions.runtime.waiting import Waiting
+from prefect_executions.runtime.way_back import way_back
 from prefect_executions.runtime.writer import LogWriter
 from prefect_executions.serialization import migrated
 from prefect_executions.settings import ExecutionsSettings
@@ -80,6 +82,8 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
             at_once=True,
         )
         log, before, head = _enter_log(options, client, ownership)
+        if ownership.is_alone:
+            stack.callback(hold(log.execution_id, ownership.attempt_id))
         count_calls_anew(ownership.context, head.entry.attempt)
         tell, page = _report(stack, client, heart, ownership, log, head)
         stack.callback(scheduler.stop)  # before the last page, which may take a while
@@ -92,7 +96,7 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
         attempt = _assemble(options, writer, ownership, state, page)
         attempt.start(scheduler, interrupt)
         attempt.on_close(stack.pop_all().close)
-    _log_beginning(attempt.run, before, ownership.version)
+    _log_beginning(attempt.run, before, ownership)
     return attempt
 
 
@@ -210,10 +214,13 @@ def _assemble(
     )
 
 
-def _log_beginning(run: Run[Any], before: str | None, version: str | None) -> None:
-    logger = get_run_logger()
+def _log_beginning(run: Run[Any], before: str | None, ownership: Ownership) -> None:
+    logger, version = get_run_logger(), ownership.version
     place = f"continues from {run.resumed_from}" if run.resumed_from else "starts"
     logger.info("Execution %s: attempt %d %s", run.id, run.attempt, place)
+    way = way_back(ownership.context.flow, run.id) if ownership.is_alone else None
+    if way is not None and run.attempt == 1:
+        logger.info("Should this process die, this goes on with it: %s", way)
     if before not in (None, version):
         logger.warning(
             "The flow is of version %s; the attempt before was of version %s", version, before

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial, wraps
 from threading import Lock
 from types import FunctionType
@@ -16,6 +16,7 @@ from prefect_executions.background import in_thread
 from prefect_executions.blocks.opening import open_store
 from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.errors import StateError
+from prefect_executions.ids import canonical
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.deployments import mark
 from prefect_executions.runtime.attempt import Attempt, Options, current_attempt
@@ -23,6 +24,7 @@ from prefect_executions.runtime.beginning import begin_attempt
 from prefect_executions.runtime.children import ChildCall, ChildEnded
 from prefect_executions.runtime.failures import FailedResult, judged, ungrouped
 from prefect_executions.runtime.interrupts import Interrupt, TaskInterrupt, ThreadInterrupt
+from prefect_executions.runtime.resuming import resume
 from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.writer import Durability
 from prefect_executions.serialization import JsonType
@@ -139,6 +141,31 @@ class _Execution:
                 f"the state of this execution is {attempt.state_type.name}, by its `@execution`"
             )
         return attempt.run
+
+    @overload
+    def resume(
+        self, flow: Flow[P, Coroutine[Any, Any, R]], id: str, /
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def resume(self, flow: Flow[P, R], id: str, /) -> R: ...
+
+    def resume(self, flow: Flow[..., Any], id: str, /) -> Any:  # noqa: A002
+        """Continue an execution in this process, from its newest state.
+
+        It was started by a call of its flow, in a process that has died: without a deployment there
+        is no worker that could. The command for it is `prefect-executions run FILE:FLOW --resume`.
+
+        Args:
+            flow: The flow.
+            id: The execution's id.
+
+        Returns:
+            What the flow returns; of an async flow a coroutine.
+
+        Raises:
+            ExecutionNotFound, ExecutionConflict, PrefectUnavailable: see `runtime.resuming`.
+        """
+        return resume(flow, canonical(id))
 
 
 execution = _Execution()

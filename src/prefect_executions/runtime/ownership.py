@@ -76,6 +76,11 @@ class Ownership:
         return self.run.deployment_id is not None
 
     @property
+    def is_alone(self) -> bool:
+        """Whether nobody but this process can go on: no worker, and no execution around it."""
+        return self.parent is None and not self.can_be_rescheduled
+
+    @property
     def can_leave(self) -> bool:
         """Whether the process can end when the run pauses, since a worker starts another.
 

@@ -164,7 +164,8 @@ class CrashedRuns:
         if not is_granted:
             if run.deployment_id is None:
                 if not self._goes_on_with_its_parent(run):
-                    self._fail(run, "It has no deployment: no worker can try it again.")
+                    how = "`prefect-executions run FILE:FLOW --resume` goes on with it."
+                    self._fail(run, f"It has no deployment: no worker can try it again. {how}")
                 return
             if not self._context.flow_runs.has_deployment(run):
                 self._fail(run, "Its deployment was deleted: no worker can try it again.")

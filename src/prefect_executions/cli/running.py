@@ -1,0 +1,41 @@
+"""The command that runs a flow of a file here, and continues what has died."""
+
+import asyncio
+import inspect
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from prefect_executions.cli.exits import MISSING, REFUSED, end
+
+
+def run(
+    entrypoint: Annotated[str, Parameter(help="FILE:FLOW, as in first.py:research.")],
+    *,
+    resume: Annotated[str, Parameter(name="--resume", help="The execution; its process has died.")],
+) -> None:
+    """Continue an execution here, which was started by a call of its flow in a script.
+
+    It goes on from its newest checkpoint, with the parameters that it was called with. One whose
+    process is alive is refused. Executions of deployments are continued by workers: see `resume`.
+    """
+    from prefect.exceptions import MissingFlowError, Pause, ScriptError  # noqa: PLC0415
+    from prefect.flows import Flow, load_flow_from_entrypoint  # noqa: PLC0415
+
+    from prefect_executions import execution  # noqa: PLC0415
+
+    if ":" not in entrypoint:
+        end(MISSING, f"{entrypoint}: name the file and the flow in it, as in first.py:research.")
+    try:
+        flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+    except (MissingFlowError, FileNotFoundError, ValueError) as error:
+        end(MISSING, f"{error}")
+    except ScriptError as error:
+        raise error.user_exc from None
+    try:
+        result: Any = execution.resume(flow, resume)
+        if inspect.iscoroutine(result):
+            asyncio.run(result)
+    except Pause as pause:
+        state = "deleted" if pause.state is None else f"{pause.state.name}"
+        end(REFUSED, f"This process has left the execution, which is {state} now.")
