@@ -9,6 +9,7 @@ from prefect_executions.cli import (
     automations,
     checkpoints,
     control,
+    copying,
     executions,
     keys,
     running,
@@ -37,6 +38,7 @@ for _command in (
     app.command(_command)
 app.command(running.run)
 app.command(store.app)
+app.command(copying.copy_store)
 app.command(keys.app)
 app.command(automations.app)
 app.command(webhooks.app)

@@ -2,11 +2,12 @@
 
 import asyncio
 import inspect
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from prefect_executions.cli.exits import MISSING, REFUSED, end
+from prefect_executions.cli.exits import MISSING, REFUSED, USAGE, end
 
 
 def run(
@@ -25,10 +26,12 @@ def run(
     from prefect_executions import execution  # noqa: PLC0415
 
     if ":" not in entrypoint:
-        end(MISSING, f"{entrypoint}: name the file and the flow in it, as in first.py:research.")
+        end(USAGE, f"{entrypoint}: name the file and the flow in it, as in first.py:research.")
+    if not (file := Path(entrypoint.rpartition(":")[0])).is_file():
+        end(MISSING, f"{file}: there is no such file.")
     try:
         flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
-    except (MissingFlowError, FileNotFoundError, ValueError) as error:
+    except (MissingFlowError, ValueError) as error:
         end(MISSING, f"{error}")
     except ScriptError as error:
         raise error.user_exc from None
