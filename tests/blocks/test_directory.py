@@ -105,7 +105,7 @@ def test_where_prefect_is_on_this_machine_a_directory_is_the_default(
 @pytest.mark.parametrize("url", ["https://prefect.example.com/api", "http://10.0.0.7:4200/api"])
 def test_where_prefect_is_elsewhere_a_store_has_to_be_saved(unsaved: None, url: str) -> None:
     """Other machines could not read a directory of this one."""
-    with temporary_settings({PREFECT_API_URL: url}), pytest.raises(StoreNotFound, match="Save one"):
+    with temporary_settings({PREFECT_API_URL: url}), pytest.raises(StoreNotFound, match="Make one"):
         load_store()
 
 

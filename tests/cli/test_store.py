@@ -5,10 +5,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from prefect.client.orchestration import get_client
 
 from prefect_executions.blocks.store import ExecutionStore, load_store
-from prefect_executions.cli.store import StoreOptions, _option
+from prefect_executions.cli.store import StoreOptions, option_of, saved_as
 from prefect_executions.errors import StoreNotFound
 from prefect_executions.local import Stack
 from running import Run
@@ -113,26 +112,19 @@ def test_a_store_may_be_a_directory(run: Run, stack: Stack, tmp_path: Path) -> N
     assert load_store(name).directory == f"{tmp_path}"
 
 
-def test_the_first_default_overwrites_nothing(
-    run: Run, stack: Stack, place: list[str], credentials: list[str]
+def test_a_default_that_nobody_has_saved_is_not_in_the_way(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where nobody has saved one, executions are kept in a directory of this machine."""
-    with get_client(sync_client=True) as prefect:
-        saved = load_store("default")
-        assert saved.notice is None
-        prefect.delete_block_document(saved._block_document_id)
-    try:
-        assert load_store("default").notice
+    """Executions are kept in a directory of this machine then."""
 
-        code, out, err = run("store", "create", *place, *credentials)
+    def find(_: type[ExecutionStore], name: str) -> ExecutionStore:
+        raise StoreNotFound(name)
 
-        assert (code, err) == (0, "")
-        assert out == (
-            "execution-store/default is saved: the bucket 'executions' keeps conditional writes.\n"
-        )
-        assert load_store("default").prefix == place[3]
-    finally:
-        saved.save("default", overwrite=True)
+    assert saved_as("default") is not None
+    monkeypatch.setattr("prefect_executions.blocks.store._load", find)
+
+    assert load_store("default").directory is not None
+    assert saved_as("default") is None
 
 
 @pytest.mark.parametrize(
@@ -158,4 +150,4 @@ def test_every_field_of_the_block_has_an_option(run: Run) -> None:
 
     assert StoreOptions.__annotations__.keys() == ExecutionStore.model_fields.keys()
     for field in ExecutionStore.model_fields:
-        assert f" {_option(field)} " in help_
+        assert f" {option_of(field)} " in help_

@@ -4,11 +4,9 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient
 
+from prefect_executions.cli import output
 from prefect_executions.cli.output import ago, shortened, when
-from prefect_executions.client import Client
-from rest import KEY
 from running import Run, json_of, words
 from terminals import Terminal, seen
 
@@ -117,17 +115,18 @@ def test_without_a_terminal_it_does_not_ask(run: Run, url: str) -> None:
 
 
 def test_a_long_list_shows_how_far_it_is(
-    url: str, monkeypatch: pytest.MonkeyPatch, prefect: SyncPrefectClient
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the second page on; not where it is short, and not in a pipe."""
-    with Client(url, KEY) as client:
-        made = client.create("first")
-        monkeypatch.setenv("PREFECT_EXECUTIONS_API_KEY", KEY)
-        assert "so far" not in seen("list", "--limit", "0")
-        for n in range(200):
-            client.create(f"{n}")
+    """On standard error, from the second page on; not where it is short, and not in a pipe."""
+    for n in range(5):
+        json_of(run, "create", f"{n}")
+    assert "so far" not in seen("list", "--limit", "0")
+    monkeypatch.setattr(output, "MANY", 2)
+    assert run("list", "--limit", "0")[2] == ""
 
-    shown = seen("list", "--limit", "0")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as at a terminal
+    code, out, err = run("list", "--limit", "0")
 
-    assert "200 executions so far" in shown
-    assert made.id[:17] in shown
+    assert code == 0
+    assert "4 executions so far" in err
+    assert "so far" not in out

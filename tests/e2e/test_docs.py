@@ -233,7 +233,7 @@ make() { command make --dry-run --directory "$ROOT" "$@" > /dev/null; }
 pip() { test "$1 ${2%%[*}" = "install prefect-executions"; }
 prefect-executions() {
   case "$1" in
-    keys | automations | deploy) command prefect-executions "$@" ;;
+    keys | automations | deploy | webhooks) command prefect-executions "$@" ;;
     store) command prefect-executions "$@" --name documented $PLACE ;;
     *) command prefect-executions "$@" --url "$URL" ;;
   esac
@@ -245,6 +245,8 @@ def test_the_shell_of_the_documents_runs(world: World, tmp_path: Path) -> None:
     world.stack.run("prefect", "work-pool", "create", "my-pool", "--type", "process", "--overwrite")
     told = CustomWebhookNotificationBlock(name="alerts", url="http://127.0.0.1:9")
     told.save("alerts", overwrite=True, _sync=True)  # type: ignore[call-arg]
+    news = ExecutionWebhook(url="http://127.0.0.1:9", enabled=False)
+    news.save("researcher-news", overwrite=True)
     paused, ended = world.gated(to=3), world.create("counting", to=2)
     world.pause_and_leave(paused, 2)
     world.until_ended(ended)
@@ -285,6 +287,7 @@ def test_the_shell_of_the_documents_runs(world: World, tmp_path: Path) -> None:
     for automation in world.prefect.read_automations():
         world.prefect.delete_automation(automation.id)
     world.stack.run("prefect-executions", "keys", "revoke", "me")
+    ExecutionWebhook.delete("researcher-news")
     world.rest.delete(world.path(paused))
 
 

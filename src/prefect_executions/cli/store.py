@@ -105,8 +105,8 @@ def create(
         store = ExecutionStore(**given)
     except ValidationError as error:
         wrong = error.errors()[0]
-        end(USAGE, ": ".join([*(_option(f"{field}") for field in wrong["loc"]), wrong["msg"]]))
-    if not overwrite and (there := _saved(name)) is not None:
+        end(USAGE, ": ".join([*(option_of(f"{field}") for field in wrong["loc"]), wrong["msg"]]))
+    if not overwrite and (there := saved_as(name)) is not None:
         end(
             REFUSED,
             f"There is an Execution Store {name!r} already, with the {there.place}. Give another "
@@ -124,7 +124,7 @@ def create(
         output.say(f"Use it by PREFECT_INTEGRATIONS_EXECUTIONS_STORE={name}.")
 
 
-def _saved(name: str) -> "ExecutionStore | None":
+def saved_as(name: str) -> "ExecutionStore | None":
     """The store that is saved under a name."""
     from prefect_executions.blocks.store import load_store  # noqa: PLC0415
 
@@ -135,7 +135,7 @@ def _saved(name: str) -> "ExecutionStore | None":
     return None if found.notice else found  # nobody has saved one with a notice
 
 
-def _option(field: str) -> str:
+def option_of(field: str) -> str:
     """The option for a field of the block."""
     name = field.removeprefix("aws_").removesuffix("_name").removesuffix("_url")
     return f"--{name.replace('_', '-')}"
