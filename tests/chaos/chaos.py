@@ -26,7 +26,6 @@ from world import is_alive
 
 T = TypeVar("T")
 
-DEPLOYMENTS = ("working/chaos", "working-async/chaos")
 LAWS = {
     "lost": evidence.lost,
     "split": evidence.split,
@@ -34,9 +33,13 @@ LAWS = {
     "repeated": evidence.repeated,
     "refetched": evidence.refetched,
 }
+LAWS_OF_ALL = ("undeleted", "stranded", "forked", "exceeded", "slots")
 TARGET_PATIENCE = 60.0  # how long a round waits for a target
 GIVEN_UP = timedelta(seconds=90)  # how long a crash may last before it is resumed
-END_PATIENCE = 300.0  # how long executions may take to end by themselves
+# How long executions may take to end by themselves. Where a deployment with a limit is deleted,
+# Prefect refuses for five minutes each change of state of its runs.
+END_PATIENCE = 700.0
+REMOVED = 90.0  # how long a supervisor may take to remove the log of a run that Prefect has removed
 FROZEN = 20.0  # longer than the 10 s of silence after which a run counts as crashed
 FROZEN_PATIENCE = 60.0  # how long another process may take to begin, before this one goes on
 
@@ -67,7 +70,7 @@ class Outcome:
 
     counts: Counter[str] = field(default_factory=Counter)
     broken: dict[str, list[str]] = field(
-        default_factory=lambda: {law: [] for law in (*LAWS, "undeleted")}
+        default_factory=lambda: {law: [] for law in (*LAWS, *LAWS_OF_ALL)}
     )
 
     @property
@@ -113,8 +116,11 @@ class Chaos:
         self._began = monotonic()
         self._created = 0
         self._total = total
+        self._made: set[str] = set()
         self._cancelled: set[str] = set()
         self._deleted: set[str] = set()
+        self._forks: dict[str, str] = {}  # by the executions that they continue
+        self._breaches: list[tuple[str, str]] = []  # laws that are broken as it goes on, and how
         self._later: list[Later] = []
         self._frozen: set[int] = set()
         self.counts: Counter[str] = Counter()
@@ -131,6 +137,8 @@ class Chaos:
             Action.ROLL_BACK: self._roll_back,
             Action.CANCEL: self._cancel,
             Action.DELETE: self._delete,
+            Action.RENAME_DEPLOYMENT: self._rename_deployment,
+            Action.REPLACE_DEPLOYMENT: self._replace_deployment,
             Action.KILL_POOL: self._kill_pool,
             Action.KILL_SUPERVISOR: self._kill_supervisor,
             Action.RESTART_S3: lambda _: self._restart_s3(),
@@ -156,6 +164,7 @@ class Chaos:
                 self._report(f"{process.name} had ended by itself; started again")
                 self.counts["ended_by_themselves"] += 1
             self._do_later()
+            self._look_at_limits()
             runs = self._living()
             if create:
                 self._create(self._many - len(runs))
@@ -170,17 +179,39 @@ class Chaos:
         for it in due:
             it.act()
 
-    def _living(self) -> list[FlowRun]:
-        """The flow runs of the executions that have not ended; a crashed one has not.
+    def _look_at_limits(self) -> None:
+        limit = self._cluster.deployments.limit
+        if limit is not None:
+            with suppress(httpx.HTTPError):  # Prefect is away
+                taking = self._cluster.deployments.taking_slots()
+                taken = Counter(run.deployment_id for run in taking)
+                self.counts["full"] += limit in taken.values()
+                self._breaches += [("exceeded", it) for it in evidence.exceeded(taking, limit)]
 
-        One that is being deleted has ended when it is gone.
+    def _living(self) -> list[FlowRun]:
+        """The flow runs of the executions that have not ended; a crashed one has not."""
+        return [run for run in self._runs() if not self._is_over(run)]
+
+    def _is_over(self, run: FlowRun) -> bool:
+        """Whether nothing becomes of an execution any more.
+
+        One that is being deleted has ended when it is gone; one whose deployment is gone, when
+        there is a fork of it.
         """
-        ended = (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED)
-        return [
-            run
-            for run in self._runs()
-            if state_of(run).type not in ended or execution_id(run.id) in self._deleted
-        ]
+        execution, type_ = execution_id(run.id), state_of(run).type
+        if execution in self._deleted:
+            return False
+        if execution in self._forks:
+            return True
+        if self._is_stranded(run):
+            return False
+        return type_ in (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED)
+
+    def _is_stranded(self, run: FlowRun) -> bool:
+        """Whether only a fork continues an execution, since its deployment is gone."""
+        state = state_of(run)
+        ended = state.is_failed() or (state.is_cancelled() and not self._is_cancelled(run))
+        return self._cluster.deployments.has_lost(run) and (state.is_paused() or ended)
 
     def _runs(self) -> list[FlowRun]:
         """All flow runs of executions, in the order of their ids."""
@@ -207,11 +238,12 @@ class Chaos:
         left = many if self._total is None else self._total - self._created
         for _ in range(min(many, left)):
             self._created += 1
-            deployment = DEPLOYMENTS[self._created % len(DEPLOYMENTS)]
+            names = self._cluster.deployments.names
+            deployment = names[self._created % len(names)]
             parameters = {"seed": self._seeds.randrange(1_000_000), "steps": self._steps}
             name = f"chaos {self._created}"
             with suppress(ExecutionError):  # when it is half made, a supervisor finishes it
-                self._cluster.create(name, deployment, parameters)
+                self._made.add(self._cluster.create(name, deployment, parameters))
 
     def _let_end(self) -> None:
         while self._total is not None and self._created < self._total:
@@ -223,8 +255,26 @@ class Chaos:
     def _resume_idle(self, runs: list[FlowRun]) -> None:
         """Resume the executions that nothing else resumes."""
         for run in runs:
-            if state_of(run).is_paused() or _is_given_up(run):
+            if self._is_stranded(run) and execution_id(run.id) not in self._deleted:
+                self._continue(run)
+            elif state_of(run).is_paused() or _is_given_up(run):
                 self._resume(execution_id(run.id))
+
+    def _continue(self, run: FlowRun) -> None:
+        """Continue an execution whose deployment is gone: a resume is refused, a fork goes on."""
+        execution, deployments = execution_id(run.id), self._cluster.deployments
+        try:
+            self._cluster.resume(execution, None)
+        except ExecutionError as refusal:
+            self.counts["refused"] += "deployment" in f"{refusal}"
+        else:
+            self._breaches.append(("stranded", f"{execution} was resumed, and no worker runs it"))
+        with suppress(ExecutionError):  # it is tried again
+            name = deployments.names[deployments.number_of(run)]
+            fork = self._forks[execution] = self._cluster.fork(execution, name)
+            self._made.add(fork)
+            self._report(f"{execution} has lost its deployment, and goes on as {fork} of {name}")
+            self.counts["forks"] += 1
 
     # ------------------------------------------------------------------ actions
 
@@ -352,7 +402,9 @@ class Chaos:
         return execution
 
     def _delete(self, turn: Turn) -> str | None:
-        execution = self._running(turn)
+        """Delete any execution: one that runs, is paused, waits for a slot or has no deployment."""
+        living = [execution_id(run.id) for run in self._living()]
+        execution = _choose([it for it in living if it not in self._deleted], turn.target)
         if execution is not None:
             self._deleted.add(execution)
             self.counts["deleted"] += 1
@@ -370,6 +422,33 @@ class Chaos:
                     monotonic() + 3, lambda: False, lambda: self._delete_surely(execution)
                 )
                 self._later.append(again)
+
+    def _rename_deployment(self, turn: Turn) -> str | None:
+        """Pause an execution, and rename its deployment."""
+        run = _choose([run for run in self._working() if state_of(run).is_running()], turn.target)
+        if run is None or not self._pause(execution_id(run.id)):
+            return None
+        deployments = self._cluster.deployments
+        name = deployments.rename(deployments.number_of(run))
+        self.counts["renamed"] += 1
+        return f"that of {execution_id(run.id)} is {name} now"
+
+    def _replace_deployment(self, turn: Turn) -> str | None:
+        """Delete a deployment, deploy it anew, and kill a process that was running it."""
+        run = _choose([run for run in self._working() if state_of(run).is_running()], turn.target)
+        if run is None:
+            return None
+        deployments, execution = self._cluster.deployments, execution_id(run.id)
+        name = deployments.replace(deployments.number_of(run))
+        self.counts["replaced"] += 1
+        found = [it for it in self._cluster.flow_processes() if it.execution == execution]
+        self._count_killed([it for it in found if it.pid not in self._frozen and it.send(SIGKILL)])
+        return f"{name}, which ran {execution}; {len(found)} processes of that"
+
+    def _working(self) -> list[FlowRun]:
+        """The runs that go on, and have their deployment."""
+        living = [run for run in self._living() if execution_id(run.id) not in self._deleted]
+        return [run for run in living if not self._cluster.deployments.has_lost(run)]
 
     def _kill_pool(self, turn: Turn) -> str | None:
         worker = self._worker(turn)
@@ -423,8 +502,8 @@ class Chaos:
         return execution if to is None else f"{execution} to {target}"
 
     def _running(self, turn: Turn) -> str | None:
-        runs = [run for run in self._living() if state_of(run).is_running()]
-        run = _choose(runs, turn.target)
+        """A run that can be paused and resumed: it is running, and has its deployment."""
+        run = _choose([run for run in self._working() if state_of(run).is_running()], turn.target)
         return None if run is None else execution_id(run.id)
 
     def _busy(self) -> list[FlowProcess]:
@@ -455,33 +534,61 @@ class Chaos:
 
     def _judge(self) -> Outcome:
         outcome = Outcome(self.counts)
+        for law, breach in self._breaches:
+            outcome.broken[law].append(breach)
         runs = self._runs()
         known = {execution_id(run.id) for run in runs}
-        for file in self._cluster.data.glob("*.ledger"):
-            if file.stem not in known and file.stem not in self._deleted:
-                outcome.broken["lost"].append(f"{file.stem}: Prefect does not know it any more")
-        for id_ in self._deleted:
-            left = list(self._cluster.executions.log(id_).numbers())
-            if left or id_ in known:
-                outcome.broken["undeleted"].append(f"{id_}: entries {left}; run: {id_ in known}")
+        self._judge_the_gone(outcome, known)
+        outcome.counts["executions"] = len(runs)
+        found: dict[str, Evidence] = {}
         for run in runs:
-            outcome.counts["executions"] += 1
-            if execution_id(run.id) in self._deleted:
+            execution = execution_id(run.id)
+            if execution in self._deleted:
                 continue
             try:
-                log = self._cluster.executions.log(execution_id(run.id))
-                found = Evidence.of(run, log, self._cluster.data)
+                log = self._cluster.executions.log(execution)
+                found[execution] = Evidence.of(run, log, self._cluster.data)
             except ExecutionError as unreadable:
-                outcome.broken["lost"].append(f"{execution_id(run.id)}: {unreadable}")
+                outcome.broken["lost"].append(f"{execution}: {unreadable}")
                 continue
-            for law, breaches in LAWS.items():
-                if law == "misled" and self._is_cancelled(run):
-                    continue  # it must not have a result
-                outcome.broken[law] += [f"{found.execution}: {what}" for what in breaches(found)]
-            outcome.counts["overlaps"] += evidence.overlaps(found)
-            outcome.counts["attempts"] += len(found.begun)
-            outcome.counts["acknowledged"] += len(found.lines("ack"))
+            # These must not have a result.
+            goes_on = execution not in self._forks and not self._is_cancelled(run)
+            self._judge_one(outcome, found[execution], goes_on=goes_on)
+        for fork in [it for it in found.values() if it.origin and it.origin[0] in found]:
+            assert fork.origin is not None
+            what = evidence.forked(fork, found[fork.origin[0]])
+            outcome.broken["forked"] += [f"{fork.execution}: {it}" for it in what]
+        if not self._living():
+            outcome.broken["slots"] += self._cluster.deployments.slots_taken()
         return outcome
+
+    def _judge_the_gone(self, outcome: Outcome, known: set[str]) -> None:
+        """Judge the executions that Prefect does not know: nothing of them is left.
+
+        With a deployment Prefect removes those of its runs that have never begun.
+        """
+        gone = self._made - known - self._deleted
+        begun = {file.stem for file in self._cluster.data.glob("*.ledger")} - known - self._deleted
+        if not self._cluster.deployments.were_changed:
+            begun |= gone
+        outcome.broken["lost"] += [f"{id_}: Prefect does not know it any more" for id_ in begun]
+        outcome.counts["gone"] = len(gone - begun)
+        deadline = monotonic() + REMOVED
+        for id_ in self._deleted | gone - begun:
+            log = self._cluster.executions.log(id_)
+            while (left := list(log.numbers())) and id_ in gone and monotonic() < deadline:
+                sleep(1)
+            if left or id_ in known or not self._cluster.is_gone(id_):
+                what = f"{id_}: entries {left}; run: {id_ in known}"
+                outcome.broken["undeleted"].append(what)
+
+    def _judge_one(self, outcome: Outcome, found: Evidence, *, goes_on: bool) -> None:
+        for law, breaches in LAWS.items():
+            if law != "misled" or goes_on:
+                outcome.broken[law] += [f"{found.execution}: {what}" for what in breaches(found)]
+        outcome.counts["overlaps"] += evidence.overlaps(found)
+        outcome.counts["attempts"] += len(found.begun)
+        outcome.counts["acknowledged"] += len(found.lines("ack"))
 
 
 def _is_given_up(run: FlowRun) -> bool:

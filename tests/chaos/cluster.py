@@ -16,7 +16,9 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.states import Cancelling
 
+from chaos.deployments import Deployments
 from chaos.tasks import DATA
+from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id, flow_run_id
@@ -26,6 +28,7 @@ from prefect_executions.prefect.flow_runs import FlowRuns
 from world import eventually, is_alive
 
 HERE = Path(__file__).parent
+DEPLOYMENTS = ("working/chaos", "working-async/chaos")
 ENV = {
     "EXECUTIONS_CHAOS_PYTHON": sys.executable,
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
@@ -65,14 +68,21 @@ class Cluster:
         data: The directory for all files.
         more_workers: The pools of further process workers.
         supervisors: How many supervisors there are, each in its own process.
+        limit: The concurrency limit of each deployment.
     """
 
     second_pool = "executions"  # the pool of every other execution
 
     def __init__(
-        self, data: Path, *, more_workers: tuple[str, ...] = ("executions",), supervisors: int = 2
+        self,
+        data: Path,
+        *,
+        more_workers: tuple[str, ...] = ("executions",),
+        supervisors: int = 2,
+        limit: int | None = None,
     ) -> None:
         self.data = data.resolve()
+        self._limit = limit
         self.stack = Stack(self.data, env={DATA: str(self.data), **ENV})
         self._more_workers = more_workers
         self._pools: dict[Process, str] = {}
@@ -101,6 +111,7 @@ class Cluster:
             self.executions = Executions(objects, FlowRuns(self.prefect))
             resources.enter_context(self._services())
             self._deploy()
+            self.deployments = Deployments(self.prefect, [*DEPLOYMENTS], limit=self._limit)
             self._resources = resources.pop_all()
         return self
 
@@ -123,9 +134,27 @@ class Cluster:
                 self._pools[self.stack.start_worker(pool)] = pool
             yield
 
-    def create(self, name: str, deployment: str, parameters: dict[str, int]) -> None:
-        """Create an execution."""
-        Creation(self.executions).create(name=name, deployment=deployment, parameters=parameters)
+    def create(self, name: str, deployment: str, parameters: dict[str, int]) -> str:
+        """Create an execution, and return its id."""
+        made, _ = Creation(self.executions).create(
+            name=name, deployment=deployment, parameters=parameters
+        )
+        return made.id
+
+    def fork(self, execution: str, deployment: str) -> str:
+        """Continue an execution in another deployment, once; returns the id of the fork."""
+        fork, _ = Creation(self.executions).fork(
+            execution, deployment=deployment, key=f"fork {execution}"
+        )
+        return fork.id
+
+    def is_gone(self, execution: str) -> bool:
+        """Whether there is no such execution for its users."""
+        try:
+            self.executions.get(execution)
+        except ExecutionNotFound:
+            return True
+        return False
 
     def pause(self, execution: str) -> None:
         """Pause an execution."""

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -12,12 +12,13 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun
 
 from chaos.tasks import Work, undisturbed
-from prefect_executions.ids import checkpoint_id
+from prefect_executions.ids import checkpoint_id, checkpoint_seq
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.prefect.states import state_of
 
 Line = dict[str, Any]
+_FORKING = 10.0  # seconds: how long before a fork is there its origin was read, at most
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Evidence:
         states: The state in force after each entry.
         keys: How many objects its log has.
         ledger: The lines that its processes have written, in order.
+        origin: Of a fork: the execution and the checkpoint that it continues from.
     """
 
     execution: str
@@ -41,6 +43,7 @@ class Evidence:
     states: dict[int, Work]
     keys: int
     ledger: list[Line]
+    origin: tuple[str, str] | None = None
 
     @classmethod
     def of(cls, run: FlowRun, log: ExecutionLog, data: Path) -> "Evidence":
@@ -48,6 +51,7 @@ class Evidence:
         history = log.read(checkpoints=None)
         ahead = [seq for seq in log.numbers() if seq > history.head.entry.seq]
         entries = history.entries | log.read_entries(ahead)  # claims may be left ahead of the head
+        fork = (entries[0].meta or {}).get("fork")
         return cls(
             execution=log.execution_id,
             parameters=run.parameters,
@@ -60,6 +64,7 @@ class Evidence:
             },
             keys=len(list(log.objects.scan(_prefix(log)))),
             ledger=ledger(data, log.execution_id),
+            origin=fork and (fork["execution_id"], fork["checkpoint_id"]),
         )
 
     @cached_property
@@ -204,8 +209,39 @@ def _unheard_steps(of: Evidence) -> Iterator[str]:
     taken = {(line["attempt"], line["step"]) for line in of.lines("effect")}
     final = of.states[max(of.states)]
     for step, attempt in enumerate(final.by, 1):
-        if (attempt, step) not in taken:
+        if step > of.states[0].n and (attempt, step) not in taken:  # a fork begins with some
             yield f"the state says that attempt {attempt} took step {step}"
+
+
+def forked(of: Evidence, origin: Evidence) -> Iterator[str]:
+    """A fork begins with the state of its checkpoint, and with what steps had recorded by then."""
+    assert of.origin is not None
+    start = checkpoint_seq(*of.origin)
+    if of.states[0] != origin.states.get(start):
+        yield f"it begins with {of.states[0]}, which is not the state of {of.origin}"
+    rollbacks = [e.seq for e in origin.entries.values() if e.kind is Kind.ROLLBACK]
+    since = max([seq for seq in rollbacks if seq <= start], default=0)
+    known = of.entries[0].at.timestamp() - _FORKING
+    recorded = {
+        line["step"]
+        for line in origin.lines("fetched")
+        if line["at"] < known
+        and line["attempt"] in origin.begun
+        and origin.begun[line["attempt"]].seq > since
+    }
+    again = {line["step"] for line in of.lines("fetch")} & recorded
+    yield from (f"it fetches {step}, which {origin.execution} has recorded" for step in again)
+
+
+def exceeded(runs: Iterable[FlowRun], limit: int) -> Iterator[str]:
+    """No deployment has more runs at once than its concurrency limit.
+
+    Args:
+        runs: All that are Pending or Running at one instant.
+        limit: The limit of each deployment.
+    """
+    taken = Counter(run.deployment_id for run in runs)
+    yield from (f"{n} of {limit} runs of {id_}" for id_, n in taken.items() if n > limit)
 
 
 def overlaps(of: Evidence) -> int:

@@ -10,7 +10,7 @@ from random import Random
 
 from chaos.cluster import Cluster
 from chaos.servers import Balancer, Postgres, Redis, answers, several
-from prefect_executions.client import Client
+from prefect_executions.client import Client, NotFound
 from prefect_executions.local import Process, Stack, free_ports
 
 SECOND_POOL = "executions-2"
@@ -37,6 +37,7 @@ class _Prefect:
             "PREFECT_MESSAGING_CACHE": "prefect_redis.messaging",
             "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
+            "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
             "PREFECT_REDIS_MESSAGING_HOST": "127.0.0.1",
             "PREFECT_REDIS_MESSAGING_PORT": f"{self.redis.port}",
             "PREFECT_SERVER_DOCKET_URL": f"{self.redis.url}/1",
@@ -99,13 +100,14 @@ class Grid(Cluster):
     Args:
         data: The directory for all files.
         seed: Decides which API server dies.
+        limit: The concurrency limit of each deployment.
     """
 
     second_pool = SECOND_POOL
 
-    def __init__(self, data: Path, *, seed: int = 1) -> None:
+    def __init__(self, data: Path, *, seed: int = 1, limit: int | None = None) -> None:
         pools = ("executions", SECOND_POOL, SECOND_POOL)
-        super().__init__(data, more_workers=pools, supervisors=0)
+        super().__init__(data, more_workers=pools, supervisors=0, limit=limit)
         # Many flows that start at once take long; starting a run twice only makes it longer.
         self.stack.env["PREFECT_INTEGRATIONS_EXECUTIONS_PENDING_SECONDS"] = "120"
         self._prefect = _Prefect(self.stack)
@@ -137,9 +139,22 @@ class Grid(Cluster):
         """Kill one of the API servers, and start it again."""
         self._prefect.restart_one(self._random.randrange(len(self._prefect.api_servers)))
 
-    def create(self, name: str, deployment: str, parameters: dict[str, int]) -> None:
-        """Create an execution."""
-        self._client.create(name, deployment=deployment, parameters=parameters)
+    def create(self, name: str, deployment: str, parameters: dict[str, int]) -> str:
+        """Create an execution, and return its id."""
+        return self._client.create(name, deployment=deployment, parameters=parameters).id
+
+    def fork(self, execution: str, deployment: str) -> str:
+        """Continue an execution in another deployment, once; returns the id of the fork."""
+        key = f"fork {execution}"
+        return self._client.fork(execution, deployment=deployment, idempotency_key=key).id
+
+    def is_gone(self, execution: str) -> bool:
+        """Whether the service answers 404 about an execution."""
+        try:
+            self._client.get(execution)
+        except NotFound:
+            return True
+        return False
 
     def pause(self, execution: str) -> None:
         """Pause an execution."""

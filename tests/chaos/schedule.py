@@ -21,6 +21,8 @@ class Action(StrEnum):
     ROLL_BACK = "pause, and roll back to an earlier checkpoint"
     CANCEL = "cancel in the Prefect UI"
     DELETE = "delete"
+    RENAME_DEPLOYMENT = "rename the deployment of a paused execution"
+    REPLACE_DEPLOYMENT = "delete a deployment, and SIGKILL to a flow process of it"
     KILL_POOL = "SIGKILL to the workers of a pool and their flow processes"
     KILL_SUPERVISOR = "SIGKILL to a supervisor"
     RESTART_S3 = "SIGKILL to the S3 server, and start it"
@@ -40,6 +42,8 @@ WEIGHTS = {
     Action.ROLL_BACK: 4,
     Action.CANCEL: 2,
     Action.DELETE: 2,
+    Action.RENAME_DEPLOYMENT: 1,
+    Action.REPLACE_DEPLOYMENT: 1,
     Action.KILL_POOL: 1,
     Action.KILL_SUPERVISOR: 3,
     Action.RESTART_S3: 2,

@@ -3,15 +3,27 @@
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Completed
+from prefect.states import Completed, Running
 
-from chaos.evidence import Evidence, Line, lost, misled, overlaps, refetched, repeated, split
+from chaos.evidence import (
+    Evidence,
+    Line,
+    exceeded,
+    forked,
+    lost,
+    misled,
+    overlaps,
+    refetched,
+    repeated,
+    split,
+)
 from chaos.tasks import Step, Work, undisturbed
 from prefect_executions.ids import checkpoint_id, execution_id
 from prefect_executions.log.log import ExecutionLog
@@ -185,3 +197,51 @@ def test_a_step_that_was_not_recorded_or_is_forgotten_may_run_again(good: Eviden
     allowed = [("fetch", 1, 2), ("fetch", 2, 2), ("fetched", 2, 2), ("fetch", 3, 2)]
     assert [*refetched(_fetching(good, *allowed))] == []
     assert [*refetched(_fetching(good, ("fetched", 2, 1), ("fetch", 3, 1)))]
+
+
+def _fork(of: Evidence, at: int, **facts: Any) -> Evidence:
+    """A fork of an execution at an entry, which has not begun, a minute after the origin's end."""
+    entry = replace(of.entries[0], at=of.entries[max(of.entries)].at + timedelta(seconds=60))
+    fork = replace(
+        of,
+        entries={0: entry},
+        states={0: of.states[at]},
+        keys=1,
+        ledger=[],
+        origin=(of.execution, checkpoint_id(at)),
+    )
+    return replace(fork, **facts)
+
+
+def test_a_fork_that_continues_from_its_checkpoint_breaks_no_law(good: Evidence) -> None:
+    fork = _fork(good, 7)
+
+    assert [*forked(fork, good), *lost(fork), *split(fork), *repeated(fork)] == []
+    assert [*forked(_fork(good, 7, states={0: good.states[6]}), good)]
+    assert [*forked(_fork(good, 7, origin=(good.execution, checkpoint_id(99))), good)]
+
+
+def test_a_fork_that_takes_a_recorded_step_again_is_noticed(good: Evidence) -> None:
+    """The roll-back, entry 8, is before attempt 3."""
+    at = good.entries[0].at.timestamp()
+
+    def fetched(attempt: int) -> Evidence:
+        line = {"kind": "fetched", "attempt": attempt, "step": 4, "at": at}
+        return replace(good, ledger=[line])
+
+    again = [{"kind": "fetch", "attempt": 1, "step": 4}]
+    assert [*forked(_fork(good, 12, ledger=again), fetched(3))]
+    assert [*forked(_fork(good, 12, ledger=again), fetched(2))] == []
+    assert [*forked(_fork(good, 7, ledger=again), fetched(2))]
+    late = replace(good, ledger=[{**fetched(3).ledger[0], "at": at + 120}])
+    assert [*forked(_fork(good, 12, ledger=again), late)] == []
+
+
+def test_more_runs_at_once_than_the_limit_are_noticed() -> None:
+    one, two = uuid4(), uuid4()
+
+    def running(*deployments: UUID) -> list[FlowRun]:
+        return [FlowRun(flow_id=uuid4(), deployment_id=it, state=Running()) for it in deployments]
+
+    assert [*exceeded(running(one, two, one, two), 2)] == []
+    assert [*exceeded(running(one, two, one, one), 2)] == [f"3 of 2 runs of {one}"]

@@ -8,6 +8,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Crashed, Pending, Running
 
+from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
@@ -118,3 +119,18 @@ def test_an_execution_that_is_resumed_waits_for_a_slot(limited: Limited) -> None
 
     assert limited.take(first) == "AwaitingConcurrencySlot"
     assert limited.active == 1
+
+
+def test_with_a_deployment_its_executions_that_have_not_begun_are_gone(limited: Limited) -> None:
+    """And Prefect refuses each change of one that holds a slot, as long as its lease lasts."""
+    running, waiting, new = limited.create(), limited.create(), limited.create()
+    assert limited.take(running) == "Running"
+    assert limited.take(waiting) == "AwaitingConcurrencySlot"
+
+    limited.prefect.delete_deployment(limited.deployment)
+
+    assert limited.executions.flow_runs.find(flow_run_id(new)) is None
+    assert limited.state_of(flow_run_id(waiting)).name == "AwaitingConcurrencySlot"
+    with pytest.raises(PrefectUnavailable, match="500"):
+        limited.executions.pause(running)
+    assert limited.state_of(flow_run_id(running)).name == "Running"
