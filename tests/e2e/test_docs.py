@@ -106,6 +106,37 @@ def test_the_flow_of_the_flows_document_goes_on_behind_what_it_has_read(stack: S
         assert [point.label for point in whole.get().checkpoints] == ["all is read"]
 
 
+def test_a_prefect_flow_becomes_an_execution_that_survives(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = run(ROOT / "docs" / "from-prefect.md")
+    asked: list[str] = []
+
+    def ask_model(text: str) -> str:
+        asked.append(text)
+        return text.upper()
+
+    monkeypatch.setitem(document.summary.fn.__globals__, "ask_model", ask_model)
+    pages = ["one", "two"]
+
+    assert document.report(pages) == ["ONE", "TWO"]
+    with prefect_executions.testing() as kit:
+        assert kit.start(document.report_that_is_retried, pages=pages).result == ["ONE", "TWO"]
+        for flow_, answers in (
+            (document.report_with_a_state, []),
+            (document.approved_report, [{"approved": True}]),
+        ):
+            survived = kit.crash_everywhere(
+                flow_,
+                {"pages": pages},
+                answers=answers,
+                before=asked.clear,
+                check=lambda _: None if asked == pages else pytest.fail(f"asked {asked}"),
+                lose_writes=False,
+            )
+            assert survived.undisturbed.result == ["ONE", "TWO"]
+
+
 def test_the_readme_s_steps_are_recorded_and_undone(stack: Stack) -> None:
     readme = run(ROOT / "README.md")
     with prefect_executions.testing() as kit:
