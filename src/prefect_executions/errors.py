@@ -9,6 +9,7 @@
     ├── ParametersError              the deployment's flow does not take these parameters
     ├── IdempotencyConflict          the key of a `create` was used for another request
     ├── AgentForbidden               `create` named an agent that its caller may not act for
+    ├── DeploymentForbidden          a deployment that its caller may not start, or nobody may here
     ├── CursorError                  a malformed cursor, or one of another list
     ├── ExecutionConflict            the execution's status does not allow this
     ├── Superseded                   another attempt or a roll-back has taken over the execution
@@ -117,6 +118,17 @@ class AgentForbidden(ExecutionError):
 
     def __str__(self) -> str:
         return f"agent_id: {self.agent_id!r} is none of the agents that this key may act for."
+
+
+@dataclass(eq=False, repr=False)
+class DeploymentForbidden(ExecutionError):
+    """A deployment that the caller may not start, or that nobody may here; nothing was created."""
+
+    deployment: str
+    way_out: str
+
+    def __str__(self) -> str:
+        return f"deployment: {self.deployment!r} may not be started here. {self.way_out}"
 
 
 class CursorError(ExecutionError):

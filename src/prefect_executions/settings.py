@@ -1,7 +1,18 @@
 """Settings of an installation: `PREFECT_INTEGRATIONS_EXECUTIONS_*`, or `prefect.toml`."""
 
+from typing import Annotated
+
 from prefect.settings.base import PrefectBaseSettings, build_settings_config
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
+
+
+def _require_name(deployment: str) -> str:
+    if [bool(part) for part in deployment.split("/")] != [True, True]:
+        raise ValueError("give a deployment's full name: `flow-name/deployment-name`")
+    return deployment
+
+
+DeploymentName = Annotated[str, AfterValidator(_require_name)]
 
 
 class ExecutionsSettings(PrefectBaseSettings):
@@ -100,6 +111,14 @@ class ExecutionsSettings(PrefectBaseSettings):
         description=(
             "What runs the executions of a task type that are created without a deployment, as "
             'JSON: {"research": "research/default"}. Others are run by agents outside Prefect.'
+        ),
+    )
+    allowed_deployments: list[DeploymentName] | None = Field(
+        default=None,
+        description=(
+            "The only deployments that executions may be created of over REST, whatever the key, "
+            'as JSON: ["research/default"]; agent/outside-prefect is that of agents outside '
+            "Prefect. By default all."
         ),
     )
     retention_seconds: float = Field(

@@ -49,7 +49,8 @@ def test_keys_are_listed_without_what_could_be_used(prefect: SyncPrefectClient) 
     assert first.permissions == {Permission.READ}
     assert first.created_at is not None
     assert (datetime.now(UTC) - first.created_at).total_seconds() < 60
-    assert (first.agents, first.rate_limit, first.last_used_at, first.problem) == (None,) * 4
+    assert (first.agents, first.deployments, first.rate_limit) == (None,) * 3
+    assert (first.last_used_at, first.problem) == (None,) * 2
 
 
 def test_only_the_digest_is_kept(prefect: SyncPrefectClient) -> None:
@@ -84,6 +85,10 @@ def test_the_names_of_the_service_are_reserved(prefect: SyncPrefectClient, name:
         ({"permissions": ["admin"]}, "permissions.0"),
         ({"agents": []}, "agents"),
         ({"agents": [""]}, "agents.0"),
+        ({"deployments": []}, "deployments"),
+        ({"deployments": ["flow"]}, "deployments.0"),
+        ({"deployments": ["flow/"]}, "deployments.0"),
+        ({"deployments": ["a/b/c"]}, "deployments.0"),
         ({"rate_limit": ""}, "rate_limit"),
         ({"rate_limit": "0/minute"}, "rate_limit"),
         ({"rate_limit": "1/second;9/minute"}, "rate_limit"),

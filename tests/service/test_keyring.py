@@ -125,11 +125,21 @@ def _data(secret: str) -> dict[str, Any]:
 
 def test_a_key_is_known_by_its_secret(prefect: SyncPrefectClient, keyring: Keyring) -> None:
     permissions = [Permission.WRITE, Permission.READ]
-    secret = create_key(prefect, "ci-1", permissions=permissions, agents=["a"], rate_limit="5/hour")
+    secret = create_key(
+        prefect,
+        "ci-1",
+        permissions=permissions,
+        agents=["a"],
+        rate_limit="5/hour",
+        deployments=["f/d"],
+    )
 
     caller = keyring.caller(secret)
 
-    assert caller == Caller("ci-1", frozenset(permissions), frozenset({"a"}), "5/hour")
+    assert caller == Caller(
+        "ci-1", frozenset(permissions), frozenset({"a"}), "5/hour", frozenset({"f/d"})
+    )
+    assert caller.is_narrowed
     assert len(secret) == 47
     for wrong in (None, "", UNKNOWN, secret[:-1], f"{secret} ", f"{secret}\n", "ci-1"):
         assert keyring.caller(wrong) is None

@@ -13,6 +13,7 @@ from prefect_executions.blocks.key import Permission, create_key, revoke_key
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Stack
+from prefect_executions.prefect.deployments import OUTSIDE_DEPLOYMENT
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service import create_app
 from prefect_executions.service.keyring import Keyring
@@ -43,10 +44,10 @@ class Walked:
         self.executions = executions
         self.names: list[str] = []
 
-    def key(self, *permissions: Permission, agents: list[str] | None = None) -> str:
+    def key(self, *permissions: Permission, **narrowed: list[str]) -> str:
         name = f"key-{uuid4().hex}"
         self.names.append(name)
-        return create_key(self.prefect, name, permissions=permissions, agents=agents)
+        return create_key(self.prefect, name, permissions=permissions, **narrowed)
 
     def routes(self) -> Iterator[tuple[str, str, str]]:
         for path, methods in self.app.openapi()["paths"].items():
@@ -139,23 +140,40 @@ def test_to_delete_many_takes_no_other_permission(walked: Walked) -> None:
         assert client.get("/metrics").status_code == 403
 
 
-def test_for_another_agent_s_key_the_execution_is_not_there(walked: Walked) -> None:
-    answers = walked.walk(walked.key(*Permission, agents=["another"]))
+OTHERS = [
+    ({"agents": ["another"]}, "forbidden", "agent_id"),
+    ({"deployments": ["another/one"]}, "deployment_forbidden", "deployment"),
+]
+
+
+@pytest.mark.parametrize(("narrowed", "code", "field"), OTHERS, ids=["agent", "deployment"])
+def test_for_another_s_key_the_execution_is_not_there(
+    walked: Walked, narrowed: dict[str, list[str]], code: str, field: str
+) -> None:
+    answers = walked.walk(walked.key(*Permission, **narrowed))
 
     created = answers.pop("create_execution")
-    assert (created.status_code, created.json()["code"]) == (403, "forbidden")
+    assert (created.status_code, created.json()["code"]) == (403, code)
+    assert [error["field"] for error in created.json()["errors"]] == [field]
     assert answers.pop("list_executions").json()["items"] == []
     assert answers.pop("act_on_executions").json()["items"] == []
-    for name in OPEN | OF_THE_SERVICE:
+    for name in OPEN:
         assert answers.pop(name).status_code == 200
+    for name in OF_THE_SERVICE:  # what is counted there is not only its own
+        refused = answers.pop(name)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert "narrowed" in refused.json()["detail"]
     for name, answer in answers.items():
         assert (answer.status_code, answer.json()["code"]) == (404, "execution_not_found"), name
     assert walked.executions.get(walked.id).checkpoints == []
 
 
-def test_what_another_agent_s_key_is_told_is_what_it_is_told_of_nothing(walked: Walked) -> None:
+@pytest.mark.parametrize("narrowed", [other[0] for other in OTHERS], ids=["agent", "deployment"])
+def test_what_another_s_key_is_told_is_what_it_is_told_of_nothing(
+    walked: Walked, narrowed: dict[str, list[str]]
+) -> None:
     """A refusal does not reveal that an execution exists."""
-    key = walked.key(*Permission, agents=["another"])
+    key = walked.key(*Permission, **narrowed)
     there = walked.walk(key)
     there_id, walked.id = walked.id, f"exec_{uuid4().hex}"
     nowhere = walked.walk(key)
@@ -165,12 +183,51 @@ def test_what_another_agent_s_key_is_told_is_what_it_is_told_of_nothing(walked: 
         assert told == nowhere[name].text.replace(walked.id, "…"), name
 
 
-def test_the_agent_s_own_key_does_all_of_it(walked: Walked) -> None:
-    key = walked.key(*Permission, agents=["mine", "another"])
+@pytest.mark.parametrize(
+    "narrowed",
+    [
+        {"agents": ["mine", "another"]},
+        {"deployments": [OUTSIDE_DEPLOYMENT]},
+        {"agents": ["mine"], "deployments": ["another/one", OUTSIDE_DEPLOYMENT]},
+    ],
+    ids=["agent", "deployment", "both"],
+)
+def test_its_own_key_does_all_of_it(walked: Walked, narrowed: dict[str, list[str]]) -> None:
+    key = walked.key(*Permission, **narrowed)
     with TestClient(walked.app, headers={"x-api-key": key}) as client:
         assert client.get(f"/v1/execution/{walked.id}").status_code == 200
         assert [item["id"] for item in client.get("/v1/execution").json()["items"]] == [walked.id]
         assert client.delete(f"/v1/execution/{walked.id}").status_code == 204
+
+
+def test_a_narrowed_key_acts_on_many_of_its_own_only(walked: Walked) -> None:
+    for_others = {"x-api-key": walked.key(*Permission, deployments=["another/one"])}
+    own = {"x-api-key": walked.key(*Permission, deployments=[OUTSIDE_DEPLOYMENT])}
+    body = {"action": "pause", "ids": [walked.id]}
+    with TestClient(walked.app) as client:
+        [refused] = client.post("/v1/execution/bulk", json=body, headers=for_others).json()["items"]
+        still = walked.executions.get(walked.id).status
+        [done] = client.post("/v1/execution/bulk", json=body, headers=own).json()["items"]
+
+    assert refused["problem"]["code"] == "execution_not_found"
+    assert (still, done["status"]) == ("running", "paused")
+
+
+def test_the_service_may_allow_some_deployments_only(walked: Walked) -> None:
+    app = create_app(
+        walked.executions,
+        Keyring(walked.prefect, api_key=None),
+        deployments={"research": "not/allowed"},
+        allowed_deployments=["some/other"],
+    )
+    with TestClient(app, headers={"x-api-key": walked.key(*Permission)}) as client:
+        for body in ({}, {"deployment": "not/allowed"}, {"task_type": "research"}):
+            refused = client.post("/v1/execution", json={"name": "a", **body})
+            assert (refused.status_code, refused.json()["code"]) == (403, "deployment_forbidden")
+            assert "'some/other'" in refused.json()["detail"]
+        refused = client.post(f"/v1/execution/{walked.id}/fork")
+        assert (refused.status_code, refused.json()["code"]) == (403, "deployment_forbidden")
+        assert client.post(f"/v1/execution/{walked.id}/pause").status_code == 202
 
 
 def test_of_two_callers_with_the_same_idempotency_key_each_has_its_own(walked: Walked) -> None:

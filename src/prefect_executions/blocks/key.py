@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from prefect_executions.blocks.documents import documents_of, problem_of
 from prefect_executions.models import Name
 from prefect_executions.prefect.errors import prefect_errors
+from prefect_executions.settings import DeploymentName
 
 MAX_NAME = 100
 
@@ -45,12 +46,20 @@ class Caller:
         permissions: What the key allows.
         agents: The only agents whose executions it may access, or None for all executions.
         rate_limit: Replaces the service's own, as in `100/minute`.
+        deployments: The only deployments whose executions it may access and create, as
+            `flow/deployment`, or None for all executions.
     """
 
     name: str
     permissions: frozenset[Permission]
     agents: frozenset[str] | None = None
     rate_limit: str | None = None
+    deployments: frozenset[str] | None = None
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether there are executions that it may not access."""
+        return self.agents is not None or self.deployments is not None
 
 
 SETTINGS = Caller("settings", frozenset(Permission))  # with the key in the settings
@@ -82,6 +91,7 @@ class ExecutionKey(Block):
         digest: The SHA-256 of the key.
         permissions: What the key allows.
         agents: The only agents whose executions it may access.
+        deployments: The only deployments whose executions it may access and create.
         rate_limit: How many requests it may send.
         created_at: When it was made.
         last_used_at: When it was last used.
@@ -119,6 +129,12 @@ class ExecutionKey(Block):
         title="Agents",
         description="The only agents whose executions it may touch. By default all executions.",
     )
+    deployments: Annotated[list[DeploymentName], Field(min_length=1)] | None = Field(
+        default=None,
+        title="Deployments",
+        description="The only deployments whose executions it may touch and create, as "
+        "flow-name/deployment-name. By default all executions.",
+    )
     rate_limit: Annotated[str, AfterValidator(_check_rate_limit)] | None = Field(
         default=None,
         title="Rate Limit",
@@ -142,6 +158,7 @@ class Key:
         name: Its name.
         permissions: What it allows.
         agents: The only agents whose executions it may access, or None for all executions.
+        deployments: The only deployments whose executions it may access and create, or None.
         rate_limit: Replaces the service's own.
         created_at: When it was made.
         last_used_at: When it was last used, to a minute, or None when it never was.
@@ -151,6 +168,7 @@ class Key:
     name: str
     permissions: frozenset[Permission] = frozenset()
     agents: frozenset[str] | None = None
+    deployments: frozenset[str] | None = None
     rate_limit: str | None = None
     created_at: datetime | None = None
     last_used_at: datetime | None = None
@@ -163,6 +181,7 @@ def create_key(
     *,
     permissions: Collection[Permission],
     agents: Collection[str] | None = None,
+    deployments: Collection[str] | None = None,
     rate_limit: str | None = None,
 ) -> str:
     """Make a key and return it. It is not shown again.
@@ -172,6 +191,9 @@ def create_key(
         name: Its name: at most 100 lowercase letters, digits and dashes.
         permissions: What it allows, at least one permission.
         agents: The only agents whose executions it may access; by default all executions.
+        deployments: The only deployments whose executions it may access and create, as
+            `flow-name/deployment-name`; by default all executions. `agent/outside-prefect` is that
+            of agents outside Prefect.
         rate_limit: How many requests it may send, as in `100/minute`; by default the service's.
 
     Raises:
@@ -191,6 +213,7 @@ def create_key(
             digest=digest_of(secret).hex(),
             permissions=sorted(set(permissions)),
             agents=None if agents is None else sorted(set(agents)),
+            deployments=None if deployments is None else sorted(set(deployments)),
             rate_limit=rate_limit,
             created_at=datetime.now(UTC),
         )
@@ -269,8 +292,13 @@ def key_in(document: BlockDocument) -> ExecutionKey | str:
 
 def caller_in(document: BlockDocument, key: ExecutionKey) -> Caller:
     """The caller that a block document's key stands for."""
-    agents = None if key.agents is None else frozenset(key.agents)
-    return Caller(f"{document.name}", frozenset(key.permissions), agents, key.rate_limit)
+    return Caller(
+        f"{document.name}",
+        frozenset(key.permissions),
+        None if key.agents is None else frozenset(key.agents),
+        key.rate_limit,
+        None if key.deployments is None else frozenset(key.deployments),
+    )
 
 
 def _described(document: BlockDocument) -> Key:

@@ -21,11 +21,19 @@ def _plain(key: "Key") -> dict[str, Any]:
         "name": key.name,
         "permissions": sorted(key.permissions),
         "agents": None if key.agents is None else sorted(key.agents),
+        "deployments": None if key.deployments is None else sorted(key.deployments),
         "rate_limit": key.rate_limit,
         "created_at": key.created_at and key.created_at.isoformat(),
         "last_used_at": key.last_used_at and key.last_used_at.isoformat(),
         "problem": key.problem,
     }
+
+
+def _reach(key: "Key") -> str:
+    """Which executions a key may access."""
+    only = [f"agent {agent}" for agent in sorted(key.agents or ())]
+    only += [f"deployment {deployment}" for deployment in sorted(key.deployments or ())]
+    return ", ".join(only) or "all"
 
 
 @app.command
@@ -37,6 +45,10 @@ def create(
     ],
     agent_id: Annotated[
         list[str] | None, Parameter(negative="", help="Only executions of these agents.")
+    ] = None,
+    deployment: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="Only executions of these deployments: flow/deployment."),
     ] = None,
     rate_limit: Annotated[str | None, Parameter(help="As in 100/minute.")] = None,
     json: _Json = False,
@@ -52,6 +64,7 @@ def create(
             name,
             permissions=[Permission(each) for each in permission],
             agents=agent_id,
+            deployments=deployment,
             rate_limit=rate_limit,
         )
     output = Output(as_json=json)
@@ -77,14 +90,14 @@ def list_(*, json: _Json = False) -> None:
         (
             key.name,
             " ".join(sorted(key.permissions)),
-            "all" if key.agents is None else " ".join(sorted(key.agents)),
+            _reach(key),
             key.created_at,
             key.last_used_at or "never",
             key.problem or "",
         )
         for key in found
     ]
-    output.rows(rows, "name permissions agents created used problem", rows)
+    output.rows(rows, "name permissions executions created used problem", rows)
 
 
 @app.command

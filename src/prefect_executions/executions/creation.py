@@ -1,7 +1,7 @@
 """Creating executions: from a first state, or from a checkpoint of another one."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from prefect_executions import serialization
 from prefect_executions.errors import (
     AgentForbidden,
     AlreadyExists,
+    DeploymentForbidden,
     ExecutionConflict,
     ExecutionError,
     ExecutionNotFound,
@@ -78,9 +79,11 @@ class Creation:
 
     Args:
         executions: The executions that a new one is added to.
+        allowed: The only deployments that may be started, as `flow/deployment`; None for all.
     """
 
     executions: Executions
+    allowed: frozenset[str] | None = None
 
     def create(
         self,
@@ -124,6 +127,7 @@ class Creation:
             ExecutionNotFound, CheckpointNotFound: there is no such checkpoint to start from.
             IdempotencyConflict: the key was used for another request.
             AgentForbidden: the caller may not act for this agent.
+            DeploymentForbidden: the caller may not start this deployment, or nobody may.
         """
         if from_checkpoint is not None and state is not EMPTY:
             raise StateError("from_checkpoint", "has a state already; leave out one of the two.")
@@ -177,6 +181,7 @@ class Creation:
             ExecutionConflict: the other one never had a deployment, and none is given; or an
                 external agent runs it, so that no deployment can.
             IdempotencyConflict: the key was used for another request.
+            DeploymentForbidden: the caller may not start this deployment, or nobody may.
         """
         run = self.executions.run(execution_id)
         is_external = OUTSIDE in run.tags
@@ -219,8 +224,8 @@ class Creation:
 
     def _create(self, plan: _Plan, key: str | None) -> tuple[Execution, bool]:
         executions, flow_runs = self.executions, self.executions.flow_runs
-        agent_id = plan.meta["agent_id"]
-        if executions.agents is not None and agent_id not in executions.agents:
+        agent_id, agents = plan.meta["agent_id"], executions.sight.agents
+        if agents is not None and agent_id not in agents:
             raise AgentForbidden(agent_id)
         run = flow_runs.create(
             plan.deployment,
@@ -228,6 +233,7 @@ class Creation:
             parameters=plan.parameters,
             tags=plan.tags,
             key=key,
+            permit=self._permit,
         )
         log = executions.log(execution_id(run.id))
         request = {} if key is None else {"request": plan.request}
@@ -251,6 +257,23 @@ class Creation:
         if not is_new:
             run, history = flow_runs.read(run.id), log.read(checkpoints=100)
         return execution_of(run, history, executions.clock(), states=False), is_new
+
+    def _permit(self, deployment: str) -> None:
+        """Check that the caller may start a deployment, and so its executions.
+
+        Raises:
+            DeploymentForbidden: The caller may not, or nobody may.
+        """
+        own = self.executions.sight.deployments
+        if own is not None and deployment not in own:
+            way_out = f"This key may start {_listed(own)}: give one of them, or take another key."
+            raise DeploymentForbidden(deployment, way_out)
+        if self.allowed is not None and deployment not in self.allowed:
+            way_out = (
+                f"The service may start {_listed(self.allowed)}: give one of them, or have its "
+                "setting PREFECT_INTEGRATIONS_EXECUTIONS_ALLOWED_DEPLOYMENTS changed."
+            )
+            raise DeploymentForbidden(deployment, way_out)
 
     def _begin(self, log: ExecutionLog, head: Head, run: FlowRun) -> tuple[Head, FlowRun]:
         """Begin the first attempt of an external agent, unless it has begun."""
@@ -290,6 +313,10 @@ def _digest(*parts: Any) -> str:
 def _checkpoint_of(head: Head) -> str:
     """The checkpoint that an execution would continue from."""
     return checkpoint_id(head.entry.continues_from)
+
+
+def _listed(deployments: Collection[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(deployments)) or "none"
 
 
 def _fork_of(name: str) -> str:

@@ -62,7 +62,7 @@ class Executions(ExecutionReader):
         objects: The store.
         flow_runs: Their flow runs.
         clock: Returns the present time.
-        agents: Only the executions of these agents are seen; None for all.
+        sight: Which of the executions are seen.
         wait: Sleeps for so many seconds.
         tell: Sends the event that a checkpoint was saved.
 
@@ -285,8 +285,8 @@ class Executions(ExecutionReader):
         run_id = flow_run_id(execution_id)
         log = self.log(execution_id)
         run = self.flow_runs.find(run_id)
-        # The agent of an execution is known by its run alone.
-        if not (self.agents is None if run is None else self._sees(run)):
+        # Whose an execution is, is known by its run alone.
+        if self.sight.is_narrow and (run is None or not self.sight.sees(run)):
             raise ExecutionNotFound(execution_id)
         if (run is None or DELETING not in run.tags) and not log.exists():
             raise ExecutionNotFound(execution_id)
@@ -306,11 +306,11 @@ class Executions(ExecutionReader):
     def was_deleted(self, execution_id: str) -> bool:
         """Whether an execution has been deleted, as far as Prefect keeps events.
 
-        A caller that sees some agents alone is not told, as the event does not name the agent.
+        A caller that does not see all is not told, as the event does not say whose it was.
         """
         since = self.clock() - DELETION_KNOWN
         run_id = flow_run_id(execution_id)
-        return self.agents is None and was_deleted(self.flow_runs.client, run_id, since)
+        return not self.sight.is_narrow and was_deleted(self.flow_runs.client, run_id, since)
 
     def finish_cancelling(self, run_id: UUID) -> bool:
         """Make a run Cancelled if nothing else will; return whether it has ended.

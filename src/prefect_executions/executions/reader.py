@@ -17,6 +17,7 @@ from prefect_executions.errors import (
     ExecutionNotFound,
 )
 from prefect_executions.executions.search import Search
+from prefect_executions.executions.sight import ALL, Sight
 from prefect_executions.executions.views import (
     checkpoint_of,
     checkpoints_of,
@@ -43,7 +44,7 @@ from prefect_executions.prefect.events import has_ended, last_sign
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.run_page import NEWEST, RunPage
 from prefect_executions.prefect.states import created_at, is_created, state_of, status_of
-from prefect_executions.prefect.tags import DELETING, agent_tag
+from prefect_executions.prefect.tags import DELETING
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects
 
@@ -61,7 +62,7 @@ class ExecutionReader:
         objects: The store.
         flow_runs: Their flow runs.
         clock: Returns the present time.
-        agents: Only the executions of these agents are seen; None for all.
+        sight: Which of the executions are seen.
 
     Every method raises `ExecutionNotFound` for an id that is malformed, not seen or deleted,
     `StoreUnavailable` when the store does not answer, and `PrefectUnavailable` when Prefect does
@@ -71,11 +72,13 @@ class ExecutionReader:
     objects: Objects
     flow_runs: FlowRuns
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
-    agents: frozenset[str] | None = None
+    sight: Sight = ALL
 
-    def seen_by(self, agents: frozenset[str] | None) -> Self:
-        """The executions of some agents; None for all."""
-        return replace(self, agents=agents)
+    def seen_by(
+        self, agents: frozenset[str] | None, deployments: frozenset[str] | None = None
+    ) -> Self:
+        """The executions of some agents and deployments; None for all. See `Sight`."""
+        return replace(self, sight=Sight(agents, deployments))
 
     def get(
         self, execution_id: str, *, checkpoints: int | None = 100, states: bool = True
@@ -138,7 +141,7 @@ class ExecutionReader:
         Raises:
             CursorError: the cursor is not of this list.
         """
-        search = Search(self.flow_runs.tags, filter_, order, self.agents)
+        search = Search(self.flow_runs.tags, filter_, order, self.sight)
         runs, next_cursor = search.page(self.flow_runs.client, limit=limit, cursor=cursor)
         items = [summary_of(run, created_at(run)) for run in runs]
         return Page(items=items, next_cursor=next_cursor)
@@ -207,7 +210,7 @@ class ExecutionReader:
     def run(self, execution_id: str) -> FlowRun:
         """Read the flow run of an execution."""
         run = self.flow_runs.read(flow_run_id(execution_id))
-        if not is_created(run) or DELETING in run.tags or not self._sees(run):
+        if not is_created(run) or DELETING in run.tags or not self.sight.sees(run):
             raise ExecutionNotFound(execution_id)
         return run
 
@@ -244,9 +247,6 @@ class ExecutionReader:
             return True
         silence = timedelta(seconds=ExecutionsSettings().silence_seconds)
         return self.clock() - last_sign(client, run.id, began) > silence
-
-    def _sees(self, run: FlowRun) -> bool:
-        return self.agents is None or any(agent_tag(agent) in run.tags for agent in self.agents)
 
 
 def _version(run: FlowRun, newest: int | None) -> str:

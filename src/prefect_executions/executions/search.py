@@ -22,6 +22,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
 from prefect_executions.errors import CursorError
+from prefect_executions.executions.sight import ALL, Sight
 from prefect_executions.models import ExecutionFilter, Order
 from prefect_executions.prefect.listing import AT_ONCE, Listing, Place
 from prefect_executions.prefect.states import is_created, state_of, types_of
@@ -39,13 +40,13 @@ class Search:
         tags: The tags that all of them have.
         filter: Which of them to list.
         order: In which order.
-        agents: Only the executions of these agents; None for all.
+        sight: Which executions are seen.
     """
 
     tags: list[str]
     filter: ExecutionFilter
     order: Order = Order.NEWEST_FIRST
-    agents: frozenset[str] | None = None
+    sight: Sight = ALL
 
     def page(
         self, client: SyncPrefectClient, *, limit: int, cursor: str | None = None
@@ -81,13 +82,14 @@ class Search:
     def _is_plain(self) -> bool:
         """Whether Prefect can do all of the filtering."""
         asked = self.filter
-        return asked.name is None and asked.updated_after is None and asked.updated_before is None
+        is_plain = asked.name is None and asked.updated_after is None
+        return is_plain and asked.updated_before is None and len(self.sight.tags) <= 1
 
     @property
     def _name(self) -> str:
-        """A digest of filter, order and agents: a cursor belongs to one list."""
-        agents = None if self.agents is None else sorted(self.agents)
-        return serialization.digest(self.filter.model_dump_json(), self.order, json.dumps(agents))
+        """A digest of filter, order and sight: a cursor belongs to one list."""
+        seen = json.dumps(self.sight.tags)
+        return serialization.digest(self.filter.model_dump_json(), self.order, seen)
 
     @property
     def _filter(self) -> FlowRunFilter:
@@ -96,7 +98,8 @@ class Search:
         tags = list(self.tags)
         tags += [agent_tag(asked.agent_id)] if asked.agent_id else []
         tags += [task_type_tag(asked.task_type)] if asked.task_type else []
-        own = None if self.agents is None else [agent_tag(agent) for agent in sorted(self.agents)]
+        # Of Prefect, one of several tags can be asked for once; `_fits` looks at the others.
+        seen = next(iter(self.sight.tags), None)
         types = [type_ for status in asked.status for type_ in types_of(status)]
         times = None
         if asked.created_after is not None or asked.created_before is not None:
@@ -104,14 +107,14 @@ class Search:
                 after_=asked.created_after, before_=asked.created_before
             )
         return FlowRunFilter(
-            tags=FlowRunFilterTags(all_=tags, any_=own),
+            tags=FlowRunFilterTags(all_=tags, any_=seen),
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)) if types else None,
             name=FlowRunFilterName(like_=asked.name) if asked.name else None,
             expected_start_time=times,
         )
 
     def _fits(self, run: FlowRun) -> bool:
-        if DELETING in run.tags or not is_created(run):
+        if DELETING in run.tags or not is_created(run) or not self.sight.sees(run):
             return False
         asked, changed = self.filter, state_of(run).timestamp
         return (

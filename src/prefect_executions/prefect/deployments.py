@@ -21,7 +21,7 @@ from prefect.exceptions import ObjectNotFound
 
 from prefect_executions.errors import DeploymentNotFound, ParametersError, UnsuitableDeployment
 from prefect_executions.prefect.errors import passing, prefect_errors
-from prefect_executions.prefect.tags import EXECUTION
+from prefect_executions.prefect.tags import EXECUTION, deployment_of, deployment_tag
 
 OUTSIDE_DEPLOYMENT = "agent/outside-prefect"
 
@@ -67,12 +67,43 @@ def find_deployment(client: SyncPrefectClient, deployment: str) -> DeploymentRes
     """
     with prefect_errors():
         try:
-            try:
+            if is_id(deployment):
                 return client.read_deployment(UUID(deployment))
-            except ValueError:
-                return client.read_deployment_by_name(deployment)
+            return client.read_deployment_by_name(deployment)
         except (ObjectNotFound, ValueError, httpx.InvalidURL):
             raise DeploymentNotFound(deployment) from None
+
+
+def full_name(client: SyncPrefectClient, deployment: DeploymentResponse) -> str:
+    """The full name of a deployment, `flow/deployment`, which never changes.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+    """
+    with prefect_errors():
+        return f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
+
+
+def tags_of_deployment(client: SyncPrefectClient, run: FlowRun) -> list[str]:
+    """The tag that says of which deployment a run is, unless it has that, or is of none.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+    """
+    if run.deployment_id is None or deployment_of(run) is not None:
+        return []
+    with prefect_errors(), passing(HTTPStatus.NOT_FOUND):  # it may have been deleted
+        return [deployment_tag(full_name(client, client.read_deployment(run.deployment_id)))]
+    return []
+
+
+def is_id(deployment: str) -> bool:
+    """Whether a deployment is given by its id, not by its name."""
+    try:
+        UUID(deployment)
+    except ValueError:
+        return False
+    return True
 
 
 def is_deployed(client: SyncPrefectClient, deployment_id: UUID) -> bool:

@@ -23,6 +23,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Running, Scheduled
 
@@ -34,9 +35,12 @@ from prefect_executions.errors import (
 from prefect_executions.ids import execution_id
 from prefect_executions.prefect import suspension, transitions
 from prefect_executions.prefect.deployments import (
+    OUTSIDE_DEPLOYMENT,
     ensure_outside_deployment,
     find_deployment,
+    full_name,
     is_deployed,
+    is_id,
     require_execution,
     require_parameters,
 )
@@ -45,7 +49,14 @@ from prefect_executions.prefect.listing import in_states, pages_of
 from prefect_executions.prefect.pauses import Form
 from prefect_executions.prefect.reads import FlowRunReads
 from prefect_executions.prefect.states import CREATING, creating, is_created, status_of
-from prefect_executions.prefect.tags import DELETING, OUTSIDE, add_tags, tags_of
+from prefect_executions.prefect.tags import (
+    DELETING,
+    OUTSIDE,
+    add_tags,
+    deployment_of,
+    deployment_tag,
+    tags_of,
+)
 
 
 class FlowRuns:
@@ -72,6 +83,7 @@ class FlowRuns:
         self.tags = tags_of(store)
         self._wait = wait
         self._reads = FlowRunReads(client)
+        self._names: dict[UUID, str] = {}  # of deployments
 
     # ------------------------------------------------------------------ finding
 
@@ -136,6 +148,7 @@ class FlowRuns:
         parameters: dict[str, Any],
         tags: list[str],
         key: str | None = None,
+        permit: Callable[[str], None] = lambda _: None,
     ) -> FlowRun:
         """Create a run in a state that no worker takes; `schedule` or `start` releases it.
 
@@ -145,6 +158,8 @@ class FlowRuns:
             parameters: Parameters of the deployment's flow.
             tags: Tags of this run, besides those that all runs have.
             key: The idempotency key of the request. A run that was created with it is returned.
+            permit: Called with the name of the deployment, `flow/deployment`; raises an error when
+                the caller may not start it.
 
         Raises:
             DeploymentNotFound: There is no such deployment.
@@ -157,13 +172,17 @@ class FlowRuns:
         tags = [*self.tags, *([] if deployment else [OUTSIDE]), *tags]
         with prefect_errors():
             if key is not None and (known := _created_with(self.client, idempotency_key)):
+                permit(deployment_of(known) or f"{known.deployment_id}")
                 return known
             if deployment:
-                found = find_deployment(self.client, deployment)
+                found, its_name = self._find(deployment, permit)
                 require_execution(found)
                 require_parameters(found, parameters)
             else:
+                its_name = OUTSIDE_DEPLOYMENT
+                permit(its_name)
                 found = ensure_outside_deployment(self.client)
+            tags += [deployment_tag(its_name)]
             try:
                 # Of simultaneous requests with one key Prefect creates one run per deployment: a
                 # caller that uses one key for several deployments gets several runs.
@@ -179,6 +198,18 @@ class FlowRuns:
                 if error.response.status_code in (409, 422):
                     raise ParametersError(detail_of(error.response)) from error
                 raise
+
+    def _find(
+        self, deployment: str, permit: Callable[[str], None]
+    ) -> tuple[DeploymentResponse, str]:
+        """A deployment that the caller may start, and its name."""
+        if not is_id(deployment):
+            permit(deployment)  # first, so that a refusal does not say whether it is there
+        found = find_deployment(self.client, deployment)
+        name = self._names.get(found.id) or full_name(self.client, found)
+        self._names[found.id] = name
+        permit(name)
+        return found, name
 
     def mark_deleting(self, run: FlowRun) -> None:
         """Tag a run as being deleted, so that any process can finish the deletion."""

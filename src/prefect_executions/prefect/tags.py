@@ -10,7 +10,7 @@ EXECUTION = "execution"  # every execution
 DELETING = "execution-deleting"  # it is to be deleted
 RETENTION = "execution-retention"  # old checkpoints, or all of it, are to be removed in time
 OUTSIDE = "execution-outside"  # an agent outside Prefect runs it
-_AGENT, _TASK_TYPE = "agent:", "task-type:"
+_AGENT, _TASK_TYPE, _DEPLOYMENT = "agent:", "task-type:", "execution-deployment:"
 _CHILD, _AROUND = "child-of:", "execution-around:"
 
 
@@ -27,6 +27,11 @@ def agent_tag(agent_id: str) -> str:
 def task_type_tag(task_type: str) -> str:
     """The tag of the executions of a task type."""
     return f"{_TASK_TYPE}{task_type}"
+
+
+def deployment_tag(deployment: str) -> str:
+    """The tag of the executions of a deployment, which is given as `flow/deployment`."""
+    return f"{_DEPLOYMENT}{deployment}"
 
 
 def fork_tag(origin: str) -> str:
@@ -56,14 +61,20 @@ def is_around(run: FlowRun) -> bool:
 
 def inherited_tags(parent: FlowRun) -> list[str]:
     """The tags that an execution has from the one that it was called in."""
-    agent_id = agent_of(parent)
-    own = [child_tag(execution_id(parent.id))]
-    return own if agent_id is None else [*own, agent_tag(agent_id)]
+    agent_id, deployment = agent_of(parent), deployment_of(parent)
+    tags = [child_tag(execution_id(parent.id))]
+    tags += [] if agent_id is None else [agent_tag(agent_id)]
+    return tags if deployment is None else [*tags, deployment_tag(deployment)]
 
 
 def agent_of(run: FlowRun) -> str | None:
     """The agent that a run belongs to, by its tags."""
     return _tagged(run, _AGENT)
+
+
+def deployment_of(run: FlowRun) -> str | None:
+    """The deployment of a run, or of the run around it, as `flow/deployment`, by its tags."""
+    return _tagged(run, _DEPLOYMENT)
 
 
 def task_type_of(run: FlowRun) -> str | None:

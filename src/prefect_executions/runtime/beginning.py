@@ -25,7 +25,7 @@ from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.artifacts import AttemptPage, PageArtifact
-from prefect_executions.prefect.deployments import tag_deployment
+from prefect_executions.prefect.deployments import tag_deployment, tags_of_deployment
 from prefect_executions.prefect.events import CheckpointNews, beat_of_run, send_attempt_ended
 from prefect_executions.prefect.pauses import Form, take_choice
 from prefect_executions.prefect.resume_form import CHOICES, GOES_ON, go_back, resume_form
@@ -112,6 +112,7 @@ def _enter_log(
         tags = [*tags_of(store.name), *([RETENTION] if options.config.removes else [])]
         if ownership.parent is not None:
             tags += inherited_tags(ownership.parent.run)
+        tags += patiently(lambda: tags_of_deployment(client, ownership.run))
         patiently(lambda: add_tags(client, ownership.run, *tags))
         patiently(
             lambda: take_choice(

@@ -1,6 +1,6 @@
 """The REST service as an ASGI application: its routes and its middleware."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from prefect_executions.ids import flow_run_id
 from prefect_executions.service import problems
 from prefect_executions.service.dependencies import (
     SECURITY,
-    Require,
+    RequireAll,
     notify_change,
     require_known_query,
 )
@@ -103,6 +103,7 @@ def create_app(
     limits: Limits | None = None,
     openness: Openness | None = None,
     deployments: dict[str, str] | None = None,
+    allowed_deployments: Collection[str] | None = None,
     hub: EventHub | None = None,
     metrics: Metrics | None = None,
     changed: Callable[[UUID], None] = lambda _: None,
@@ -116,6 +117,8 @@ def create_app(
         limits: The limits for callers.
         openness: The parts that need no key.
         deployments: The deployment for each task type, when an execution is created without one.
+        allowed_deployments: The only deployments that executions may be created of, as
+            `flow/deployment`; None for all.
         hub: The subscription to events in Prefect.
         metrics: The counters of the service.
         changed: Called with the flow run of each execution that a request has changed; must not
@@ -135,11 +138,14 @@ def create_app(
     )
     problems.install(app)
     app.state.executions, app.state.deployments = executions, deployments or {}
+    app.state.allowed_deployments = (
+        None if allowed_deployments is None else frozenset(allowed_deployments)
+    )
     app.state.hub, app.state.metrics, app.state.changed = hub, metrics, changed
     app.state.circuits = circuits
     checks = [*SECURITY, Depends(require_known_query), Depends(notify_change)]
     app.include_router(router, dependencies=checks)
-    reader = [] if openness.metrics else [Depends(Require(Permission.READ))]
+    reader = [] if openness.metrics else [Depends(RequireAll(Permission.READ))]
     app.get("/", include_in_schema=False)(home)
     app.get("/health", tags=["service"])(health)
     app.get("/metrics", tags=["service"], response_class=PlainTextResponse, dependencies=reader)(

@@ -20,10 +20,11 @@ from starlette.types import Scope
 
 from prefect_executions.blocks.key import NOBODY, Caller, Permission
 from prefect_executions.errors import PrefectUnavailable, StoreUnavailable
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import canonical, flow_run_id, is_execution_id
 from prefect_executions.models import Execution
-from prefect_executions.service.problems import PermissionMissing
+from prefect_executions.service.problems import KeyForbidden
 
 PREFIX = "/v1/execution"
 LONGEST = 60.0  # seconds that `Prefer: wait` may ask for
@@ -78,11 +79,11 @@ def permitted_caller(request: Request, permission: Permission) -> Caller:
     """The caller of a request, if its key has a permission.
 
     Raises:
-        PermissionMissing: The key does not have it.
+        KeyForbidden: The key does not have it.
     """
     caller = caller_of(request.scope)
     if permission not in caller.permissions:
-        raise PermissionMissing(permission)
+        raise KeyForbidden(f"This key has not the permission {permission.value!r}.")
     return caller
 
 
@@ -90,11 +91,11 @@ def permitted_executions(request: Request, permission: Permission) -> Executions
     """The executions that the caller of a request may see, if its key has a permission.
 
     Raises:
-        PermissionMissing: The key does not have it.
+        KeyForbidden: The key does not have it.
     """
     caller = permitted_caller(request, permission)
     executions: Executions = request.app.state.executions
-    return executions.seen_by(caller.agents)
+    return executions.seen_by(caller.agents, caller.deployments)
 
 
 class Require:
@@ -108,6 +109,20 @@ class Require:
         return permitted_caller(request, self._permission)
 
 
+class RequireAll(Require):
+    """A dependency of routes: `permitted_caller`, who may see all executions."""
+
+    async def __call__(self, request: Request) -> Caller:
+        """The caller of a request."""
+        caller = await super().__call__(request)
+        if caller.is_narrowed:
+            raise KeyForbidden(
+                "This key is narrowed to some agents or deployments, and here the work of all is "
+                "counted. Take a key that is not narrowed."
+            )
+        return caller
+
+
 class Permitted:
     """A dependency of routes: `permitted_executions`."""
 
@@ -119,6 +134,13 @@ class Permitted:
         return permitted_executions(request, self._permission)
 
 
+async def _creation(request: Request) -> Creation:
+    """Creates executions for the caller of a request."""
+    executions = permitted_executions(request, Permission.WRITE)
+    return Creation(executions, request.app.state.allowed_deployments)
+
+
+Creating = Annotated[Creation, Depends(_creation)]
 Readable = Annotated[Executions, Depends(Permitted(Permission.READ))]
 Writable = Annotated[Executions, Depends(Permitted(Permission.WRITE))]
 Deletable = Annotated[Executions, Depends(Permitted(Permission.DELETE))]

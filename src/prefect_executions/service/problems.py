@@ -16,6 +16,7 @@ from prefect_executions.errors import (
     CheckpointNotFound,
     CorruptEntry,
     CursorError,
+    DeploymentForbidden,
     DeploymentNotFound,
     DiffTooLarge,
     ExecutionConflict,
@@ -47,6 +48,7 @@ PROBLEMS: dict[type[ExecutionError], tuple[HTTPStatus, str]] = {
     Superseded: (HTTPStatus.CONFLICT, "superseded"),
     IdempotencyConflict: (HTTPStatus.CONFLICT, "idempotency_conflict"),
     AgentForbidden: (HTTPStatus.FORBIDDEN, "forbidden"),
+    DeploymentForbidden: (HTTPStatus.FORBIDDEN, "deployment_forbidden"),
     CursorError: (HTTPStatus.UNPROCESSABLE_ENTITY, "cursor_invalid"),
     DiffTooLarge: (HTTPStatus.UNPROCESSABLE_ENTITY, "diff_too_large"),
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "store_unavailable"),
@@ -73,6 +75,7 @@ _HIDDEN: dict[type[ExecutionError], str] = {
 _FIELDS: dict[type[ExecutionError], str] = {
     CursorError: "cursor",
     AgentForbidden: "agent_id",
+    DeploymentForbidden: "deployment",
     DeploymentNotFound: "deployment",
     UnsuitableDeployment: "deployment",
     ParametersError: "parameters",
@@ -80,16 +83,8 @@ _FIELDS: dict[type[ExecutionError], str] = {
 }
 
 
-class PermissionMissing(Exception):
-    """The key of a caller does not have the permission that a route requires.
-
-    Args:
-        permission: The permission.
-    """
-
-    def __init__(self, permission: str) -> None:
-        super().__init__(permission)
-        self.permission = permission
+class KeyForbidden(Exception):
+    """The key of a caller is known, and may not do what a route does; the message says why."""
 
 
 def problem(
@@ -122,7 +117,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem."""
     app.exception_handler(ExecutionError)(_on_execution_error)
     app.exception_handler(RequestValidationError)(_on_invalid_request)
-    app.exception_handler(PermissionMissing)(_on_missing_permission)
+    app.exception_handler(KeyForbidden)(_on_forbidden_key)
     app.exception_handler(HTTPException)(_on_http_exception)
     app.exception_handler(Exception)(_on_unexpected)
 
@@ -175,9 +170,8 @@ def _on_execution_error(request: Request, error: ExecutionError) -> JSONResponse
     return problem(status, code, f"{error}", **extra)
 
 
-def _on_missing_permission(_: Request, error: PermissionMissing) -> JSONResponse:
-    detail = f"This key has not the permission {error.permission!r}."
-    return problem(HTTPStatus.FORBIDDEN, "forbidden", detail)
+def _on_forbidden_key(_: Request, error: KeyForbidden) -> JSONResponse:
+    return problem(HTTPStatus.FORBIDDEN, "forbidden", f"{error}")
 
 
 def _on_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -8,6 +8,10 @@ from pydantic import BaseModel, Field
 CODES: dict[str, tuple[HTTPStatus, str]] = {
     "unauthorized": (HTTPStatus.UNAUTHORIZED, "no key, or none that is known"),
     "forbidden": (HTTPStatus.FORBIDDEN, "the key has not this permission, or not for this agent"),
+    "deployment_forbidden": (
+        HTTPStatus.FORBIDDEN,
+        "the key may not start this deployment, or nobody may here",
+    ),
     "execution_not_found": (
         HTTPStatus.NOT_FOUND,
         "unknown, deleted, a flow run that is no execution, or one that the key may not see",
@@ -60,6 +64,7 @@ EVERYWHERE = (
 )
 CREATION = (
     "state_invalid",
+    "deployment_forbidden",
     "deployment_not_found",
     "deployment_unsuitable",
     "parameters_invalid",

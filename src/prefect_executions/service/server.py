@@ -122,6 +122,7 @@ def _make_app(
         ),
         openness=Openness(settings.public_docs, settings.public_metrics, settings.cors_origins),
         deployments=settings.deployments,
+        allowed_deployments=settings.allowed_deployments,
         hub=hub,
         metrics=metrics,
         changed=pages.changed,

@@ -117,7 +117,7 @@ class _Pages:
         caller = caller_of(request.scope)
         if permission not in caller.permissions:
             raise _Forbidden(permission)
-        return self.executions.seen_by(caller.agents)
+        return self.executions.seen_by(caller.agents, caller.deployments)
 
     # These are not async, so Starlette runs them in threads.
 

@@ -6,10 +6,10 @@ from http import HTTPStatus
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from prefect_executions.executions.creation import Creation
 from prefect_executions.models import Execution, Resumed
 from prefect_executions.service.dependencies import (
     PREFIX,
+    Creating,
     ExecutionId,
     OwnKey,
     Wait,
@@ -127,7 +127,7 @@ async def resume_execution(
 )
 def fork_execution(
     id_: ExecutionId,
-    executions: Writable,
+    creation: Creating,
     key: OwnKey,
     request: Request,
     response: Response,
@@ -137,5 +137,5 @@ def fork_execution(
 
     It has the checkpoint's state, and what steps had recorded by then is not run again.
     """
-    forked = Creation(executions).fork(id_, **dict(body or Fork()), key=key)
+    forked = creation.fork(id_, **dict(body or Fork()), key=key)
     return answer_created(forked, request, response)

@@ -13,20 +13,19 @@ from pydantic import BaseModel, Field
 
 from prefect_executions.blocks.key import Permission
 from prefect_executions.errors import ExecutionNotFound
-from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import DELETE_PATIENCE, Executions
 from prefect_executions.ids import flow_run_id
 from prefect_executions.models import BulkResult, Execution, ExecutionFilter, Order, Page, Status
 from prefect_executions.service.bulk import to_each
 from prefect_executions.service.dependencies import (
     PREFIX,
+    Creating,
     Deletable,
     ExecutionId,
     OwnKey,
     Readable,
     States,
     Wait,
-    Writable,
     answer_created,
     note_in_audit,
     permitted_executions,
@@ -62,7 +61,7 @@ class _Query(ExecutionFilter):
     responses=responses(*CREATION, "checkpoint_not_found", body=True, ok="It was created before."),
 )
 def create_execution(
-    new: NewExecution, executions: Writable, key: OwnKey, request: Request, response: Response
+    new: NewExecution, creation: Creating, key: OwnKey, request: Request, response: Response
 ) -> Execution:
     """Create an execution.
 
@@ -72,7 +71,7 @@ def create_execution(
     fields = dict(new)
     if new.deployment is None and new.task_type is not None:
         fields["deployment"] = request.app.state.deployments.get(new.task_type)
-    return answer_created(Creation(executions).create(**fields, key=key), request, response)
+    return answer_created(creation.create(**fields, key=key), request, response)
 
 
 @router.get("", response_model=Page, responses=responses("cursor_invalid", one=False))
