@@ -7,19 +7,16 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
-    WithJsonSchema,
 )
 
 NAME_LENGTH = 200
 DESCRIPTION_LENGTH = 10_000
-LABEL_LENGTH = 200
 MAX_SECONDS = 1e9  # thirty years
 
 # PostgreSQL, which Prefect may use, can't store a NUL in a text.
@@ -27,52 +24,6 @@ _TEXT = r"^[^\x00]*$"
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH, pattern=_TEXT)]
 Description = Annotated[str, StringConstraints(max_length=DESCRIPTION_LENGTH, pattern=_TEXT)]
-
-# A label is a cell of a table, a field of a log line, an option of a form: none can break a line.
-_BREAKS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
-_BREAK = re.compile(rf"[{_BREAKS}\ud800-\udfff]")  # no text in UTF-8 has the last ones
-
-
-def _one_line(label: str) -> str:
-    if not 1 <= len(label) <= LABEL_LENGTH:
-        raise ValueError(f"has {len(label)} characters; give 1 to {LABEL_LENGTH}.")
-    if wrong := _BREAK.search(label):
-        where = f"has {wrong[0]!r} as character {wrong.start() + 1}"
-        raise ValueError(f"{where}; give a single line, without control characters.")
-    return label
-
-
-Label = Annotated[
-    str,
-    AfterValidator(_one_line),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": LABEL_LENGTH,
-            "pattern": f"^[^{_BREAKS}]*$",
-        }
-    ),
-]
-
-
-def require_label(label: str) -> None:
-    """Check a checkpoint's label: the rule of `Label`, for flows.
-
-    Raises:
-        ValueError: it is empty, longer than `LABEL_LENGTH`, or not a single line without control
-            characters.
-    """
-    try:
-        _one_line(label)
-    except ValueError as wrong:
-        raise ValueError(f"label: {wrong}") from None
-
-
-def label_of(text: str) -> str | None:
-    """The first line of a text as a label; None when nothing is left of it."""
-    lines = text.splitlines()
-    return _BREAK.sub(" ", lines[0]).strip()[:LABEL_LENGTH] or None if lines else None
 
 
 def _no_number(value: Any) -> Any:

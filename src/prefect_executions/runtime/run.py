@@ -9,8 +9,9 @@ from pydantic import BaseModel
 
 from prefect_executions.background import in_thread
 from prefect_executions.ids import checkpoint_id
+from prefect_executions.labels import require_label
 from prefect_executions.log.entry import Entry
-from prefect_executions.models import ExecutionConfig, OnTimeout, require_label
+from prefect_executions.models import ExecutionConfig, OnTimeout
 from prefect_executions.runtime.checkpoints import Checkpointer
 from prefect_executions.runtime.pauses import Pauses
 from prefect_executions.runtime.time_limit import TimeLimit

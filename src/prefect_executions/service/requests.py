@@ -7,11 +7,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from prefect_executions.executions.creation import EMPTY
 from prefect_executions.ids import canonical
+from prefect_executions.labels import Label
 from prefect_executions.models import (
     Description,
     ExecutionConfig,
     ExecutionFilter,
-    Label,
     Name,
     NoWord,
     OnTimeout,
