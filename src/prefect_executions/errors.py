@@ -305,13 +305,19 @@ class AlreadyExists(StoreError):
 
 @dataclass(eq=False, repr=False)
 class StoreUnavailable(StoreError):
-    """The store did not answer, or refused; a write may or may not have happened."""
+    """The store did not answer, or refused; a write may or may not have happened.
+
+    `mend` says what to do about it, with the command; it is empty where waiting is all.
+    """
 
     operation: str
     problem: str
+    mend: str = ""
 
     def __str__(self) -> str:
-        return f"The store could not {self.operation}: {self.problem}"
+        return " ".join(
+            filter(None, [f"The store could not {self.operation}: {self.problem}", self.mend])
+        )
 
 
 class StoreRefused(StoreUnavailable):

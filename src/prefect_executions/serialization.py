@@ -219,7 +219,12 @@ class JsonType(Generic[T]):
 
 
 def migrated(
-    state_type: JsonType[T], data: bytes, migrate: Callable[[Any], Any] | None, saved_by: str
+    state_type: JsonType[T],
+    data: bytes,
+    migrate: Callable[[Any], Any] | None,
+    saved_by: str,
+    *,
+    way_back: str = "",
 ) -> T:
     """Decode a state that an older version of the code may have saved.
 
@@ -228,6 +233,7 @@ def migrated(
         data: The state.
         migrate: Turns the JSON of a state that does not fit into JSON that does.
         saved_by: The version that has saved it, for errors.
+        way_back: How to go back to another state, for errors: a sentence, with the command.
 
     Raises:
         StateError: the state does not fit, even after `migrate`.
@@ -239,7 +245,8 @@ def migrated(
             raise StateError(
                 misfit.path,
                 f"{misfit.problem} It was saved by {saved_by}. Let `@execution(migrate=…)` make "
-                "of the old state, as JSON, one that fits; or go back to a checkpoint that does.",
+                "of the old state, as JSON, one that fits; or go back to a checkpoint that does. "
+                f"{way_back}".rstrip(),
             ) from misfit
     try:
         return state_type.load(dump(migrate(load(data))))

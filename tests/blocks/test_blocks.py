@@ -188,7 +188,7 @@ def test_a_store_with_a_wrong_secret_is_refused(s3_server: S3Server) -> None:
         store.check()
 
     said = str(refusal.value)
-    assert "could not write" in said
+    assert "could not list" in said
     assert "Execution Store 'without a name', bucket 'executions'" in said
 
 

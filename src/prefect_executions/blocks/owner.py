@@ -44,6 +44,17 @@ def claim(objects: Objects, client: SyncPrefectClient) -> None:
         raise ForeignStore(f"{owner}", here)
 
 
+def require_ours(objects: Objects, client: SyncPrefectClient) -> None:
+    """Check that a store is a Prefect's, or nobody's, and leave it as it is.
+
+    Raises:
+        ForeignStore: It belongs to another Prefect.
+        StoreUnavailable, PrefectUnavailable: One of them does not answer.
+    """
+    if (owner := _owner(objects)) is not None and owner != (here := _id_of(client)):
+        raise ForeignStore(owner, here)
+
+
 def adopt(objects: Objects, client: SyncPrefectClient) -> None:
     """Take a store over, whosever it is; what uses it for another Prefect must have been stopped.
 

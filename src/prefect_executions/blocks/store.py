@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT = "default"  # the name of the store where nothing else is said
 _CREDENTIALS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_ANOTHER = "To save another store: `prefect-executions store create --bucket … --overwrite`."
 _OF_BUCKETS = (
     "bucket",
     "region_name",
@@ -372,13 +373,14 @@ class ExecutionStore(Block):
 
     def _check(self, name: str | None) -> None:
         """`check`, for a block of this name; errors name it, and the bucket."""
-        where = f"Execution Store {name or self.name or 'without a name'!r}, {self.place}"
+        block = f"Execution Store {name or self.name or 'without a name'!r}"
         try:
             probe(self.objects())
         except UnsuitableStore as error:
-            raise UnsuitableStore(f"{where}: {error}") from error
-        except StoreUnavailable as error:
-            raise type(error)(error.operation, f"{where}: {error.problem}") from error
+            raise UnsuitableStore(f"{block}, {self.place}: {error} {_ANOTHER}") from error
+        except StoreUnavailable as error:  # it names the place
+            problem = f"{block}, {error.problem}"
+            raise type(error)(error.operation, problem, error.mend) from error
 
 
 def load_store(name: str | None = None) -> ExecutionStore:

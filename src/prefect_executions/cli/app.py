@@ -10,6 +10,7 @@ from prefect_executions.cli import (
     checkpoints,
     control,
     copying,
+    doctor,
     executions,
     keys,
     running,
@@ -44,7 +45,13 @@ app.command(automations.app)
 app.command(webhooks.app)
 app.register_install_completion_command()
 _SERVICE = Group("Service", sort_key=9)
-for _of_the_service in (service.serve, service.deploy, service.gc, service.demo):
+for _of_the_service in (
+    service.serve,
+    service.deploy,
+    service.gc,
+    doctor.doctor,
+    service.demo,
+):
     app.command(_of_the_service, group=_SERVICE)
 
 

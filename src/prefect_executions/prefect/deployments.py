@@ -9,6 +9,7 @@ by its tag, which its first run adds, or a person.
 import inspect
 from collections.abc import Callable
 from http import HTTPStatus
+from itertools import count
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from prefect_executions.prefect.tags import EXECUTION, deployment_of, deployment
 
 OUTSIDE_DEPLOYMENT = "agent/outside-prefect"
 
+_PAGE = 200  # deployments that Prefect lists in one request
 _IN_SCHEMA = "x-prefect-execution"
 _IN_DESCRIPTION = "A durable execution."
 
@@ -118,22 +120,51 @@ def is_deployed(client: SyncPrefectClient, deployment_id: UUID) -> bool:
     return False
 
 
+def is_execution(deployment: DeploymentResponse) -> bool:
+    """Whether the flow of a deployment is known to be an execution."""
+    schema = deployment.parameter_openapi_schema or {}
+    return (
+        EXECUTION in deployment.tags
+        or _IN_DESCRIPTION in (deployment.description or "")
+        or any(_IN_SCHEMA in taken for taken in schema.get("properties", {}).values())
+    )
+
+
+def list_execution_deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """The deployments whose flows are known to be executions that Prefect runs.
+
+    That for agents outside Prefect is none of them. All deployments are read, 200 in a request.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+    """
+    found: list[DeploymentResponse] = []
+    outside = OUTSIDE_DEPLOYMENT.split("/")[1]
+    for offset in count(step=_PAGE):
+        with prefect_errors():
+            page = client.read_deployments(limit=_PAGE, offset=offset)
+        found += (
+            each
+            for each in page
+            if is_execution(each) and not (each.name == outside and each.entrypoint is None)
+        )
+        if len(page) < _PAGE:
+            break
+    return found
+
+
 def require_execution(deployment: DeploymentResponse) -> None:
     """Check that the flow of a deployment is known to be an execution.
 
     Raises:
         UnsuitableDeployment: It is not.
     """
-    schema = deployment.parameter_openapi_schema or {}
-    if not (
-        EXECUTION in deployment.tags
-        or _IN_DESCRIPTION in (deployment.description or "")
-        or any(_IN_SCHEMA in taken for taken in schema.get("properties", {}).values())
-    ):
+    if not is_execution(deployment):
+        code = f", {deployment.entrypoint}," if deployment.entrypoint else ""
         raise UnsuitableDeployment(
-            f"The flow of deployment {deployment.name!r} is not known as an execution. Put "
-            "`@execution` below its `@flow` and deploy it again. If it has `@execution`, run it "
-            f"once in Prefect, or add the tag {EXECUTION!r} to the deployment."
+            f"The flow of deployment {deployment.name!r}{code} is not known as an execution. Put "
+            "`@execution` below its `@flow` and deploy it again, by `prefect deploy`. If it has "
+            f"`@execution`, run it once in Prefect, or add the tag {EXECUTION!r} to the deployment."
         )
 
 

@@ -7,11 +7,11 @@ blocks nor fails.
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Lock
 from time import monotonic
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
@@ -28,9 +28,13 @@ ATTEMPT_ENDED = "prefect-executions.attempt.ended"
 DELETED = "prefect-executions.deleted"
 STREAM_OPENED = "prefect-executions.stream.opened"
 
+DOCTOR_ASKED = "prefect-executions.doctor.asked"
+
 FLOW_RUN = "prefect.flow-run."  # prefix of resources and of Prefect's own events
 PREFECT_HEARTBEAT = f"{FLOW_RUN}heartbeat"
 STREAM = "prefect-executions.stream."  # prefix of resources
+_SUPERVISOR = "prefect-executions.supervisor."  # prefix of resources
+_DOCTOR = "prefect-executions.doctor."  # prefix of resources
 
 NEWS_SECONDS = 1.0  # seconds between two checkpoint events of an execution, at least
 
@@ -65,6 +69,23 @@ def send_deleted(run_id: UUID, name: str) -> None:
 def send_stream_opened(stream_id: UUID) -> None:
     """Send an event that shows a subscriber of Prefect's events that its subscription works."""
     emit_event(STREAM_OPENED, resource={"prefect.resource.id": f"{STREAM}{stream_id}"})
+
+
+def send_doctor_asked() -> UUID:
+    """Send an event that shows whether Prefect keeps events; returns its id."""
+    asked = uuid4()
+    emit_event(DOCTOR_ASKED, resource={"prefect.resource.id": f"{_DOCTOR}{asked}"})
+    return asked
+
+
+def was_doctor_heard(client: SyncPrefectClient, asked: UUID) -> bool:
+    """Whether Prefect has kept an event of `send_doctor_asked`, by any clock of the last day.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+    """
+    since = datetime.now(UTC) - timedelta(days=1)
+    return bool(_newest(client, DOCTOR_ASKED, since, f"{_DOCTOR}{asked}"))
 
 
 def _send(event: str, run_id: UUID, name: str, payload: dict[str, Any], **fields: Any) -> None:
@@ -128,9 +149,6 @@ def run_id_of(resource_id: str) -> UUID | None:
         return UUID(id_) if f"{kind}." == FLOW_RUN else None
     except ValueError:
         return None
-
-
-_SUPERVISOR = "prefect-executions.supervisor."
 
 
 def beat_of_run(run_id: UUID, name: str) -> None:

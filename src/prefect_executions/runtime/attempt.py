@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
+from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
 
@@ -278,8 +279,20 @@ def current_attempt() -> Attempt[Any]:
     """
     attempt = _current.get()
     if attempt is None:
-        raise NotAnExecution(
-            "no execution runs here; call this inside a flow decorated with `@flow` above "
-            "`@execution`"
-        )
+        raise NotAnExecution(_why_none())
     return attempt
+
+
+def _why_none() -> str:
+    """Why no execution runs here, and what to do."""
+    context = FlowRunContext.get()
+    if context is None or context.flow is None:
+        return (
+            "no flow runs here; call this inside a flow decorated with `@flow` above `@execution`"
+        )
+    code = context.flow.fn.__code__
+    return (
+        f"the flow {context.flow.name!r} ({code.co_filename}:{code.co_firstlineno}) is no "
+        "execution: put `@execution` below its `@flow`, and run it again; if it is deployed, "
+        "`prefect deploy` it again"
+    )

@@ -48,6 +48,11 @@ from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.steps.recorder import Recorder
 from prefect_executions.steps.replay import Replay
 
+_WAY_BACK = (
+    "`prefect-executions checkpoints {0}` lists them, and "
+    "`prefect-executions resume {0} --checkpoint-id ckpt_…` goes back."
+)
+
 S = TypeVar("S")
 
 
@@ -92,7 +97,8 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
         saved_by = f"version {before} of the flow" if before else "its creator, or older code"
         is_new = head.entry.continues_from == 0 and head.state == b"{}"
         data = options.initial() if is_new else head.state
-        state = migrated(options.state_type, data, options.migrate, saved_by)
+        way_back = _WAY_BACK.format(execution_id(ownership.run.id))
+        state = migrated(options.state_type, data, options.migrate, saved_by, way_back=way_back)
         attempt = _assemble(options, writer, ownership, state, page)
         attempt.start(scheduler, interrupt)
         attempt.on_close(stack.pop_all().close)

@@ -65,6 +65,23 @@ class Guardable(Protocol):
         ...
 
 
+@runtime_checkable
+class Remote(Protocol):
+    """A store on another machine: it may answer late, and has a clock of its own."""
+
+    def hurried(self, seconds: float) -> Objects:
+        """The same store, each of whose requests is given up after about so many seconds."""
+        ...
+
+    def read_date(self) -> str | None:
+        """The header `Date` of an answer, by the store's clock; None if it does not say the time.
+
+        Raises:
+            StoreUnavailable: the store did not respond, or refused.
+        """
+        ...
+
+
 class MemoryObjects:
     """Objects in the memory of this process, for tests."""
 

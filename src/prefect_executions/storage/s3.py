@@ -34,6 +34,7 @@ from prefect_executions.errors import (
     StoreUnavailable,
     UnsuitableStore,
 )
+from prefect_executions.storage.refusals import mend_of, unreached
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -43,6 +44,7 @@ T = TypeVar("T")
 
 _PARALLEL = 16  # requests
 _AT_ONCE = 64 << 10  # bytes; a larger object is sent only after `100 Continue`
+_HURRIED_TRIES = 3
 _DELETE_BATCH = 1000  # keys that one DeleteObjects takes
 
 
@@ -97,6 +99,22 @@ class S3Objects:
                 "in order. Use a general purpose bucket."
             )
 
+    def hurried(self, seconds: float) -> "S3Objects":
+        """See `Remote.hurried`."""
+        timeouts = {
+            name: min(getattr(self, name), seconds / _HURRIED_TRIES)
+            for name in ("connect_timeout", "read_timeout")
+        }
+        return replace(self, tries=_HURRIED_TRIES, **timeouts)
+
+    def read_date(self) -> str | None:
+        """See `Remote.read_date`: a LIST of one key."""
+        with self._errors("list"):
+            answer = self._client.list_objects_v2(
+                Bucket=self.bucket, Prefix=self._full(""), MaxKeys=1
+            )
+        return answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+
     def within(self, circuit: Circuit) -> "S3Objects":
         """See `Guardable.within`."""
         timeouts = {
@@ -109,7 +127,7 @@ class S3Objects:
         """See `Objects.create`."""
 
         def put() -> None:
-            with _s3_errors("write", key):
+            with self._errors("write", key):
                 self._client.put_object(
                     Bucket=self.bucket,
                     Key=self._full(key),
@@ -137,7 +155,7 @@ class S3Objects:
 
     def _get(self, key: str, part: dict[str, Any]) -> bytes | None:
         def get() -> bytes:
-            with _s3_errors("read", key):
+            with self._errors("read", key):
                 body = self._client.get_object(Bucket=self.bucket, Key=self._full(key), **part)[
                     "Body"
                 ]
@@ -180,7 +198,7 @@ class S3Objects:
         options: dict[str, Any] = {}
 
         def fetch() -> "ListObjectsV2OutputTypeDef":
-            with _s3_errors("list", prefix):
+            with self._errors("list", prefix):
                 return self._client.list_objects_v2(
                     Bucket=self.bucket, Prefix=self._full(prefix), MaxKeys=page_size, **options
                 )
@@ -211,7 +229,7 @@ class S3Objects:
                 list(self._pool.map(partial(self._persist, "delete"), one_by_one))
 
     def _delete_at_once(self, batch: list[str]) -> None:
-        with _s3_errors("delete", batch[0]):
+        with self._errors("delete", batch[0]):
             answer = self._client.delete_objects(
                 Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch]}
             )
@@ -219,7 +237,7 @@ class S3Objects:
             raise StoreUnavailable("delete", f"{failed[0]}, and {len(failed) - 1} more")
 
     def _delete_one(self, key: str) -> None:
-        with suppress(_Missing), _s3_errors("delete", key):
+        with suppress(_Missing), self._errors("delete", key):
             self._client.delete_object(Bucket=self.bucket, Key=key)
 
     def is_versioned(self, key: str) -> bool:
@@ -228,7 +246,7 @@ class S3Objects:
         Raises:
             StoreUnavailable: the server did not respond, or refused.
         """
-        with _s3_errors("read", key):
+        with self._errors("read", key):
             head = self._client.head_object(Bucket=self.bucket, Key=self._full(key))
         return "VersionId" in head
 
@@ -238,9 +256,53 @@ class S3Objects:
         Raises:
             StoreUnavailable: the server did not respond, or refused.
         """
-        with _s3_errors("create the bucket", self.bucket):
+        with self._errors("create the bucket"):
             if self.bucket not in [b.get("Name") for b in self._client.list_buckets()["Buckets"]]:
                 self._client.create_bucket(Bucket=self.bucket)
+
+    @contextmanager
+    def _errors(self, operation: str, key: str = "") -> Iterator[None]:
+        """Translate the errors that boto3 raises."""
+        try:
+            yield
+        except ClientError as error:
+            raise self._translated(error, operation, key) from error
+        except _SETTINGS as error:
+            raise self._refused(operation, error, type(error).__name__) from error
+        except BotoCoreError as error:
+            mend = unreached(self.bucket, self.endpoint) if isinstance(error, _LOST) else ""
+            raise StoreUnavailable(operation, f"{self._where}: {error}", mend) from error
+
+    def _translated(self, error: ClientError, operation: str, key: str) -> Exception:
+        """The error for an answer that is one."""
+        code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code == "PreconditionFailed":
+            return AlreadyExists(key)
+        if code in _CONFLICTS:
+            return _Transient(f"{error}")
+        if code == "NoSuchKey":
+            return _Missing(key)
+        if code == "InvalidRange":
+            return _Empty(key)
+        if status == HTTPStatus.NOT_IMPLEMENTED:
+            return UnsuitableStore(
+                f"the server does not know a request that is needed: {error}. It lacks conditional "
+                "writes (`If-None-Match: *`), or uploads with a checksum: then set `checksums` of "
+                "the Execution Store to `when_required`."
+            )
+        if 300 <= status < 500 and status not in _MAY_PASS and code not in _MAY_PASS:
+            return self._refused(operation, error, code)
+        return StoreUnavailable(operation, f"{self._where}: {error}")
+
+    def _refused(self, operation: str, error: Exception, code: str) -> StoreRefused:
+        mend = mend_of(code, bucket=self.bucket, endpoint=self.endpoint)
+        return StoreRefused(operation, f"{self._where}: {error}", mend)
+
+    @property
+    def _where(self) -> str:
+        """The place, for people."""
+        return f"bucket {self.bucket!r}" + (f" at {self.endpoint}" if self.endpoint else "")
 
     def _full(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
@@ -303,37 +365,6 @@ class _Empty(Exception):
 
 class _Transient(Exception):
     """A transient error: the request may succeed when it is repeated."""
-
-
-@contextmanager
-def _s3_errors(operation: str, key: str) -> Iterator[None]:
-    """Translate the errors that boto3 raises."""
-    try:
-        yield
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code == "PreconditionFailed":
-            raise AlreadyExists(key) from error
-        if code in _CONFLICTS:
-            raise _Transient(f"{error}") from error
-        if code == "NoSuchKey":
-            raise _Missing(key) from error
-        if code == "InvalidRange":
-            raise _Empty(key) from error
-        if status == HTTPStatus.NOT_IMPLEMENTED:
-            raise UnsuitableStore(
-                f"the server does not know a request that is needed: {error}. It lacks conditional "
-                "writes (`If-None-Match: *`), or uploads with a checksum: then set `checksums` of "
-                "the Execution Store to `when_required`."
-            ) from error
-        if 300 <= status < 500 and status not in _MAY_PASS and code not in _MAY_PASS:
-            raise StoreRefused(operation, f"{error}") from error
-        raise StoreUnavailable(operation, f"{error}") from error
-    except _SETTINGS as error:
-        raise StoreRefused(operation, f"{error}") from error
-    except BotoCoreError as error:
-        raise StoreUnavailable(operation, f"{error}") from error
 
 
 # Another write of this key, or another operation, is under way. S3 asks to repeat the request: by
