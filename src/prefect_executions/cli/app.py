@@ -10,6 +10,7 @@ from prefect_executions.cli import (
     checkpoints,
     control,
     copying,
+    dev,
     doctor,
     executions,
     keys,
@@ -50,6 +51,7 @@ for _of_the_service in (
     service.deploy,
     service.gc,
     doctor.doctor,
+    dev.dev,
     service.demo,
 ):
     app.command(_of_the_service, group=_SERVICE)

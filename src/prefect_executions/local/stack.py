@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
@@ -80,6 +81,16 @@ class Process:
                 preexec_fn=_before_exec,
             )
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was started, and has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
+    def last_words(self) -> str:
+        """The end of its output."""
+        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+        return f"the end of {self.log}:\n{tail}"
+
     def wait_until(self, ready: Callable[[], bool]) -> None:
         """Wait until it is ready.
 
@@ -88,10 +99,8 @@ class Process:
         """
         deadline = monotonic() + START_SECONDS
         while not ready():
-            assert self._process is not None
-            if self._process.poll() is not None or monotonic() > deadline:
-                tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
-                raise RuntimeError(f"{self.name} did not start; the end of {self.log}:\n{tail}")
+            if self.has_ended or monotonic() > deadline:
+                raise RuntimeError(f"{self.name} did not start; {self.last_words()}")
             sleep(0.05)
 
     def kill(self) -> None:
@@ -116,17 +125,18 @@ class S3Server:
 
     Args:
         data: The directory.
+        port: The first of ten consecutive ports; by default some that are free.
     """
 
-    def __init__(self, data: Path) -> None:
-        self.port = free_ports(10)
+    def __init__(self, data: Path, port: int | None = None) -> None:
+        self.port = port or free_ports(10)
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.access_key_id = "local"
         self.secret_access_key = secrets.token_hex(16)
         self._data = data
         self._process = Process(
             "the S3 server",
-            [_program("weed"), *_weed_arguments(data, self.port)],
+            [program("weed"), *_weed_arguments(data, self.port)],
             log=data.parent / "s3-server.log",
             env={
                 "AWS_ACCESS_KEY_ID": self.access_key_id,
@@ -192,21 +202,27 @@ class S3Server:
 
 @dataclass
 class Stack:
-    """Prefect's server, the S3 server and a process worker, as a context manager.
+    """Prefect's server, a process worker and a store, as a context manager.
 
     Args:
         data: The directory for all data; a later stack continues with it.
         pool: The work pool of the worker; created when there is none.
         env: Added to the environment of the server, the workers and their flows.
+        port: The port of Prefect's server; by default one that is free.
+        bucket: Keep executions in a bucket of an S3 server, and not in a directory.
+        s3_port: The first of the ten ports of the S3 server; by default some that are free.
     """
 
     data: Path
     pool: str = "executions"
     env: dict[str, str] = field(default_factory=dict)
+    port: int | None = None
+    bucket: bool = True
+    s3_port: int | None = None
 
     def __post_init__(self) -> None:
         self.data = self.data.resolve()
-        port = free_ports(1)
+        port = self.port or free_ports(1)
         self.ui_url = f"http://127.0.0.1:{port}"
         self.api_url = f"{self.ui_url}/api"
         self.env = {
@@ -222,10 +238,9 @@ class Stack:
             "DO_NOT_TRACK": "1",
             **self.env,
         }
-        self.s3 = S3Server(self.data / "s3")
         self.server = Process(
             "Prefect's server",
-            [_program("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            [program("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)],
             log=self.data / "prefect-server.log",
             env=self.env,
         )
@@ -233,8 +248,9 @@ class Stack:
 
     def __enter__(self) -> Self:
         try:
-            self.s3.start()
             self.server.start()
+            if self.bucket:
+                self.s3.start()
             self.server.wait_until(self._server_answers)
             self.save_store()
             self.start_worker()
@@ -256,7 +272,18 @@ class Stack:
         for worker in self.workers:
             worker.stop()
         self.server.stop()
-        self.s3.stop()
+        if self.bucket:
+            self.s3.stop()
+
+    @cached_property
+    def s3(self) -> S3Server:
+        """The S3 server, where executions are kept in a bucket."""
+        return S3Server(self.data / "s3", self.s3_port)
+
+    @property
+    def store(self) -> ExecutionStore:
+        """Where executions are kept."""
+        return self.s3.store() if self.bucket else ExecutionStore(directory=f"{self.data / BUCKET}")
 
     def start_worker(self, pool: str | None = None) -> Process:
         """Start a process worker, and wait until it is online.
@@ -269,7 +296,7 @@ class Stack:
         worker = Process(
             "the worker",
             [
-                _program("prefect"),
+                program("prefect"),
                 *("worker", "start", "--type", "process", "--pool", pool, "--name", name),
             ],
             log=self.data / f"{name}.log",
@@ -288,7 +315,7 @@ class Stack:
         """
         env = {**os.environ, **self.env, **({"PWD": str(cwd)} if cwd else {})}
         done = subprocess.run(
-            [_program(command[0]), *command[1:]],
+            [program(command[0]), *command[1:]],
             cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,
@@ -303,7 +330,7 @@ class Stack:
     def save_store(self) -> None:
         """Check the store and save it as the block `execution-store/default`."""
         with self.settings():
-            self.s3.store().save("default", overwrite=True, _sync=True)
+            self.store.save("default", overwrite=True, _sync=True)
 
     @contextmanager
     def settings(self) -> Iterator[None]:
@@ -333,11 +360,12 @@ def free_ports(count: int) -> int:
     """The first of `count` consecutive ports that are free."""
     while True:
         first = secrets.choice(range(20_000, 32_000 - count))
-        if all(_is_free(port) for port in range(first, first + count)):
+        if all(is_free(port) for port in range(first, first + count)):
             return first
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nothing listens on a port of this machine."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -350,7 +378,7 @@ def _before_exec() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """The path of a program in the environment of this Python."""
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
