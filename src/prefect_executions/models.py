@@ -170,7 +170,10 @@ class FlowRunFacts(BaseModel):
 
     flow_run_id: UUID = Field(description="The flow run that the execution is.")
     state_name: str = Field(description="Prefect's name of its state.")
-    message: str | None = Field(description="What its state says: why it failed, or was paused.")
+    message: str | None = Field(
+        description="What its state says: why it failed, or was paused; or what its caller is to "
+        "do where no agent outside Prefect has taken it."
+    )
     deployment: UUID | None = Field(description="The id of the deployment that runs it.")
     url: str | None = Field(description="Its page in the Prefect UI.")
 
@@ -179,6 +182,11 @@ class PrefectRun(FlowRunFacts):
     """What Prefect knows of an execution, and how often it has begun."""
 
     attempt: int = Field(description="How many processes have begun to run it.")
+    runs_on: str | None = Field(
+        description="What runs it now: the name of a worker and what that has started, `a process "
+        "without a worker`, or `an agent outside Prefect`; `nobody yet` while it waits for one; "
+        "null when it is paused or has ended."
+    )
 
 
 class ForkOrigin(BaseModel):
@@ -234,6 +242,7 @@ _EXAMPLE: Any = {
         "deployment": "7b1e7a4e-0f1c-4a57-8f0e-3f6f1b0c2d3a",
         "url": "https://prefect.example.com/runs/flow-run/0192f0c1-a6b8-7c3d-9e4f-5a6b7c8d9e0f",
         "attempt": 1,
+        "runs_on": "ProcessWorker 4d0c2b51 (process 4711)",
     },
     "result": None,
     "forked_from": None,

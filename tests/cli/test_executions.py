@@ -53,6 +53,13 @@ def test_a_life(run: Run, url: str, tmp_path: Path) -> None:
     assert run("get", id_)[0] == 3
 
 
+def test_who_creates_without_a_deployment_is_told_how_to_go_on(run: Run, url: str) -> None:
+    told = " ".join(words(run, "create", "a").split())
+
+    assert "runs on nobody yet" in told
+    assert "PUT …/exec_" in told
+
+
 def test_bulk_with_failures_is_no_success(run: Run, url: str) -> None:
     id_ = json_of(run, "create", "a")["id"]
     json_of(run, "pause", id_)

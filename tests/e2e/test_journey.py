@@ -1,6 +1,7 @@
 """What a user does with an execution, on real servers, with real processes."""
 
 import os
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from world import Answer, World, eventually, is_alive, service
 @pytest.mark.journey
 def test_create_watch_pause_roll_back_complete(world: World) -> None:
     execution = world.create("counting", to=40)
-    assert execution["status"] == "running"
+    assert (execution["status"], execution["prefect"]["runs_on"]) == ("running", "nobody yet")
     running = world.until_saved(execution, 4)
     assert [c["label"] for c in running["checkpoints"]][-3:] == ["n = 3", "n = 2", "n = 1"]
     pid = world.pid(execution)
@@ -33,7 +34,9 @@ def test_create_watch_pause_roll_back_complete(world: World) -> None:
     resumed = world.resume(execution, earlier["id"])
     ended = world.until_ended(execution)
 
-    assert paused["status"] == "paused"
+    # Prefect's worker leaves its name at the run, and the id of its process.
+    assert re.fullmatch(rf"\S.* \(process .*{pid}\)", running["prefect"]["runs_on"])
+    assert (paused["status"], paused["prefect"]["runs_on"]) == ("paused", None)
     assert world.pid(execution) != pid
     assert resumed["status"] == "running"
     assert resumed["state"] == earlier["state"] == {"n": 2, "attempts": [1, 1]}

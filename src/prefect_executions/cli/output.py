@@ -99,6 +99,7 @@ class Output:
             ("agent", execution.agent_id),
             ("task type", execution.task_type),
             ("attempt", execution.prefect.attempt),
+            ("runs on", execution.prefect.runs_on),
             ("active", f"{execution.elapsed_seconds:,} s"),
             ("started", execution.started_at),
             ("ended", execution.completed_at),

@@ -27,7 +27,6 @@ from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head, History
 from prefect_executions.models import NAME_LENGTH, Execution, ExecutionConfig
-from prefect_executions.prefect.events import beat_of_run
 from prefect_executions.prefect.states import is_created, status_of
 from prefect_executions.prefect.tags import (
     DELETING,
@@ -276,11 +275,12 @@ class Creation:
             raise DeploymentForbidden(deployment, way_out)
 
     def _begin(self, log: ExecutionLog, head: Head, run: FlowRun) -> tuple[Head, FlowRun]:
-        """Begin the first attempt of an external agent, unless it has begun."""
+        """Begin the first attempt of an external agent, unless it has begun.
+
+        No heartbeat is sent: that is for the agent to do, and not known to have come from one.
+        """
         head = head if head.entry.attempt else log.attempt()
-        run = self.executions.flow_runs.start(run)
-        beat_of_run(run.id, run.name)
-        return head, run
+        return head, self.executions.flow_runs.start(run)
 
     def _undo(self, run: FlowRun) -> None:
         """Remove a half-made execution; if that fails, only log why."""

@@ -21,7 +21,9 @@ from prefect_executions.executions.sight import ALL, Sight
 from prefect_executions.executions.views import (
     checkpoint_of,
     checkpoints_of,
+    claim,
     execution_of,
+    is_unclaimed,
     patch_of,
     run_page_of,
     summary_of,
@@ -105,6 +107,8 @@ class ExecutionReader:
         if status_of(run) != Status.RUNNING and self.clock() - state_of(run).timestamp < _SETTLED:
             history = log.read(checkpoints=checkpoints)
         execution = execution_of(run, history, self.clock(), states=states)
+        if is_unclaimed(run, history.head) and self._is_heard(run):
+            claim(execution)
         return execution, _version(run, history.head.entry.seq)
 
     def version(self, execution_id: str) -> str:
@@ -247,6 +251,11 @@ class ExecutionReader:
             return True
         silence = timedelta(seconds=ExecutionsSettings().silence_seconds)
         return self.clock() - last_sign(client, run.id, began) > silence
+
+    def _is_heard(self, run: FlowRun) -> bool:
+        """Whether what runs it has sent a heartbeat since it began."""
+        began = state_of(run).timestamp
+        return last_sign(self.flow_runs.client, run.id, began) > began
 
 
 def _version(run: FlowRun, newest: int | None) -> str:

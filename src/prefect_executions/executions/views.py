@@ -14,6 +14,7 @@ from prefect_executions.log.reader import Head, History
 from prefect_executions.models import (
     Checkpoint,
     Execution,
+    ExecutionConfig,
     FlowRunFacts,
     ForkOrigin,
     PrefectRun,
@@ -21,9 +22,11 @@ from prefect_executions.models import (
     Summary,
 )
 from prefect_executions.prefect.run_page import Row, RunPage
-from prefect_executions.prefect.states import active_time, state_of, status_of
-from prefect_executions.prefect.tags import agent_of, task_type_of
+from prefect_executions.prefect.states import active_time, state_of, status_of, worker_of
+from prefect_executions.prefect.tags import OUTSIDE, agent_of, task_type_of
 
+AGENT, NOBODY = "an agent outside Prefect", "nobody yet"
+PROCESS = "a process without a worker"
 STATES_BYTES = 16 << 20  # of the states of checkpoints in one answer, as JSON
 
 
@@ -147,7 +150,47 @@ def _prefect_run(run: FlowRun, head: Head) -> PrefectRun:
     facts = _facts_of(run)
     if facts.message is None and state_of(run).is_completed() and head.entry.attempt == 0:
         facts.message = "Nothing was recorded: its flow has no `@execution` below `@flow`."
-    return PrefectRun(**dict(facts), attempt=head.entry.attempt)
+    if facts.message is None and is_unclaimed(run, head):
+        facts.message = _how_to_go_on(execution_id(run.id), head.created.config)
+    return PrefectRun(**dict(facts), attempt=head.entry.attempt, runs_on=_runs_on(run, head))
+
+
+def _runs_on(run: FlowRun, head: Head) -> str | None:
+    """What runs an execution now, as far as its run and its log say."""
+    if status_of(run) is not Status.RUNNING:
+        return None
+    if not state_of(run).is_running() or is_unclaimed(run, head):
+        return NOBODY
+    return AGENT if OUTSIDE in run.tags else worker_of(run) or PROCESS
+
+
+def is_unclaimed(run: FlowRun, head: Head) -> bool:
+    """Whether no agent outside Prefect has saved anything, or begun an attempt of its own.
+
+    The first attempt begins with the creation, whether or not an agent has asked for that.
+    """
+    is_first = head.entry.kind is Kind.ATTEMPT and head.entry.attempt == 1
+    return OUTSIDE in run.tags and is_first and state_of(run).is_running()
+
+
+def claim(execution: Execution) -> None:
+    """Say of an execution that `is_unclaimed` that an agent outside Prefect runs it, after all."""
+    execution.prefect.runs_on, execution.prefect.message = AGENT, None
+
+
+def _how_to_go_on(id_: str, config: ExecutionConfig) -> str:
+    """What the agent outside Prefect that runs an execution is to do."""
+    interval = config.checkpoint_interval_seconds
+    silence = "15 minutes, by default," if interval is None else f"{3 * interval:g} s"
+    return (
+        "No deployment was named for it, so no worker runs it: its caller does, as an agent "
+        f'outside Prefect. Save what it has got to by PUT …/{id_}/checkpoint with {{"state": …, '
+        f'"attempt": 1}}; between checkpoints POST …/{id_}/heartbeat with {{"attempt": 1}}, since '
+        f"silence for longer than {silence} counts as a crash; at the end POST …/{id_}/complete "
+        f'with {{"result": …, "attempt": 1}}, or POST …/{id_}/fail with {{"error": "…", '
+        '"attempt": 1}. Stop on any status but `running`, and on any 409. For a worker to run it, '
+        "create it with `deployment`."
+    )
 
 
 def _result_of(head: Head, status: Status) -> Any:

@@ -51,6 +51,17 @@ def status_of(run: FlowRun) -> Status:
     return STATUS_OF_TYPE[state_of(run).type]
 
 
+def worker_of(run: FlowRun) -> str | None:
+    """The worker that has started the newest process of a run, and that process.
+
+    A worker leaves its name and type as labels of the run; a process that serves flows leaves none.
+    """
+    name, kind = (run.labels.get(f"prefect.worker.{label}") for label in ("name", "type"))
+    if name is None:
+        return None
+    return f"{name} ({kind} {run.infrastructure_pid})" if run.infrastructure_pid else f"{name}"
+
+
 def creating() -> State[Any]:
     """The state in which a run's log is written: no worker takes it, and no process waits.
 

@@ -1,6 +1,7 @@
 """Creating, listing, reading and deleting executions over REST, one by one and in bulk."""
 
 import json
+import re
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -409,3 +410,34 @@ def test_a_filter_is_acted_on_part_by_part(rest: TestClient) -> None:
 )
 def test_what_is_not_clear_is_done_to_nobody(rest: TestClient, body: dict[str, Any]) -> None:
     assert_problem(rest.post("/v1/execution/bulk", json=body), 422, "request_invalid")
+
+
+def test_a_creation_without_a_deployment_says_how_to_go_on(rest: TestClient) -> None:
+    """What it says to call can be called so."""
+    body = {"name": "a", "config": {"checkpoint_interval_seconds": 20}}
+    made = rest.post("/v1/execution", json=body).json()
+
+    how = made["prefect"]["message"]
+    assert made["prefect"]["runs_on"] == "nobody yet"
+    assert rest.get(path(made)).json()["prefect"] == made["prefect"]
+    assert "longer than 60 s counts as a crash" in how
+    assert "create it with `deployment`" in how
+    calls = re.findall(r"(PUT|POST) …/(\w+/\w+) with (\{.*?\})", how)
+    assert [url for _, url, _ in calls] == [
+        f"{made['id']}/{last}" for last in ("checkpoint", "heartbeat", "complete", "fail")
+    ]
+    for method, url, fields in calls[:3]:
+        body = json.loads(fields.replace("…", "1"))
+        answer = rest.request(method, f"/v1/execution/{url}", json=body)
+        assert answer.is_success, answer.text
+    ended = rest.get(path(made)).json()
+    assert (ended["status"], ended["prefect"]["runs_on"]) == ("completed", None)
+
+
+def test_where_a_worker_runs_it_nothing_is_said_to_go_on(
+    execution: dict[str, Any], rest: TestClient
+) -> None:
+    fork = rest.post(path(execution, "/fork")).json()
+
+    assert [each["prefect"]["message"] for each in (execution, fork)] == [None, None]
+    assert [each["prefect"]["runs_on"] for each in (execution, fork)] == ["nobody yet"] * 2

@@ -15,7 +15,14 @@ from prefect_executions.blocks.key import Permission
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions.executions import DELETE_PATIENCE, Executions
 from prefect_executions.ids import flow_run_id
-from prefect_executions.models import BulkResult, Execution, ExecutionFilter, Order, Page, Status
+from prefect_executions.models import (
+    BulkResult,
+    Execution,
+    ExecutionFilter,
+    Order,
+    Page,
+    Status,
+)
 from prefect_executions.service.bulk import to_each
 from prefect_executions.service.dependencies import (
     PREFIX,
@@ -66,7 +73,8 @@ def create_execution(
     """Create an execution.
 
     A worker starts the deployment's flow. Without a deployment the caller is the agent that
-    runs it, as attempt 1. 200 when the same request was made before with this key.
+    runs it, as attempt 1, and `prefect.message` says what it does next. 200 when the same request
+    was made before with this key.
     """
     fields = dict(new)
     if new.deployment is None and new.task_type is not None:
