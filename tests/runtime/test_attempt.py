@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.flow_runs import pause_flow_run
 from prefect.flows import Flow
-from prefect.states import Cancelled, Completed, Pending, Suspended
+from prefect.states import Cancelled, Completed, Pending, Running, Suspended
 from prefect.utilities.hashing import file_hash
 
 from memory import Count, entries_of, kinds
@@ -103,6 +103,29 @@ def test_what_the_flow_leaves_is_saved_at_its_end(
     run_id = leaves()
 
     assert ExecutionLog(objects, run_id).head().state == b'{"answer":42}'
+
+
+def test_an_attempt_ends_the_task_runs_of_those_before(
+    stack: Stack, store: MemoryStore, prefect: SyncPrefectClient
+) -> None:
+    @task
+    def left_behind() -> None:
+        """What a process was carrying out when it died."""
+
+    left = []
+
+    @flow
+    @execution(store=store, max_retries=1)
+    def tried_again() -> str:
+        run_id = UUID(execution.current().id[5:])
+        if execution.current().attempt == 1:
+            left.append(prefect.create_task_run(left_behind, run_id, "0", state=Running()))
+            raise RuntimeError("once")
+        state = prefect.read_task_run(left[0].id).state
+        assert state is not None
+        return f"{state.name}"
+
+    assert tried_again() == "Crashed"
 
 
 def test_what_did_not_change_costs_nothing_but_a_new_label_does(

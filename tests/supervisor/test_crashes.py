@@ -41,6 +41,17 @@ from world import eventually
 # ---------------------------------------------------------------------- crashes
 
 
+def test_the_task_runs_of_a_crashed_run_end_with_it(here: IdleWorld) -> None:
+    """Also before its next attempt begins, and once for each crash."""
+    run = here.create_crashed(max_retries=1, retry_delay_seconds=3_600)
+    left = here.leave_task_run(run)
+
+    here.supervisor().look()
+
+    assert here.name_of(run) == "AwaitingRetry"
+    assert here.name_of_task_run(left) == "Crashed"
+
+
 def test_a_crash_is_left_to_settle(here: IdleWorld) -> None:
     """The process worker reports a crash twice; the second report would hit the new attempt."""
     run = here.create_crashed(max_retries=3)

@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+from prefect import task
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Crashed, Running
@@ -31,6 +32,11 @@ SETTINGS = ExecutionsSettings(
     pending_seconds=60,
     retention_seconds=600,  # a look on a busy machine removes all
 )
+
+
+@task
+def _left() -> None:
+    """A task whose runs have no process."""
 
 
 class IdleWorld:
@@ -105,6 +111,16 @@ class IdleWorld:
     def set(self, run: FlowRun, *states: State[Any]) -> None:
         for state in states:
             self.prefect.set_flow_run_state(run.id, state, force=True)
+
+    def leave_task_run(self, run: FlowRun) -> UUID:
+        """A task run of a run, which its process was carrying out."""
+        left = self.prefect.create_task_run(_left, run.id, uuid4().hex, state=Running())
+        return left.id
+
+    def name_of_task_run(self, id_: UUID) -> str | None:
+        state = self.prefect.read_task_run(id_).state
+        assert state is not None
+        return state.name
 
     def name_of(self, run: FlowRun) -> str | None:
         state = self.prefect.read_flow_run(run.id).state

@@ -14,7 +14,7 @@ from prefect_executions.ids import checkpoint_id, checkpoint_seq, execution_id
 from prefect_executions.log.entry import Entry
 from prefect_executions.models import Status
 from prefect_executions.prefect.events import CHECKPOINT_SAVED, DELETED, FLOW_RUN, run_id_of
-from prefect_executions.prefect.states import CREATING, STATUS_OF_TYPE
+from prefect_executions.prefect.states import CREATING, status_in
 
 
 class StatusEvent(BaseModel):
@@ -58,7 +58,7 @@ class StatusChanged:
         """The change of a flow run to a state."""
         data = StatusEvent(
             execution_id=execution_id,
-            status=STATUS_OF_TYPE[state.type],
+            status=status_in(state.type, state.message),
             state_name=state.name or state.type.value,
             at=state.timestamp,
             message=state.message or None,
@@ -126,7 +126,7 @@ def _change(event: Event, id_: str) -> Change | None:
     state_type = StateType(event.resource["prefect.state-type"])
     status = StatusEvent(
         execution_id=id_,
-        status=STATUS_OF_TYPE[state_type],
+        status=status_in(state_type, event.resource.get("prefect.state-message")),
         state_name=event.resource["prefect.state-name"] or state_type.value,
         at=event.occurred,
         message=event.resource.get("prefect.state-message") or None,

@@ -15,6 +15,9 @@ from prefect_executions.models import Status
 
 CREATING = "Creating"
 
+# What `flow.serve()` says when it is stopped of the runs that it stops, and sets Cancelled.
+_SHUTDOWN = "Runner is shutting down."
+
 STATUS_OF_TYPE = {
     StateType.SCHEDULED: Status.RUNNING,
     StateType.PENDING: Status.RUNNING,
@@ -48,7 +51,23 @@ def created_at(run: FlowRun) -> datetime:
 
 def status_of(run: FlowRun) -> Status:
     """The status of the execution that a flow run is."""
-    return STATUS_OF_TYPE[state_of(run).type]
+    return status_in(state_of(run).type, state_of(run).message)
+
+
+def status_in(type_: StateType, message: str | None) -> Status:
+    """The status of an execution whose flow run is in a state of this type, with this message.
+
+    A run that was cancelled by the end of the process that served it is no more ended than one
+    whose process was killed.
+    """
+    if type_ is StateType.CANCELLED and message == _SHUTDOWN:
+        return STATUS_OF_TYPE[StateType.CRASHED]
+    return STATUS_OF_TYPE[type_]
+
+
+def is_shutdown(state: State[Any]) -> bool:
+    """Whether a run was cancelled because the process that served its deployment was stopped."""
+    return state.type is StateType.CANCELLED and state.message == _SHUTDOWN
 
 
 def worker_of(run: FlowRun) -> str | None:

@@ -30,7 +30,13 @@ from prefect_executions.errors import ExecutionConflict, ExecutionNotFound
 from prefect_executions.ids import execution_id
 from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.prefect.pauses import read_form, save_form
-from prefect_executions.prefect.states import scheduled_again, state_of, status_of, uncovered
+from prefect_executions.prefect.states import (
+    is_shutdown,
+    scheduled_again,
+    state_of,
+    status_of,
+    uncovered,
+)
 from prefect_executions.prefect.tags import OUTSIDE
 
 # Prefect kills a cancelled process after 30 s. A run that is Cancelling for longer has lost its
@@ -230,6 +236,16 @@ def crash(client: SyncPrefectClient, run: FlowRun, message: str) -> None:
     _set_if_still(client, run, Crashed(message=message), "end", force=False)
 
 
+def crash_shut_down(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Set Crashed on a run that `flow.serve()` has cancelled as it was stopped.
+
+    What that has covered, a pause or a person's cancellation, comes back as from any crash: see
+    `undo_crash`.
+    """
+    state: State[Any] = Crashed(message="The process that served it was stopped.")
+    _set_if_still(client, run, state, "end")
+
+
 # ---------------------------------------------------------------------- trying again
 
 
@@ -271,7 +287,7 @@ def undo_crash(client: SyncPrefectClient, run: FlowRun, states: list[State[Any]]
     Returns:
         Whether the crash covered such a state.
     """
-    known = [state for state in states if not state.is_crashed()]
+    known = [state for state in states if not (state.is_crashed() or is_shutdown(state))]
     if len(known) > 1 and known[-1].is_running() and uncovered(known[-2]) is not None:
         known.pop()
     last = known[-1] if known else None

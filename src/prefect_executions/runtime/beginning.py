@@ -31,6 +31,7 @@ from prefect_executions.prefect.pauses import Form, take_choice
 from prefect_executions.prefect.resume_form import CHOICES, GOES_ON, go_back, resume_form
 from prefect_executions.prefect.subflows import count_calls_anew
 from prefect_executions.prefect.tags import RETENTION, add_tags, agent_of, inherited_tags, tags_of
+from prefect_executions.prefect.task_runs import AT_ONCE, end_task_runs
 from prefect_executions.runtime.alive import hold
 from prefect_executions.runtime.attempt import Attempt, Options, running_attempt
 from prefect_executions.runtime.checkpoints import Checkpointer, patiently
@@ -87,6 +88,8 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
             at_once=True,
         )
         log, before, head = _enter_log(options, client, ownership)
+        if head.entry.attempt > 1:
+            _end_task_runs(client, ownership)
         if ownership.is_alone:
             stack.callback(hold(log.execution_id, ownership.attempt_id))
         count_calls_anew(ownership.context, head.entry.attempt)
@@ -137,6 +140,14 @@ def _enter_log(
         if ownership.can_be_rescheduled:
             ownership.give_up(f"{away}")
         raise
+
+
+def _end_task_runs(client: SyncPrefectClient, ownership: Ownership) -> None:
+    """End the task runs of the attempts before, which may have died."""
+    try:
+        end_task_runs(client, ownership.run.id, most=AT_ONCE)
+    except PrefectUnavailable as away:  # they are shown as Running, which does no harm
+        get_run_logger().info("Task runs of attempts before were not ended: %s", away)
 
 
 def _report(

@@ -20,6 +20,7 @@ from prefect_executions.prefect.events import Heartbeats, last_beat_of_prefect, 
 from prefect_executions.prefect.states import is_created, state_of, status_of
 from prefect_executions.prefect.suspension import CRASH_SETTLES
 from prefect_executions.prefect.tags import OUTSIDE, parent_of
+from prefect_executions.prefect.task_runs import end_task_runs
 from prefect_executions.prefect.transitions import crash, start_again, undo_crash
 from prefect_executions.supervisor.duty import NEVER, DutyContext
 from prefect_executions.supervisor.heartbeat import OwnHeartbeat
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 CREATION_ENDS = timedelta(seconds=60)  # a run that is being created for longer was left half-made
 PREFECT_SILENCE = timedelta(minutes=10)  # three of Prefect's own heartbeats, and a little
 COLLEAGUE_ACTS = timedelta(seconds=15)  # how long another supervisor may take for what it began
+TASK_RUNS = 50  # how many of a crashed run are ended in a look; the next attempt ends the others
 STARTS = 3  # how often a run that died before its first attempt began is started again
 
 
@@ -118,14 +120,20 @@ class CrashedRuns:
 
     def __init__(self, context: DutyContext) -> None:
         self._context = context
+        self._swept: dict[UUID, UUID] = {}  # runs whose task runs were ended, with their states
 
     def due(self, now: datetime) -> Iterable[FlowRun]:
         """The crashed runs whose crash is no longer reported."""
         runs = self._context.flow_runs.in_state(StateType.CRASHED)
+        known = {run.id for run in runs}
+        self._swept = {id_: state for id_, state in self._swept.items() if id_ in known}
         return [run for run in runs if now - state_of(run).timestamp > CRASH_SETTLES]
 
     def act(self, run: FlowRun) -> None:
         """Restore the state that a late report of a crash has replaced, or decide about the run."""
+        if self._swept.get(run.id) != state_of(run).id:
+            end_task_runs(self._context.client, run.id, most=TASK_RUNS)
+            self._swept[run.id] = state_of(run).id
         states = self._context.flow_runs.states(run)
         if undo_crash(self._context.client, run, states):
             self._context.note("restored a state")

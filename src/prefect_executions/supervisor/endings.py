@@ -9,8 +9,9 @@ from prefect.client.schemas.objects import FlowRun, StateType
 
 from prefect_executions.ids import execution_id
 from prefect_executions.prefect.artifacts import PageArtifact
-from prefect_executions.prefect.states import state_of, status_of
-from prefect_executions.prefect.transitions import undo_repeated_cancellation
+from prefect_executions.prefect.states import is_shutdown, state_of, status_of
+from prefect_executions.prefect.task_runs import end_task_runs
+from prefect_executions.prefect.transitions import crash_shut_down, undo_repeated_cancellation
 from prefect_executions.supervisor.duty import DutyContext
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class CancellingRuns:
 
 
 class EndedRuns:
-    """Brings the pages of ended runs up to date where their processes could not."""
+    """Brings the pages and task runs of ended runs up to date where their processes could not."""
 
     name = "show ends"
 
@@ -55,13 +56,22 @@ class EndedRuns:
         return [run for run in runs if self._shown.get(run.id) != state_of(run).id]
 
     def act(self, run: FlowRun) -> None:
-        """Restore the state that a repeated cancellation has replaced, or write the run's page."""
+        """Restore the state that a repeated cancellation has replaced, or show that a run ended.
+
+        A run that was cancelled only because the process that served it was stopped has crashed.
+        """
+        if is_shutdown(state_of(run)):
+            crash_shut_down(self._context.client, run)
+            self._context.note("declared a crash")
+            logger.warning("%s: the process that served it was stopped", execution_id(run.id))
+            return
         if state_of(run).is_cancelled() and undo_repeated_cancellation(
             self._context.client, run, self._context.flow_runs.states(run)
         ):
             self._context.note("restored a state")
             logger.warning("%s goes on: it was cancelled before", execution_id(run.id))
             return
+        end_task_runs(self._context.client, run.id)
         page = PageArtifact(self._context.client, run.id)
         shown = page.find()
         page.remove_duplicates()

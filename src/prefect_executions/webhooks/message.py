@@ -10,7 +10,7 @@ from prefect.events.schemas.events import ReceivedEvent
 
 from prefect_executions.models import Status
 from prefect_executions.prefect.changes import CheckpointSaved, StatusChanged, change_of
-from prefect_executions.prefect.states import CREATING, STATUS_OF_TYPE
+from prefect_executions.prefect.states import CREATING, status_in
 
 _MESSAGE_LENGTH = 10_000
 
@@ -47,4 +47,4 @@ def _status(state: Any) -> Status | None:
     if not isinstance(state, dict) or state.get("name") == CREATING:
         return None
     type_ = StateType.__members__.get(str(state.get("type")))
-    return STATUS_OF_TYPE[type_] if type_ else None
+    return status_in(type_, state.get("message")) if type_ else None
