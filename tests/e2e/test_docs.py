@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from ipaddress import ip_network
@@ -282,6 +283,7 @@ def test_the_shell_of_the_documents_runs(world: World, tmp_path: Path) -> None:
     world.pause_and_leave(paused, 2)
     world.until_ended(ended)
     s3 = world.stack.s3
+    replace(s3.objects(), bucket="my-executions").create_bucket()
     env = {
         **os.environ,
         **world.stack.env,

@@ -61,7 +61,7 @@ class DirectoryObjects:
 
     def create(self, key: str, data: bytes) -> None:
         """See `Objects.create`."""
-        with _file_errors("write", key):
+        with self._errors("write", key):
             place = self._file_of(key)
             for _ in range(_TRIES):
                 with suppress(FileNotFoundError), self._written(data) as new:
@@ -104,7 +104,7 @@ class DirectoryObjects:
         found: dict[str, bytes] = {}
         for key in keys:
             with (
-                _file_errors("read", key),
+                self._errors("read", key),
                 suppress(FileNotFoundError),
                 self._file_of(key).open("rb") as file,
             ):
@@ -120,7 +120,7 @@ class DirectoryObjects:
         """See `Objects.measure`: the folders are read, and the size of each file."""
         sizes: list[int] = []
         for key, file in self._walk(prefix):
-            with _file_errors("list", key), suppress(FileNotFoundError):
+            with self._errors("list", key), suppress(FileNotFoundError):
                 sizes.append(file.stat().st_size)
         return len(sizes), sum(sizes)
 
@@ -133,7 +133,7 @@ class DirectoryObjects:
 
     def _walk_in(self, folder: Path, above: str, beginning: str) -> Iterator[tuple[str, Path]]:
         names: list[str] = []
-        with _file_errors("list", above + beginning), suppress(FileNotFoundError):
+        with self._errors("list", above + beginning), suppress(FileNotFoundError):
             names = os.listdir(folder)
         keys = ((_key_of(name), name) for name in names)
         here = [(key, name) for key, name in keys if key is not None and key.startswith(beginning)]
@@ -148,11 +148,11 @@ class DirectoryObjects:
         folders: set[Path] = set()
         for key in keys:
             file = self._file_of(key)
-            with _file_errors("delete", key), suppress(FileNotFoundError):
+            with self._errors("delete", key), suppress(FileNotFoundError):
                 file.unlink()
                 folders.add(file.parent)
         for folder in folders:
-            with _file_errors("delete", f"{folder}"):
+            with self._errors("delete", f"{folder}"):
                 self._sync(folder)
                 self._remove_empty(folder)
 
@@ -194,6 +194,15 @@ class DirectoryObjects:
             self._known.clear()
         self._known.update(durable)
 
+    @contextmanager
+    def _errors(self, operation: str, key: str) -> Iterator[None]:
+        """Translate the errors of the file system; they name the directory."""
+        try:
+            yield
+        except OSError as error:
+            kind = StoreRefused if error.errno in _SETTINGS else StoreUnavailable
+            raise kind(operation, f"directory {str(self.path)!r}: {key!r}: {error}") from error
+
     def _file_of(self, key: str) -> Path:
         *folders, name = map(_quoted, key.split("/"))
         return self.path.joinpath(*folders, name + _OBJECT)
@@ -231,16 +240,6 @@ def _key_of(file: str) -> str | None:
         return quoted + slash
     name = "" if quoted == _NOTHING else unquote(quoted)
     return name + slash if _quoted(name) == quoted else None
-
-
-@contextmanager
-def _file_errors(operation: str, key: str) -> Iterator[None]:
-    """Translate the errors of the file system."""
-    try:
-        yield
-    except OSError as error:
-        kind = StoreRefused if error.errno in _SETTINGS else StoreUnavailable
-        raise kind(operation, f"{key!r}: {error}") from error
 
 
 # Waiting does not help.
