@@ -10,7 +10,7 @@ from prefect_executions.cli.output import Output
 
 
 def serve(*, host: str = "127.0.0.1", port: int = 4300) -> None:
-    """Run the REST service here, as a flow run in Prefect, until Ctrl-C."""
+    """Run the REST service here, as a flow run in Prefect, until Ctrl-C or SIGTERM."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
     from prefect_executions.prefect.errors import prefect_errors  # noqa: PLC0415

@@ -9,6 +9,7 @@ from threading import Event, Thread
 import uvicorn
 from fastapi import FastAPI
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
 
 from prefect_executions.addresses import is_loopback
@@ -42,6 +43,8 @@ class _Server(uvicorn.Server):
 
 def serve(*, host: str, port: int) -> None:
     """Serve until the flow run is cancelled or suspended; open requests are finished.
+
+    A run without a deployment, whose process a person has started, completes by SIGTERM or Ctrl-C.
 
     A supervisor and the delivery of webhooks run beside the server.
 
@@ -155,17 +158,25 @@ def _run(server: uvicorn.Server, hub: EventHub, beside: list[Callable[[Event], N
     threads = [Thread(target=copy_context().run, args=(run, part)) for part in parts]
     for thread in threads:
         thread.start()
+    is_stopped = False
     try:
         # Not `Thread.join`, which no signal interrupts.
         while not ended.wait(0.5):
             if context is not None:
                 context.flow_run_suspension_request.raise_if_requested()
+    except (KeyboardInterrupt, TerminationSignal):
+        if context is None or context.flow_run is None or context.flow_run.deployment_id:
+            raise  # its worker stops it, and sets the state that it ends in
+        is_stopped = True
     finally:
         hub.close()
         server.should_exit = True
         stop.set()
         for thread in threads:
             thread.join()
+    if is_stopped and not failure:
+        get_run_logger().info("The service was stopped, and has ended.")
+        return
     has_reason = failure and not isinstance(failure[0], SystemExit)  # uvicorn's, which logs why
     why = f"{failure[0]}" if has_reason else "is the port in use?"
     raise RuntimeError(
