@@ -120,13 +120,12 @@ class Creation:
 
         Raises:
             StateError: part of the state or the parameters is not JSON; nothing was created.
-            DeploymentNotFound: there is no such deployment; nothing was created.
-            UnsuitableDeployment: its flow is not known as an execution; nothing was created.
+            DeploymentNotFound, UnsuitableDeployment: there is none, or its flow is not known as an
+                execution; nothing was created.
             ParametersError: its flow does not take these parameters; nothing was created.
             ExecutionNotFound, CheckpointNotFound: there is no such checkpoint to start from.
             IdempotencyConflict: the key was used for another request.
-            AgentForbidden: the caller may not act for this agent.
-            DeploymentForbidden: the caller may not start this deployment, or nobody may.
+            AgentForbidden, DeploymentForbidden: the caller may not act for it, or start it.
         """
         if from_checkpoint is not None and state is not EMPTY:
             raise StateError("from_checkpoint", "has a state already; leave out one of the two.")
