@@ -91,7 +91,7 @@ def answered(status: str, **more: Any) -> httpx.Response:
         "config": {},
         "elapsed_seconds": 0,
         "updated_at": "2026-11-24T10:00:00Z",
-        "prefect": {**run, "attempt": 1, "url": None},
+        "prefect": {**run, "attempt": 1, "runs_on": None, "url": None},
     }
     return httpx.Response(200, json={**execution, **more})
 
