@@ -12,6 +12,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.responses import DeploymentResponse
 
+from prefect_executions.local import Stack
 from prefect_executions.service.deployment import deploy_service
 from prefect_executions.service.pools import Job
 
@@ -215,7 +216,7 @@ def test_a_container_does_not_listen_on_its_own_loopback(pool: Pool, host: str) 
     assert f"host: '{host}'" in refusal(pool("kubernetes"), image=IMAGE, host=host)
 
 
-def test_no_pool_is_no_deployment() -> None:
+def test_no_pool_is_no_deployment(stack: Stack) -> None:
     assert refusal("no-such-pool").startswith("pool: there is no work pool 'no-such-pool'.")
 
 
