@@ -128,7 +128,7 @@ def test_while_reads_wait_for_prefect_health_is_answered(
     ):
         with proxy.held():
             reads = read_often(pool, service, execution)
-            eventually(lambda: proxy.waiting >= 16, "Prefect's client has no more connections")
+            eventually(lambda: proxy.waiting >= 1, "the first read waits, and the others for it")
 
             assert service.away == []
             assert service.http.get("/openapi.json").status_code == 200
