@@ -12,7 +12,7 @@ os.environ["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "false"
 
 import pytest
 from hypothesis import settings as hypothesis_settings
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
@@ -163,6 +163,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             client.create_work_pool(WorkPoolCreate(name="doomed", type="process"))
         yield running
         EventsWorker.drain_all(timeout=10)  # at exit it would wait for a server that is gone
+
+
+@pytest.fixture
+def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
 
 
 @pytest.fixture

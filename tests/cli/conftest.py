@@ -5,10 +5,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_executions.cli import main
-from prefect_executions.local import Stack
 from prefect_executions.storage.objects import MemoryObjects
 from rest import KEY
 from running import Ran, Run
@@ -32,12 +31,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return code, out, err
 
     return run
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture

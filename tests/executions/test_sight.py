@@ -1,11 +1,10 @@
 """Keys that are narrowed to agents and deployments: what they see, and what they may start."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.flow_engine import run_flow
 from prefect.states import Pending, Suspended
 
@@ -91,12 +90,6 @@ class Here:
                 with pytest.raises(ExecutionNotFound):
                     seen.delete(id_, patience=0)
         return {key for key, id_ in self.made.items() if id_ in found}
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture

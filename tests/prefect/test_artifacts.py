@@ -1,10 +1,9 @@
 """The page of a run as an artifact in Prefect."""
 
-from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact
@@ -12,16 +11,9 @@ from prefect.client.schemas.objects import Artifact
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
-from prefect_executions.local import Stack
 from prefect_executions.prefect.artifacts import KEY, PageArtifact
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.storage.objects import MemoryObjects
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 def artifacts(prefect: SyncPrefectClient, run_id: UUID) -> list[Artifact]:

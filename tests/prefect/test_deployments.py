@@ -1,27 +1,19 @@
 """Which deployments are known as those of executions, and what their flows take."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from prefect import Flow, flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_executions import execution
 from prefect_executions.errors import ParametersError, UnsuitableDeployment
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
-from prefect_executions.local import Stack
 from prefect_executions.prefect.deployments import tag_deployment
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.storage.objects import MemoryObjects
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 def create(prefect: SyncPrefectClient, deployment: UUID, **parameters: Any) -> None:

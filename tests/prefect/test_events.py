@@ -1,6 +1,6 @@
 """Events of executions in Prefect: how often they are sent, and how they are read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events import Event
 from prefect.states import Failed, Pending
 
 from prefect_executions import execution
 from prefect_executions.ids import checkpoint_id, execution_id, flow_run_id
-from prefect_executions.local import Stack
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.parts import Part
@@ -150,12 +149,6 @@ def test_what_is_kept_is_bounded_by_what_is_saved_within_a_second() -> None:
 
 
 # ------------------------------------------------------------------ in Prefect
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 def events_of(prefect: SyncPrefectClient, run_id: UUID, name: str) -> list[Event]:

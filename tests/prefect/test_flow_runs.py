@@ -1,12 +1,12 @@
 """Changing a flow run's state while another process changes it, too."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import AwaitingRetry, Cancelled, Crashed, Pending, Running, Suspended
@@ -15,17 +15,10 @@ from prefect_executions.errors import ExecutionConflict
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import flow_run_id
-from prefect_executions.local import Stack
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.states import state_of
 from prefect_executions.prefect.transitions import restore
 from prefect_executions.storage.objects import MemoryObjects
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 def crashed(prefect: SyncPrefectClient) -> UUID:

@@ -7,12 +7,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelled, Running
 
 from prefect_executions.errors import ExecutionNotFound, PrefectUnavailable
-from prefect_executions.local import Stack
 from prefect_executions.prefect.reads import FlowRunReads
 from prefect_executions.prefect.states import state_of
 
@@ -37,12 +36,6 @@ class Counting:
         self.reads.append(runs)
         self.reading.set()
         assert self.released.wait(60)
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture

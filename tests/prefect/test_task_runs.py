@@ -1,28 +1,20 @@
 """Ending the task runs that a dead process has left, on a real Prefect server."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from prefect import task
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import AwaitingRetry, Completed, Failed, Pending, Running
 
-from prefect_executions.local import Stack
 from prefect_executions.prefect.task_runs import end_task_runs
 
 
 @task
 def some_task() -> None:
     """A task whose runs the tests make."""
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture

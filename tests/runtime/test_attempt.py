@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 from prefect import flow, task
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.flow_runs import pause_flow_run
@@ -36,12 +36,6 @@ from prefect_executions.runtime.ownership import CHECK_BURST
 from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Any:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 def call(flow: Flow[Any, Any]) -> Any:

@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 import pytest
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
@@ -40,12 +40,6 @@ from prefect_executions.testkit import MemoryStore
 from stores import Fault, Faulty
 
 THREADS = {"execution-heart", "execution-scheduler"}
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Any:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 def both(store: MemoryStore, body: Callable[[Run[Count]], Any], **config: Any) -> dict[str, Any]:

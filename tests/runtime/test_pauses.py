@@ -1,7 +1,6 @@
 """Questions and pauses of a flow without a deployment, whose process waits for the answers."""
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import datetime
@@ -11,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from pydantic import BaseModel
 
@@ -31,12 +30,6 @@ from world import eventually
 
 class Approval(BaseModel):
     decision: Literal["yes", "no"]
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,8 @@ from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 
-from prefect_executions.local import Stack
 from prefect_executions.service.app import Limits
 from rest import LIMIT, Away, nothing, opened
 
@@ -16,12 +15,6 @@ from rest import LIMIT, Away, nothing, opened
 @pytest.fixture
 def store() -> Away:
     return Away()
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_executions.blocks.webhook import ExecutionWebhook
-from prefect_executions.local import Stack
 from webhook_world import (
     Receiver,
     WebhookWorld,
@@ -18,12 +17,6 @@ from webhook_world import (
 def receiver() -> Iterator[Receiver]:
     with receiving() as running:
         yield running
-
-
-@pytest.fixture
-def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture

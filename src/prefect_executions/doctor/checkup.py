@@ -41,9 +41,7 @@ def examine(profile: Profile) -> list[Finding]:
     """
     service = _Check(SERVICE, profile.url, lambda: [check_service(profile)])
     if (finding := configured()) is not None:
-        needs = "needs Prefect's server."
-        rest = [unknown(each, "Prefect", needs) for each in (STORE, WORKERS, SUPERVISOR, CLOCKS)]
-        return [finding, *rest, *service.findings()]
+        return [finding, *_unchecked("needs Prefect's server."), *service.findings()]
     circuit = Circuit(
         "Prefect", PREFECT_SECONDS, error=PrefectUnavailable, ask=lambda: client.hello()
     )
@@ -51,16 +49,16 @@ def examine(profile: Profile) -> list[Finding]:
         with patient_client(circuit) as client:
             found, server = check_prefect(client)
             if server is None:
-                needs = "needs Prefect, which can't be reached."
-                parts = (STORE, WORKERS, SUPERVISOR, CLOCKS)
-                return [
-                    found,
-                    *(unknown(each, "Prefect", needs) for each in parts),
-                    *service.findings(),
-                ]
+                rest = _unchecked("needs Prefect, which can't be reached.")
+                return [found, *rest, *service.findings()]
             return [found, *_beyond_prefect(client, server, service)]
     finally:
         circuit.close()
+
+
+def _unchecked(why: str) -> list[Finding]:
+    """The checks that need Prefect, where there is none."""
+    return [unknown(each, "Prefect", why) for each in (STORE, WORKERS, SUPERVISOR, CLOCKS)]
 
 
 def _beyond_prefect(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_executions.blocks import owner
-from prefect_executions.blocks.store import ExecutionStore, load_store
+from prefect_executions.blocks.store import DEFAULT, ExecutionStore, load_store
 from prefect_executions.doctor.finding import Finding, Grade, right, wrong
 from prefect_executions.errors import (
     CorruptEntry,
@@ -27,25 +27,23 @@ _CREATE = "prefect-executions store create --bucket BUCKET"
 def check_store(client: SyncPrefectClient, name: str) -> tuple[Finding, Skew | None]:
     """Check a store, and read its clock, where it has one of its own."""
     where = f"Execution Store {name!r}"
-    named = "" if name == "default" else f" --name {name}"
+    create = _CREATE if name == DEFAULT else f"{_CREATE} --name {name}"
+    other = f"{create} --overwrite"
     try:
         store = load_store(name)
     except StoreNotFound as error:
-        return wrong(STORE, where, f"{error}", f"{_CREATE}{named}"), None
+        return wrong(STORE, where, f"{error}", create), None
     except PrefectUnavailable as error:
         return wrong(STORE, where, f"it can't be read: {error}", "prefect-executions doctor"), None
     except ValueError as error:  # another version has saved it, or another class
-        mend = f"{_CREATE}{named} --overwrite"
-        return wrong(STORE, where, f"the block can't be used: {error}", mend), None
+        return wrong(STORE, where, f"the block can't be used: {error}", other), None
     where = f"{where}, {store.place}"
-    other = f"{_CREATE}{named} --overwrite"
     try:
         objects = store.objects()
     except UnsuitableStore as error:
         return wrong(STORE, where, f"{error}", other), None
-    if not isinstance(objects, Remote):
-        return _check(store, objects, client, where, other), None
-    objects = objects.hurried(_SECONDS)
+    if isinstance(objects, Remote):
+        objects = objects.hurried(_SECONDS)
     finding = _check(store, objects, client, where, other)
     return finding, None if finding.grade is Grade.WRONG else _skew_of(objects)
 
