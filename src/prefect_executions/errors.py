@@ -240,14 +240,16 @@ class ReplayMismatch(ExecutionError):
         return f"The step {self.step!r} can't be replayed: {self.problem}"
 
 
+@dataclass(eq=False, repr=False)
 class AmbiguousCall(ReplayMismatch):
     """A call that another attempt could take for an equal one: nothing was done yet."""
 
+    way_out: str
+
     def __str__(self) -> str:
         return (
-            f"The call of {self.step!r} could be mistaken for another: {self.problem} Give it a "
-            "key, or an input that tells the calls apart; or let equal calls be one, with "
-            "@step(repeats='reuse')."
+            f"The call of {self.step!r} could be mistaken for another: {self.problem} "
+            f"{self.way_out}"
         )
 
 

@@ -251,6 +251,7 @@ def test_an_old_answer_never_stands_for_a_new_question(
     else:
         assert isinstance(trial.error, AmbiguousCall)
         assert "'ask Approval' could be mistaken" in str(trial.error)
+        assert "run.ask(…, key=…)" in str(trial.error)
         assert next(answers) is False  # the second question was not asked
 
 

@@ -44,6 +44,7 @@ from prefect_executions.serialization import JsonType, digest
 from prefect_executions.steps.call import code_of
 from prefect_executions.steps.futures import identify
 from prefect_executions.steps.identity import canonical
+from prefect_executions.steps.places import FLOW
 from prefect_executions.steps.replay import Call
 from prefect_executions.steps.step import returned_by
 
@@ -97,7 +98,11 @@ class ChildCall:
         inputs = canonical(parameters, at=flow.name, future=identify, has_key=False)
         self._recorder.claim_name(flow.name, code_of(fn), "flow")
         self._call: Call = self._recorder.begin(
-            flow.name, digest("flow", flow.name, inputs), inputs=None, is_keyed=False
+            flow.name,
+            digest("flow", flow.name, inputs),
+            inputs=None,
+            is_keyed=False,
+            way_out=FLOW,
         )
 
     @classmethod

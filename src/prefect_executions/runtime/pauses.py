@@ -18,6 +18,7 @@ from prefect_executions.runtime.ownership import Ownership
 from prefect_executions.runtime.waiting import Waiting
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.in_flight import InFlight
+from prefect_executions.steps.places import QUESTION
 from prefect_executions.steps.replay import Call, Replay
 
 M = TypeVar("M", bound=BaseModel)
@@ -110,7 +111,8 @@ class Pauses:
         """
         if key is not None:
             return self._replay.begin(step, serialization.digest(f"{step} key", key), is_keyed=True)
-        return self._replay.begin(step, serialization.digest(step, text), state=take())
+        key = serialization.digest(step, text)
+        return self._replay.begin(step, key, state=take(), way_out=QUESTION)
 
     def _wait(
         self,

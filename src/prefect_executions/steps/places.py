@@ -8,6 +8,14 @@ from typing import Generic, TypeVar
 
 C = TypeVar("C")
 
+# What tells equal calls apart, by what is called.
+STEP = (
+    "Give it a key, or an input that tells the calls apart; or let equal calls be one, with "
+    "@step(repeats='reuse')."
+)
+QUESTION = "Give it another text each time, or a key, as in run.ask(…, key=…) or run.pause(key=…)."
+FLOW = "Give it an input that tells the calls apart."
+
 # Why a call is ambiguous.
 OTHER_STATE = (
     "an equal call was made before the saved state changed, and an attempt that continues from the "

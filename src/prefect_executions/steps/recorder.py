@@ -15,6 +15,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_executions.errors import NotAnExecution, ReplayMismatch
 from prefect_executions.log.journal import Large, Outcome, Record
 from prefect_executions.steps.in_flight import InFlight
+from prefect_executions.steps.places import STEP
 from prefect_executions.steps.replay import Call, Replay
 from prefect_executions.steps.tries import EarlierTries
 
@@ -83,6 +84,7 @@ class Recorder:
         inputs: str | None,
         is_keyed: bool,
         submitted: int | None = None,
+        way_out: str = STEP,
     ) -> Call:
         """Number a call of a step; leave the flow where nothing new may begin.
 
@@ -92,6 +94,7 @@ class Recorder:
             inputs: The digest of the inputs of a call with a key of its own.
             is_keyed: Whether the call has a key of its own.
             submitted: When the call was submitted, if it waited for its inputs since.
+            way_out: What tells the call from equal ones.
 
         Raises:
             AmbiguousCall: The call could be mistaken for an equal one.
@@ -103,7 +106,12 @@ class Recorder:
 
         def begin() -> Call:
             return self.replay.begin(
-                step, key, inputs=inputs, is_keyed=is_keyed, submitted=submitted
+                step,
+                key,
+                inputs=inputs,
+                is_keyed=is_keyed,
+                submitted=submitted,
+                way_out=way_out,
             )
 
         call = begin() if is_keyed else self._earlier_tries.find(key, begin)

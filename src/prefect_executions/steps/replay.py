@@ -32,6 +32,7 @@ from prefect_executions.steps.places import (
     OTHER_STATE,
     OTHER_TURN,
     READY_IN_TURN,
+    STEP,
     CallsInFlight,
     EqualCalls,
 )
@@ -51,6 +52,7 @@ class Call:
         under: The digest of the state under which it was made.
         inputs: The digest of its inputs when it has a key of its own, if they have one.
         is_keyed: Whether it has a key of its own.
+        way_out: What tells it from equal calls.
         record: What an earlier attempt has recorded: that it returned, or that it waits.
     """
 
@@ -62,6 +64,7 @@ class Call:
     under: str = ""
     inputs: str | None = None
     is_keyed: bool = False
+    way_out: str = STEP
     record: Record | None = None
 
     @property
@@ -125,6 +128,7 @@ class Replay:
         is_keyed: bool = False,
         state: bytes | None = None,
         submitted: int | None = None,
+        way_out: str = STEP,
     ) -> Call:
         """Identify a call, at the time and in the context in which it is made.
 
@@ -135,6 +139,7 @@ class Replay:
             is_keyed: Whether it has a key of its own.
             state: The state that it saves, for a pause or a question.
             submitted: When it was submitted, if it waited for its inputs since; see `promise`.
+            way_out: What tells it from equal calls.
 
         Raises:
             AmbiguousCall: A later attempt could take an equal call for this one, or this attempt
@@ -146,7 +151,7 @@ class Replay:
             key = digest(parent.key, key)
         with self._lock:
             under = self._digest() if state is None else _digest(state)
-            call = Call(0, parent, key, step, 1, under, inputs, is_keyed)
+            call = Call(0, parent, key, step, 1, under, inputs, is_keyed, way_out)
             if is_keyed:
                 known = self.records.keyed(key)
                 if known is not None:
@@ -156,7 +161,7 @@ class Replay:
             call = replace(call, place=equal.next_place())
             known = self.records.in_place(equal, call.place)
             if equal.may_swap(submitted):
-                raise AmbiguousCall(step, READY_IN_TURN)
+                raise AmbiguousCall(step, READY_IN_TURN, way_out)
             self._require_clear(call, equal, known)
             equal.take_place()
             equal.has_waited |= submitted is not None
@@ -219,12 +224,12 @@ class Replay:
         """Check that an equal call can be distinguished from others, now and in later attempts."""
         is_new = known is None or known.outcome is Outcome.BEGUN
         if is_new and equal.has_other_state(call.under):
-            raise AmbiguousCall(call.step, OTHER_STATE)
+            raise AmbiguousCall(call.step, OTHER_STATE, call.way_out)
         asks = known is not None and known.outcome is Outcome.WAITING and known.child is None
         if known is not None and asks and known.under not in ("", call.under):
-            raise AmbiguousCall(call.step, OTHER_QUESTION)
+            raise AmbiguousCall(call.step, OTHER_QUESTION, call.way_out)
         if equal.has_turned(self._in_flight.races(call.within)):
-            raise AmbiguousCall(call.step, OTHER_TURN)
+            raise AmbiguousCall(call.step, OTHER_TURN, call.way_out)
 
     def _digest(self) -> str:
         if self._under is None:
@@ -243,7 +248,7 @@ class Replay:
                 return
             for call in self._in_flight:
                 if not call.is_keyed and self.records.equals(call.within, call.key).given:
-                    raise AmbiguousCall(call.step, BETWEEN)
+                    raise AmbiguousCall(call.step, BETWEEN, call.way_out)
             self._state, self._under = state, None
 
     # ------------------------------------------------------------------ what became of a call
