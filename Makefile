@@ -37,6 +37,7 @@ test-all: $(INSTALLED) ## Run all tests, but for those of `make scale`
 
 VERSIONS ?= lowest-direct
 WHEEL := .wheel/$(VERSIONS)
+EXTRAS := --extra local --extra redis --extra pydantic-ai
 
 .PHONY: test-wheel
 test-wheel: $(INSTALLED) ## Run the tests against the built wheel, with the lowest versions it allows; VERSIONS=highest: the newest
@@ -44,8 +45,8 @@ test-wheel: $(INSTALLED) ## Run the tests against the built wheel, with the lowe
 	rm -rf $(WHEEL)
 	$(RUN)uv build --quiet --wheel --out-dir $(WHEEL)
 	$(RUN)uv venv --quiet --python $(RUN)python $(WHEEL)/venv
-	$(RUN)uv pip compile --quiet --resolution $(VERSIONS) --extra local --extra redis pyproject.toml --output-file $(WHEEL)/own.txt
-	$(RUN)uv pip compile --quiet --group dev --constraint $(WHEEL)/own.txt pyproject.toml --extra local --extra redis --output-file $(WHEEL)/all.txt
+	$(RUN)uv pip compile --quiet --resolution $(VERSIONS) $(EXTRAS) pyproject.toml --output-file $(WHEEL)/own.txt
+	$(RUN)uv pip compile --quiet --group dev --constraint $(WHEEL)/own.txt pyproject.toml $(EXTRAS) --output-file $(WHEEL)/all.txt
 	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --requirements $(WHEEL)/all.txt
 	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --no-deps $(WHEEL)/*.whl
 	$(WHEEL)/venv/bin/python -m pytest $(PARALLEL) -m "not scale" $(ARGS)

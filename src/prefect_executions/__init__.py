@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prefect_executions.models import Checkpoint, Execution, ExecutionConfig, Status
     from prefect_executions.runtime.decorator import execution
     from prefect_executions.runtime.run import Run
+    from prefect_executions.steps.named import arecord, record
     from prefect_executions.steps.step import step
     from prefect_executions.testkit import testing
 
@@ -38,6 +39,7 @@ _HOMES = {
     ],
     "models": ["Checkpoint", "Execution", "ExecutionConfig", "Status"],
     "runtime.run": ["Run"],
+    "steps.named": ["arecord", "record"],
     "steps.step": ["step"],
     "testkit": ["testing"],
 }
@@ -58,7 +60,9 @@ __all__ = [
     "StoreError",
     "StoreRefused",
     "StoreUnavailable",
+    "arecord",
     "execution",
+    "record",
     "step",
     "testing",
 ]

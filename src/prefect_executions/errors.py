@@ -22,6 +22,7 @@
     │   └── AmbiguousCall            a call that could be mistaken for an equal one
     ├── AnswerError                  an answer that does not fit what was asked
     ├── NotAnExecution               called outside a flow run decorated with `@execution`
+    ├── UnsuitablePackage            what an extra needs is missing, or of an untested version
     ├── PrefectUnavailable           Prefect's server did not answer, or refused
     └── StoreError
         ├── StoreNotFound            Prefect has no Execution Store block of this name
@@ -265,6 +266,23 @@ class AnswerError(ExecutionError):
 
 class NotAnExecution(ExecutionError):
     """`execution.current()` was called where no execution runs, or `@execution` has no `@flow`."""
+
+
+@dataclass(eq=False, repr=False)
+class UnsuitablePackage(ExecutionError):
+    """A package that an extra needs is missing, or has a version that it is not tested with."""
+
+    package: str
+    installed: str | None
+    needed: str
+    extra: str
+
+    def __str__(self) -> str:
+        found = "is not installed" if self.installed is None else f"{self.installed} is installed"
+        return (
+            f"{self.package} {found}, and prefect-executions is tested with {self.package} "
+            f"{self.needed}: pip install 'prefect-executions[{self.extra}]'"
+        )
 
 
 @dataclass(eq=False, repr=False)
