@@ -11,7 +11,7 @@ from prefect_executions.models import Execution, ExecutionConfig
 
 DOCUMENTED = (
     "id name description agent_id task_type status state checkpoints config elapsed_seconds "
-    "started_at completed_at updated_at"
+    "created_at started_at completed_at updated_at"
 )
 
 

@@ -4,6 +4,7 @@
     ├── ExecutionNotFound            no execution has this id
     │   └── ExecutionDeleted         it has been deleted, or is being deleted
     ├── CheckpointNotFound           the execution has no such checkpoint
+    ├── QuestionNotFound             the execution asks nothing now
     ├── DeploymentNotFound           `create` named a deployment that Prefect does not know
     ├── UnsuitableDeployment         its flow is not known as an execution
     ├── ParametersError              the deployment's flow does not take these parameters
@@ -75,6 +76,16 @@ class CheckpointNotFound(ExecutionError):
             f"Execution {self.execution_id!r} has no checkpoint {self.checkpoint_id!r}. "
             "GET the execution to see its checkpoints."
         )
+
+
+@dataclass(eq=False, repr=False)
+class QuestionNotFound(ExecutionError):
+    """The execution asks nothing now."""
+
+    execution_id: str
+
+    def __str__(self) -> str:
+        return f"Execution {self.execution_id!r} asks nothing now, and so needs no answer."
 
 
 @dataclass(eq=False, repr=False)

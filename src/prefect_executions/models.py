@@ -232,6 +232,7 @@ _EXAMPLE: Any = {
         "delete_after_seconds": None,
     },
     "elapsed_seconds": 8,
+    "created_at": "2026-11-24T10:00:00Z",
     "started_at": "2026-11-24T10:00:01.5Z",
     "completed_at": None,
     "updated_at": "2026-11-24T10:00:07.250Z",
@@ -260,12 +261,15 @@ class Execution(BaseModel):
     agent_id: str | None = Field(description="The agent that it belongs to.")
     task_type: str | None = Field(description="The kind of task.")
     status: Status = Field(description="Where it stands.")
-    state: Any = Field(description="The newest durable state.")
+    state: Any = Field(
+        description="The newest durable state; null also where `state=false` has asked for none."
+    )
     checkpoints: list[Checkpoint] = Field(description="Its checkpoints, newest first.")
     config: ExecutionConfig = Field(description="How it is run.")
     elapsed_seconds: int = Field(
         description="Active time, in whole seconds, rounded down: pauses do not count."
     )
+    created_at: datetime = Field(description="When it was created, or was to begin.")
     started_at: datetime | None = Field(description="When it first ran.")
     completed_at: datetime | None = Field(description="When it ended.")
     updated_at: datetime = Field(description="When its status or state last changed.")
@@ -320,6 +324,16 @@ class Diff(BaseModel):
     checkpoint_id: str = Field(description="The checkpoint that the patch applies to.")
     other_id: str = Field(description="The checkpoint whose state it makes.")
     patch: list[dict[str, Any]] = Field(description="A JSON Patch (RFC 6902).")
+
+
+class Question(BaseModel):
+    """What a paused execution asks a person, by `run.ask`."""
+
+    execution_id: str = Field(description="The execution.")
+    id: str = Field(description="Tells the questions of an execution apart.")
+    prompt: str = Field(description="The question, as Markdown.")
+    answer_schema: dict[str, Any] = Field(description="JSON schema of the answer.")
+    asked_at: datetime = Field(description="When it was asked.")
 
 
 class Standing(BaseModel):

@@ -90,6 +90,7 @@ def answered(status: str, **more: Any) -> httpx.Response:
         "checkpoints": [],
         "config": {},
         "elapsed_seconds": 0,
+        "created_at": "2026-11-24T10:00:00Z",
         "updated_at": "2026-11-24T10:00:00Z",
         "prefect": {**run, "attempt": 1, "runs_on": None, "url": None},
     }

@@ -100,6 +100,8 @@ def test_a_key_that_only_reads_changes_nothing(walked: Walked) -> None:
     for name, answer in walked.walk(key, without="stream_events").items():
         if name in changing:
             assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), name
+        elif name == "get_question":
+            assert (answer.status_code, answer.json()["code"]) == (404, "question_not_found")
         else:
             assert answer.status_code == 200, name
     after = walked.executions.get(walked.id)

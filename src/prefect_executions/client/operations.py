@@ -27,6 +27,7 @@ from prefect_executions.models import (
     OnTimeout,
     Order,
     Page,
+    Question,
     Resumed,
     Saved,
     Standing,
@@ -138,9 +139,9 @@ def page(cursor: str | None, limit: int, order: Order | str, filter_: Filter) ->
     return Operation("GET", PATH, Page, True, params=_given(query))
 
 
-def get(id_: str, checkpoints: int | str, states: bool) -> Operation[Execution]:
+def get(id_: str, checkpoints: int | str, states: bool, state: bool = True) -> Operation[Execution]:
     """Read an execution."""
-    query = {"checkpoints": checkpoints, "states": states}
+    query = {"checkpoints": checkpoints, "states": states, **({} if state else {"state": False})}
     return Operation("GET", _path(id_), Execution, True, params=query)
 
 
@@ -197,6 +198,11 @@ def resume(
     """Resume an execution; not repeatable, since the second time it runs."""
     body = _given({"checkpoint_id": checkpoint_id, "input": input_, "force": force or None})
     return Operation("POST", _path(id_, "resume"), Resumed, False, body, headers=_prefer(wait))
+
+
+def question(id_: str) -> Operation[Question]:
+    """Read what an execution asks."""
+    return Operation("GET", _path(id_, "question"), Question, True)
 
 
 def delete(id_: str, wait: float) -> Operation[bool]:

@@ -11,7 +11,7 @@ import httpx_sse
 from prefect_executions.client import operations
 from prefect_executions.client.operations import Operation, T
 from prefect_executions.client.problems import not_understood
-from prefect_executions.client.profiles import find
+from prefect_executions.client.profiles import Profile, find
 from prefect_executions.client.sending import JSON, RetryPolicy, headers, read, timeouts
 from prefect_executions.client.watching import (
     ENDED,
@@ -31,6 +31,7 @@ from prefect_executions.models import (
     OnTimeout,
     Order,
     Page,
+    Question,
     Resumed,
     Saved,
     Standing,
@@ -47,12 +48,14 @@ class Connection:
         url: str | None = None,
         api_key: str | None = None,
         *,
-        profile: str | None = None,
+        profile: str | Profile | None = None,
         timeout: float = 75,
         patience: float = 60,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        found = find(url, api_key, profile=profile)
+        found = profile
+        if not isinstance(found, Profile):
+            found = find(url, api_key, profile=found)
         self.url = found.url
         self._profile = found
         self._patience = patience
@@ -107,7 +110,7 @@ class Client(Connection):
     Args:
         url: The service's URL; by default see `profiles`.
         api_key: The key to it.
-        profile: The name of a profile with both.
+        profile: The name of a profile with both, or a `Profile`, which is used as it is.
         timeout: For one answer, in seconds.
         patience: How long a request is sent again where that is safe, in seconds.
         transport: Sends the requests, for tests.
@@ -137,9 +140,17 @@ class Client(Connection):
         *,
         checkpoints: int | Literal["all", "none"] = 100,
         states: bool = True,
+        state: bool = True,
     ) -> Execution:
-        """Read an execution, with its newest checkpoints and, if asked for, their states."""
-        return self.send(operations.get(execution_id, checkpoints, states))
+        """Read an execution, with its newest checkpoints and, if asked for, the states.
+
+        Args:
+            execution_id: The execution.
+            checkpoints: How many of the newest.
+            states: Whether these come with their states.
+            state: Whether it comes with its own, the newest.
+        """
+        return self.send(operations.get(execution_id, checkpoints, states, state))
 
     def page(
         self,
@@ -199,6 +210,14 @@ class Client(Connection):
             wait: How many seconds to wait for its next attempt to begin.
         """
         return self.send(operations.resume(execution_id, checkpoint_id, input, force, wait))
+
+    def question(self, execution_id: str) -> Question:
+        """What an execution asks; `resume` with `input` answers it.
+
+        Raises:
+            NotFound: it asks nothing now, with the code `question_not_found`.
+        """
+        return self.send(operations.question(execution_id))
 
     def delete(self, execution_id: str, *, wait: float = 10) -> bool:
         """Delete an execution. Returns whether all of it is gone within `wait` seconds."""

@@ -15,6 +15,7 @@ from prefect_executions.errors import (
     CursorError,
     DiffTooLarge,
     ExecutionNotFound,
+    QuestionNotFound,
 )
 from prefect_executions.executions.search import Search
 from prefect_executions.executions.sight import ALL, Sight
@@ -40,12 +41,14 @@ from prefect_executions.models import (
     ExecutionFilter,
     Order,
     Page,
+    Question,
     Status,
 )
 from prefect_executions.prefect.events import has_ended, last_sign
 from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.prefect.pauses import is_question, read_form
 from prefect_executions.prefect.run_page import NEWEST, RunPage
-from prefect_executions.prefect.states import created_at, is_created, state_of, status_of
+from prefect_executions.prefect.states import is_created, state_of, status_of
 from prefect_executions.prefect.tags import DELETING
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects
@@ -95,9 +98,14 @@ class ExecutionReader:
         return self.get_with_version(execution_id, checkpoints=checkpoints, states=states)[0]
 
     def get_with_version(
-        self, execution_id: str, *, checkpoints: int | None = 100, states: bool = True
+        self,
+        execution_id: str,
+        *,
+        checkpoints: int | None = 100,
+        states: bool = True,
+        state: bool = True,
     ) -> tuple[Execution, str]:
-        """`get`, and the `version` of what it returns."""
+        """`get`, and the `version` of what it returns; `state`: whether its newest comes along."""
         log = self.log(execution_id)
         reading = _beside.submit(log.read, checkpoints=checkpoints)
         run = self.run(execution_id)
@@ -106,7 +114,7 @@ class ExecutionReader:
         # may have been read before the last entry was written.
         if status_of(run) != Status.RUNNING and self.clock() - state_of(run).timestamp < _SETTLED:
             history = log.read(checkpoints=checkpoints)
-        execution = execution_of(run, history, self.clock(), states=states)
+        execution = execution_of(run, history, self.clock(), states=states, state=state)
         if is_unclaimed(run, history.head) and self._is_heard(run):
             claim(execution)
         return execution, _version(run, history.head.entry.seq)
@@ -147,7 +155,7 @@ class ExecutionReader:
         """
         search = Search(self.flow_runs.tags, filter_, order, self.sight)
         runs, next_cursor = search.page(self.flow_runs.client, limit=limit, cursor=cursor)
-        items = [summary_of(run, created_at(run)) for run in runs]
+        items = [summary_of(run) for run in runs]
         return Page(items=items, next_cursor=next_cursor)
 
     def checkpoints(
@@ -199,6 +207,25 @@ class ExecutionReader:
         patch = patch_of(*(serialization.load(head.state) for head in heads))
         return Diff(
             execution_id=execution_id, checkpoint_id=checkpoint_id, other_id=other_id, patch=patch
+        )
+
+    def question(self, execution_id: str) -> Question:
+        """What an execution asks a person, while it waits for the answer.
+
+        Raises:
+            QuestionNotFound: it asks nothing now.
+        """
+        run = self.run(execution_id)
+        state = state_of(run)
+        form = read_form(self.flow_runs.client, run.id, state) if is_question(state) else None
+        if form is None:
+            raise QuestionNotFound(execution_id)
+        return Question(
+            execution_id=execution_id,
+            id=f"{state.state_details.pause_key}",
+            prompt=form.description,
+            answer_schema=form.schema,
+            asked_at=state.timestamp,
         )
 
     def cost(self, execution_id: str) -> Cost:

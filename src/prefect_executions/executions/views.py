@@ -22,7 +22,13 @@ from prefect_executions.models import (
     Summary,
 )
 from prefect_executions.prefect.run_page import Row, RunPage
-from prefect_executions.prefect.states import active_time, state_of, status_of, worker_of
+from prefect_executions.prefect.states import (
+    active_time,
+    created_at,
+    state_of,
+    status_of,
+    worker_of,
+)
 from prefect_executions.prefect.tags import OUTSIDE, agent_of, task_type_of
 
 AGENT, NOBODY = "an agent outside Prefect", "nobody yet"
@@ -30,7 +36,9 @@ PROCESS = "a process without a worker"
 STATES_BYTES = 16 << 20  # of the states of checkpoints in one answer, as JSON
 
 
-def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool) -> Execution:
+def execution_of(
+    run: FlowRun, history: History, now: datetime, *, states: bool, state: bool = True
+) -> Execution:
     """Make an `Execution`.
 
     Args:
@@ -38,6 +46,7 @@ def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool)
         history: Its log.
         now: The present time; a running one has been active until now.
         states: Whether its checkpoints come with their states.
+        state: Whether it comes with its newest state, or else with None.
     """
     head = history.head
     meta = history.created.meta or {}
@@ -49,10 +58,11 @@ def execution_of(run: FlowRun, history: History, now: datetime, *, states: bool)
         agent_id=meta["agent_id"],
         task_type=meta["task_type"],
         status=status,
-        state=serialization.load(head.state),
+        state=serialization.load(head.state) if state else None,
         checkpoints=checkpoints_of(history, states=states),
         config=history.created.config,
         elapsed_seconds=int(active_seconds(run, head, now)),
+        created_at=created_at(run),
         started_at=run.start_time,
         completed_at=run.end_time if status.ended else None,
         updated_at=max(state_of(run).timestamp, head.entry.at),
@@ -99,7 +109,7 @@ def patch_of(before: Any, after: Any) -> list[dict[str, Any]]:
     return patch
 
 
-def summary_of(run: FlowRun, created_at: datetime) -> Summary:
+def summary_of(run: FlowRun) -> Summary:
     """An execution in a list, without its log."""
     status = status_of(run)
     return Summary(
@@ -110,7 +120,7 @@ def summary_of(run: FlowRun, created_at: datetime) -> Summary:
         status=status,
         started_at=run.start_time,
         completed_at=run.end_time if status.ended else None,
-        created_at=created_at,
+        created_at=created_at(run),
         updated_at=state_of(run).timestamp,
         prefect=_facts_of(run),
     )

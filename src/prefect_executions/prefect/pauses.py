@@ -92,6 +92,12 @@ def asks_for_checkpoint(state: State[Any]) -> bool:
     return is_pause and bool(state.state_details.run_input_keyset)
 
 
+def is_question(state: State[Any]) -> bool:
+    """Whether a run is paused because its flow asks a person, by `run.ask`."""
+    match = _KEY.fullmatch(state.state_details.pause_key or "")
+    return state.is_paused() and match is not None and match[1] == "ask"
+
+
 def paused(key: str, reason: str | None, *, keeps_process: bool = False) -> State[Any]:
     """The state of a paused run, for which `save_form` saves a form.
 

@@ -25,6 +25,7 @@ from prefect_executions.errors import (
     IdempotencyConflict,
     ParametersError,
     PrefectUnavailable,
+    QuestionNotFound,
     StateError,
     StoreUnavailable,
     Superseded,
@@ -39,6 +40,7 @@ RETRY_AFTER_SECONDS = 5
 PROBLEMS: dict[type[ExecutionError], tuple[HTTPStatus, str]] = {
     ExecutionNotFound: (HTTPStatus.NOT_FOUND, "execution_not_found"),
     CheckpointNotFound: (HTTPStatus.NOT_FOUND, "checkpoint_not_found"),
+    QuestionNotFound: (HTTPStatus.NOT_FOUND, "question_not_found"),
     DeploymentNotFound: (HTTPStatus.UNPROCESSABLE_ENTITY, "deployment_not_found"),
     UnsuitableDeployment: (HTTPStatus.UNPROCESSABLE_ENTITY, "deployment_unsuitable"),
     ParametersError: (HTTPStatus.UNPROCESSABLE_ENTITY, "parameters_invalid"),

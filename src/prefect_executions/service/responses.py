@@ -17,6 +17,7 @@ CODES: dict[str, tuple[HTTPStatus, str]] = {
         "unknown, deleted, a flow run that is no execution, or one that the key may not see",
     ),
     "checkpoint_not_found": (HTTPStatus.NOT_FOUND, "the execution has no such checkpoint"),
+    "question_not_found": (HTTPStatus.NOT_FOUND, "the execution asks nothing now"),
     "not_found": (HTTPStatus.NOT_FOUND, "no such route"),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "the route has not this method"),
     "status_conflict": (

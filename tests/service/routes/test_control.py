@@ -14,6 +14,8 @@ from prefect.states import Cancelled, Cancelling, Completed, Failed, Running, Su
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.executions.executions import Executions
 from prefect_executions.log.log import ExecutionLog
+from prefect_executions.prefect.pauses import Form, paused, question_key, save_form
+from prefect_executions.prefect.states import state_of
 from rest import Away, assert_problem, path, run_id
 
 
@@ -35,6 +37,38 @@ def test_pause_has_no_end_of_its_own(
     assert state is not None
     assert state.state_details.pause_timeout is None
     assert state.message == "to look"
+
+
+def test_a_question_is_there_until_it_is_answered(
+    execution: dict[str, Any], rest: TestClient, prefect: SyncPrefectClient
+) -> None:
+    assert_problem(rest.get(path(execution, "/question")), 404, "question_not_found")
+    key, run = question_key(), UUID(run_id(execution))
+    schema = {"type": "object", "properties": {"approved": {"type": "boolean"}}}
+    prefect.set_flow_run_state(run, Running())
+    prefect.set_flow_run_state(run, paused(key, "Go on?"))
+    state = state_of(prefect.read_flow_run(run))
+    assert_problem(rest.get(path(execution, "/question")), 404, "question_not_found")  # not yet
+    save_form(prefect, run, state, Form(schema, "Go **on**?"))
+
+    asked = rest.get(path(execution, "/question"))
+    rest.post(path(execution, "/resume"), json={"input": {"approved": True}})
+
+    assert asked.status_code == 200
+    assert asked.json() | {"asked_at": None} == {
+        "execution_id": execution["id"],
+        "id": key,
+        "prompt": "Go **on**?",
+        "answer_schema": schema,
+        "asked_at": None,
+    }
+    assert_problem(rest.get(path(execution, "/question")), 404, "question_not_found")
+
+
+def test_a_pause_asks_no_question(execution: dict[str, Any], rest: TestClient) -> None:
+    rest.post(path(execution, "/pause"), json={"reason": "to look"})
+
+    assert_problem(rest.get(path(execution, "/question")), 404, "question_not_found")
 
 
 def test_resume_rolls_back(execution: dict[str, Any], rest: TestClient, store: Away) -> None:

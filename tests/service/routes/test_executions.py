@@ -50,6 +50,18 @@ def test_a_new_execution_has_what_was_asked_for(
     assert run.state_name == "Scheduled"
 
 
+def test_get_comes_without_the_state_where_it_is_not_wanted(
+    execution: dict[str, Any], rest: TestClient
+) -> None:
+    whole = rest.get(path(execution))
+    without = rest.get(path(execution), params={"state": False})
+    again = rest.get(path(execution), headers={"If-None-Match": without.headers["ETag"]})
+
+    assert without.json() == whole.json() | {"state": None}
+    assert again.json()["state"] == {"found": []}  # the tag is that of another answer
+    assert whole.json()["created_at"].endswith("Z")
+
+
 @pytest.mark.parametrize(
     ("query", "count"), [("none", 0), ("0", 0), ("2", 2), ("all", 5), ("100", 5)]
 )

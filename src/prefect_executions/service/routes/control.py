@@ -6,12 +6,13 @@ from http import HTTPStatus
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from prefect_executions.models import Execution, Resumed
+from prefect_executions.models import Execution, Question, Resumed
 from prefect_executions.service.dependencies import (
     PREFIX,
     Creating,
     ExecutionId,
     OwnKey,
+    Readable,
     Wait,
     Writable,
     answer_created,
@@ -73,6 +74,12 @@ async def cancel_execution(
     if not is_new:
         response.status_code = HTTPStatus.OK
     return execution
+
+
+@router.get("/{execution_id}/question", responses=responses("question_not_found"))
+def get_question(id_: ExecutionId, executions: Readable) -> Question:
+    """Read what an execution asks, by `run.ask`: it is paused until a resume has the answer."""
+    return executions.question(id_)
 
 
 @router.post(

@@ -129,6 +129,7 @@ def get_execution(
     executions: Readable,
     checkpoints: _Checkpoints = DEFAULT_CHECKPOINTS,
     states: States = True,
+    state: Annotated[bool, Query(description="Whether it comes with its newest state.")] = True,
     if_none_match: Annotated[
         str | None, Header(description="The `ETag` of an earlier answer.")
     ] = None,
@@ -139,14 +140,14 @@ def get_execution(
     a running execution `elapsed_seconds` grows under the same one. Nor does it change when
     retention removes old checkpoints.
     """
-    wanted = sha256(f"{checkpoints}/{states}".encode()).hexdigest()[:8]
+    wanted = sha256(f"{checkpoints}/{states}/{state}".encode()).hexdigest()[:8]
     if if_none_match is not None:
         tag = _etag(executions.version(id_), wanted)
         if tag in (known.strip() for known in if_none_match.split(",")):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
     count = {"all": None, "none": 0}.get(f"{checkpoints}", checkpoints)
     execution, version = executions.get_with_version(
-        id_, checkpoints=count if count is None else int(count), states=states
+        id_, checkpoints=count if count is None else int(count), states=states, state=state
     )
     return _ready(execution, ETag=_etag(version, wanted))
 
