@@ -8,9 +8,9 @@ from prefect import flow
 from pydantic import BaseModel
 
 from prefect_executions import arecord, execution, record, step
-from prefect_executions.errors import ReplayMismatch, StateError
+from prefect_executions.errors import InputError, ReplayMismatch, StateError
 from prefect_executions.testkit import TestKit
-from trials import act, acts, done, ended, once, twice
+from trials import act, acts, done, ended, made, once, twice
 
 
 class Weather(BaseModel):
@@ -66,6 +66,22 @@ def test_one_key_is_one_call(kit: TestKit) -> None:
     assert acts == {"asks": 1}
 
 
+def test_without_a_key_it_is_known_by_its_inputs_and_its_place(kit: TestKit) -> None:
+    def body() -> list[str]:
+        return [record("ask", lambda: act(f"{len(made)}"), inputs=["a", n % 2]) for n in range(3)]
+
+    assert twice(kit, body) == (["0", "1", "2"], ["0", "1", "2"])
+    assert acts == {"0": 1, "1": 1, "2": 1}
+
+
+def test_inputs_are_identified_as_those_of_any_step(kit: TestKit) -> None:
+    trial = once(kit, lambda: record("ask", lambda: act("asks"), inputs=[object()]))
+
+    assert isinstance(trial.error, InputError)
+    assert trial.error.path == "ask(inputs[0])"
+    assert not acts
+
+
 def test_one_key_for_two_names_is_refused(kit: TestKit) -> None:
     def body() -> None:
         record("ask", lambda: 1, key="one")
@@ -111,6 +127,18 @@ def test_what_raises_is_called_again_and_what_can_not_be_kept_is_not(kit: TestKi
     assert isinstance(refused.error, StateError)
     assert refused.error.path == "the result of tool search"
     assert acts == {"fails": 2, "returns an object": 1}
+
+
+def test_a_call_may_say_itself_why_its_result_can_not_be_kept(kit: TestKit) -> None:
+    def call() -> Any:
+        return StateError("the files of tool search", act("are open."))
+
+    trial = once(kit, lambda: record("tool search", call, key="a"), max_retries=1)
+
+    assert isinstance(trial.error, StateError)
+    assert trial.error.path == "the files of tool search"
+    assert trial.error.problem.startswith("ARE OPEN. The step 'tool search' has been carried out")
+    assert acts == {"are open.": 1}
 
 
 def test_steps_that_it_calls_are_inside_it(kit: TestKit) -> None:

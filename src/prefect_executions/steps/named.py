@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
+from prefect_executions.errors import StateError
+from prefect_executions.serialization import JsonType
 from prefect_executions.steps.call import calling
 from prefect_executions.steps.recorder import recorder_of
 from prefect_executions.steps.step import Step
@@ -11,7 +13,14 @@ from prefect_executions.steps.step import Step
 T = TypeVar("T")
 
 
-def record(name: str, call: Callable[[], T], *, key: str, returns: Any = Any) -> T:
+def record(
+    name: str,
+    call: Callable[[], T],
+    *,
+    key: str | None = None,
+    inputs: Any = None,
+    returns: Any = Any,
+) -> T:
     """Make a call as a step of this name: `@step(name=…, key=…)` for a call of this moment.
 
     In an execution it is recorded when it returns, and after a crash, a retry or a resume the
@@ -20,8 +29,11 @@ def record(name: str, call: Callable[[], T], *, key: str, returns: Any = Any) ->
 
     Args:
         name: The step's name. No function with `@step` may have it in the same flow.
-        call: What is called, without arguments.
+        call: What is called, without arguments. It may return a `StateError`, unraised, in place
+            of a result that can't be kept.
         key: Identifies the call, alone, in the whole execution. Begin it with what is yours.
+        inputs: Without a key, what identifies the call together with its name and its place among
+            equal calls, as the inputs of any step.
         returns: The type of the result, which pydantic keeps; JSON by default.
 
     Returns:
@@ -29,31 +41,58 @@ def record(name: str, call: Callable[[], T], *, key: str, returns: Any = Any) ->
 
     Raises:
         StateError: The result can't be kept. That is recorded, so that it is not called again.
+        InputError: The inputs have no stable identity.
+        AmbiguousCall: Without a key it could be mistaken for an equal call.
         ReplayMismatch: Another step is recorded under this key, or the call is being made already.
         NotAnExecution: It is made in a plain thread beside an execution, which can't record it.
     """
     if recorder_of(name) is None:
         return call()
-    step: Any = _step(False, name, returns)
-    return cast("T", calling(step, lambda _: call())(key))
+    step: Any = _step(False, name, returns, key is not None)
+    return cast("T", calling(step, lambda **_: call())(key=key, inputs=inputs))
 
 
 async def arecord(
-    name: str, call: Callable[[], Awaitable[T]], *, key: str, returns: Any = Any
+    name: str,
+    call: Callable[[], Awaitable[T]],
+    *,
+    key: str | None = None,
+    inputs: Any = None,
+    returns: Any = Any,
 ) -> T:
     """`record` for an async call."""
     if recorder_of(name) is None:
         return await call()
-    step: Any = _step(True, name, returns)
-    return cast("T", await calling(step, lambda _: call())(key))
+    step: Any = _step(True, name, returns, key is not None)
+    return cast("T", await calling(step, lambda **_: call())(key=key, inputs=inputs))
+
+
+class _Result(JsonType[Any]):
+    """The type of a result; a `StateError` in place of one says that it can't be kept."""
+
+    def dump(self, value: Any) -> bytes:
+        if isinstance(value, StateError):
+            raise value
+        return super().dump(value)
+
+
+class _Named(Step[..., Any]):
+    """The step of a name."""
+
+    @property
+    def result_type(self) -> JsonType[Any]:
+        if self._result_type is None:
+            kept = super().result_type
+            self._result_type = _Result(kept.type, what=f"the result of {self.name}")
+        return self._result_type
 
 
 @lru_cache(maxsize=1024)  # to make one takes a millisecond
-def _step(is_async: bool, name: str, returns: Any) -> Step[[str], Any]:
-    async def later(key: str) -> Any: ...
+def _step(is_async: bool, name: str, returns: Any, is_keyed: bool) -> _Named:
+    async def later(*, key: str | None, inputs: Any) -> Any: ...
 
-    def now(key: str) -> Any: ...
+    def now(*, key: str | None, inputs: Any) -> Any: ...
 
-    fn: Callable[[str], Any] = later if is_async else now
+    fn: Callable[..., Any] = later if is_async else now
     fn.__annotations__["return"] = returns
-    return Step(fn, name=name, key="{key}")
+    return _Named(fn, name=name, key="{key}" if is_keyed else None)
