@@ -40,6 +40,7 @@ Prefect's own `prefect.exceptions.Pause`, which is no error.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 class ExecutionError(Exception):
@@ -165,11 +166,16 @@ class ExecutionConflict(ExecutionError):
 
 @dataclass(eq=False, repr=False)
 class Superseded(ExecutionError):
-    """Another attempt or a roll-back has taken over the execution; nothing was written."""
+    """Another attempt or a roll-back has taken over the execution; nothing was written.
+
+    By `is_stale_write_owner_error` LangGraph's tools know that the writer is no longer the owner.
+    """
 
     execution_id: str
     attempt: int
     by: str
+
+    is_stale_write_owner_error: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return (

@@ -25,10 +25,12 @@ from prefect_executions.log.journal import (
     decode,
     encode,
     forgotten,
+    note,
     rolled_back,
 )
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
+from prefect_executions.steps.records import Records
 from stores import Counting
 from strategies import JSON
 
@@ -42,6 +44,7 @@ RECORDS = st.builds(
     at=st.integers(0, 10**12).map(lambda n: START + timedelta(milliseconds=n)),
     outcome=st.sampled_from(Outcome),
     inputs=st.none() | TEXT,
+    entry=st.none() | st.integers(0, 10**9),
     pause_key=st.none() | TEXT,
     child=st.none() | TEXT,
     undo=st.booleans(),
@@ -444,3 +447,35 @@ def test_going_back_to_an_answered_question_asks_anew_and_to_a_pause_goes_on() -
     assert decode(rolled_back(head, target)) == {2: paused}
     assert decode(rolled_back(target, target)) == {2: paused}  # even if it was answered
     assert lost(head, target) == []
+
+
+def test_notes_are_no_calls_and_none_replaces_another(log: ExecutionLog, head: Head) -> None:
+    head = log.record(head, [note(b'"a"'), call(1)])
+    head = log.checkpoint(head, b"{}", records=[note(b'"b"'), note(b'"b"')])
+
+    notes = [one for one in log.head().records().values() if one.outcome is Outcome.NOTE]
+
+    assert [(one.result, one.entry) for one in notes] == [(b'"a"', 2), (b'"b"', 3), (b'"b"', 3)]
+    assert Records(log.head().records()).last == 1
+
+
+def test_a_roll_back_forgets_the_notes_behind_it(log: ExecutionLog, head: Head) -> None:
+    head = log.checkpoint(head, b'{"n": 1}', records=[note(b'"before"')])
+    log.checkpoint(head, b'{"n": 2}', records=[note(b'"behind"')])
+    told: list[Record] = []
+
+    log.rollback(head.entry.seq, tell=told.extend)
+
+    notes = [one.result for one in log.head().records().values()]
+    assert notes == [b'"before"']
+    assert told == []
+
+
+def test_a_revised_journal_takes_the_place_of_the_old_one(log: ExecutionLog, head: Head) -> None:
+    head = log.checkpoint(head, b'{"n": 1}', records=[note(b'"a"'), note(b'"b"')])
+
+    log.revise(lambda head: (b'{"n": 3}', [*head.records().values()][1:]))
+
+    head = log.checkpoint(head, b'{"n": 4}', records=[note(b'"c"')])  # the attempt goes on
+    assert [one.result for one in log.head().records().values()] == [b'"b"', b'"c"']
+    assert log.states_at([2, 3, 4, 99]) == {2: b'{"n": 1}', 3: b'{"n": 3}', 4: b'{"n": 4}'}

@@ -4,12 +4,13 @@ The log keeps it beside the state (see `recorded`). It only grows, except by a r
 forgets what was recorded after its checkpoint. Each call has a number, its `order` among all calls,
 and a later line with the same order replaces an earlier one. Calls that a roll-back has forgotten
 are kept apart from the others, before and after they are undone, because the calls that replace
-them get the same numbers.
+them get the same numbers. A note is what an adapter of an agent framework keeps beside the state.
+It is no call, none replaces another, and a roll-back forgets those behind its checkpoint.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -30,6 +31,7 @@ class Outcome(StrEnum):
     WAITING = "waiting"  # it waits for a person or a time, or for an execution that it has begun
     UNDO = "undo"  # a roll-back has forgotten it, and it is to be undone
     UNDONE = "undone"  # it has been undone
+    NOTE = "note"  # no call at all: what an adapter keeps beside the state, as `result`
 
 
 _RETURNED = (Outcome.DONE, Outcome.UNKEPT)
@@ -78,6 +80,7 @@ class Record:
             of one. None when it is large, or when the call did not return. When it can't be kept:
             the path and the problem.
         large: Where its result is stored when it is large.
+        entry: For a note: the number of the entry that it was stored with.
     """
 
     order: int
@@ -96,6 +99,7 @@ class Record:
     undo_by: str | None = None
     result: bytes | None = None
     large: Large | None = None
+    entry: int | None = None
 
     def to_line(self) -> bytes:
         """The record as it is stored, with a newline."""
@@ -126,6 +130,8 @@ class Record:
             line["undo_by"] = self.undo_by
         if (large := self.large) is not None:
             line["large"] = [large.seq, large.start, large.stored, large.size, large.sha256]
+        if self.entry is not None:
+            line["entry"] = self.entry
         result = b"" if self.result is None else b"\t" + self.result
         return orjson.dumps(line) + result + b"\n"
 
@@ -162,6 +168,7 @@ class Record:
             undo_by=line.get("undo_by"),
             result=result if tab else None,
             large=large,
+            entry=line.get("entry"),
         )
 
 
@@ -188,11 +195,15 @@ def fold(records: Iterable[Record]) -> dict[int, Record]:
     """The records of a journal by their order, and of several with one order the last.
 
     The records of forgotten calls (UNDO, UNDONE) come under the next higher numbers, the newest
-    last, since other calls may have got their orders.
+    last, since other calls may have got their orders. So do notes, after them, which have none.
     """
     standing: dict[int, Record] = {}
     forgotten: dict[tuple[int, str, datetime], Record] = {}
+    notes: list[Record] = []
     for record in records:
+        if record.outcome is Outcome.NOTE:
+            notes.append(record)
+            continue
         call, before = _call(record), standing.get(record.order)
         if record.outcome in _FORGOTTEN:
             if before is not None and before.outcome is Outcome.DONE and _call(before) == call:
@@ -202,7 +213,14 @@ def fold(records: Iterable[Record]) -> dict[int, Record]:
             if record.outcome is Outcome.DONE:
                 forgotten.pop(call, None)
             standing[record.order] = record
-    return standing | dict(enumerate(forgotten.values(), max(standing, default=0) + 1))
+    rest = [*forgotten.values(), *notes]
+    return standing | dict(enumerate(rest, max(standing, default=0) + 1))
+
+
+def note(content: bytes) -> Record:
+    """A note with this content, a JSON value in one line; the log says in which entry it is."""
+    at = serialization.whole_milliseconds(datetime.now(UTC))
+    return Record(order=0, parent=0, key="", step="", at=at, outcome=Outcome.NOTE, result=content)
 
 
 def forgotten(now: dict[int, Record], target: dict[int, Record]) -> list[Record]:

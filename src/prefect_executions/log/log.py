@@ -13,7 +13,7 @@ A step's result that is too large for the journal is stored at the end of the en
 and is only read when that step is replayed.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +27,7 @@ from prefect_executions.errors import (
 )
 from prefect_executions.log.claims import ContendedLog
 from prefect_executions.log.entry import Entry, Kind
-from prefect_executions.log.journal import Record, decode, forgotten, rolled_back
+from prefect_executions.log.journal import Record, decode, encode, forgotten, rolled_back
 from prefect_executions.log.parts import bases
 from prefect_executions.log.reader import Head
 from prefect_executions.log.recorded import Recorded, makers, with_records
@@ -276,6 +276,27 @@ class ExecutionLog(ContendedLog):
             return made
 
         return self._compete("roll back", go_back)
+
+    def revise(self, change: Callable[[Head], tuple[bytes, Collection[Record]]]) -> Head:
+        """Append a checkpoint with another journal, without those that some notes are gone from.
+
+        The attempt in force goes on after it.
+
+        Args:
+            change: Called with the head, each time between reading it and writing after it; returns
+                the state after it, and all that is recorded after it.
+
+        Raises:
+            ExecutionNotFound: there is no log, or it has been deleted.
+            StoreUnavailable: others write so often that it was not saved.
+        """
+
+        def append(head: Head) -> Head:
+            state, records = change(head)
+            lines = encode(records)
+            return self._append(head, Kind.CHECKPOINT, state, journal=lines)
+
+        return self._compete("revise the journal", append)
 
     def delete(self) -> None:
         """Write the tombstone, after which no process can append anything. Idempotent.

@@ -166,6 +166,21 @@ class LogReader(EntryReader):
         entries = self._with_makers([seq], {}, journal) if known else {}
         return self._head_of_checkpoint(seq, entries, journal=journal)
 
+    def states_at(self, seqs: Iterable[int]) -> dict[int, bytes]:
+        """The states after entries, as JSON: one round of GETs. Entries without one are left out.
+
+        Raises:
+            CorruptEntry: an entry is damaged.
+        """
+        seqs = {seq for seq in seqs if 0 <= seq <= MAX_SEQ}
+        entries = self._with_makers(seqs, {}, False)
+        states, found = States(entries), dict[int, bytes]()
+        for seq in seqs:
+            if seq in entries and entries[seq].state is not None:
+                with self._making(entries[seq]):
+                    found[seq] = states[seq].data
+        return found
+
     def begun(self, head: Head) -> Entry | None:
         """The entry in which the attempt of `head` began, or None before the first attempt.
 

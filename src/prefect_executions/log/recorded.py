@@ -23,7 +23,7 @@ from zlib import crc32
 
 from prefect_executions.errors import CorruptEntry
 from prefect_executions.log.entry import Entry
-from prefect_executions.log.journal import LARGE, Large, Record, encode, fold, lines_of
+from prefect_executions.log.journal import LARGE, Large, Outcome, Record, encode, fold, lines_of
 from prefect_executions.log.parts import Stretch, base_of, path
 from prefect_executions.log.zstd import compress, frames
 
@@ -209,6 +209,10 @@ def with_records(
         records: The records.
         recorded: Makes the journal after the entry from their lines.
     """
+    records = [
+        replace(record, entry=entry.seq) if record.outcome is Outcome.NOTE else record
+        for record in records
+    ]
     if not any(map(_is_large, records)):
         after = recorded(encode(records))
         return replace(entry, journal=after.stretch(entry.seq)), after

@@ -21,7 +21,8 @@ class Records:
     """
 
     def __init__(self, recorded: dict[int, Record]) -> None:
-        self._recorded = recorded
+        calls = (item for item in recorded.items() if item[1].outcome is not Outcome.NOTE)
+        self._recorded = dict(calls)
         self.noted = {0, *self._recorded}
         self.last = max(self._recorded, default=0)
         self._known: dict[int, Record] = {}
