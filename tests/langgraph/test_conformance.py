@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.report import CapabilityReport
 
@@ -50,5 +51,6 @@ def test_in_a_directory(directory: DirectoryObjects) -> None:
     require_whole(report_on(directory))
 
 
+@pytest.mark.journey
 def test_on_a_real_s3_server(s3: S3Objects) -> None:
     require_whole(report_on(s3))

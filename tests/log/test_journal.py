@@ -99,8 +99,8 @@ def test_a_record_is_one_line(record: Record) -> None:
     assert (result.rstrip() if tab else None) == record.result
 
 
-# A call whose result could not be kept never has another outcome.
-ENDS = [outcome for outcome in Outcome if outcome is not Outcome.UNKEPT]
+# A call whose result could not be kept never has another outcome, and a note is no call.
+ENDS = [outcome for outcome in Outcome if outcome not in (Outcome.UNKEPT, Outcome.NOTE)]
 
 CALLS = st.builds(
     call,
