@@ -162,10 +162,11 @@ def test_a_killed_script_goes_on_in_a_new_process(start: Start, tmp_path: Path) 
     assert (tmp_path / "read").read_text() in ("0 1 2 3 ", "0 1 2 2 3 ")  # killed within the step
 
 
-def test_an_interrupted_script_ends_soon_and_goes_on(start: Start, tmp_path: Path) -> None:
+def test_an_interrupted_script_ends_soon_and_goes_back(start: Start, tmp_path: Path) -> None:
     """Ctrl-C ends Prefect's temporary server, too; all the same the run is Crashed."""
     script = start("first.py")
     command = way_back(script)
+    first = re.findall(r"ckpt_\d+", script.until('"page 0" saved'))[0]
     script.until('"page 1" saved')
 
     assert script.end(signal.SIGINT, all_of_it=True) != 0
@@ -175,9 +176,11 @@ def test_an_interrupted_script_ends_soon_and_goes_on(start: Start, tmp_path: Pat
     assert "Connection refused" not in script.said
     assert script.said.rstrip().splitlines()[-2:][0] == "KeyboardInterrupt"
     (tmp_path / "go").touch()
-    again = start(*command)
+    again = start(*command, "--from", first)
     assert again.end() == 0, again.said
-    assert "attempt 2 continues from" in again.said
+    assert f"Going back to {first}" in again.said
+    assert f"attempt 2 continues from {first}" in again.said
+    assert [*re.findall(r'"(page \d)" saved', again.said)] == ["page 1", "page 2", "page 3"]
     assert "Finished in state Completed()" in again.said
 
 

@@ -16,9 +16,15 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_HOME, temporary_settings
 from prefect.states import Failed, Paused, Pending, Running
 
-from prefect_executions import execution
-from prefect_executions.errors import ExecutionConflict, ExecutionNotFound
+from prefect_executions import execution, step
+from prefect_executions.errors import (
+    CheckpointNotFound,
+    ExecutionConflict,
+    ExecutionNotFound,
+    StoreUnavailable,
+)
 from prefect_executions.ids import execution_id, flow_run_id
+from prefect_executions.log.log import ExecutionLog
 from prefect_executions.prefect.states import state_of
 from prefect_executions.runtime import alive
 from prefect_executions.runtime.way_back import way_back
@@ -120,6 +126,79 @@ def test_it_goes_on_behind_its_newest_checkpoint(
     run = run_of(prefect, id_)
     assert state_of(run).is_completed()
     assert run.parameters["name"] == "b"
+
+
+@step(undo=lambda page: done.append(f"undid {page}"))
+def publish(page: int) -> int:
+    done.append(page)
+    return page
+
+
+@flow
+@execution
+def publishing(pages: int = 3) -> list[int]:
+    run = execution.current()
+    ids.append(run.id)
+    for page in range(len(run.state.get("pages", [])), pages):
+        run.state.setdefault("pages", []).append(publish(page))
+        run.checkpoint(label=f"page {page}")
+    if ids == [run.id]:
+        raise Death
+    pages_: list[int] = run.state["pages"]
+    return pages_
+
+
+def points(kit: TestKit, id_: str) -> dict[str, str]:
+    """The ids of its checkpoints by their labels."""
+    found = kit.executions.get(id_).checkpoints
+    return {f"{point.label}": point.id for point in found}
+
+
+def test_it_goes_back_to_a_checkpoint_and_undoes_what_came_after(kit: TestKit) -> None:
+    id_ = killed(publishing)
+
+    result = execution.resume(publishing, id_, checkpoint_id=points(kit, id_)["page 0"])
+
+    assert result == [0, 1, 2]
+    assert done == [0, 1, 2, "undid 2", "undid 1", 1, 2]
+
+
+def test_the_first_checkpoint_is_the_beginning(kit: TestKit) -> None:
+    id_ = killed(publishing)
+
+    assert execution.resume(publishing, id_, checkpoint_id="ckpt_000000") == [0, 1, 2]
+
+    assert done == [0, 1, 2, "undid 2", "undid 1", "undid 0", 0, 1, 2]
+
+
+def test_a_checkpoint_that_is_not_there_changes_nothing(prefect: SyncPrefectClient) -> None:
+    id_ = killed()
+    before = state_of(run_of(prefect, id_))
+
+    for wrong in ("ckpt_000099", "ckpt_000001", "page 0"):
+        with pytest.raises(CheckpointNotFound, match=wrong):
+            execution.resume(counting, id_, checkpoint_id=wrong)
+
+    assert state_of(run_of(prefect, id_)).id == before.id
+    assert execution.resume(counting, id_) == [0, 1, 2]
+
+
+def test_where_the_store_fails_as_it_goes_back_it_can_be_tried_again_at_once(
+    kit: TestKit, prefect: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = killed(publishing)
+    first = points(kit, id_)["page 0"]
+
+    def away(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("write", "it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExecutionLog, "rollback", away)
+        with pytest.raises(StoreUnavailable):
+            execution.resume(publishing, id_, checkpoint_id=first)
+    assert state_of(run_of(prefect, id_)).is_crashed()
+
+    assert execution.resume(publishing, id_, checkpoint_id=first) == [0, 1, 2]
 
 
 def test_an_id_with_capitals_and_dashes_is_understood() -> None:

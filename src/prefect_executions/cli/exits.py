@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from prefect_executions.errors import (
+    CheckpointNotFound,
     ExecutionError,
     ExecutionNotFound,
     PrefectUnavailable,
@@ -22,6 +23,7 @@ _CODES: dict[type[ExecutionError], int] = {
     StoreUnavailable: AWAY,
     StoreNotFound: MISSING,
     ExecutionNotFound: MISSING,
+    CheckpointNotFound: MISSING,
 }
 
 

@@ -13,12 +13,16 @@ from prefect_executions.cli.exits import MISSING, REFUSED, USAGE, end
 def run(
     entrypoint: Annotated[str, Parameter(help="FILE:FLOW, as in first.py:research.")],
     *,
-    resume: Annotated[str, Parameter(name="--resume", help="The execution; its process has died.")],
+    resume: Annotated[str, Parameter(help="The execution; its process has died.")],
+    from_: Annotated[
+        str | None, Parameter(name="--from", help="Roll back to this checkpoint first: ckpt_….")
+    ] = None,
 ) -> None:
     """Continue an execution here, which was started by a call of its flow in a script.
 
-    It goes on from its newest checkpoint, with the parameters that it was called with. One whose
-    process is alive is refused. Executions of deployments are continued by workers: see `resume`.
+    It goes on from its newest checkpoint, or from an earlier one, with the parameters that it was
+    called with. One whose process is alive is refused. Executions of deployments are continued by
+    workers: see `resume`.
     """
     from prefect.exceptions import MissingFlowError, Pause, ScriptError  # noqa: PLC0415
     from prefect.flows import Flow, load_flow_from_entrypoint  # noqa: PLC0415
@@ -36,7 +40,7 @@ def run(
     except ScriptError as error:
         raise error.user_exc from None
     try:
-        result: Any = execution.resume(flow, resume)
+        result: Any = execution.resume(flow, resume, checkpoint_id=from_)
         if inspect.iscoroutine(result):
             asyncio.run(result)
     except Pause as pause:

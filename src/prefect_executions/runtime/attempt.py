@@ -68,6 +68,16 @@ class Options(Generic[S]):
     migrate: Callable[[Any], Any] | None
     initial: Callable[[], bytes] = lambda: b"{}"
 
+    def keep(self, function: Callable[..., Any]) -> None:
+        """Let `of` find them with the function of a flow."""
+        function.__execution__ = self  # type: ignore[attr-defined]
+
+    @staticmethod
+    def of(function: Callable[..., Any]) -> "Options[Any] | None":
+        """Those of a flow's function, or None where it is not decorated with `@execution`."""
+        options: Options[Any] | None = getattr(function, "__execution__", None)
+        return options
+
 
 class Attempt(Generic[S]):
     """One attempt of an execution; `begin_attempt` makes it.

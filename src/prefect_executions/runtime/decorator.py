@@ -114,7 +114,7 @@ class _Execution:
         )
 
         def decorate(fn: Callable[P, R]) -> Callable[P, R]:
-            return _decorate(fn, partial(begin_attempt, options))
+            return _decorate(fn, options)
 
         return decorate if fn is None else decorate(fn)
 
@@ -144,13 +144,18 @@ class _Execution:
 
     @overload
     def resume(
-        self, flow: Flow[P, Coroutine[Any, Any, R]], id: str, /
+        self,
+        flow: Flow[P, Coroutine[Any, Any, R]],
+        id: str,
+        /,
+        *,
+        checkpoint_id: str | None = ...,
     ) -> Coroutine[Any, Any, R]: ...
     @overload
-    def resume(self, flow: Flow[P, R], id: str, /) -> R: ...
+    def resume(self, flow: Flow[P, R], id: str, /, *, checkpoint_id: str | None = ...) -> R: ...
 
-    def resume(self, flow: Flow[..., Any], id: str, /) -> Any:  # noqa: A002
-        """Continue an execution in this process, from its newest state.
+    def resume(self, flow: Flow[..., Any], id: str, /, *, checkpoint_id: str | None = None) -> Any:  # noqa: A002
+        """Continue an execution in this process, from its newest state or from a checkpoint.
 
         It was started by a call of its flow, in a process that has died: without a deployment there
         is no worker that could. The command for it is `prefect-executions run FILE:FLOW --resume`.
@@ -158,14 +163,18 @@ class _Execution:
         Args:
             flow: The flow.
             id: The execution's id.
+            checkpoint_id: Roll back to this checkpoint first: what its steps have done since is
+                undone, where they say how. `ckpt_000000` starts over.
 
         Returns:
             What the flow returns; of an async flow a coroutine.
 
         Raises:
-            ExecutionNotFound, ExecutionConflict, PrefectUnavailable: see `runtime.resuming`.
+            CheckpointNotFound: It has no such checkpoint; nothing was changed.
+            ExecutionNotFound, ExecutionConflict, PrefectUnavailable, StoreUnavailable: see
+                `runtime.resuming`.
         """
-        return resume(flow, canonical(id))
+        return resume(flow, canonical(id), checkpoint_id)
 
 
 execution = _Execution()
@@ -346,27 +355,29 @@ async def _begun(begin: Callable[[], Attempt[Any]]) -> Attempt[Any]:
         raise
 
 
-def _decorate(fn: Callable[P, R], begin: Callable[[Interrupt], Attempt[Any]]) -> Callable[P, R]:
+def _decorate(fn: Callable[P, R], options: Options[Any]) -> Callable[P, R]:
     if isinstance(fn, Flow):
         raise TypeError("`@execution` goes below `@flow`: it wraps the function, not the flow")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise TypeError(f"{fn.__name__!r} is a generator, which can't be an execution")
-    drive_sync, drive_async = run_sync, run_async  # in the closure: see `_in_place_of`
+    # In the closure: see `_in_place_of`.
+    begin: Callable[[Interrupt], Attempt[Any]] = partial(begin_attempt, options)
+    drive_sync, drive_async = run_sync, run_async
     is_async: bool = inspect.iscoroutinefunction(fn)
     if is_async:
 
         async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
             return await drive_async(begin, fn, args, kwargs)
 
-        return _in_place_of(fn, call_async)
+        return _in_place_of(fn, call_async, options)
 
     def call(*args: P.args, **kwargs: P.kwargs) -> Any:
         return drive_sync(begin, fn, args, kwargs)
 
-    return _in_place_of(fn, call)
+    return _in_place_of(fn, call, options)
 
 
-def _in_place_of(fn: Callable[P, R], call: Any) -> Callable[P, R]:
+def _in_place_of(fn: Callable[P, R], call: Any, options: Options[Any]) -> Callable[P, R]:
     """`call`, as if it had been written where `fn` was.
 
     Prefect asks a flow's function for its file (the entrypoint of `.serve` and `.deploy`, the
@@ -384,4 +395,5 @@ def _in_place_of(fn: Callable[P, R], call: Any) -> Callable[P, R]:
     placed: Any = FunctionType(code, original.__globals__, closure=call.__closure__)
     wrapped = wraps(fn)(placed)
     mark(wrapped)
+    options.keep(wrapped)
     return wrapped
