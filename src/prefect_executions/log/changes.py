@@ -17,11 +17,9 @@ from zlib import crc32
 from prefect_executions.log.zstd import compress, decompress
 
 _SMALL = 64 << 10  # bytes; a text up to this size is left to zstd, which takes no longer
-_LEAST = 4096  # bytes; of shorter passages zstd makes a few bytes itself
+_LEAST = 1024  # bytes; of shorter passages zstd makes a few bytes itself
 _MOST = 192  # passages: each takes some bytes of the header
-_BESIDE = (
-    64 << 10
-)  # bytes that zstd is given of the passages' beginnings, and as many of their ends
+_BESIDE = 32 << 10  # bytes of the passages' beginnings that zstd is given; and of their ends
 _ANCHOR = 128  # bytes by which a passage is found; a search is the quicker the more they are
 _BLOCK = 1024  # bytes that are compared at once to find where two texts part
 _GAP = 64  # bytes: the first gap behind which a passage is looked for
