@@ -156,6 +156,26 @@ def test_the_readme_s_steps_are_recorded_and_undone(stack: Stack) -> None:
         )
 
 
+def test_the_agent_of_the_document_asks_before_it_buys(stack: Stack) -> None:
+    agents = run(ROOT / "docs" / "agents.md")
+    with prefect_executions.testing() as kit:
+
+        def check(trial: Trial) -> None:
+            assert agents.sold == ["a"]
+            assert len(trial.state["history"]) == 4
+
+        survived = kit.crash_everywhere(
+            agents.shopping,
+            {"wishes": ["a lamp"]},
+            answers=[{"approved": True}],
+            before=agents.sold.clear,
+            check=check,
+            compare=lambda trial: {"the result": trial.result},
+            lose_writes=False,
+        )
+        assert survived.undisturbed.result == ['{"price":900,"buy":"bought a"}']
+
+
 def sends_once(send: Any) -> Any:
     """A flow that makes one call twice, by its key, with inputs that have no identity."""
 

@@ -111,3 +111,46 @@ def test_of_a_killed_fan_out_what_has_finished_is_not_run_again(
         lambda: replayed(world, execution) == {"consult": 2, "send": 2},
         "Prefect shows what was replayed",
     )
+
+
+@pytest.mark.journey
+def test_an_agent_is_killed_asks_and_is_taken_back(world: World, tmp_path: Path) -> None:
+    execution = world.create(
+        "support-agent", config={"max_retries": 1}, office=str(tmp_path), patience_seconds=600
+    )
+    sent = tmp_path / "sent.txt"
+    eventually(sent.exists, "the agent has asked the carrier")
+
+    kill(world.pid(execution))
+    world.until_attempt(execution, 2)  # by the supervisor
+    (tmp_path / "7").write_text("in Oslo")
+    asked = until_paused(world, execution, "May **support** call `refund`?")
+    question = world.ok(world.rest.get(world.path(execution, "/question")), 200)
+    [first] = [c for c in asked["checkpoints"] if c["label"] == "answered: Where is 7?"]
+    world.resume(execution, first["id"])
+    world.until_attempt(execution, 3)
+    again = until_paused(world, execution, "May **support** call `refund`?")
+    answer(world, execution, approved=True)
+    ended = world.until_ended(execution)
+
+    assert ended["status"] == "completed"
+    assert '"cents": 900' in question["prompt"]
+    # The call of the tool that was killed is made again; the model is not asked again for it.
+    assert Counter(sent.read_text().splitlines()) == {
+        "to the carrier: where is 7?": 2,
+        "900 cents for 8": 1,
+    }
+    assert len(first["state"]["history"]) == len(again["state"]["history"]) == 4
+    assert [message["kind"] for message in ended["state"]["history"]] == ["request", "response"] * 4
+    assert ended["result"] == ended["state"]["answers"]
+    assert recorded(world, execution) == {
+        "support: run": 2,
+        "support: model": 4,
+        "support: tool track": 1,
+        "support: tool refund": 1,
+        "ask ToolApproval": 1,
+    }
+    eventually(
+        lambda: replayed(world, execution)["support: model"] >= 2,
+        "Prefect shows what was replayed",
+    )

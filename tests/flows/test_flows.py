@@ -16,6 +16,7 @@ FLOWS = Path(__file__).parents[2] / "flows"
 
 research_agent: Any = load_flow_from_entrypoint(f"{FLOWS}/research_agent.py:research_agent")
 fan_out: Any = load_flow_from_entrypoint(f"{FLOWS}/fan_out.py:fan_out")
+support_agent: Any = load_flow_from_entrypoint(f"{FLOWS}/support_agent.py:support_agent")
 survey: Any = load_flow_from_entrypoint(f"{FLOWS}/survey.py:survey")
 
 
@@ -94,3 +95,38 @@ def test_a_survey_comes_to_the_same_wherever_it_crashes(kit: TestKit) -> None:
     assert "after the checkpoint 'read iniconfig', before the checkpoint 'read pluggy'" in (
         survived.points
     )
+
+
+def test_a_support_agent_comes_to_the_same_wherever_it_crashes(
+    kit: TestKit, tmp_path: Path
+) -> None:
+    (tmp_path / "7").write_text("in Oslo")
+    sent = tmp_path / "sent.txt"
+
+    def check(_: Trial) -> None:
+        lines = ["to the carrier: where is 7?", "900 cents for 8"]
+        assert sent.read_text().splitlines() == lines
+
+    survived = kit.crash_everywhere(
+        support_agent,
+        {"office": tmp_path},
+        answers=[{"approved": True}],
+        before=lambda: sent.unlink(missing_ok=True),
+        check=check,
+        compare=lambda trial: {"the result": trial.result},
+        lose_writes=False,
+    )
+
+    assert survived.undisturbed.result == [
+        "Dear customer, your order is in Oslo.",
+        "Dear customer, you get 900 cents for order 8.",
+    ]
+
+
+def test_a_support_agent_is_told_what_is_not_approved(kit: TestKit, tmp_path: Path) -> None:
+    trial = kit.start(support_agent, office=tmp_path, letters=["8 is broken."])
+
+    trial.resume(input={"approved": False, "message": "we need a picture of it."})
+
+    assert trial.result == ["Dear customer, we need a picture of it."]
+    assert not (tmp_path / "sent.txt").exists()
