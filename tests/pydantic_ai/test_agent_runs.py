@@ -111,6 +111,32 @@ def test_an_equal_run_after_the_state_has_changed_is_refused_unless_it_has_an_id
     assert taken.result == 4
 
 
+def test_a_run_that_has_raised_and_is_made_again_is_the_same_run(kit: TestKit) -> None:
+    """Also after a crash, when the first try finds what the second one has done."""
+    weak = durable(scripted([calls("send")], [calls("fail")], says))
+
+    @weak.tool_plain
+    def send() -> str:
+        return act("send")
+
+    @weak.tool_plain
+    def fail() -> str:
+        act("fail")
+        if acts["fail"] < 3:
+            raise ConnectionError("no luck")
+        return "sent"
+
+    async def body() -> str:
+        while True:
+            try:
+                return str((await weak.run("hi")).output)
+            except ConnectionError:
+                continue
+
+    assert run_twice(kit, body)[:2] == ("sent", "sent")
+    assert acts == {"model 0": 1, "model 1": 1, "model 2": 1, "send": 1, "fail": 3}
+
+
 def test_a_run_has_one_id_in_all_attempts(kit: TestKit) -> None:
     async def body() -> list[str]:
         results = [await looking.run(text) for text in ("a", "b")]

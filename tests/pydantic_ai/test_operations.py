@@ -141,7 +141,7 @@ def test_the_names_of_steps_are_kept(name: str) -> None:
 
 
 def test_the_keys_of_calls_are_kept() -> None:
-    run = AgentRun(RunBegun("begun", "run"))
+    run = AgentRun(RunBegun("begun", "run"), None)
 
     keys = [run.key("guide__model.request"), run.key("guide__model.request")]
     keys += [run.key("guide__t.call_tool:search", "call_1") for _ in range(2)]

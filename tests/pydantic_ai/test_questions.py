@@ -254,3 +254,28 @@ def test_code_in_a_capability_waits_for_an_event(kit: TestKit) -> None:
     assert asked(kit, trial) == "**guide** waits for `the boss`."
     trial.resume(input={"payload": "yes"})
     assert ended(trial).result == "REFUND 7 LOOK 7"
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_pause_takes_effect_inside_a_run_and_the_run_goes_on(kit: TestKit, at_once: bool) -> None:
+    other = [calls("look", order=1)] if at_once else []
+    agent = durable(scripted([calls("save"), *other], says))
+
+    @agent.tool_plain
+    async def save() -> str:
+        act("save")
+        await execution.current().acheckpoint(label="saved")
+        return "saved"
+
+    @agent.tool_plain
+    async def look(order: int) -> str:
+        return act(f"look {order}")
+
+    with kit.pause_at("saved"):
+        trial = started(kit, agent)
+    assert trial.status == "paused", repr(trial.error)
+    trial.resume()
+
+    assert ended(trial).result == ("saved LOOK 1" if at_once else "saved")
+    assert acts["model 0"] == acts["model 1"] == 1
+    assert acts["save"] == 2  # it had not returned

@@ -26,30 +26,6 @@ _OTHER_EACH_TIME = {"timestamp", "run_id", "conversation_id"}
 _current: ContextVar["AgentRun | None"] = ContextVar("agent_run", default=None)
 
 
-class RunIds:
-    """The `run_id`s of an agent's runs in one attempt, which are the same in each attempt.
-
-    They are made of the state that a run begins with, since an attempt that continues from a
-    checkpoint may skip the runs before it.
-    """
-
-    def __init__(self) -> None:
-        self._counts = Counter[str]()
-        self._made: set[str] = set()
-
-    def next(self, agent: str, run: Run[Any]) -> str:
-        """The id of the next run of an agent in an execution."""
-        state = digest(orjson.dumps(to_jsonable_python(run.state), option=orjson.OPT_SORT_KEYS))
-        self._counts[state] += 1
-        seed = f"{run.id} {agent} {state} {self._counts[state]}"
-        made = str(uuid5(NAMESPACE_OID, seed))
-        self._made.add(made)
-        return made
-
-    def __contains__(self, run_id: object) -> bool:
-        return run_id in self._made
-
-
 class RunBegun(NamedTuple):
     """What is recorded when a run begins.
 
@@ -67,39 +43,21 @@ class AgentRun:
 
     Args:
         begun: What is recorded of its beginning.
+        inputs: A digest of what it was given; None for a run with a `run_id` of its own.
 
     Attributes:
         run_id: Its `run_id` when it began first.
     """
 
-    def __init__(self, begun: RunBegun) -> None:
+    def __init__(self, begun: RunBegun, inputs: str | None) -> None:
         self.run_id = begun.run_id
-        self._id = begun.id
+        self.begun = begun
+        self.inputs = inputs
         self._calls = Counter[str]()
-
-    @classmethod
-    async def begin(cls, agent: str, ctx: RunContext[Any], *, is_named: bool) -> "AgentRun":
-        """Begin a run, or continue it.
-
-        Args:
-            agent: The agent's name.
-            ctx: The context that it begins with.
-            is_named: Whether its caller has given it its `run_id`.
-
-        Raises:
-            AmbiguousCall: It could be mistaken for an equal one. Give it a `run_id`.
-        """
-        key = f"agent run {agent} {ctx.run_id}" if is_named else None
-        inputs = None if is_named else _messages(ctx)
-
-        async def begin() -> RunBegun:
-            return RunBegun(uuid4().hex, ctx.run_id or "")
-
-        return cls(await arecord(f"{agent}: run", begin, key=key, inputs=inputs, returns=RunBegun))
 
     def key(self, name: str, tool_call_id: str | None = None) -> str:
         """What identifies the next call of this name, and of this tool call."""
-        call = f"{self._id} {name} {tool_call_id or ''}"
+        call = f"{self.begun.id} {name} {tool_call_id or ''}"
         self._calls[call] += 1
         return f"{call} {self._calls[call]}"
 
@@ -116,6 +74,66 @@ class AgentRun:
     def current() -> "AgentRun | None":
         """The run that this code is in."""
         return _current.get()
+
+
+class AgentRuns:
+    """The runs of an agent in one attempt of an execution.
+
+    Args:
+        agent: The agent's name.
+    """
+
+    def __init__(self, agent: str) -> None:
+        self._agent = agent
+        self._counts = Counter[str]()
+        self._made: set[str] = set()
+        self._raised: dict[str, list[RunBegun]] = {}  # by their inputs
+
+    def next_id(self, run: Run[Any]) -> str:
+        """A `run_id` for the next run, the same in each attempt.
+
+        It is made of the state that the run begins with, since an attempt that continues from a
+        checkpoint may skip the runs before it.
+
+        Args:
+            run: The execution.
+        """
+        state = digest(orjson.dumps(to_jsonable_python(run.state), option=orjson.OPT_SORT_KEYS))
+        self._counts[state] += 1
+        seed = f"{run.id} {self._agent} {state} {self._counts[state]}"
+        made = str(uuid5(NAMESPACE_OID, seed))
+        self._made.add(made)
+        return made
+
+    async def begin(self, ctx: RunContext[Any]) -> AgentRun:
+        """Begin a run, or continue it.
+
+        An equal run that comes after one that has raised is that one, tried again: what is recorded
+        of it is not done once more.
+
+        Args:
+            ctx: The context that it begins with.
+
+        Raises:
+            AmbiguousCall: It could be mistaken for an equal one. Give it a `run_id`.
+        """
+        is_named = ctx.run_id not in self._made
+        key = f"agent run {self._agent} {ctx.run_id}" if is_named else None
+        inputs = None if is_named else _messages(ctx)
+        if inputs is not None and self._raised.get(inputs):
+            return AgentRun(self._raised[inputs].pop(0), inputs)
+
+        async def begin() -> RunBegun:
+            return RunBegun(uuid4().hex, ctx.run_id or "")
+
+        name = f"{self._agent}: run"
+        begun = await arecord(name, begin, key=key, inputs=inputs, returns=RunBegun)
+        return AgentRun(begun, inputs)
+
+    def raised(self, run: AgentRun) -> None:
+        """Note that a run has raised: it may be tried again."""
+        if run.inputs is not None:
+            self._raised.setdefault(run.inputs, []).append(run.begun)
 
 
 def _messages(ctx: RunContext[Any]) -> str:

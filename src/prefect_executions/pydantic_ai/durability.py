@@ -25,7 +25,7 @@ from pydantic_ai.durable_exec import (
 from pydantic_ai.models import Model
 from pydantic_ai.tools import AgentDepsT
 
-from prefect_executions.pydantic_ai.agent_runs import AgentRun, RunIds
+from prefect_executions.pydantic_ai.agent_runs import AgentRun, AgentRuns
 from prefect_executions.pydantic_ai.operations import StepBackend, Unencodable
 from prefect_executions.pydantic_ai.questions import AnswerWaiter, ask_people
 from prefect_executions.runtime.decorator import execution
@@ -80,7 +80,7 @@ class ExecutionsDurability(BaseDurabilityCapability[AgentDepsT]):
     ) -> None:
         super().__init__(models=models, event_stream_handler=event_stream_handler, name=name)
         self._ask = ask
-        self._run_ids = WeakKeyDictionary[Run[Any], RunIds]()
+        self._runs = WeakKeyDictionary[Run[Any], AgentRuns]()
 
     @property
     def in_durable_context(self) -> bool:
@@ -99,8 +99,7 @@ class ExecutionsDurability(BaseDurabilityCapability[AgentDepsT]):
         """An id that is the same in each attempt."""
         if not self.in_durable_context:
             return None
-        here = execution.current()
-        return self._run_ids.setdefault(here, RunIds()).next(self.name, here)
+        return self._runs_here().next_id(execution.current())
 
     def get_default_conversation_id(self, run_id: str) -> str | None:
         """The id of a conversation that begins with this run."""
@@ -112,15 +111,22 @@ class ExecutionsDurability(BaseDurabilityCapability[AgentDepsT]):
         """Make the agent's run part of the execution."""
         if not self.in_durable_context or self.agent is None:
             return await handler()
-        is_named = ctx.run_id not in self._run_ids.get(execution.current(), ())
-        run = await AgentRun.begin(self.name, ctx, is_named=is_named)
+        runs = self._runs_here()
+        run = await runs.begin(ctx)
         with (
             run.entered(),
             replay_scope(),
             external_event_scope(AnswerWaiter(self.name, run)),
             self.agent.parallel_tool_call_execution_mode("parallel_ordered_events"),
         ):
-            return await super().wrap_run(ctx, handler=handler)
+            try:
+                return await super().wrap_run(ctx, handler=handler)
+            except Exception:
+                runs.raised(run)
+                raise
+
+    def _runs_here(self) -> AgentRuns:
+        return self._runs.setdefault(execution.current(), AgentRuns(self.name))
 
     async def handle_deferred_tool_calls(
         self,
