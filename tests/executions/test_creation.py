@@ -250,9 +250,9 @@ def test_what_has_lost_its_deployment_goes_on_as_a_fork(here: Here, state: State
     assert source.prefect.deployment is not None
     here.prefect.delete_deployment(source.prefect.deployment)
 
-    with pytest.raises(ExecutionConflict, match="Fork it"):
+    with pytest.raises(ExecutionConflict, match="/fork with"):
         here.executions.resume(source.id)
-    with pytest.raises(ExecutionConflict, match="Fork it"):
+    with pytest.raises(ExecutionConflict, match="/fork with"):
         here.executions.resume(source.id, checkpoint_id="ckpt_000000")
     with pytest.raises(DeploymentNotFound):
         here.creation.fork(source.id)

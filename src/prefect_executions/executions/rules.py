@@ -90,7 +90,10 @@ def require_deployed(flow_runs: FlowRuns, run: FlowRun) -> None:
         ExecutionConflict: it was deleted. Prefect gives a flow run no other one.
     """
     if not flow_runs.has_deployment(run):
-        hint = "Its deployment was deleted. Fork it, and name another one as `deployment`."
+        hint = (
+            "Its deployment was deleted. Go on in another one, with the recorded steps: POST "
+            f'…/{execution_id(run.id)}/fork with {{"deployment": "flow-name/deployment-name"}}.'
+        )
         raise _conflict(run, "resume", hint)
 
 

@@ -3,7 +3,16 @@
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
 
 from prefect_executions.executions.creation import EMPTY
 from prefect_executions.ids import canonical
@@ -105,6 +114,17 @@ class Pause(_Body):
     )
 
 
+def _not_elsewhere(deployment: Any) -> None:
+    """Refuse another deployment: Prefect has no request that gives a flow run one."""
+    if deployment is not None:
+        raise PydanticCustomError(
+            "not_elsewhere",
+            "an execution stays with its deployment. To go on in another one, with the recorded "
+            'steps, fork it: POST …/fork with {"deployment": "flow-name/deployment-name"}, and '
+            "the same checkpoint_id if there is one",
+        )
+
+
 class Resume(_Body):
     """What resume takes."""
 
@@ -123,6 +143,7 @@ class Resume(_Body):
         False,
         description="With `checkpoint_id`: go back also if it is running; it is paused first.",
     )
+    deployment: Annotated[None, BeforeValidator(_not_elsewhere), SkipJsonSchema()] = None
 
 
 class Heartbeat(_Body):

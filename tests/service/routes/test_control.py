@@ -237,6 +237,19 @@ def test_an_unknown_checkpoint_is_404_and_changes_nothing(
     assert rest.get(path(execution)).json() == before
 
 
+def test_resume_in_another_deployment_is_422_and_names_the_call_that_does_it(
+    execution: dict[str, Any], rest: TestClient
+) -> None:
+    rest.post(path(execution, "/pause"))
+
+    answer = rest.post(path(execution, "/resume"), json={"deployment": "flow/other"})
+    problem = assert_problem(answer, 422, "request_invalid")
+
+    assert [error["field"] for error in problem["errors"]] == ["deployment"]
+    assert '/fork with {"deployment": "flow-name/deployment-name"}' in problem["detail"]
+    assert rest.post(path(execution, "/resume"), json={"deployment": None}).status_code == 202
+
+
 def test_resume_of_a_running_one_is_409(execution: dict[str, Any], rest: TestClient) -> None:
     rest.put(path(execution, "/checkpoint"), json={"state": 1})
     before = rest.get(path(execution)).json()
