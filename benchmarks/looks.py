@@ -119,9 +119,9 @@ class Copies:
     def __init__(self, stack: Stack) -> None:
         self._database = stack.data / "prefect" / "prefect.db"
 
-    def add(self, run_id: UUID, count: int, *, age: timedelta = OLD) -> None:
-        """So many copies of a run and its state, which came into the state long ago."""
-        at = datetime.now(UTC) - age
+    def add(self, run_id: UUID, count: int, *, age: timedelta = OLD) -> list[UUID]:
+        """Make so many copies of a run and its state, which came into the state long ago."""
+        at, made = datetime.now(UTC) - age, list[UUID]()
         with closing(sqlite3.connect(self._database, timeout=120)) as database:
             database.row_factory = sqlite3.Row
             found = "SELECT * FROM flow_run WHERE id = ?"
@@ -132,16 +132,20 @@ class Copies:
             while some := list(islice(numbers, 1_000)):
                 with database:
                     for number in some:
-                        self._copy(database, run, state, at - timedelta(milliseconds=number))
+                        made.append(uuid4())
+                        then = at - timedelta(milliseconds=number)
+                        self._copy(database, run, state, made[-1], then)
+        return made
 
     def _copy(
         self,
         database: sqlite3.Connection,
         run: dict[str, Any],
         state: dict[str, Any],
+        run_id: UUID,
         at: datetime,
     ) -> None:
-        new, state_id = str(uuid4()), str(uuid4())
+        new, state_id = str(run_id), str(uuid4())
         time = f"{at:%Y-%m-%d %H:%M:%S.%f}"
         times = {
             name: time for name in ("expected_start_time", "start_time", "end_time") if run[name]

@@ -9,24 +9,24 @@ from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
+from uuid import UUID
 
 import httpx
 import orjson
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.states import Running
 
-from benchmarks.measure import Result, alternating, patiently
+from benchmarks.looks import Copies
+from benchmarks.measure import Result, alternating
 from benchmarks.serving import KEY
 from benchmarks.steps import quiet
 from benchmarks.workload import conversation
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
-from prefect_executions.ids import execution_id
+from prefect_executions.ids import execution_id, flow_run_id
 from prefect_executions.local import Process, Stack, free_ports
-from prefect_executions.prefect.deployments import ensure_outside_deployment
 from prefect_executions.prefect.flow_runs import FlowRuns
-from prefect_executions.prefect.tags import OUTSIDE
 
 PATH = "/v1/execution"
 ROUNDS = 200
@@ -60,9 +60,9 @@ def service(data: Path) -> Iterator[Result]:
             for clients in CLIENTS:
                 yield from under_load(rest, stack, ids, clients)
         with serving(stack) as rest:
-            yield memory_after_reading(rest, make_many(prefect, here, READ, TEXT))
+            yield memory_after_reading(rest, make_many(stack, here, READ, TEXT))
         with serving(stack) as rest:
-            large = make_many(prefect, here, LARGE, TEXT * (LARGE_BYTES // STATE_BYTES))
+            large = make_many(stack, here, LARGE, TEXT * (LARGE_BYTES // STATE_BYTES))
             yield memory_after_reading(rest, large, " large")
 
 
@@ -293,19 +293,15 @@ def resident(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-def make_many(prefect: SyncPrefectClient, here: Executions, count: int, text: str) -> list[str]:
-    """Executions with one checkpoint of a text each, made without the service."""
-    tags = [*here.flow_runs.tags, OUTSIDE]
-    deployment = ensure_outside_deployment(prefect).id
+def make_many(stack: Stack, here: Executions, count: int, text: str) -> list[str]:
+    """Executions with one checkpoint of a text each, whose runs are copies of one."""
+    first = flow_run_id(Creation(here).create(name="many")[0].id)
     state = orjson.dumps({"text": text})
 
-    def make(n: int) -> str:
-        run = patiently(
-            lambda: prefect.create_flow_run_from_deployment(deployment, tags=tags, state=Running())
-        )
-        log = here.log(execution_id(run.id))
-        log.checkpoint(log.create({"name": f"{n}", **META}, b"{}"), state)
+    def make(run_id: UUID) -> str:
+        log = here.log(execution_id(run_id))
+        log.checkpoint(log.create({"name": f"{run_id}", **META}, b"{}"), state)
         return log.execution_id
 
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(make, range(count)))
+        return list(pool.map(make, Copies(stack).add(first, count)))
