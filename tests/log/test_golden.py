@@ -15,6 +15,7 @@ from prefect_executions.log.entry import FORMAT, Kind
 from prefect_executions.log.journal import Large, Outcome, Record, decode
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.parts import Part
+from prefect_executions.log.repeats import repeated
 from prefect_executions.storage.objects import MemoryObjects
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -118,6 +119,20 @@ def test_format_1_stays_readable() -> None:
     assert history.head.entry.continues_from == 5
     assert history.head.state == states()[3]
     assert history.head.entry.at == datetime(2026, 11, 24, 10, 0, 48, 250_000, UTC)
+
+
+def test_what_entries_of_format_1_repeat_stays_readable() -> None:
+    log = read(1)
+
+    quickly, slowly = log.read(checkpoints=None), log.read(checkpoints=None, journal=True)
+
+    repeats = {seq: [*repeated(entry)] for seq, entry in slowly.entries.items()}
+    told = {8: [*range(1, 8)], 16: [*range(1, 16)], 24: [*range(17, 24)]}
+    assert {seq: numbers for seq, numbers in repeats.items() if numbers} == told
+    assert quickly.numbers == slowly.numbers
+    for seq in slowly.numbers:
+        assert quickly.state(seq) == slowly.state(seq)
+        assert quickly.entries[seq].label == slowly.entries[seq].label
 
 
 def test_the_journal_of_format_1_stays_readable() -> None:

@@ -324,6 +324,8 @@ class LogMachine(RuleBasedStateMachine):
         assert_linear([history.entries[seq] for seq in seqs])
         assert history.head.entry == newest.entry
         checkpoints = [history.state(entry.seq) for entry in history.checkpoints()]
+        repeated = self.log.read(checkpoints=None)
+        assert [repeated.state(seq) for seq in repeated.numbers] == checkpoints
         assert len(checkpoints) == len(set(checkpoints))  # states are all new
         assert newest.state == history.state(newest.entry.continues_from)
         for seq, state in self.acknowledged.items():

@@ -1,12 +1,12 @@
 """One entry of an execution's log, and its bytes in the store.
 
 An entry is stored as a line of JSON (the header), a newline, and the payload. The payload is a zstd
-frame for the state, frames for what steps have recorded, and, further on, one for each large
-result.
+frame for the state, one for the entries that it repeats, frames for what steps have recorded, and,
+further on, one for each large result.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -132,6 +132,7 @@ class Entry(Progress):
         reason: For a crash or a retry: what happened.
         answers: For a crash or a retry: the id of the state in Prefect that it responds to.
         state: The state after it, as JSON; None in a tombstone and a claim.
+        repeats: Small entries before it, as a zstd frame (see `repeats`).
         journal: What steps have recorded up to it, or None when that is nothing.
         large: The results of steps that are too large for the journal, a zstd frame each. They
             are stored last, and are not read with the rest.
@@ -148,6 +149,7 @@ class Entry(Progress):
     reason: str | None = None
     answers: str | None = None
     state: Part | None = None
+    repeats: bytes = field(default=b"", repr=False)
     journal: Stretch | None = None
     large: tuple[bytes, ...] = ()
     large_start: int = 0
@@ -178,11 +180,8 @@ class Entry(Progress):
     @property
     def stored(self) -> int:
         """Bytes that its state, records and large results take in the store."""
-        return len(self._payload) + self.large_bytes
-
-    @property
-    def _payload(self) -> bytes:
-        return b"".join(part.payload for part in (self.state, self.journal) if part)
+        parts = (self.state, self.journal)
+        return sum(len(part.payload) for part in parts if part) + self.large_bytes
 
     @property
     def continues_from(self) -> int:
@@ -203,7 +202,12 @@ class Entry(Progress):
         return data.ljust(self.large_start, b"\0") + b"".join(self.large)
 
     def without_large(self) -> bytes:
-        """The beginning of the entry, up to the large results."""
+        """The entry up to the large results."""
+        recorded = self.journal.payload if self.journal else b""
+        return self.beginning() + self.repeats + recorded
+
+    def beginning(self) -> bytes:
+        """The header and the state."""
         header: dict[str, Any] = {
             "v": FORMAT,
             "seq": self.seq,
@@ -236,11 +240,14 @@ class Entry(Progress):
             header["codec"] = "zstd"
         if self.state is not None:
             header["state"] = self.state.to_header()
+        if self.repeats:
+            header["repeats"] = {"bytes": len(self.repeats)}
         if self.journal is not None:
             header["journal"] = self.journal.to_header()
         if self.large:
             header["large"] = [self.large_start, sum(map(len, self.large))]
-        return _checked(serialization.dump(header, at="entry")) + b"\n" + self._payload
+        payload = self.state.payload if self.state else b""
+        return _checked(serialization.dump(header, at="entry")) + b"\n" + payload
 
     @classmethod
     def from_bytes(cls, data: bytes, *, key: str, seq: int) -> "Entry":
@@ -255,11 +262,21 @@ class Entry(Progress):
             CorruptEntry: this is not that entry, or it has a newer format.
             Truncated: `data` ends before what comes before the large results.
         """
-        return cls._read(data, key, seq, ("state", "journal"))
+        return cls._read(data, key, seq, ("state", "repeats", "journal"))
 
     @classmethod
     def with_state_from_bytes(cls, data: bytes, *, key: str, seq: int) -> "Entry":
         """Read the entry without what steps have recorded: `journal` is None.
+
+        Raises:
+            CorruptEntry: this is not that entry, or it has a newer format.
+            Truncated: `data` ends before the state does.
+        """
+        return cls._read(data, key, seq, ("state", "repeats"))
+
+    @classmethod
+    def beginning_from_bytes(cls, data: bytes, *, key: str, seq: int) -> "Entry":
+        """Read what `beginning` returned.
 
         Raises:
             CorruptEntry: this is not that entry, or it has a newer format.
@@ -285,7 +302,7 @@ class Entry(Progress):
         try:
             header = _read_header(data[: begin - 1], key)
             parts, end, needed = {}, begin, 0
-            for name in ("state", "journal"):
+            for name in ("state", "repeats", "journal"):
                 if part := header.get(name):
                     start, end = end, end + part["bytes"]
                     if name in names:
@@ -298,6 +315,8 @@ class Entry(Progress):
             entry = cls._from_header(header, seq)
             if "state" in parts:
                 entry = replace(entry, state=Part.from_header(*parts["state"], seq))
+            if "repeats" in parts:
+                entry = replace(entry, repeats=parts["repeats"][1])
             if "journal" in parts:
                 entry = replace(entry, journal=Stretch.from_header(*parts["journal"]))
             return entry

@@ -51,18 +51,33 @@ class EntryReader:
         return self.newest() is not None
 
     def cost(self) -> tuple[int, int]:
-        """How many entries there are, and how many bytes they take: a LIST per 1,000 of them."""
+        """How many objects there are, and how many bytes they have: a LIST per 1,000 of them.
+
+        Each is an entry, but for the mark of a log that was pruned.
+        """
         return self.objects.measure(self.key(None))
 
-    def numbers(self) -> Iterator[int]:
-        """The numbers of all entries, newest first: a LIST per 1,000 of them."""
-        for key in self.objects.scan(self.key(None)):
-            yield _seq_of(key)
+    def numbers(self, limit: int | None = None) -> Iterator[int]:
+        """The numbers of all entries, newest first: a LIST per 1,000 of them.
+
+        Args:
+            limit: How many at most.
+        """
+        keys = self.objects.scan(self.key(None), limit=None if limit is None else limit + 1)
+        return islice((_seq_of(key) for key in keys if key != self.pruned_key), limit)
 
     def newest(self) -> int | None:
         """The number of the newest entry, or None when there is no log: one LIST."""
-        key = next(self.objects.scan(self.key(None), limit=1), None)
-        return None if key is None else _seq_of(key)
+        return next(self.numbers(limit=1), None)
+
+    def is_pruned(self) -> bool:
+        """Whether any entry has been removed from the log: one LIST."""
+        return any(True for _ in self.objects.scan(self.pruned_key, limit=1))
+
+    @property
+    def pruned_key(self) -> str:
+        """The key of what `pruning` leaves."""
+        return f"{self.key(None)}-pruned"
 
     def require_newest(self) -> int:
         """The number of the newest entry: one LIST.
@@ -70,10 +85,19 @@ class EntryReader:
         Raises:
             ExecutionNotFound: there is no log.
         """
-        newest = self.newest()
-        if newest is None:
+        return self.require_newest_and_pruned()[0]
+
+    def require_newest_and_pruned(self) -> tuple[int, bool]:
+        """The number of the newest entry, and whether any was removed from the log: one LIST.
+
+        Raises:
+            ExecutionNotFound: there is no log.
+        """
+        keys = [*self.objects.scan(self.key(None), limit=2)]
+        is_pruned = self.pruned_key in keys
+        if len(keys) == is_pruned:
             raise ExecutionNotFound(self.execution_id)
-        return newest
+        return _seq_of(keys[is_pruned]), is_pruned
 
     def below_claims(self) -> tuple[int, int]:
         """Find the newest entry that is no claim (see `claims`): one LIST, and mostly one GET each.

@@ -22,6 +22,7 @@ from prefect_executions import serialization
 from prefect_executions.errors import (
     AlreadyExists,
     CorruptEntry,
+    ExecutionDeleted,
     ExecutionNotFound,
     Superseded,
 )
@@ -31,6 +32,7 @@ from prefect_executions.log.journal import Record, decode, encode, forgotten, ro
 from prefect_executions.log.parts import bases
 from prefect_executions.log.reader import Head
 from prefect_executions.log.recorded import Recorded, makers, with_records
+from prefect_executions.log.repeats import beginning_if_small, recent, repetition
 from prefect_executions.log.states import State, stored
 
 
@@ -335,8 +337,9 @@ class ExecutionLog(ContendedLog):
         with suppress(ExecutionNotFound):
             self.delete()  # so that no claim comes after the tombstone
         keys = list(self.objects.scan(self.key(None)))
-        self.objects.delete(keys[1:])
-        self.objects.delete(keys[:1])
+        newest = next((key for key in keys if key != self.pruned_key), None)
+        self.objects.delete(key for key in keys if key != newest)
+        self.objects.delete([] if newest is None else [newest])
 
     def remove(self, seqs: Iterable[int]) -> None:
         """Remove entries that no other entry needs.
@@ -349,6 +352,18 @@ class ExecutionLog(ContendedLog):
             by_length.setdefault(len(makers(seq)), []).append(seq)
         for length in sorted(by_length, reverse=True):
             self.objects.delete(self.key(seq) for seq in by_length[length])
+
+    def mark_pruned(self) -> None:
+        """Say that entries are removed, before any is: what is repeated is not read any more.
+
+        Raises:
+            ExecutionDeleted: the log is gone.
+        """
+        with suppress(AlreadyExists):
+            self.objects.create(self.pruned_key, b"")
+        if not self.has_entry(0):
+            self.objects.delete([self.pruned_key])
+            raise ExecutionDeleted(self.execution_id)
 
     def sweep(self) -> None:
         """Remove what this process has written after the log was purged.
@@ -398,12 +413,14 @@ class ExecutionLog(ContendedLog):
         if isinstance(state, bytes):
             state = State(len(state), data=state)
         before = Recorded({}) if head is None else head.require_recorded()
+        small = {} if head is None else head.small
         entry = Entry(
             **progress | fields,
             kind=kind,
             at=serialization.whole_milliseconds(self.clock()),
             nonce=nonce or self.new_nonce(),
             state=stored(state, seq, states),
+            repeats=repetition(seq, small),
         )
 
         def recorded(lines: bytes) -> Recorded:
@@ -418,4 +435,5 @@ class ExecutionLog(ContendedLog):
             head.states[head.entry.seq].release()
         if entry.large:
             entry = replace(entry, large=())
-        return Head(entry, entry if head is None else head.created, kept, after)
+        small = recent(small, seq) | beginning_if_small(entry)
+        return Head(entry, entry if head is None else head.created, kept, after, small=small)

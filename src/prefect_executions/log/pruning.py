@@ -60,5 +60,7 @@ def prune(
                 needed.update(makers(entry.seq))
             kept += is_checkpoint
     doomed = [seq for seq in there if seq not in needed]
-    log.remove(doomed)
+    if doomed:
+        log.mark_pruned()
+        log.remove(doomed)
     return len(doomed)

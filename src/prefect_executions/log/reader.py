@@ -1,8 +1,8 @@
 """Reading the log of one execution: its head, its checkpoints, and their states."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from prefect_executions.errors import (
@@ -17,6 +17,7 @@ from prefect_executions.log.entry_reader import MAX_SEQ, EntryReader
 from prefect_executions.log.journal import Record
 from prefect_executions.log.parts import bases
 from prefect_executions.log.recorded import Recorded, makers
+from prefect_executions.log.repeats import between, recent, repeated, repeaters, small_of
 from prefect_executions.log.states import State, States
 from prefect_executions.models import ExecutionConfig
 
@@ -34,6 +35,8 @@ class Head:
             a base until one of them becomes a base itself. A claim has none.
         recorded: Its journal, or None when it was not read.
         claims: How many claims come right after the entry.
+        small: What later entries may repeat, of this one and those before it; nothing when the
+            journal was not read.
     """
 
     entry: Entry
@@ -41,6 +44,7 @@ class Head:
     states: dict[int, State]
     recorded: Recorded | None
     claims: int = 0
+    small: dict[int, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def deleted(self) -> bool:
@@ -124,8 +128,10 @@ class LogReader(EntryReader):
     def read(self, *, checkpoints: int | None, journal: bool = False) -> "History":
         """Load the head and the newest checkpoints, with all that their states are made from.
 
-        One LIST and one parallel round of GETs when the newest entries are checkpoints. When steps
-        have recorded much in between, one more round for about every dozen separate checkpoints.
+        One LIST and one parallel round of GETs for the head and all that is repeated (see
+        `repeats`), so that the newest small ones need no request of their own; one more round for
+        the others. When steps have recorded much in between, one more for about every dozen
+        separate checkpoints.
 
         Args:
             checkpoints: How many, or None for all.
@@ -134,11 +140,11 @@ class LogReader(EntryReader):
         Raises:
             ExecutionNotFound: there is no log, or it ends with the tombstone.
         """
-        newest = self.require_newest()
-        entries = self._with_makers(self._guess(newest, checkpoints), {}, journal)
+        newest, is_pruned = self.require_newest_and_pruned()
+        entries = self._with_newest(newest, checkpoints, {}, journal, is_pruned)
         if _is_claim(entries.get(newest)):
             newest, _ = self.below_claims()
-            entries = self._with_makers(self._guess(newest, checkpoints), entries, journal)
+            entries = self._with_newest(newest, checkpoints, entries, journal, is_pruned)
         head = self._head_at(newest, entries, journal)
         if head.deleted:
             raise ExecutionDeleted(self.execution_id)
@@ -151,7 +157,7 @@ class LogReader(EntryReader):
         Raises:
             CheckpointNotFound: there is no such checkpoint.
         """
-        entries = self._with_makers(range(max(seq - checkpoints, 0), seq + 1), {}, False)
+        entries = self._with_newest(seq, checkpoints, {}, False, self.is_pruned())
         head = self._head_of_checkpoint(seq, entries, journal=False)
         entries, found = self._back_from(head.entry, checkpoints + 1, entries, False)
         return History(self, head, entries, [at for at in found if at != seq])
@@ -205,11 +211,34 @@ class LogReader(EntryReader):
         flows = ExecutionConfig() if begun is None else begun.config
         return head.created.config.over(flows)
 
-    def _guess(self, newest: int, checkpoints: int | None) -> Iterable[int]:
-        """Numbers among which the newest checkpoints mostly are."""
+    def _with_newest(
+        self,
+        newest: int,
+        checkpoints: int | None,
+        entries: dict[int, Entry],
+        journal: bool,
+        is_pruned: bool,
+    ) -> dict[int, Entry]:
+        """Add entry `newest`, and those before it among which the checkpoints mostly are."""
+        wanted: Collection[int] = range(max(newest - (checkpoints or 0), 0), newest + 1)
         if checkpoints is None:
-            return (seq for seq in self.numbers() if seq <= newest)
-        return range(max(newest - checkpoints, 0), newest + 1)
+            wanted = [seq for seq in self.numbers() if seq <= newest]
+        if wanted and not journal and not is_pruned:
+            entries = self._with_makers(repeaters(newest, min(wanted)), entries, False)
+            needed = {number for seq in wanted for number in bases(seq)}
+            entries = self._repeated(needed - entries.keys(), entries) | entries
+        return self._with_makers(wanted, entries, journal)
+
+    def _repeated(self, seqs: set[int], entries: dict[int, Entry]) -> dict[int, Entry]:
+        """Those of some entries that others repeat, without what steps have recorded."""
+        found: dict[int, Entry] = {}
+        for entry in entries.values():
+            if seqs.isdisjoint(between(entry.seq)):
+                continue
+            for seq, data in repeated(entry).items():
+                if seq in seqs and seq not in found:
+                    found[seq] = Entry.beginning_from_bytes(data, key=self.key(seq), seq=seq)
+        return found
 
     def _back_from(
         self, entry: Entry, count: int | None, entries: dict[int, Entry], journal: bool
@@ -274,7 +303,8 @@ class LogReader(EntryReader):
             made = {number: entries[number] for number in (makers if journal else bases)(seq)}
             states = States(made).chain(seq)
             recorded = Recorded.read(seq, made, self.key(seq)) if journal else None
-            return Head(entry, made[0], states, recorded)
+            small = small_of(made.values(), seq) if journal else {}
+            return Head(entry, made[0], states, recorded, small=small)
 
     def _head_after(self, head: Head, seq: int, entries: dict[int, Entry]) -> Head:
         """The log after entry `seq`, where `entries` has come after `head`."""
@@ -282,7 +312,8 @@ class LogReader(EntryReader):
             later = {number: entries[number] for number in makers(seq) if number >= head.next_seq}
             states = States(later, head.states).chain(seq)
             recorded = Recorded.read(seq, later, self.key(seq), head.require_recorded())
-            return Head(entries[seq], head.created, states, recorded)
+            small = recent(head.small | small_of(entries.values(), seq), seq)
+            return Head(entries[seq], head.created, states, recorded, small=small)
 
     @contextmanager
     def _making(self, entry: Entry) -> Iterator[None]:
