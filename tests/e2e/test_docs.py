@@ -176,6 +176,21 @@ def test_the_agent_of_the_document_asks_before_it_buys(stack: Stack) -> None:
         assert survived.undisturbed.result == ['{"price":900,"buy":"bought a"}']
 
 
+def test_the_graph_of_the_document_asks_before_it_books(stack: Stack) -> None:
+    agents = run(ROOT / "docs" / "agents.md")
+    with prefect_executions.testing() as kit:
+        trial = kit.start(agents.travel, wish="to Rome")
+        assert trial.get().checkpoints[0].label == "Book the night train?"
+        trial.resume(input={"answer": "yes"})
+
+    assert trial.result == "Booked: the night train."
+    assert agents.booked == ["the night train"]
+    outside = agents.graph.invoke(
+        {"messages": [("user", "to Rome")]}, {"configurable": {"thread_id": "t"}}
+    )
+    assert [asked.value for asked in outside["__interrupt__"]] == ["Book the night train?"]
+
+
 def sends_once(send: Any) -> Any:
     """A flow that makes one call twice, by its key, with inputs that have no identity."""
 

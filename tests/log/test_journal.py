@@ -450,7 +450,7 @@ def test_going_back_to_an_answered_question_asks_anew_and_to_a_pause_goes_on() -
 
 
 def test_notes_are_no_calls_and_none_replaces_another(log: ExecutionLog, head: Head) -> None:
-    head = log.record(head, [note(b'"a"'), call(1)])
+    head = log.record(head, [note(b'"a"', "an adapter"), call(1)])
     head = log.checkpoint(head, b"{}", records=[note(b'"b"'), note(b'"b"')])
 
     notes = [one for one in log.head().records().values() if one.outcome is Outcome.NOTE]

@@ -161,7 +161,8 @@ class Index:
 
 def told(record: Record) -> GraphCheckpoint | Writes | None:
     """What a record tells of a graph; None of all others."""
-    if record.outcome is not Outcome.NOTE or record.result is None:
+    is_own = record.outcome is Outcome.NOTE and record.step == STATE
+    if not is_own or record.result is None:
         return None
     content: dict[str, Any] = serialization.load(record.result)
     ns = content.get("ns", "")
@@ -185,4 +186,4 @@ def told(record: Record) -> GraphCheckpoint | Writes | None:
 
 
 def _note(content: dict[str, Any]) -> Record:
-    return note(serialization.dump(content, at="note"))
+    return note(serialization.dump(content, at="note"), STATE)

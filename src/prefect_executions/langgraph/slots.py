@@ -39,6 +39,15 @@ class Thread(Protocol):
         ...
 
 
+def stays(ns: str, put: str) -> bool:
+    """Whether the slot of a namespace stays when a checkpoint of another one is put.
+
+    A subgraph that a task of the last superstep has run is not continued after it.
+    """
+    is_within = ns != put and ns.startswith(f"{put}|" if put else "")
+    return not (is_within and ":" in ns)
+
+
 def slot_of(
     checkpoint: Checkpoint,
     serde: SerializerProtocol,

@@ -12,7 +12,7 @@ from prefect_executions import serialization
 from prefect_executions.errors import AlreadyExists, ExecutionNotFound, Superseded
 from prefect_executions.langgraph.gathering import Gathering
 from prefect_executions.langgraph.index import STATE, GraphCheckpoint, Index, Writes, told
-from prefect_executions.langgraph.slots import Slot, Slots
+from prefect_executions.langgraph.slots import Slot, Slots, stays
 from prefect_executions.log import ExecutionLog
 from prefect_executions.log.claims import SETTLES
 from prefect_executions.log.journal import Outcome, Record
@@ -159,15 +159,6 @@ class LogThread:
             prune(self.log, newest=1, labelled=False, also=kept, before=before)
 
 
-def stays(ns: str, put: str) -> bool:
-    """Whether the slot of a namespace stays when a checkpoint of another one is put.
-
-    A subgraph that a task of the last superstep has run is not continued after it.
-    """
-    is_within = ns != put and ns.startswith(f"{put}|" if put else "")
-    return not (is_within and ":" in ns)
-
-
 def _is_of(record: Record, places: set[tuple[str, str]]) -> bool:
     """Whether a record stays when only these checkpoints do."""
     if record.outcome is not Outcome.NOTE:
@@ -180,7 +171,7 @@ def _is_of(record: Record, places: set[tuple[str, str]]) -> bool:
     return True
 
 
-class Threads:
+class LogThreads:
     """The threads in a store.
 
     Args:

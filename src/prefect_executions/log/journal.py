@@ -217,10 +217,15 @@ def fold(records: Iterable[Record]) -> dict[int, Record]:
     return standing | dict(enumerate(rest, max(standing, default=0) + 1))
 
 
-def note(content: bytes) -> Record:
-    """A note with this content, a JSON value in one line; the log says in which entry it is."""
+def note(content: bytes, by: str = "") -> Record:
+    """A note with this content, a JSON value in one line; the log says in which entry it is.
+
+    Args:
+        content: The value.
+        by: Which adapter keeps it.
+    """
     at = serialization.whole_milliseconds(datetime.now(UTC))
-    return Record(order=0, parent=0, key="", step="", at=at, outcome=Outcome.NOTE, result=content)
+    return Record(order=0, parent=0, key="", step=by, at=at, outcome=Outcome.NOTE, result=content)
 
 
 def forgotten(now: dict[int, Record], target: dict[int, Record]) -> list[Record]:

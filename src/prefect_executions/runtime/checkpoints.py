@@ -1,7 +1,7 @@
 """Saving an attempt's checkpoints and records, and leaving where the log is another process's."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, RLock
 from time import monotonic
@@ -19,6 +19,7 @@ from prefect_executions.errors import (
     Superseded,
 )
 from prefect_executions.log.journal import Large, Record
+from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.runtime.ownership import Ownership, OwnershipCheck
 from prefect_executions.runtime.writer import Durability, LogWriter
@@ -61,6 +62,16 @@ class Checkpointer:
         """The log as far as it is written."""
         return self._writer.head
 
+    @property
+    def log(self) -> ExecutionLog:
+        """The log."""
+        return self._writer.log
+
+    @property
+    def durability(self) -> Durability:
+        """When what is saved is durable."""
+        return self._writer.durability
+
     def require_open(self) -> None:
         """Check that the attempt has not ended, and is this process's.
 
@@ -87,12 +98,18 @@ class Checkpointer:
         self._replay.saved(state)
         self._published = state
 
-    def save(self, take: Callable[[], bytes], label: str | None = None) -> int | None:
+    def save(
+        self,
+        take: Callable[[], bytes],
+        label: str | None = None,
+        records: Sequence[Record] = (),
+    ) -> int | None:
         """Save a checkpoint, and leave where the run is no longer this process's.
 
         Args:
             take: Encodes the state.
             label: The checkpoint's label.
+            records: What is recorded with it.
 
         Returns:
             The number of its entry; None while it is yet to be written.
@@ -102,7 +119,7 @@ class Checkpointer:
             self._check.start()
             with self.leaving():
                 with self._yielding():
-                    seq = self._save(label)
+                    seq = self._save(label, records)
                 self.check_signal()
                 patient = self._writer.durability is Durability.SYNC
                 self._try(lambda: self._check.finish(patient=patient))
@@ -158,7 +175,7 @@ class Checkpointer:
             return failure
         return None
 
-    def _save(self, label: str | None = None) -> int | None:
+    def _save(self, label: str | None = None, records: Sequence[Record] = ()) -> int | None:
         """Save what was published.
 
         Raises:
@@ -166,8 +183,10 @@ class Checkpointer:
             ExecutionNotFound: The execution was deleted.
         """
         with self._lock:
-            if not self._writer.is_saved(self._published, label):
-                return self._writer.checkpoint(self._published, label=label)
+            if records or not self._writer.is_saved(self._published, label):
+                return self._writer.checkpoint(
+                    self._published, label=label, take=lambda: [*records]
+                )
             return self.head.entry.continues_from if self._writer.is_idle else None
 
     # ------------------------------------------------------------------ records

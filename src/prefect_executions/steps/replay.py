@@ -16,7 +16,7 @@ on which of the calls in flight ends first.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -76,6 +76,24 @@ class Call:
 _UNDO = 0  # in place of the order of the call that code is in, while a call is undone
 
 _caller: ContextVar[Call | None] = ContextVar("caller_in_execution", default=None)
+
+
+_scope: ContextVar[Callable[[], str | None] | None] = ContextVar("scope_of_calls", default=None)
+
+
+@contextmanager
+def scoped(scope: Callable[[], str | None]) -> Iterator[None]:
+    """Tell apart equal calls that a framework makes in different places of its own.
+
+    Args:
+        scope: Returns the name of the place that the code is in which makes a call without a key,
+            the same in each attempt; None outside of all places.
+    """
+    token = _scope.set(scope)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
 
 
 @contextmanager
@@ -149,6 +167,9 @@ class Replay:
         parent = _caller.get()
         if parent is not None and parent.order == _UNDO and not is_keyed:
             key = digest(parent.key, key)
+        scope = _scope.get()
+        if parent is None and not is_keyed and scope is not None and (place := scope()):
+            key = digest(place, key)
         with self._lock:
             under = self._digest() if state is None else _digest(state)
             call = Call(0, parent, key, step, 1, under, inputs, is_keyed, way_out)
