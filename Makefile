@@ -37,7 +37,7 @@ test-all: $(INSTALLED) ## Run all tests, but for those of `make scale`
 
 VERSIONS ?= lowest-direct
 WHEEL := .wheel/$(VERSIONS)
-EXTRAS := --extra local --extra redis --extra pydantic-ai --extra langgraph
+EXTRAS := --extra local --extra redis --extra pydantic-ai --extra langgraph --extra mcp
 
 .PHONY: test-wheel
 test-wheel: $(INSTALLED) ## Run the tests against the built wheel, with the lowest versions it allows; VERSIONS=highest: the newest

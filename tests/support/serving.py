@@ -7,6 +7,7 @@ from contextvars import copy_context
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_executions.executions.executions import Executions
@@ -14,7 +15,6 @@ from prefect_executions.local import free_ports
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service import create_app
 from prefect_executions.service.keyring import Keyring
-from prefect_executions.service.streams.hub import EventHub
 from prefect_executions.storage.objects import Objects
 from rest import KEY
 
@@ -30,8 +30,18 @@ def served(
 ) -> Iterator[str]:
     """Start a replica of the service. Returns its URL."""
     flow_runs = FlowRuns(prefect, store=store, wait=lambda _: None)
-    keyring, hub = Keyring(prefect, api_key=api_key), EventHub()
-    app = create_app(Executions(objects, flow_runs), keyring, hub=hub, **options)
+    keyring = Keyring(prefect, api_key=api_key)
+    app = create_app(Executions(objects, flow_runs), keyring, **options)
+    try:
+        with serving(app) as url:
+            yield url
+    finally:
+        keyring.close()
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Serve an application on a port of this machine. Returns its URL."""
     port = free_ports(1)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
     # In this context, so that events go to the server in the current settings.
@@ -44,7 +54,6 @@ def served(
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        hub.close()
+        app.state.hub.close()
         server.should_exit = True
         thread.join()
-        keyring.close()

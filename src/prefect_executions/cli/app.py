@@ -14,6 +14,7 @@ from prefect_executions.cli import (
     doctor,
     executions,
     keys,
+    mcp,
     running,
     service,
     store,
@@ -39,6 +40,7 @@ for _command in (
 ):
     app.command(_command)
 app.command(running.run)
+app.command(mcp.mcp)
 app.command(store.app)
 app.command(copying.copy_store)
 app.command(keys.app)

@@ -10,6 +10,7 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
 
 import prefect_executions
 from prefect_executions.blocks.key import Permission
@@ -26,6 +27,8 @@ from prefect_executions.service.dependencies import (
 from prefect_executions.service.docs import documents
 from prefect_executions.service.inspector import OPEN_PATHS, PATH, Session, inspector
 from prefect_executions.service.keyring import Keyring
+from prefect_executions.service.mcp import PATH as MCP_PATH
+from prefect_executions.service.mcp import Mcp
 from prefect_executions.service.metrics import Metrics
 from prefect_executions.service.middleware.audit import Audit
 from prefect_executions.service.middleware.authentication import Authentication
@@ -125,7 +128,7 @@ def create_app(
             block.
         circuits: What the service needs, by the names that `/health` uses.
     """
-    openness = openness or Openness()
+    openness, limits = openness or Openness(), limits or Limits()
     hub, metrics = hub or EventHub(), metrics or Metrics()
     metrics.streams.set_function(lambda: hub.clients)
     app = FastAPI(
@@ -153,7 +156,8 @@ def create_app(
     )
     documents.install(app)
     app.mount(PATH, inspector(executions, lambda id_: changed(flow_run_id(id_))))
-    _add_middleware(app, keyring, limits or Limits(), openness)
+    app.router.routes.append(Route(MCP_PATH, Mcp(limits.body_bytes), include_in_schema=False))
+    _add_middleware(app, keyring, limits, openness)
     return app
 
 
