@@ -244,6 +244,22 @@ def test_a_tool_may_ask_as_any_step_does(kit: TestKit) -> None:
     assert acts["model 0"] == acts["model 1"] == acts["booked: True"] == 1
 
 
+def test_an_agent_in_a_tool_of_another_asks_too(kit: TestKit) -> None:
+    inner = refunds()
+    outer = durable(scripted([calls("delegate")], says, name="outer"), name="desk")
+
+    @outer.tool_plain
+    async def delegate() -> str:
+        return str((await inner.run("help")).output)
+
+    trial = started(kit, outer)
+
+    assert "May **guide** call `refund`?" in asked(kit, trial)
+    trial.resume(input={"approved": True})
+    assert ended(trial).result == "REFUND 7 LOOK 7"
+    assert set(acts.values()) == {1}
+
+
 def test_code_in_a_capability_waits_for_an_event(kit: TestKit) -> None:
     async def approve(_: RunContext[None], requests: DeferredToolRequests) -> DeferredToolResults:
         payload = await wait_for_external_event("the boss", ask=lambda _: None)

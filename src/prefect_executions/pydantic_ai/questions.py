@@ -81,7 +81,10 @@ def _prompt(agent: str, call: ToolCallPart, kind: str, metadata: dict[str, Any] 
     for shown in (call.args_as_dict(), metadata):
         if shown:
             text = json.dumps(shown, indent=2, ensure_ascii=False, default=str)
-            parts.append(f"```json\n{text}\n```")
+            fence = "```"
+            while fence in text:
+                fence += "`"
+            parts.append(f"{fence}json\n{text}\n{fence}")
     return "\n\n".join(parts)
 
 
