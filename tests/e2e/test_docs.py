@@ -463,7 +463,16 @@ def test_troubleshooting_names_every_error() -> None:
 
 
 API = re.compile(r"^::: (\S+)\n((?:    .*\n)*)", re.MULTILINE)
-EXPORTING = ["", ".blocks", ".client", ".service", ".storage", ".supervisor", ".testkit"]
+EXPORTING = [
+    "",
+    ".blocks",
+    ".client",
+    ".service",
+    ".storage",
+    ".supervisor",
+    ".testkit",
+    ".pydantic_ai",
+]
 
 
 def shown_in_the_api() -> Iterator[object]:
