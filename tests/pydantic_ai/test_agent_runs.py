@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from prefect import flow
 from pydantic import BaseModel
 from pydantic_ai import RunContext
@@ -42,6 +43,7 @@ async def talks(rounds: int, pauses: bool = False) -> list[str]:
 TALKED = ["go on", "ANSWER 1", "go on", "ANSWER 3", "go on", "ANSWER 5"]
 
 
+@pytest.mark.long
 def test_a_conversation_goes_on_where_it_was(kit: TestKit) -> None:
     survived = kit.crash_everywhere(
         talks,

@@ -67,6 +67,7 @@ def _require_each_once() -> None:
     assert acts == {"model 0": 1, "model 1": 1, "model 2": 1, "search a": 1, "search b": 1}
 
 
+@pytest.mark.long
 def test_what_is_not_recorded_is_done_once_more_and_never_lost(kit: TestKit) -> None:
     def check(_: Trial) -> None:
         assert set(acts) == {"model 0", "model 1", "model 2", "search a", "search b"}
@@ -75,6 +76,7 @@ def test_what_is_not_recorded_is_done_once_more_and_never_lost(kit: TestKit) -> 
     kit.crash_everywhere(in_turn, {"prompt": "hi"}, before=acts.clear, check=check)
 
 
+@pytest.mark.long
 def test_tools_that_run_at_once_keep_their_order_and_their_results(kit: TestKit) -> None:
     def check(_: Trial) -> None:
         assert set(acts) == {"model 0", "model 1", "search a", "search b"}

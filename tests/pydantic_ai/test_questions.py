@@ -87,6 +87,7 @@ def test_an_answer_that_does_not_fit_is_refused(kit: TestKit) -> None:
     assert "May **guide** call" in asked(kit, trial)
 
 
+@pytest.mark.long
 def test_wherever_it_is_killed_it_asks_once_and_does_what_was_approved(kit: TestKit) -> None:
     agent = refunds()
 
