@@ -75,6 +75,16 @@ def notes_of(scope: Scope) -> list[str]:
     return notes
 
 
+def audit_inside(scope: Scope) -> None:
+    """Leave a request out of the audit log: what it changes is done by others, which are in it."""
+    scope.setdefault("state", {})["audited_inside"] = True
+
+
+def is_audited_inside(scope: Scope) -> bool:
+    """Whether a request is left out of the audit log; see `audit_inside`."""
+    return bool(scope.get("state", {}).get("audited_inside", False))
+
+
 def permitted_caller(request: Request, permission: Permission) -> Caller:
     """The caller of a request, if its key has a permission.
 

@@ -19,6 +19,7 @@ from prefect_executions.client import AsyncClient
 from prefect_executions.client.profiles import Profile
 from prefect_executions.errors import UnsuitablePackage
 from prefect_executions.extras import require_extra
+from prefect_executions.service.dependencies import audit_inside
 from prefect_executions.service.middleware.authentication import secret_of
 from prefect_executions.service.problems import problem
 
@@ -57,6 +58,7 @@ class Mcp:
             absent = problem(HTTPStatus.NOT_FOUND, "not_found", f"There are no tools here. {error}")
             await absent(scope, receive, send)
             return
+        audit_inside(scope)
         # Out here, since a body over the limit raises what must not get into a group of tasks.
         whole = _replayed(await Request(scope, receive).body(), receive)
         async with self._tools.exchange(server, max_body_bytes=self._max_body_bytes) as app:

@@ -6,7 +6,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prefect_executions.service.dependencies import caller_of, notes_of
+from prefect_executions.service.dependencies import caller_of, is_audited_inside, notes_of
 
 audit = logging.getLogger("prefect_executions.audit")
 
@@ -40,13 +40,18 @@ class Audit:
         try:
             await self._app(scope, receive, watched_send)
         finally:
-            audit.info(
-                "%s %s %s %d in %.0f ms%s",
-                caller_of(scope).name,
-                scope["method"],
-                # Still percent-encoded, so that nothing in it can begin another line of the log.
-                _SECRET.sub("pxk_…", scope.get("raw_path", b"").decode("ascii", "replace"))[:_PATH],
-                status,
-                (perf_counter() - start) * 1000,
-                "".join(f"; {note}" for note in notes_of(scope)),
-            )
+            if not is_audited_inside(scope):
+                self._log(scope, status, perf_counter() - start)
+
+    @staticmethod
+    def _log(scope: Scope, status: int, seconds: float) -> None:
+        audit.info(
+            "%s %s %s %d in %.0f ms%s",
+            caller_of(scope).name,
+            scope["method"],
+            # Still percent-encoded, so that nothing in it can begin another line of the log.
+            _SECRET.sub("pxk_…", scope.get("raw_path", b"").decode("ascii", "replace"))[:_PATH],
+            status,
+            seconds * 1000,
+            "".join(f"; {note}" for note in notes_of(scope)),
+        )
