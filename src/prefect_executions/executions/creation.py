@@ -1,6 +1,7 @@
 """Creating executions: from a first state, or from a checkpoint of another one."""
 
 import logging
+import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 EMPTY: Any = object()  # no state was given, so it is `{}`; None is a state
 _FORK = " (fork)"
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON has it; not after a backslash
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Creation:
             data = self.executions.at_checkpoint(origin, checkpoint).state
             meta["fork"] = {"execution_id": origin, "checkpoint_id": checkpoint}
         serialization.dump(meta, at="execution")
-        serialization.dump(parameters or {}, at="parameters")
+        _require_kept(parameters or {})
         request = _digest(meta, serialization.load(data), deployment, parameters or {})
         return self._create(_Plan(meta, data, deployment, parameters or {}, request), key)
 
@@ -335,3 +337,16 @@ def _records(log: ExecutionLog, head: Head) -> list[Record]:
         and not (record.outcome is Outcome.WAITING and record.child is not None)
     ]
     return [log.with_result(record) for record in kept]
+
+
+def _require_kept(parameters: dict[str, Any]) -> None:
+    """Check that Prefect can keep parameters, whatever its database is.
+
+    Raises:
+        StateError: They are not JSON, or a text has a NUL, which PostgreSQL can't store.
+    """
+    if _NUL.search(serialization.dump(parameters, at="parameters")):
+        problem = (
+            "have a NUL (\\u0000) in a text. Prefect can't store it in PostgreSQL; leave it out."
+        )
+        raise StateError("parameters", problem)

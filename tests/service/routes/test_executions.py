@@ -231,7 +231,17 @@ def test_an_unknown_deployment_is_422(rest: TestClient, store: Away) -> None:
     assert list(store.scan("")) == []
 
 
-@pytest.mark.parametrize("parameters", [{}, {"n": "many"}, {"n": 1, "m": 1e308 * 10}])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"n": "many"},
+        {"n": 1, "m": 1e308 * 10},
+        {"n": 1, "m": ["a\0b"]},
+        {"n": 1, "m": {"\0": 1}},
+        {"n": 1, "m": "\\\0"},
+    ],
+)
 def test_wrong_parameters_are_422(
     rest: TestClient, deployment: str, store: Away, parameters: dict[str, Any]
 ) -> None:
