@@ -17,6 +17,7 @@ from uuid import uuid4
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 
+from benchmarks.deaths import deaths
 from benchmarks.looks import looks
 from benchmarks.measure import Result, patiently
 from benchmarks.steps import quiet
@@ -45,6 +46,7 @@ def scaling(data: Path) -> Iterator[Result]:
         yield from of_many_checkpoints(stack.s3)
         yield from of_many_executions(stack, prefect)
         yield from looks(stack, prefect)
+        yield from deaths(stack, prefect)
 
 
 def execution_vs_flow_run(prefect: SyncPrefectClient) -> Result:

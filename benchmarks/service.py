@@ -18,7 +18,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.sorting import FlowRunSort
 
 from benchmarks.looks import Copies
-from benchmarks.measure import Result, alternating
+from benchmarks.measure import Result, alternating, patiently
 from benchmarks.serving import KEY
 from benchmarks.steps import quiet
 from benchmarks.workload import conversation
@@ -30,7 +30,9 @@ from prefect_executions.prefect.flow_runs import FlowRuns
 
 PATH = "/v1/execution"
 ROUNDS = 200
+CREATIONS = 50
 CHECKPOINTS = 10
+MANY_CHECKPOINTS = 100
 STATE_BYTES = 10_000
 LISTED = 50
 LOAD_SECONDS = 4.0
@@ -51,6 +53,10 @@ def service(data: Path) -> Iterator[Result]:
         with serving(stack, cache_bytes=0) as rest:
             ids = [create(rest) for _ in range(LISTED)]
             yield get_vs_prefect_read(rest, stack, ids[0], "cold", goal=2.0)
+            many = create(rest, MANY_CHECKPOINTS, text="")
+            name = f"cold, {MANY_CHECKPOINTS} small checkpoints"
+            yield get_vs_prefect_read(rest, stack, many, name, goal=3.0)
+            yield create_vs_prefect(rest, stack, prefect)
             yield put_vs_in_process(rest, here, ids[1])
         with serving(stack) as rest:
             yield get_vs_prefect_read(rest, stack, ids[0], "warm", goal=1.2)
@@ -101,11 +107,11 @@ def is_up(rest: httpx.Client) -> bool:
         return False
 
 
-def create(rest: httpx.Client) -> str:
+def create(rest: httpx.Client, checkpoints: int = CHECKPOINTS, text: str = TEXT) -> str:
     """An execution of an agent outside Prefect, with some checkpoints."""
     made: str = ok(rest.post(PATH, json={"name": "read"}))["id"]
-    for n in range(CHECKPOINTS):
-        state = {"n": n, "text": TEXT}
+    for n in range(checkpoints):
+        state = {"n": n, "text": text}
         ok(rest.put(f"{PATH}/{made}/checkpoint", json={"state": state}))
     return made
 
@@ -118,7 +124,7 @@ def ok(answer: httpx.Response) -> Any:
 def get_vs_prefect_read(
     rest: httpx.Client, stack: Stack, id_: str, name: str, *, goal: float
 ) -> Result:
-    """An execution with ten checkpoints and their states, against Prefect's bare flow run.
+    """An execution with its checkpoints and their states, against Prefect's bare flow run.
 
     Cold: nothing of the store is kept in memory. Warm: what is immutable is.
     """
@@ -135,6 +141,23 @@ def get_vs_prefect_read(
         ratio=ours / theirs,
         goal=goal,
     )
+
+
+def create_vs_prefect(rest: httpx.Client, stack: Stack, prefect: SyncPrefectClient) -> Result:
+    """A creation in a deployment, against the creation of a bare flow run in it."""
+    flow_id = prefect.create_flow_from_name("bench-create")
+    deployment = f"{prefect.create_deployment(flow_id, 'bench', tags=['execution'])}"
+    body = {"name": "new", "deployment": deployment}
+    with httpx.Client(base_url=stack.api_url) as own:
+        ours, theirs = alternating(
+            lambda _: patiently(lambda: ok(rest.post(PATH, json=body))),
+            lambda _: patiently(
+                lambda: ok(own.post(f"/deployments/{deployment}/create_flow_run", json={}))
+            ),
+            CREATIONS,
+        )
+    baseline = "POST /deployments/{id}/create_flow_run"
+    return Result("create_vs_prefect", ours, "s", baseline, ours / theirs, goal=1.5)
 
 
 def get_vs_its_parts(rest: httpx.Client, here: Executions, id_: str) -> Result:
