@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import growth
+from benchmarks.agents import agents
 from benchmarks.callers import callers
 from benchmarks.measure import Requests, Result, alternating, delay
 from benchmarks.plots import draw
@@ -46,6 +47,7 @@ def main() -> None:
         "callers": callers,
         "service": service,
         "scaling": scaling,
+        "agents": agents,
     }
     chosen = sys.argv[1:] or list(groups)
     before, missing = known()

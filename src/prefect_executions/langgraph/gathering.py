@@ -4,31 +4,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition
 
-from prefect_executions.log.journal import Record
+from prefect_executions.langgraph.index import Writes
 
 LINGER = 0.005  # seconds: the graph puts its checkpoint as soon as its tasks have ended
 
 
 class _Batch:
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.writes: list[Writes] = []
         self.is_taken = False
         self.is_done = False
         self.failure: BaseException | None = None
 
 
 class Gathering:
-    """Notes that several threads want to write, which go into one entry."""
+    """Writes that several threads want to store, which go into one entry."""
 
     def __init__(self) -> None:
         self._changed = Condition()
         self._open = _Batch()
 
-    def add(self, record: Record, write: Callable[[], None]) -> None:
-        """Have a note written; it is durable when this returns.
+    def add(self, writes: Writes, write: Callable[[], None]) -> None:
+        """Have writes stored; it is durable when this returns.
 
         Args:
-            record: The note.
+            writes: They.
             write: Writes all that is gathered, if nobody else has taken it after a moment.
 
         Raises:
@@ -36,7 +36,7 @@ class Gathering:
         """
         with self._changed:
             batch = self._open
-            batch.records.append(record)
+            batch.writes.append(writes)
             self._changed.wait_for(lambda: batch.is_taken, LINGER)
             is_left = not batch.is_taken
         if is_left:
@@ -47,14 +47,14 @@ class Gathering:
                 raise batch.failure
 
     @contextmanager
-    def taken(self) -> Iterator[list[Record]]:
+    def taken(self) -> Iterator[list[Writes]]:
         """Take what is gathered; the body writes it, or fails to."""
         with self._changed:
             batch, self._open = self._open, _Batch()
             batch.is_taken = True
             self._changed.notify_all()
         try:
-            yield batch.records
+            yield batch.writes
         except BaseException as failure:
             batch.failure = failure
             raise

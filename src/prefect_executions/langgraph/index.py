@@ -5,7 +5,7 @@ checkpoint are in the state of the entry that its note came with (see `slots`).
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -56,13 +56,24 @@ class GraphCheckpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
-    """A write of a task: `index` is its place among them, negative for those of a special kind."""
+    """A write of a task.
+
+    Args:
+        task: The task.
+        path: Its path.
+        index: The write's place among those of the task, negative for those of a special kind.
+        channel: What is written to.
+        value: The value as it is kept (see `values`); None where it stands with a checkpoint.
+        at: Where it stands then: the entry, the namespace, and the numbers of the writes and of
+            this one.
+    """
 
     task: str
     path: str
     index: int
     channel: str
-    value: dict[str, Any]
+    value: dict[str, Any] | None
+    at: tuple[int, str, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +83,26 @@ class Writes:
     to: Place
     writes: tuple[Write, ...]
 
-    def note(self) -> Record:
-        """The note that tells of them."""
+    def note(self, beside: tuple[str, int] | None = None) -> Record:
+        """The note that tells of them.
+
+        Args:
+            beside: The namespace and the number under which the checkpoint that they have led to,
+                in the same entry, has their values.
+        """
         ns, checkpoint = self.to
         first = self.writes[0]
+        values = (() if beside else (write.value,) for write in self.writes)
         content = {
             "to": checkpoint,
             "ns": ns,
             "task": first.task,
             "path": first.path,
-            "writes": [[write.index, write.channel, write.value] for write in self.writes],
+            "writes": [
+                [write.index, write.channel, *value]
+                for write, value in zip(self.writes, values, strict=True)
+            ],
+            "beside": [*beside] if beside else None,
         }
         return _note({name: value for name, value in content.items() if value})
 
@@ -103,12 +124,10 @@ class Index:
 
     def add(self, record: Record, entry: int | None = None) -> None:
         """Take in a record, which was written with entry `entry` if that is not in it."""
-        match told(record):
+        at = record.entry if entry is None else entry
+        match told(record, -1 if at is None else at):
             case GraphCheckpoint() as saved:
-                at = record.entry if entry is None else entry
-                self.saved.setdefault(saved.ns, {})[saved.id] = replace(
-                    saved, entry=-1 if at is None else at
-                )
+                self.saved.setdefault(saved.ns, {})[saved.id] = saved
             case Writes(to, writes):
                 known = self.writes.setdefault(to, {})
                 for write in writes:
@@ -159,8 +178,8 @@ class Index:
         return needed
 
 
-def told(record: Record) -> GraphCheckpoint | Writes | None:
-    """What a record tells of a graph; None of all others."""
+def told(record: Record, entry: int = -1) -> GraphCheckpoint | Writes | None:
+    """What a record, which was written with an entry, tells of a graph; None of all others."""
     is_own = record.outcome is Outcome.NOTE and record.step == STATE
     if not is_own or record.result is None:
         return None
@@ -174,12 +193,21 @@ def told(record: Record) -> GraphCheckpoint | Writes | None:
             metadata=content["metadata"],
             channels=tuple(content.get("channels", ())),
             deltas=tuple(content.get("deltas", ())),
+            entry=entry,
         )
     if "to" in content:
         task, path = content["task"], content.get("path", "")
+        beside = content.get("beside")
         writes = (
-            Write(task=task, path=path, index=index, channel=channel, value=value)
-            for index, channel, value in content["writes"]
+            Write(
+                task=task,
+                path=path,
+                index=index,
+                channel=channel,
+                value=value[0] if value else None,
+                at=(entry, *beside, number) if beside else None,
+            )
+            for number, (index, channel, *value) in enumerate(content["writes"])
         )
         return Writes((ns, content["to"]), tuple(writes))
     return None

@@ -185,6 +185,8 @@ class _Invocation:
             asked: dict[str, set[str]] = {}
             answers: dict[str, int] = {}
             for write in writes.values():
+                if write.value is None:  # its task has ended: a checkpoint came of it
+                    continue
                 if write.channel == INTERRUPT:
                     interrupts = given(write.value, self._saver.serde)
                     asked.setdefault(write.task, set()).update(one.id for one in interrupts)

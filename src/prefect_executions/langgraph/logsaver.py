@@ -29,7 +29,14 @@ from langgraph.checkpoint.base import (
 from prefect_executions.background import in_thread
 from prefect_executions.errors import StateError
 from prefect_executions.langgraph.index import GraphCheckpoint, Index, Write, Writes
-from prefect_executions.langgraph.slots import Thread, label_for, slot_of, values_of
+from prefect_executions.langgraph.slots import (
+    Slots,
+    Thread,
+    label_for,
+    slot_of,
+    value_of,
+    values_of,
+)
 from prefect_executions.langgraph.values import given, keep
 
 R = TypeVar("R")
@@ -121,9 +128,11 @@ class LogSaver(BaseCheckpointSaver[int], ABC):
         batch: Collection[GraphCheckpoint],
     ) -> Iterator[CheckpointTuple]:
         """The tuples of some checkpoints; those whose entries are gone are left out."""
-        there = thread.slots_at(saved.entry for saved in batch)
+        writes = [index.writes_of(saved) for saved in batch]
+        entries = {write.at[0] for some in writes for write in some if write.at}
+        there = thread.slots_at(entries | {saved.entry for saved in batch})
         thread_id = config["configurable"]["thread_id"]
-        for saved in batch:
+        for saved, pending in zip(batch, writes, strict=True):
             slot = there.get(saved.entry, {}).get(saved.ns)
             if slot is None or slot["id"] != saved.id:
                 continue
@@ -132,11 +141,11 @@ class LogSaver(BaseCheckpointSaver[int], ABC):
                 values_of(slot, self.serde),
                 given(saved.metadata, self.serde),
                 config_of(thread_id, saved.ns, saved.parent) if saved.parent else None,
-                [self._pending(write) for write in index.writes_of(saved)],
+                [self._pending(write, there) for write in pending],
             )
 
-    def _pending(self, write: Write) -> tuple[str, str, Any]:
-        return write.task, write.channel, given(write.value, self.serde)
+    def _pending(self, write: Write, there: Mapping[int, Slots]) -> tuple[str, str, Any]:
+        return write.task, write.channel, given(value_of(write, there), self.serde)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -152,14 +161,17 @@ class LogSaver(BaseCheckpointSaver[int], ABC):
             return histories
         index, seeds = thread.index, dict[str, GraphCheckpoint]()
         saved = index.find(_ns_of(config), get_checkpoint_id(config))
+        found: dict[str, list[Write]] = {name: [] for name in channels}
         for before in index.ancestors(saved) if saved else ():
             writes = index.writes_of(before)
-            for name in histories.keys() - seeds.keys():
-                own = [self._pending(write) for write in writes if write.channel == name]
-                histories[name]["writes"][:0] = own
+            for name in found.keys() - seeds.keys():
+                found[name][:0] = [write for write in writes if write.channel == name]
                 if name in before.channels:
                     seeds[name] = before
-        there = thread.slots_at({before.entry for before in seeds.values()})
+        entries = {write.at[0] for some in found.values() for write in some if write.at}
+        there = thread.slots_at(entries | {before.entry for before in seeds.values()})
+        for name, some in found.items():
+            histories[name]["writes"] = [self._pending(write, there) for write in some]
         for name, before in seeds.items():
             slot = there.get(before.entry, {}).get(before.ns)
             if slot is None or slot["id"] != before.id:

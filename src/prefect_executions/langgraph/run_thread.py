@@ -13,7 +13,7 @@ from prefect_executions import serialization
 from prefect_executions.langgraph.gathering import Gathering
 from prefect_executions.langgraph.index import STATE, GraphCheckpoint, Index, Writes
 from prefect_executions.langgraph.logsaver import LogSaver
-from prefect_executions.langgraph.slots import Slot, Slots, stays
+from prefect_executions.langgraph.slots import Slot, Slots, joined, stays
 from prefect_executions.runtime.notes import Notes
 
 
@@ -84,9 +84,10 @@ class RunThread:
     def _put(self, saved: GraphCheckpoint, slot: Slot, label: str) -> None:
         kept = {ns: at for ns, at in self.slots.items() if stays(ns, saved.ns)}
         with self._draining(), self._gathering.taken() as gathered:
+            notes, slot = joined(gathered, saved, slot)
             self.slots = kept | {saved.ns: slot}
             self._is_current = False
-            self.notes.checkpoint([*gathered, saved.note()], label=label)
+            self.notes.checkpoint(notes, label=label)
 
     def put_writes(self, writes: Writes) -> None:
         """See `slots.Thread`."""
@@ -95,9 +96,9 @@ class RunThread:
             with self._lock, self._draining(), self._gathering.taken() as gathered:
                 if gathered:
                     self._is_current = False
-                    self.notes.add(gathered)
+                    self.notes.add([writes.note() for writes in gathered])
 
-        self._gathering.add(writes.note(), write)
+        self._gathering.add(writes, write)
 
     @contextmanager
     def _draining(self) -> Iterator[None]:

@@ -1,15 +1,17 @@
 """A checkpoint as a state keeps it, in the slot of its namespace, and the label that it gets."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
 
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from prefect_executions.errors import StateError
 from prefect_executions.labels import label_of
-from prefect_executions.langgraph.index import GraphCheckpoint, Index, Writes
+from prefect_executions.langgraph.index import GraphCheckpoint, Index, Write, Writes
 from prefect_executions.langgraph.values import given, keep
+from prefect_executions.log.journal import Record
 
 Slot = dict[str, Any]  # the id, the checkpoint without its values, and these by channel
 Slots = dict[str, Slot]  # by namespace: its newest checkpoint
@@ -46,6 +48,46 @@ def stays(ns: str, put: str) -> bool:
     """
     is_within = ns != put and ns.startswith(f"{put}|" if put else "")
     return not (is_within and ":" in ns)
+
+
+def joined(
+    gathered: Iterable[Writes], saved: GraphCheckpoint, slot: Slot
+) -> tuple[list[Record], Slot]:
+    """The notes of an entry with a checkpoint, and its slot, with the values of some writes.
+
+    The writes that have led to it are mostly in the values of its channels, too: together they take
+    the room of one.
+
+    Args:
+        gathered: The writes that go into the entry.
+        saved: The checkpoint.
+        slot: Its slot.
+    """
+    led = [writes for writes in gathered if writes.to == (saved.ns, saved.parent)]
+    notes = [writes.note() for writes in gathered if writes not in led]
+    notes += [writes.note((saved.ns, number)) for number, writes in enumerate(led)]
+    if led:
+        slot = slot | {"writes": [[write.value for write in writes.writes] for writes in led]}
+    return [*notes, saved.note()], slot
+
+
+def value_of(write: Write, there: Mapping[int, Slots]) -> Any:
+    """The value of a write as it is kept.
+
+    Args:
+        write: The write.
+        there: What `slots_at` has given for its entry.
+
+    Raises:
+        StateError: it is gone with its entry, in a fork for instance.
+    """
+    if write.at is None:
+        return write.value
+    entry, ns, writes, number = write.at
+    try:
+        return there[entry][ns]["writes"][writes][number]
+    except (LookupError, TypeError):
+        raise StateError(write.channel, f"a value of entry {entry} is gone with it.") from None
 
 
 def slot_of(

@@ -1,8 +1,9 @@
 """Threads without Prefect: each is a log, found by an object that is named by the thread's id."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from threading import RLock
 from typing import TypeVar
@@ -12,7 +13,7 @@ from prefect_executions import serialization
 from prefect_executions.errors import AlreadyExists, ExecutionNotFound, Superseded
 from prefect_executions.langgraph.gathering import Gathering
 from prefect_executions.langgraph.index import STATE, GraphCheckpoint, Index, Writes, told
-from prefect_executions.langgraph.slots import Slot, Slots, stays
+from prefect_executions.langgraph.slots import Slot, Slots, joined, stays
 from prefect_executions.log import ExecutionLog
 from prefect_executions.log.claims import SETTLES
 from prefect_executions.log.journal import Outcome, Record
@@ -95,41 +96,39 @@ class LogThread:
             yield self._put
 
     def _put(self, saved: GraphCheckpoint, slot: Slot, label: str) -> None:
-        slots = {ns: at for ns, at in self.slots.items() if stays(ns, saved.ns)} | {saved.ns: slot}
-        state = serialization.dump({STATE: slots})
-        self._write(
-            lambda records: self.log.checkpoint(self._head, state, label=label, records=records),
-            saved.note(),
-        )
-        self.slots = slots
+        with self._gathering.taken() as gathered:
+            notes, slot = joined(gathered, saved, slot)
+            slots = {ns: at for ns, at in self.slots.items() if stays(ns, saved.ns)}
+            slots[saved.ns] = slot
+            state = serialization.dump({STATE: slots})
+            self._write(notes, partial(self.log.checkpoint, self._head, state, label=label))
+            self.slots = slots
 
     def put_writes(self, writes: Writes) -> None:
         """Store the writes of a task, in the next entry."""
 
         def write() -> None:
-            with self._lock:
-                self._write(lambda records: self.log.record(self._head, records))
+            with self._lock, self._gathering.taken() as gathered:
+                if gathered:
+                    notes = [writes.note() for writes in gathered]
+                    self._write(notes, partial(self.log.record, self._head))
 
-        self._gathering.add(writes.note(), write)
+        self._gathering.add(writes, write)
 
-    def _write(self, append: Callable[[Sequence[Record]], Head], *own: Record) -> None:
-        """Append an entry with what is gathered, and take it into the index."""
-        with self._gathering.taken() as gathered:
-            records = [*gathered, *own]
-            if not records:
-                return
-            self._require_attempt()
-            before = self._head.next_seq
-            try:
-                self._head = head = append(records)
-            except BaseException:
-                self._is_current = False  # it is not known what is in the log now
-                raise
-            if head.entry.seq != before:  # others have written in between
-                self.index = Index.of(map(self.log.with_result, head.records().values()))
-                return
-            for record in records:
-                self.index.add(record, head.entry.seq)
+    def _write(self, notes: list[Record], append: Callable[..., Head]) -> None:
+        """Append an entry with these notes, and take them into the index."""
+        self._require_attempt()
+        before = self._head.next_seq
+        try:
+            self._head = head = append(records=notes)
+        except BaseException:
+            self._is_current = False  # it is not known what is in the log now
+            raise
+        if head.entry.seq != before:  # others have written in between
+            self.index = Index.of(map(self.log.with_result, head.records().values()))
+            return
+        for note in notes:
+            self.index.add(note, head.entry.seq)
 
     def keep_only(self, keeps: Callable[[GraphCheckpoint], bool]) -> None:
         """Drop all checkpoints but those that `keeps` chooses and that these are made from.
@@ -148,6 +147,7 @@ class LogThread:
                 index.add(record)
             newest = {ns: saved for ns in index.saved if (saved := index.find(ns, None))}
             kept.update(saved.entry for saved in index.newest_first(None))
+            kept.update(w.at[0] for to in index.writes.values() for w in to.values() if w.at)
             there = self.slots_at(saved.entry for saved in newest.values())
             slots = {ns: there[saved.entry][ns] for ns, saved in newest.items() if ns in self.slots}
             return serialization.dump({STATE: slots}), records
