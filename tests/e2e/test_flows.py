@@ -154,3 +154,32 @@ def test_an_agent_is_killed_asks_and_is_taken_back(world: World, tmp_path: Path)
         lambda: replayed(world, execution)["support: model"] >= 2,
         "Prefect shows what was replayed",
     )
+
+
+@pytest.mark.journey
+def test_a_graph_is_killed_asks_and_is_taken_back(world: World, tmp_path: Path) -> None:
+    execution = world.create("invoice-graph", config={"max_retries": 1}, office=str(tmp_path))
+    sent, paid = tmp_path / "sent.txt", tmp_path / "paid.txt"
+    eventually(sent.exists, "the graph has asked the supplier")
+
+    kill(world.pid(execution))
+    world.until_attempt(execution, 2)  # by the supervisor
+    (tmp_path / "7").write_text("900 cents")
+    asked = until_paused(world, execution, "Pay 900 cents for invoice 7?")
+    [before] = [at for at in asked["checkpoints"] if at["label"] == "step 0"]
+    world.resume(execution, before["id"])
+    world.until_attempt(execution, 3)
+    until_paused(world, execution, "Pay 900 cents for invoice 7?")
+    answer(world, execution, approved=True)
+    ended = world.until_ended(execution)
+
+    assert (ended["status"], ended["result"]) == (
+        "completed",
+        "Done. Paid: 900 cents for invoice 7",
+    )
+    # Killed in the call, and taken back behind it: made again each time.
+    assert sent.read_text().splitlines() == ["what is 7?"] * 3
+    assert paid.read_text().splitlines() == ["900 cents for invoice 7"]
+    labels = [at["label"] for at in ended["checkpoints"]][::-1]
+    assert labels.count("step 1: look_up") == 2
+    assert "step 3: report" in labels

@@ -16,6 +16,7 @@ FLOWS = Path(__file__).parents[2] / "flows"
 
 research_agent: Any = load_flow_from_entrypoint(f"{FLOWS}/research_agent.py:research_agent")
 fan_out: Any = load_flow_from_entrypoint(f"{FLOWS}/fan_out.py:fan_out")
+invoice_graph: Any = load_flow_from_entrypoint(f"{FLOWS}/invoice_graph.py:invoice_graph")
 support_agent: Any = load_flow_from_entrypoint(f"{FLOWS}/support_agent.py:support_agent")
 survey: Any = load_flow_from_entrypoint(f"{FLOWS}/survey.py:survey")
 
@@ -130,3 +131,37 @@ def test_a_support_agent_is_told_what_is_not_approved(kit: TestKit, tmp_path: Pa
 
     assert trial.result == ["Dear customer, we need a picture of it."]
     assert not (tmp_path / "sent.txt").exists()
+
+
+def test_a_graph_pays_once_wherever_it_crashes_and_takes_it_back(
+    kit: TestKit, tmp_path: Path
+) -> None:
+    (tmp_path / "7").write_text("900 cents")
+    paid = tmp_path / "paid.txt"
+
+    def check(trial: Trial) -> None:
+        assert trial.result == "Done. Paid: 900 cents for invoice 7"
+        assert paid.read_text().splitlines() == ["900 cents for invoice 7"]
+
+    survived = kit.crash_everywhere(
+        invoice_graph,
+        {"office": tmp_path},
+        answers=[{"approved": True}],
+        before=lambda: paid.unlink(missing_ok=True),
+        check=check,
+        compare=lambda trial: {"the result": trial.result},
+        lose_writes=False,
+    )
+
+    assert len(survived.points) > 4
+    with kit.pause_at("step 2: settle"):
+        trial = kit.start(invoice_graph, office=tmp_path)
+        trial.resume(input={"approved": True})
+    [before] = [at.id for at in trial.get().checkpoints if at.label == "step 1: look_up"]
+    trial.resume(checkpoint_id=before)
+    trial.resume(input={"approved": False})
+    assert trial.result == "Done. It is not paid."
+    assert paid.read_text().splitlines()[-2:] == [
+        "900 cents for invoice 7",
+        "900 cents for invoice 7 taken back",
+    ]
