@@ -8,10 +8,10 @@ from prefect import Flow, flow
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_executions import execution
-from prefect_executions.errors import ParametersError, UnsuitableDeployment
+from prefect_executions.errors import DeploymentNotFound, ParametersError, UnsuitableDeployment
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
-from prefect_executions.prefect.deployments import tag_deployment
+from prefect_executions.prefect.deployments import find_deployment, tag_deployment
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.storage.objects import MemoryObjects
 
@@ -95,3 +95,17 @@ def test_parameters_that_the_flow_does_not_take_are_named(
 
 def test_a_default_of_the_deployment_is_a_parameter_given(prefect: SyncPrefectClient) -> None:
     create(prefect, deploy(counting, parameters={"to": 3}))
+
+
+def test_a_deployment_is_found_by_its_name_as_it_is_written(prefect: SyncPrefectClient) -> None:
+    of = f"flow {uuid4().hex}"
+    flow_id = prefect.create_flow_from_name(of)
+    named = {
+        name: prefect.create_deployment(flow_id, name) for name in ("v1", "v1#2", "what?", "é")
+    }
+
+    for name, deployment in named.items():
+        assert find_deployment(prefect, f"{of}/{name}").id == deployment
+    for wrong in ("v1#3", "v1?", "v1?x=1", "v1%00", "v1\0", "v%31"):
+        with pytest.raises(DeploymentNotFound):
+            find_deployment(prefect, f"{of}/{wrong}")

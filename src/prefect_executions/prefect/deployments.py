@@ -11,6 +11,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from itertools import count
 from typing import Annotated, Any
+from urllib.parse import quote
 from uuid import UUID
 
 import httpx
@@ -67,11 +68,13 @@ def find_deployment(client: SyncPrefectClient, deployment: str) -> DeploymentRes
         DeploymentNotFound: There is no such deployment.
         PrefectUnavailable: Prefect does not answer.
     """
+    if "\0" in deployment:  # PostgreSQL can't look for it
+        raise DeploymentNotFound(deployment)
     with prefect_errors():
         try:
             if is_id(deployment):
                 return client.read_deployment(UUID(deployment))
-            return client.read_deployment_by_name(deployment)
+            return client.read_deployment_by_name(quote(deployment))  # it becomes part of a URL
         except (ObjectNotFound, ValueError, httpx.InvalidURL):
             raise DeploymentNotFound(deployment) from None
 
