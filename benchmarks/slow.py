@@ -15,9 +15,9 @@ def slowly(port: int, seconds: float) -> Iterator[int]:
     slow_port = free_ports(1)
     command = [sys.executable, "-m", "benchmarks.slow", f"{slow_port}", f"{port}", f"{seconds}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as proxy:
-        assert proxy.stdout is not None
-        proxy.stdout.readline()  # it listens
         try:
+            assert proxy.stdout is not None
+            proxy.stdout.readline()  # it listens
             yield slow_port
         finally:
             proxy.kill()

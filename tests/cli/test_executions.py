@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from prefect_executions.models import ExecutionConfig
+from processes import started
 from rest import KEY
 from running import Run, json_of, words
 
@@ -84,22 +84,17 @@ def test_texts_of_users_are_printed_as_they_are(run: Run, url: str) -> None:
         assert said in out
         assert "\x1b" not in out
     env = {**os.environ, "PREFECT_EXECUTIONS_URL": url, "PREFECT_EXECUTIONS_API_KEY": KEY}
-    with subprocess.Popen(
-        [sys.executable, "-m", "prefect_executions.cli", "watch", id_],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=env,
-    ) as watching:
+    with started(sys.executable, "-m", "prefect_executions.cli", "watch", id_, env=env) as watching:
         assert watching.stdout is not None
         assert "running" in watching.stdout.readline()
         json_of(run, "checkpoint", id_, state, "--label", said)
         saved = watching.stdout.readline()
         json_of(run, "delete", id_)
         rest = watching.stdout.read()
+        code = watching.wait()
 
     assert said in saved
-    assert (watching.returncode, "Traceback" in rest) == (1, False)
+    assert (code, "Traceback" in rest) == (1, False)
 
 
 @pytest.mark.parametrize("value", ["NaN", '{"a": -Infinity}', "1e999", '"\\ud800"'])

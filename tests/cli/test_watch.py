@@ -1,10 +1,10 @@
 """Following an execution."""
 
 import json
-import subprocess
 import sys
 
 from prefect_executions.client import Client
+from processes import started
 from rest import KEY
 from running import Run, json_of
 
@@ -15,20 +15,17 @@ def test_watch_follows_until_the_end(run: Run, url: str) -> None:
     code, _, _ = run("pause", id_)
     assert code == 0
     env = {"PREFECT_EXECUTIONS_URL": url, "PREFECT_EXECUTIONS_API_KEY": KEY}
-    with subprocess.Popen(
-        [sys.executable, "-m", "prefect_executions.cli", "watch", id_, "--json"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=env,
-    ) as watching:
+    command = [sys.executable, "-m", "prefect_executions.cli", "watch", id_, "--json"]
+    with started(*command, env=env) as watching:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["status"] == "paused"
         json_of(run, "checkpoint", id_, "1", "--label", "one")
         assert json.loads(watching.stdout.readline())["label"] == "one"
         json_of(run, "bulk", "delete", "--all", "--yes")
         rest = [json.loads(line) for line in watching.stdout]
+        code = watching.wait()
 
-    assert watching.returncode == 1
+    assert code == 1
     assert rest[-1]["event"] in ("deleted", "status")
 
 

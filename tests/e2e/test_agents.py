@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from processes import started
 from rest import KEY
 from world import Answer, World
 
@@ -38,27 +40,10 @@ def start(world: World, tmp_path: Path) -> Iterator[Start]:
         "PREFECT_EXECUTIONS_API_KEY": KEY,
         "SAVE_ALL": "1",
     }
-    running = []
-
-    def start(*command: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env={**os.environ, **env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+    with ExitStack() as running:
+        yield lambda *command: running.enter_context(
+            started(*command, env={**os.environ, **env}, cwd=tmp_path)
         )
-        running.append(process)
-        return process
-
-    yield start
-    for process in running:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 def execution_of(world: World, process: subprocess.Popen[str]) -> Answer:

@@ -3,14 +3,15 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 import pytest
+
+from processes import started
 
 ROOT = Path(__file__).parents[2]
 HOME = "Executions are kept here, in"
@@ -67,15 +68,9 @@ class Script:
             "COLUMNS": "400",
         }
         self.lines: list[str] = []
-        self._process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=directory,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # Prefect's server, too
+        self._resources = ExitStack()
+        self._process = self._resources.enter_context(
+            started(sys.executable, *command, env=env, cwd=directory)
         )
 
     @property
@@ -105,10 +100,7 @@ class Script:
         return "".join(self.lines)
 
     def close(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._out.close()
+        self._resources.close()  # of Prefect's server, too
 
 
 Start = Callable[..., Script]

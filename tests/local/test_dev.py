@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import processes
 from prefect_executions.client import Client
 from prefect_executions.local import free_ports
 from prefect_executions.local.dev import Ports
@@ -27,9 +27,8 @@ def started(data: Path, ports: Ports) -> Iterator[str]:
     command += ["--prefect-port", f"{ports.prefect}", "--port", f"{ports.service}"]
     if ports.s3 is not None:
         command += ["--s3", "--s3-port", f"{ports.s3}"]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
+    with processes.started(*command, env=env) as process:
+        assert process.stdout is not None
         said = ""
         for line in process.stdout:
             said += line
@@ -39,10 +38,6 @@ def started(data: Path, ports: Ports) -> Iterator[str]:
         yield said
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 @pytest.mark.journey
