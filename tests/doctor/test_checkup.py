@@ -137,6 +137,29 @@ def test_a_pool_without_a_worker_and_one_that_is_paused(
     )
 
 
+def test_a_work_queue_that_is_paused_is_named(
+    prefect: SyncPrefectClient, profile: Profile, supervised: None
+) -> None:
+    pool = f"queues-{uuid4().hex[:6]}"
+    prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+    for name in ("quick", "slow", "unused"):
+        queue = prefect.create_work_queue(name, work_pool_name=pool)
+        prefect.update_work_queue(queue.id, is_paused=name != "quick")
+    for name in ("quick", "slow"):
+        looked_at.to_deployment(
+            f"{pool}-{name}",
+            work_pool_name=pool,
+            work_queue_name=name,
+            entrypoint_type="MODULE_PATH",
+        ).apply()
+
+    found = [each for each in examine(profile) if "work queue" in each.where and pool in each.where]
+
+    assert [(each.grade, each.mend) for each in found] == [
+        (Grade.WRONG, f"prefect work-queue resume slow --pool {pool}")
+    ]
+
+
 def test_a_service_that_is_not_there_and_one_that_refuses_the_key(
     prefect: SyncPrefectClient, profile: Profile, store: str, supervised: None
 ) -> None:

@@ -1,7 +1,8 @@
 """Whether somebody runs the deployments of executions: workers in their pools, or `serve`."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import DeploymentStatus, WorkerStatus
@@ -29,36 +30,50 @@ def check_workers(client: SyncPrefectClient) -> list[Finding]:
         return [note(_DEPLOYMENTS, "Prefect", what, "prefect deploy")]
     names = ", ".join(sorted({each.name for each in deployments}))
     what = f"{len(deployments)} known as executions: {names}."
-    pools = Counter(each.work_pool_name for each in deployments if each.work_pool_name)
+    pools: dict[str, Counter[str]] = defaultdict(Counter)  # their queues, with the deployments
+    for each in deployments:
+        if each.work_pool_name:
+            pools[each.work_pool_name][each.work_queue_name or "default"] += 1
     return [
         right(_DEPLOYMENTS, "Prefect", what),
-        *(_check_pool(client, pool, count) for pool, count in sorted(pools.items())),
+        *chain.from_iterable(
+            _check_pool(client, pool, queues) for pool, queues in sorted(pools.items())
+        ),
         *_served(each for each in deployments if not each.work_pool_name),
     ]
 
 
-def _check_pool(client: SyncPrefectClient, name: str, deployments: int) -> Finding:
+def _check_pool(client: SyncPrefectClient, name: str, queues: Counter[str]) -> Iterator[Finding]:
+    """Whether a work pool, and the work queues of it that deployments use, run them."""
     where = f"work pool {name!r}"
-    of_them = f"{deployments} of these deployments"
+    of_them = f"{queues.total()} of these deployments"
     try:
         with prefect_errors():
             pool = client.read_work_pool(name)
             workers = client.read_workers_for_work_pool(name)
+            known = client.read_work_queues(work_pool_name=name)
     except PrefectUnavailable as error:
         if not isinstance(error.__cause__, ObjectNotFound):
             raise
         mend = f"prefect work-pool create {name} --type process"
-        return wrong(WORKERS, where, f"{of_them} need it, and it does not exist.", mend)
+        yield wrong(WORKERS, where, f"{of_them} need it, and it does not exist.", mend)
+        return
+    polling = sum(worker.status is WorkerStatus.ONLINE for worker in workers)
     if pool.is_paused:
         mend = f"prefect work-pool resume {name}"
-        return wrong(WORKERS, where, f"it is paused, so nothing of {of_them} starts.", mend)
-    if pool.is_push_pool or pool.is_managed_pool:
-        return right(WORKERS, where, f"it runs {of_them}, and needs no worker.")
-    polling = sum(worker.status is WorkerStatus.ONLINE for worker in workers)
-    if not polling:
+        yield wrong(WORKERS, where, f"it is paused, so nothing of {of_them} starts.", mend)
+    elif pool.is_push_pool or pool.is_managed_pool:
+        yield right(WORKERS, where, f"it runs {of_them}, and needs no worker.")
+    elif not polling:
         mend = f"prefect worker start --pool {name}"
-        return wrong(WORKERS, where, f"no worker polls it, so nothing of {of_them} starts.", mend)
-    return right(WORKERS, where, f"{polling} workers poll it, for {of_them}.")
+        yield wrong(WORKERS, where, f"no worker polls it, so nothing of {of_them} starts.", mend)
+    else:
+        who = "a worker polls it" if polling == 1 else f"{polling} workers poll it"
+        yield right(WORKERS, where, f"{who}, for {of_them}.")
+    for queue in sorted(each.name for each in known if each.is_paused and each.name in queues):
+        what = f"it is paused, so nothing of {queues[queue]} of these deployments starts."
+        mend = f"prefect work-queue resume {queue} --pool {name}"
+        yield wrong(WORKERS, f"work queue {queue!r} of {where}", what, mend)
 
 
 def _served(deployments: Iterable[DeploymentResponse]) -> Iterator[Finding]:
