@@ -5,7 +5,7 @@
 
 Nothing of Prefect or of prefect-executions is needed where it runs, but httpx. Kill it whenever
 you like, and start it again with `--execution exec_…`, on another machine if you like: it goes on
-behind the last file that it has saved. Pause, roll back and cancel it in the Prefect UI, or over
+after the last file that it has saved. Pause, roll back and cancel it in the Prefect UI, or over
 REST.
 """
 

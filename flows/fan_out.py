@@ -7,7 +7,7 @@ which `sent.txt` gets a line for each letter, and an expert answers by a file of
 
 If the process is killed while some have answered, the flow begins anew and calls all sub-agents
 again. Those that had finished give back their recorded replies at once; of the others each goes on
-behind the last step that it has recorded. They run on threads, as Prefect runs what is submitted.
+after the last step that it has recorded. They run on threads, as Prefect runs what is submitted.
 """
 
 from pathlib import Path

@@ -4,7 +4,7 @@ The tools are stand-ins: a plan and a search over four texts in this file, no mo
 so that the agent does the same wherever it runs. Put yours in their place. What stays is the flow:
 
 * A step's result is recorded. After a crash the flow begins anew with the state of its newest
-  checkpoint, and the steps behind that one give back what they gave, without running again.
+  checkpoint, and the steps after that one give back what they gave, without running again.
 * The loop goes on by its state, and saves it once a round.
 * The question ends the process; the answer starts another, on any worker.
 * Rolling back to before `publish` takes the published file away.

@@ -119,7 +119,7 @@ def survey(
         run.checkpoint(label="analysed")
     if state.stage == "report":
         state.report = render(state.summary, state.done.values())
-        # A crash behind this line publishes the report twice: as a second, equal version.
+        # A crash after this line publishes the report twice: as a second, equal version.
         create_markdown_artifact(state.report, key="survey-report")
         state.stage = "done"
         run.checkpoint(label="reported")
@@ -127,7 +127,7 @@ def survey(
 
 
 def _read_all(run: Run[Survey], per_second: float) -> None:
-    """Read what there is to do, with a checkpoint behind each distribution."""
+    """Read what there is to do, with a checkpoint after each distribution."""
     state, found = run.state, installed()
     while state.todo:
         began = monotonic()

@@ -14,7 +14,7 @@ import processes
 from prefect_executions.client import Client
 from prefect_executions.local import free_ports
 from prefect_executions.local.dev import Ports
-from prefect_executions.local.stack import is_free
+from prefect_executions.local.process import is_free
 
 PATIENCE = 120.0
 

@@ -123,4 +123,7 @@ def demo(
     """Run the main job end to end on this machine; `--keep` leaves all of it up."""
     from prefect_executions.local.demo import run  # noqa: PLC0415
 
-    run(data, keep=keep)
+    try:
+        run(data, keep=keep)
+    except RuntimeError as error:  # a program that does not start
+        end(REFUSED, f"{error}")

@@ -5,16 +5,13 @@ deployed, the ports are always the same, and what is there stays for the next st
 """
 
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
-from types import FrameType
 from typing import NoReturn
 
-import httpx
-
-from prefect_executions.local.stack import Process, Stack, is_free, program
+from prefect_executions.local.process import Process, interrupt_once, is_free
+from prefect_executions.local.stack import Stack
 
 _LOOK_SECONDS = 0.5  # between two looks whether all parts still run
 _LOCAL_SERVICE = 4300  # where clients look for the service by default
@@ -70,59 +67,30 @@ def run(data: Path, ports: Ports, *, pool: str) -> None:
         RuntimeError: A part does not start, or has ended by itself; the message has its last lines.
     """
     ports.require_free()
-    _interrupt_once()
+    interrupt_once()
     print("Starting Prefect's server, the store, a worker and the service …", flush=True)
-    stack = Stack(data, pool, port=ports.prefect, bucket=ports.s3 is not None, s3_port=ports.s3)
-    service = _service(stack, ports.service)
+    stack = Stack(
+        data,
+        pool,
+        port=ports.prefect,
+        bucket=ports.s3 is not None,
+        s3_port=ports.s3,
+        service_port=ports.service,
+    )
     try:
         with stack:
             try:
-                service.start()
-                service.wait_until(lambda: _answers(ports.service))
                 _announce(stack, ports)
-                _watch([stack.server, *stack.workers, service])
+                _watch(stack.parts)
             finally:
                 print("Stopping …", flush=True)
-                service.stop(by=signal.SIGINT)
     except KeyboardInterrupt:
         print("Stopped.", flush=True)
 
 
-def _interrupt_once() -> None:
-    """Let the first SIGINT or SIGTERM raise KeyboardInterrupt; others do not disturb what it stops.
-
-    Without this, a shell in the background would let SIGINT be ignored.
-    """
-    signals = signal.SIGINT, signal.SIGTERM
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for each in signals:
-        signal.signal(each, interrupt)
-
-
-def _service(stack: Stack, port: int) -> Process:
-    return Process(
-        "the service",
-        [program("prefect-executions"), "serve", "--host", "127.0.0.1", "--port", f"{port}"],
-        log=stack.data / "service.log",
-        env=stack.env,
-    )
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health").is_success
-    except httpx.TransportError:
-        return False
-
-
 def _announce(stack: Stack, ports: Ports) -> None:
     """Print where all of it is, and what to type in another terminal."""
-    url = f"http://127.0.0.1:{ports.service}"
+    url = stack.service_url
     lines = [
         f"Prefect UI   {stack.ui_url}",
         f"inspector    {url}/ui",

