@@ -23,6 +23,7 @@ from benchmarks.measure import Requests, Result, alternating, delay
 from benchmarks.plots import draw
 from benchmarks.scaling import scaling
 from benchmarks.service import service
+from benchmarks.starts import starts
 from benchmarks.steps import steps
 from benchmarks.workload import conversation, of_size, states
 from prefect_executions import serialization
@@ -48,6 +49,7 @@ def main() -> None:
         "service": service,
         "scaling": scaling,
         "agents": agents,
+        "starts": starts,
     }
     chosen = sys.argv[1:] or list(groups)
     before, missing = known()
