@@ -25,6 +25,10 @@ install: $(INSTALLED) ## Make .venv with everything in it
 demo: $(INSTALLED) ## Run the main job end to end; KEEP=1 leaves all up for a look in the browser
 	$(RUN)prefect-executions demo $(if $(KEEP),--keep)
 
+.PHONY: first-five-minutes
+first-five-minutes: ## Do what a newcomer does, in an empty environment, and print how long each part takes
+	$(PYTHON) tools/first_five_minutes.py
+
 PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test
