@@ -1,5 +1,6 @@
 """The commands that need Prefect where they run: for the service, the store, the demo."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -121,6 +122,7 @@ def demo(
     *, data: Path = Path(".data/demo"), keep: Annotated[bool, Parameter(negative="")] = False
 ) -> None:
     """Run the main job end to end on this machine; `--keep` leaves all of it up."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # as for its servers; or Prefect prints a notice
     from prefect_executions.local.demo import run  # noqa: PLC0415
 
     try:
