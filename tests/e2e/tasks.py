@@ -275,3 +275,26 @@ def calling_child() -> str:
     """An effect, a child, and an effect that tells what the child has returned."""
     effect("before")
     return effect("after " + ", ".join(amid_steps(execution.current().id)))
+
+
+class Numbers(BaseModel):
+    read: list[str] = []
+    total: int = 0
+
+
+@flow
+@execution(state=Numbers)
+def adding(pages: int) -> int:
+    """Read pages of numbers, and add what has been read; a page may come damaged."""
+    run = execution.current(Numbers)
+    listed = DATA / "damaged-pages"
+    damaged = {int(page) for page in listed.read_text().split()} if listed.exists() else set()
+    while len(run.state.read) < pages:
+        page = len(run.state.read) + 1
+        run.state.read.append("??" if page in damaged else f"{page}")
+        run.checkpoint(label=f"page {page}")
+    for page, number in enumerate(run.state.read, 1):
+        if not number.isdigit():
+            raise ValueError(f"page {page} is damaged: {number!r} is no number")
+        run.state.total += int(number)
+    return run.state.total
