@@ -228,11 +228,16 @@ def test_a_graph_that_is_overtaken_stores_nothing_more(saver: Saver) -> None:
     """Even one whose worker has not claimed the thread: it began before the claim."""
     ran: list[str] = []
 
+    def work() -> None:
+        owner = other(saver).claim_write_ownership("t")
+        chain(Listing, "x", checkpointer=owner).invoke({"items": []}, thread())
+
     def overtake(name: str) -> None:
         ran.append(name)
         if name == "b":
-            owner = other(saver).claim_write_ownership("t")
-            chain(Listing, "x", checkpointer=owner).invoke({"items": []}, thread())
+            worker = Thread(target=work)  # what a node invokes would be a subgraph of its own
+            worker.start()
+            worker.join()
 
     graph = chain(Listing, "a", "b", "c", "d", also=overtake, checkpointer=saver)
     with pytest.raises(Superseded) as raised:
