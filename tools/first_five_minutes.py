@@ -285,6 +285,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wheel", type=Path, help="a built wheel; by default one is built")
     wheel = parser.parse_args().wheel
+    # What it has started is in sessions of its own, and would outlive it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     start = monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="first-five-minutes-") as place,
