@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prefect_executions.runtime.run import Run
     from prefect_executions.steps.named import arecord, record
     from prefect_executions.steps.step import step
-    from prefect_executions.testkit import testing
+    from prefect_executions.testkit import replay, testing
 
 __version__ = "0.1.0"
 
@@ -41,7 +41,7 @@ _HOMES = {
     "runtime.run": ["Run"],
     "steps.named": ["arecord", "record"],
     "steps.step": ["step"],
-    "testkit": ["testing"],
+    "testkit": ["replay", "testing"],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -63,6 +63,7 @@ __all__ = [
     "arecord",
     "execution",
     "record",
+    "replay",
     "step",
     "testing",
 ]

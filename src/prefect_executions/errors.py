@@ -19,8 +19,10 @@
     ├── StateError                   a state that can't be kept, or does not fit the flow's model
     ├── StateChanged                 the state was changed while it was saved
     ├── InputError                   a step's input that has no stable identity
+    ├── EffectRefused                a step that is not recorded, in a fork that refuses effects
     ├── ReplayMismatch               the record of a step does not fit its call
     │   └── AmbiguousCall            a call that could be mistaken for an equal one
+    ├── ArchiveError                 a file is no export of an execution, or it is damaged
     ├── AnswerError                  an answer that does not fit what was asked
     ├── NotAnExecution               called outside a flow run decorated with `@execution`
     ├── UnsuitablePackage            what an extra needs is missing, or of an untested version
@@ -248,6 +250,19 @@ class InputError(ExecutionError):
 
 
 @dataclass(eq=False, repr=False)
+class EffectRefused(ExecutionError):
+    """A step that is not recorded, where effects are refused: it was not carried out."""
+
+    step: str
+
+    def __str__(self) -> str:
+        return (
+            f"The step {self.step!r} is not recorded, and this execution refuses effects: it was "
+            "not carried out. Fork with effects 'replay' or 'record' to let it run."
+        )
+
+
+@dataclass(eq=False, repr=False)
 class ReplayMismatch(ExecutionError):
     """The record of a step does not fit its call: the code has changed since."""
 
@@ -269,6 +284,16 @@ class AmbiguousCall(ReplayMismatch):
             f"The call of {self.step!r} could be mistaken for another: {self.problem} "
             f"{self.way_out}"
         )
+
+
+@dataclass(eq=False, repr=False)
+class ArchiveError(ExecutionError):
+    """A file is no export of an execution, or it is damaged; nothing was made of it."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return f"This file can't be taken for an exported execution: {self.problem}"
 
 
 @dataclass(eq=False, repr=False)

@@ -122,6 +122,7 @@ class ExecutionFilter(BaseModel):
     agent_id: Name | None = Field(None, description="The agent that it belongs to.")
     task_type: Name | None = Field(None, description="The kind of task.")
     name: Name | None = Field(None, description="A part of its name, in any case of letters.")
+    forked_from: Name | None = Field(None, description="The execution that it was forked from.")
     created_after: Time | None = Field(
         None,
         description="Created at this time or later; of one that Prefect scheduled: due.",
@@ -189,11 +190,25 @@ class PrefectRun(FlowRunFacts):
     )
 
 
+class Effects(StrEnum):
+    """What a fork does about steps."""
+
+    RECORD = "record"  # what was recorded by its checkpoint answers; other steps run
+    REPLAY = "replay"  # all that the origin has ever recorded answers; other steps run
+    REFUSE = "refuse"  # all that the origin has ever recorded answers; another step fails the fork
+
+
 class ForkOrigin(BaseModel):
     """The checkpoint that a forked execution started from."""
 
     execution_id: str = Field(description="The execution that it was.")
     checkpoint_id: str = Field(description="Its checkpoint.")
+    effects: Effects = Field(
+        Effects.RECORD,
+        description="`record`: steps that were recorded by the checkpoint answer, and others run; "
+        "`replay`: all steps that the origin has ever recorded answer, and others run; `refuse`: "
+        "they answer, and any other step fails the fork before it runs.",
+    )
 
 
 _EXAMPLE: Any = {
@@ -317,13 +332,36 @@ class CheckpointPage(BaseModel):
     next_cursor: str | None = Field(description="What the next page begins at; null: none follows.")
 
 
+class RecordedStep(BaseModel):
+    """A call of a step, as the log has it."""
+
+    step: str = Field(description="Its name; of a question `ask` and the model.")
+    recorded_at: datetime = Field(description="When it was recorded.")
+    outcome: str = Field(
+        description="`done`: it has returned; `unkept`: it has, and its result can't be kept; "
+        "`begun`: it has not returned, or it raised; `waiting`: for a person, a time, or an "
+        "execution called in it."
+    )
+    result: Any = Field(None, description="What it has returned, as JSON.")
+    result_left_out: bool = Field(
+        False, description="Whether the result was left out, since the answer would be too large."
+    )
+
+
 class Diff(BaseModel):
-    """What has changed between the states of two checkpoints."""
+    """What has changed between two checkpoints."""
 
     execution_id: str = Field(description="The execution.")
     checkpoint_id: str = Field(description="The checkpoint that the patch applies to.")
     other_id: str = Field(description="The checkpoint whose state it makes.")
-    patch: list[dict[str, Any]] = Field(description="A JSON Patch (RFC 6902).")
+    patch: list[dict[str, Any]] = Field(
+        description="What changes the state: a JSON Patch (RFC 6902)."
+    )
+    steps: list[RecordedStep] = Field(
+        [],
+        description="What steps have recorded by the other checkpoint, and had not by this one, in "
+        "the order in which they began.",
+    )
 
 
 class Question(BaseModel):
@@ -397,3 +435,9 @@ class Resumed(Execution):
     steps_behind: list[StepBehind] = Field(
         [], description="The steps that the roll-back has forgotten, newest first."
     )
+
+
+class Forked(Execution):
+    """What a fork answers: the first of the new executions."""
+
+    forks: list[str] = Field([], description="The ids of all of them, in their order.")

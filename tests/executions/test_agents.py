@@ -20,8 +20,9 @@ from prefect_executions.errors import (
     Superseded,
 )
 from prefect_executions.executions.agents import ExternalAgents
-from prefect_executions.executions.creation import EMPTY, Creation
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
+from prefect_executions.executions.plans import EMPTY
 from prefect_executions.ids import checkpoint_seq
 from prefect_executions.local import Stack
 from prefect_executions.log.entry import Kind

@@ -15,10 +15,10 @@ from prefect.states import Completed
 from prefect_executions.errors import CheckpointNotFound, CursorError
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
-from prefect_executions.executions.views import patch_of
+from prefect_executions.executions.views import RESULTS_BYTES, patch_of
 from prefect_executions.ids import checkpoint_id, flow_run_id
 from prefect_executions.local import Stack
-from prefect_executions.log.journal import Outcome, Record
+from prefect_executions.log.journal import LARGE, Outcome, Record
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.storage.objects import MemoryObjects
 from stores import Counting
@@ -172,3 +172,41 @@ def test_the_version_changes_with_status_and_log_and_nothing_else(read: Read) ->
     assert versions[0] == versions[1]
     assert len(set(versions)) == 3
     assert read.executions.get_with_version(read.id)[1] == versions[-1]
+
+
+def test_a_diff_has_the_steps_recorded_in_between(read: Read) -> None:
+    first, second = read.save(2, steps=3)
+
+    steps = read.executions.diff(read.id, first, second).steps
+
+    assert [(it.step, it.outcome, it.result) for it in steps] == [("step", "done", 1)] * 3
+    assert read.executions.diff(read.id, second, first).steps == []
+    assert read.executions.diff(read.id, first, first).steps == []
+
+
+def test_results_that_are_too_many_for_an_answer_are_left_out(read: Read) -> None:
+    log = read.executions.log(read.id)
+    head = log.living_head()
+    for order, size in enumerate((RESULTS_BYTES - 10, 100, LARGE + 1, 1), 1):
+        result = b'"%s"' % (b"x" * size)
+        record = Record(
+            order=order,
+            parent=0,
+            key=f"{order}",
+            step=f"{order}",
+            at=head.entry.at,
+            outcome=Outcome.DONE,
+            result=result,
+        )
+        head = log.record(head, [record])
+    head = log.checkpoint(head, b"{}")
+
+    steps = read.executions.diff(read.id, "ckpt_000000", checkpoint_id(head.entry.seq)).steps
+
+    assert [step.result_left_out for step in steps] == [False, True, True, False]
+    assert [step.result and len(step.result) for step in steps] == [
+        RESULTS_BYTES - 10,
+        None,
+        None,
+        1,
+    ]

@@ -7,6 +7,7 @@ import pytest
 from logs import ID, META, call, filled, numbered, step_after
 from prefect_executions.errors import (
     CorruptEntry,
+    ExecutionDeleted,
 )
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.parts import bases
@@ -146,3 +147,29 @@ def test_journals_that_were_not_read_are_not_taken_for_empty(log: ExecutionLog) 
     assert len(log.read(checkpoints=None, journal=True).records(history.head.entry.seq)) == 1
     with pytest.raises(LookupError, match="was not read"):
         history.records(history.head.entry.seq)
+
+
+def test_a_history_until_any_number_has_the_newest_checkpoints_up_to_it(
+    log: ExecutionLog, store: Counting
+) -> None:
+    """Whatever stands at that number: steps, an attempt, a claim, nothing yet, or nothing more."""
+    head = filled(log, 20)
+    for _ in range(20):
+        head = log.record(head, [step_after(head)])
+        head = log.checkpoint(head, numbered(head.entry.seq))
+    log._claim(head.entry.attempt, fence=False)
+    head = log.checkpoint(log.head(), b"{}")
+    log.remove([7, 15])
+    saved = [entry.seq for entry in log.read(checkpoints=None).checkpoints()]
+
+    for seq in range(head.entry.seq + 30):
+        history = log.read_until(seq, checkpoints=3)
+        assert history.numbers == [number for number in saved if number <= seq][:3]
+        assert all(history.state(number) for number in history.numbers)
+
+    store.forget()
+    log.read_until(14, checkpoints=1)
+    assert (store.scans, len(store.rounds)) == (0, 1)
+    log.delete()
+    with pytest.raises(ExecutionDeleted):
+        log.read_until(10**6, checkpoints=1)

@@ -100,11 +100,12 @@ def test_what_nobody_expected_is_a_problem_without_details(
 
 
 def test_every_error_that_can_reach_a_route_has_a_code() -> None:
-    never = {"NotAnExecution", "StoreError", "StoreNotFound", "AlreadyExists"}
+    never = {"ArchiveError", "NotAnExecution", "StoreError", "StoreNotFound", "AlreadyExists"}
     never |= {
         "AmbiguousCall",
         "DurationExceeded",
         "InputError",
+        "EffectRefused",
         "ReplayMismatch",
         "StateChanged",
         "UnsuitableStore",

@@ -6,7 +6,9 @@ from cyclopts import App, Group
 
 from prefect_executions import __version__
 from prefect_executions.cli import (
+    archives,
     automations,
+    bisecting,
     checkpoints,
     control,
     copying,
@@ -15,6 +17,7 @@ from prefect_executions.cli import (
     executions,
     keys,
     mcp,
+    replaying,
     running,
     service,
     store,
@@ -36,13 +39,17 @@ for _command in (
     *(executions.fork, executions.bulk, executions.cost),
     *(control.pause, control.cancel, control.resume),
     *(checkpoints.checkpoint, checkpoints.checkpoints, checkpoints.state, checkpoints.diff),
+    bisecting.bisect,
     watch.watch,
 ):
     app.command(_command)
 app.command(running.run)
 app.command(mcp.mcp)
+app.command(replaying.replay)
 app.command(store.app)
 app.command(copying.copy_store)
+app.command(archives.export)
+app.command(archives.import_, name="import")
 app.command(keys.app)
 app.command(automations.app)
 app.command(webhooks.app)

@@ -24,7 +24,7 @@ from prefect_executions.cli.options import (
 )
 from prefect_executions.cli.output import confirmed, gathered, summary
 from prefect_executions.cli.short_ids import whole
-from prefect_executions.models import ExecutionConfig
+from prefect_executions.models import Effects, ExecutionConfig
 
 SUMMARY = "id name status agent created"  # the columns of a list of executions
 
@@ -68,18 +68,13 @@ def create(
     common: CommonOptions = NONE,
 ) -> None:
     """Create an execution."""
-    try:
-        settings = ExecutionConfig(**vars(config))
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        end(USAGE, f"--{wrong['loc'][0]}: {wrong['msg']}".replace("_", "-"))
     new: dict[str, Any] = {
         "deployment": deployment,
         "parameters": None if parameters is None else json_of(parameters, "--parameters"),
         "description": description,
         "agent_id": agent_id,
         "task_type": task_type,
-        "config": settings,
+        "config": _settings(config),
     }
     new = {field: value for field, value in new.items() if value is not None}
     if state is not None:  # which may be null
@@ -119,19 +114,49 @@ def fork(
     deployment: Annotated[
         str | None, Parameter(help="Runs it, in place of the deployment of the other one.")
     ] = None,
+    state: Annotated[State, Parameter(help="Its first state: JSON or @FILE.")] = None,
+    patch: Annotated[
+        State, Parameter(help="A JSON Patch to the checkpoint's state: JSON or @FILE.")
+    ] = None,
+    parameters: Annotated[
+        State, Parameter(help="Over those of the other one: JSON or @FILE.")
+    ] = None,
+    config: ConfigOptions = UNSET,
+    effects: Annotated[
+        Effects,
+        Parameter(help="Which recorded steps answer; `refuse` fails it at any other step."),
+    ] = Effects.RECORD,
+    count: Annotated[int, Parameter(help="How many.")] = 1,
     idempotency_key: Repeatable = None,
     common: CommonOptions = NONE,
 ) -> None:
     """Create an execution that continues from a checkpoint of another one, beside it."""
+    changes: dict[str, Any] = {
+        "checkpoint_id": checkpoint_id,
+        "name": name,
+        "deployment": deployment,
+        "patch": None if patch is None else json_of(patch, "--patch"),
+        "parameters": None if parameters is None else json_of(parameters, "--parameters"),
+        "config": None if config == UNSET else _settings(config),
+        "effects": effects.value,
+        "count": count,
+    }
+    if state is not None:  # which may be null
+        changes["state"] = json_of(state, "--state")
     with connected(common) as (client, output):
-        fork = client.fork(
-            whole(client, execution_id),
-            checkpoint_id=checkpoint_id,
-            name=name,
-            deployment=deployment,
-            idempotency_key=idempotency_key,
-        )
-        output.execution(fork)
+        id_ = whole(client, execution_id)
+        made = client.fork(id_, idempotency_key=idempotency_key, **changes)
+        output.execution(made)
+        if count > 1:
+            output.say("\n".join(made.forks))
+
+
+def _settings(config: ConfigOptions) -> ExecutionConfig:
+    try:
+        return ExecutionConfig(**vars(config))
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        end(USAGE, f"--{wrong['loc'][0]}: {wrong['msg']}".replace("_", "-"))
 
 
 def bulk(

@@ -66,6 +66,7 @@ class FilterOptions:
     agent_id: str | None = None
     task_type: str | None = None
     name: Annotated[str | None, Parameter(help="A part of it.")] = None
+    forked_from: Annotated[str | None, Parameter(help="The execution, by its whole id.")] = None
     created_after: datetime | None = None
     created_before: datetime | None = None
     updated_after: datetime | None = None
@@ -88,6 +89,9 @@ Repeatable = Annotated[
 ]
 Id = Annotated[  # read by `short_ids.whole`
     str, Parameter(help="The execution: its id, or the first digits of one of the newest 1,000.")
+]
+StoreName = Annotated[
+    str | None, Parameter(help="The Execution Store block; by default that of the settings.")
 ]
 State = Annotated[  # read by `json_of`
     str | None,

@@ -8,6 +8,7 @@ with Client("https://executions.example.com", "pxk_…") as client:
 """
 
 from prefect_executions.client.aio import AsyncClient
+from prefect_executions.client.bisection import Bisection, bisect
 from prefect_executions.client.problems import (
     AttemptSuperseded,
     Conflict,
@@ -24,6 +25,7 @@ from prefect_executions.client.sync import Client
 __all__ = [
     "AsyncClient",
     "AttemptSuperseded",
+    "Bisection",
     "Client",
     "Conflict",
     "Forbidden",
@@ -33,4 +35,5 @@ __all__ = [
     "ServiceError",
     "Unauthorized",
     "Unavailable",
+    "bisect",
 ]

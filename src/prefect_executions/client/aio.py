@@ -25,9 +25,11 @@ from prefect_executions.models import (
     Begun,
     BulkResult,
     Checkpoint,
+    CheckpointPage,
     Cost,
     Diff,
     Execution,
+    Forked,
     OnTimeout,
     Order,
     Page,
@@ -228,23 +230,20 @@ class AsyncClient(AsyncConnection):
         self,
         execution_id: str,
         *,
-        checkpoint_id: str | None = None,
-        name: str | None = None,
-        deployment: str | None = None,
         idempotency_key: str | None = None,
-    ) -> Execution:
-        """Create an execution that continues from a checkpoint of another one.
+        **changes: Unpack[operations.ForkOptions],
+    ) -> Forked:
+        """Create an execution that continues from a checkpoint of another one, or several.
 
         Args:
             execution_id: The other one.
-            checkpoint_id: Its checkpoint; by default its newest state.
-            name: The name of the new one; by default that of the other one, with "(fork)".
-            deployment: The deployment that runs it; by default that of the other one.
             idempotency_key: A repeat with the same key creates nothing.
+            changes: The checkpoint, and what is to differ: see `operations.ForkOptions`.
+
+        Returns:
+            The first of them; `forks` has the ids of all.
         """
-        return await self.send(
-            operations.fork(execution_id, checkpoint_id, name, deployment, idempotency_key)
-        )
+        return await self.send(operations.fork(execution_id, idempotency_key, changes))
 
     async def bulk(
         self,
@@ -290,12 +289,32 @@ class AsyncClient(AsyncConnection):
             if cursor is None:
                 return
 
+    async def checkpoint_page(
+        self,
+        execution_id: str,
+        *,
+        cursor: str | None = None,
+        until: str | None = None,
+        limit: int = 50,
+        states: bool = False,
+    ) -> CheckpointPage:
+        """A page of the list of checkpoints; `checkpoints` goes through all pages.
+
+        Args:
+            execution_id: The execution.
+            cursor: `next_cursor` of the page before.
+            until: Begin at this checkpoint, or, where none has this id, at the newest before it.
+            limit: How many at most.
+            states: Whether they come with their states.
+        """
+        return await self.send(operations.checkpoints(execution_id, cursor, limit, states, until))
+
     async def get_checkpoint(self, execution_id: str, checkpoint_id: str) -> Checkpoint:
         """Read one checkpoint, with its state."""
         return await self.send(operations.get_checkpoint(execution_id, checkpoint_id))
 
     async def diff(self, execution_id: str, checkpoint_id: str, other_id: str) -> Diff:
-        """The difference between the states of two checkpoints, as JSON Patch."""
+        """What changes one checkpoint into another: the state, as JSON Patch, and steps."""
         return await self.send(operations.diff(execution_id, checkpoint_id, other_id))
 
     async def cost(self, execution_id: str) -> Cost:

@@ -22,8 +22,10 @@ from prefect_executions.models import (
     CheckpointPage,
     Cost,
     Diff,
+    Effects,
     Execution,
     ExecutionConfig,
+    Forked,
     OnTimeout,
     Order,
     Page,
@@ -98,6 +100,29 @@ class CreateOptions(TypedDict, total=False):
     """How it is run."""
 
 
+class ForkOptions(TypedDict, total=False):
+    """In what a fork differs from the execution that it is made of; see the HTTP API."""
+
+    checkpoint_id: str | None
+    """The checkpoint that it starts from; by default the newest state."""
+    name: str | None
+    """Its name; by default that of the other one, with "(fork)"."""
+    deployment: str | None
+    """The deployment that runs it; by default that of the other one."""
+    state: Any
+    """Its first state, as JSON or a pydantic model, in place of the checkpoint's."""
+    patch: list[dict[str, Any]] | None
+    """A JSON Patch to the checkpoint's state, in place of another state."""
+    parameters: dict[str, Any] | None
+    """Parameters of the flow, over those of the other one."""
+    config: ExecutionConfig | dict[str, Any] | None
+    """How it is run, over the config of the other one."""
+    effects: Effects | str
+    """What answers for its steps: `record`, `replay` or `refuse`."""
+    count: int
+    """How many forks."""
+
+
 class LastState(TypedDict, total=False):
     """The last state, if one is given; it may be null."""
 
@@ -116,6 +141,8 @@ class Filter(TypedDict, total=False):
     """The kind of task."""
     name: str
     """A part of its name, in any case of letters."""
+    forked_from: str
+    """The execution that it was forked from."""
     created_after: datetime
     """Created at this time or later; a time has a zone."""
     created_before: datetime
@@ -146,10 +173,10 @@ def get(id_: str, checkpoints: int | str, states: bool, state: bool = True) -> O
 
 
 def checkpoints(
-    id_: str, cursor: str | None, limit: int, states: bool
+    id_: str, cursor: str | None, limit: int, states: bool, until: str | None = None
 ) -> Operation[CheckpointPage]:
     """A page of checkpoints."""
-    query = _given({"limit": limit, "states": states, "cursor": cursor})
+    query = _given({"limit": limit, "states": states, "cursor": cursor, "until": until})
     return Operation("GET", _path(id_, "checkpoints"), CheckpointPage, True, params=query)
 
 
@@ -211,17 +238,12 @@ def delete(id_: str, wait: float) -> Operation[bool]:
     return Operation("DELETE", _path(id_), bool, True, headers={"Prefer": f"wait={ceil(wait)}"})
 
 
-def fork(
-    id_: str,
-    checkpoint_id: str | None,
-    name: str | None,
-    deployment: str | None,
-    key: str | None,
-) -> Operation[Execution]:
+def fork(id_: str, key: str | None, changes: ForkOptions) -> Operation[Forked]:
     """Fork an execution, with an idempotency key so that it may be repeated."""
     headers = {"Idempotency-Key": key or uuid4().hex}
-    body = _given({"checkpoint_id": checkpoint_id, "name": name, "deployment": deployment})
-    return Operation("POST", _path(id_, "fork"), Execution, True, body, headers=headers)
+    state = {"state": changes["state"]} if "state" in changes else {}  # which may be null
+    body = {**_given(_plain(changes)), **state}
+    return Operation("POST", _path(id_, "fork"), Forked, True, body, headers=headers)
 
 
 def begin_attempt(id_: str) -> Operation[Begun]:

@@ -14,8 +14,8 @@ from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
 from prefect_executions.errors import ExecutionConflict, Superseded
-from prefect_executions.executions.creation import EMPTY
 from prefect_executions.executions.executions import Executions
+from prefect_executions.executions.plans import EMPTY
 from prefect_executions.executions.rules import (
     act_on_report,
     enforce_duration,

@@ -1,13 +1,11 @@
 """Creating executions: from a first state, or from a checkpoint of another one."""
 
 import logging
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
@@ -22,56 +20,27 @@ from prefect_executions.errors import (
     StateError,
 )
 from prefect_executions.executions.executions import Executions
+from prefect_executions.executions.landing import land
+from prefect_executions.executions.plans import EMPTY, Changes, Plan, digest, require_kept
 from prefect_executions.executions.views import execution_of
-from prefect_executions.ids import checkpoint_id, checkpoint_seq, execution_id
-from prefect_executions.log.journal import Outcome, Record
+from prefect_executions.ids import checkpoint_seq, execution_id
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head, History
-from prefect_executions.models import NAME_LENGTH, Execution, ExecutionConfig
+from prefect_executions.models import Effects, Execution, ExecutionConfig
 from prefect_executions.prefect.states import is_created, status_of
-from prefect_executions.prefect.tags import (
-    DELETING,
-    OUTSIDE,
-    RETENTION,
-    agent_tag,
-    fork_tag,
-    task_type_tag,
-)
+from prefect_executions.prefect.tags import DELETING, OUTSIDE, is_imported
 
 logger = logging.getLogger(__name__)
 
-EMPTY: Any = object()  # no state was given, so it is `{}`; None is a state
-_FORK = " (fork)"
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON has it; not after a backslash
-
 
 @dataclass(frozen=True)
-class _Plan:
-    """An execution to be created.
+class _Prepared:
+    """An execution whose log is written, and whose run no worker takes yet."""
 
-    Args:
-        meta: What the log keeps about it.
-        state: The first state.
-        deployment: The deployment that runs it; None for an external agent.
-        parameters: The parameters of the deployment's flow.
-        request: A digest that equal requests share.
-        records: What the steps of the execution that it is forked from have recorded.
-    """
-
-    meta: dict[str, Any]
-    state: bytes
-    deployment: str | None
-    parameters: dict[str, Any]
-    request: str
-    records: Sequence[Record] = ()
-
-    @property
-    def tags(self) -> list[str]:
-        agent_id, task_type = self.meta["agent_id"], self.meta["task_type"]
-        tags = [agent_tag(agent_id)] if agent_id else []
-        tags += [task_type_tag(task_type)] if task_type else []
-        tags += [RETENTION] if ExecutionConfig(**self.meta["config"]).removes else []
-        return tags + ([fork_tag(self.meta["fork"]["execution_id"])] if "fork" in self.meta else [])
+    run: FlowRun
+    log: ExecutionLog
+    head: Head
+    is_new: bool
 
 
 @dataclass(frozen=True)
@@ -144,70 +113,73 @@ class Creation:
             data = self.executions.at_checkpoint(origin, checkpoint).state
             meta["fork"] = {"execution_id": origin, "checkpoint_id": checkpoint}
         serialization.dump(meta, at="execution")
-        _require_kept(parameters or {})
-        request = _digest(meta, serialization.load(data), deployment, parameters or {})
-        return self._create(_Plan(meta, data, deployment, parameters or {}, request), key)
+        require_kept(parameters or {})
+        request = digest(meta, serialization.load(data), deployment, parameters or {})
+        plan = Plan(meta, data, deployment, parameters or {}, request)
+        return self.create_all([(plan, key)])[0]
 
     def fork(
-        self,
-        execution_id: str,
-        *,
-        checkpoint_id: str | None = None,
-        name: str | None = None,
-        deployment: str | None = None,
-        key: str | None = None,
+        self, execution_id: str, *, key: str | None = None, **changes: Any
     ) -> tuple[Execution, bool]:
-        """Create an execution that continues from a checkpoint of another one.
+        """One fork: see `forks`. Returns it, and whether it was created by this call."""
+        return self.forks(execution_id, Changes(**changes), key=key)[0]
 
-        It has the state of the checkpoint and what steps had recorded by then, so these steps do
-        not run again. Its parameters and config are those of the other one.
+    def forks(
+        self, execution_id: str, changes: Changes, *, count: int = 1, key: str | None = None
+    ) -> list[tuple[Execution, bool]]:
+        """Create executions that continue from a checkpoint of another one.
+
+        They have the state of the checkpoint and what steps had recorded by then, so these steps do
+        not run again; and the parameters and config of the other one, but for what is changed.
 
         Args:
             execution_id: The other one.
-            checkpoint_id: Its checkpoint; by default its newest state.
-            name: The name of the new one; by default that of the other one, with "(fork)".
-            deployment: The deployment that runs it, by name or id; by default that of the other
-                one. Another one may be of newer code, or take the place of one that is gone.
+            changes: In what they differ from it.
+            count: How many, all alike. Either all are created, or none; only where this process
+                dies meanwhile there may be fewer, and a repeat with the same key makes the others.
             key: The key of the request: a repeat with the same key creates nothing.
 
         Returns:
-            The execution, and whether it was created by this call.
+            The executions, each with whether it was created by this call.
 
         Raises:
+            StateError: the state is none that can be kept, or the patch does not fit.
             CheckpointNotFound: there is no such checkpoint; nothing was created.
             DeploymentNotFound: there is no such deployment, or that of the other one is gone.
             UnsuitableDeployment: its flow is not known as an execution; nothing was created.
-            ParametersError: its flow does not take the parameters of the other one.
+            ParametersError: its flow does not take the parameters.
             ExecutionConflict: the other one never had a deployment, and none is given; or an
                 external agent runs it, so that no deployment can.
             IdempotencyConflict: the key was used for another request.
             DeploymentForbidden: the caller may not start this deployment, or nobody may.
         """
+        changes.require_possible()
         run = self.executions.run(execution_id)
         is_external = OUTSIDE in run.tags
-        if is_external and deployment is not None:
-            hint = "An agent outside Prefect runs it, and so its forks; leave out `deployment`."
-            raise ExecutionConflict(execution_id, "fork", status_of(run), hint)
-        if run.deployment_id is None and deployment is None:
-            hint = "It has no deployment that could run the fork; give one as `deployment`."
-            raise ExecutionConflict(execution_id, "fork", status_of(run), hint)
+        _require_forkable(run, execution_id, changes)
         log = self.executions.log(execution_id)
-        head = log.living_head()
-        if checkpoint_id is not None:
-            head = log.at_checkpoint(checkpoint_seq(execution_id, checkpoint_id))
-        created = dict(head.created.meta or {})
-        origin = {"execution_id": execution_id, "checkpoint_id": _checkpoint_of(head)}
-        kept = {key: created[key] for key in ("description", "agent_id", "task_type", "config")}
-        meta = {"name": name or _fork_of(created["name"]), **kept, "fork": origin}
-        plan = _Plan(
-            meta,
-            head.state,
-            None if is_external else deployment or str(run.deployment_id),
-            {} if is_external else run.parameters,
-            _digest("fork", execution_id, checkpoint_id, name, deployment),
-            _records(log, head),
+        head = newest = log.living_head()
+        if changes.checkpoint_id is not None:
+            head = log.at_checkpoint(checkpoint_seq(execution_id, changes.checkpoint_id))
+        plan = Plan(
+            changes.meta_of(execution_id, head, ""),
+            changes.state_of(head),
+            None if is_external else changes.deployment or str(run.deployment_id),
+            {} if is_external else {**run.parameters, **(changes.parameters or {})},
+            changes.digest(execution_id),
+            changes.records_of(log, head, newest),
         )
-        return self._create(plan, key)
+        if count == 1:
+            return self.create_all([(plan, key)])
+        return self.create_all(
+            [
+                (
+                    replace(plan, meta=changes.meta_of(execution_id, head, f" {number}")),
+                    None if key is None else f"{key}/{number} of {count}",
+                )
+                for number in range(1, count + 1)
+            ]
+        )
 
     def finish(self, run: FlowRun) -> None:
         """Finish the creation of a run that was interrupted, or remove the run."""
@@ -217,12 +189,35 @@ class Creation:
         except ExecutionNotFound:
             self._undo(run)
         else:
-            if OUTSIDE in run.tags:
+            if is_imported(run):
+                land(self.executions, run, head)
+            elif OUTSIDE in run.tags:
                 self._begin(log, head, run)
             else:
                 self.executions.flow_runs.schedule(run)
 
-    def _create(self, plan: _Plan, key: str | None) -> tuple[Execution, bool]:
+    def create_all(self, plans: list[tuple[Plan, str | None]]) -> list[tuple[Execution, bool]]:
+        """Create all of these, each with the key of its request, or none of them.
+
+        Returns:
+            The executions, each with whether it was created by this call.
+
+        Raises:
+            DeploymentNotFound, UnsuitableDeployment, ParametersError, IdempotencyConflict,
+            AgentForbidden, DeploymentForbidden: see `create`.
+        """
+        made: list[_Prepared] = []
+        try:
+            for plan, key in plans:
+                made.append(self._prepared(plan, key))
+            return [self._released(each) for each in made]
+        except Exception as error:
+            for each, (_, key) in zip(made, plans, strict=False):
+                self._undo_unless_repeated(each.run, key, error)
+            raise
+
+    def _prepared(self, plan: Plan, key: str | None) -> _Prepared:
+        """Create a run that no worker takes, and its log."""
         executions, flow_runs = self.executions, self.executions.flow_runs
         agent_id, agents = plan.meta["agent_id"], executions.sight.agents
         if agents is not None and agent_id not in agents:
@@ -241,22 +236,34 @@ class Creation:
             if DELETING in run.tags:
                 raise IdempotencyConflict(log.execution_id)
             head, is_new = _entry_0(log, {**plan.meta, **request}, plan)
-            if plan.deployment is None:
-                run = flow_runs.read(run.id)
-                if not is_created(run):
-                    head, run = self._begin(log, head, run)
-            else:
-                run = flow_runs.schedule(run)
         except Exception as error:
-            # Another request with this key may be about to finish the creation, unless the run is
-            # gone: a supervisor then took it for abandoned.
-            if key is None or isinstance(error, ExecutionNotFound):
-                self._undo(run)
+            self._undo_unless_repeated(run, key, error)
             raise
-        history = History(log, head, {0: head.created}, [])
-        if not is_new:
-            run, history = flow_runs.read(run.id), log.read(checkpoints=100)
-        return execution_of(run, history, executions.clock(), states=False), is_new
+        return _Prepared(run, log, head, is_new)
+
+    def _released(self, made: _Prepared) -> tuple[Execution, bool]:
+        """Let a worker or an agent begin."""
+        flow_runs, run, head = self.executions.flow_runs, made.run, made.head
+        if OUTSIDE not in run.tags:
+            run = flow_runs.schedule(run)
+        else:
+            run = flow_runs.read(run.id)
+            if not is_created(run):
+                head, run = self._begin(made.log, head, run)
+        history = History(made.log, head, {0: head.created}, [])
+        if not made.is_new:
+            run, history = flow_runs.read(run.id), made.log.read(checkpoints=100)
+        now = self.executions.clock()
+        return execution_of(run, history, now, states=False), made.is_new
+
+    def _undo_unless_repeated(self, run: FlowRun, key: str | None, error: Exception) -> None:
+        """Remove what an error has left half-made.
+
+        Another request with this key may be about to finish the creation, unless the run is gone: a
+        supervisor then took it for abandoned.
+        """
+        if key is None or isinstance(error, ExecutionNotFound):
+            self._undo(run)
 
     def _permit(self, deployment: str) -> None:
         """Check that the caller may start a deployment, and so its executions.
@@ -293,7 +300,7 @@ class Creation:
             logger.warning("%s is left half-made: %s", execution_id(run.id), error)
 
 
-def _entry_0(log: ExecutionLog, meta: dict[str, Any], plan: _Plan) -> tuple[Head, bool]:
+def _entry_0(log: ExecutionLog, meta: dict[str, Any], plan: Plan) -> tuple[Head, bool]:
     """Create a log, unless the same request has; return its head, and whether it is new."""
     try:
         return log.create(meta, plan.state, records=plan.records), True
@@ -304,49 +311,26 @@ def _entry_0(log: ExecutionLog, meta: dict[str, Any], plan: _Plan) -> tuple[Head
         return head, False
 
 
-def _digest(*parts: Any) -> str:
-    """A digest that equal JSON shares, however it was written."""
-    return serialization.digest(
-        *(orjson.dumps(part, option=orjson.OPT_SORT_KEYS) for part in parts)
-    )
-
-
-def _checkpoint_of(head: Head) -> str:
-    """The checkpoint that an execution would continue from."""
-    return checkpoint_id(head.entry.continues_from)
-
-
 def _listed(deployments: Collection[str]) -> str:
     return ", ".join(repr(name) for name in sorted(deployments)) or "none"
 
 
-def _fork_of(name: str) -> str:
-    return name[: NAME_LENGTH - len(_FORK)] + _FORK
-
-
-def _records(log: ExecutionLog, head: Head) -> list[Record]:
-    """The records of steps, as the log of a fork can keep them.
-
-    Steps that a roll-back has left to be undone are undone by the original execution. Executions
-    that it has begun, and that have not returned, go on with it; the fork begins others.
-    """
-    kept = [
-        record
-        for record in head.records().values()
-        if record.outcome not in (Outcome.UNDO, Outcome.UNDONE)
-        and not (record.outcome is Outcome.WAITING and record.child is not None)
-    ]
-    return [log.with_result(record) for record in kept]
-
-
-def _require_kept(parameters: dict[str, Any]) -> None:
-    """Check that Prefect can keep parameters, whatever its database is.
+def _require_forkable(run: FlowRun, execution_id: str, changes: Changes) -> None:
+    """Check that what runs an execution can run a fork of it.
 
     Raises:
-        StateError: They are not JSON, or a text has a NUL, which PostgreSQL can't store.
+        ExecutionConflict: It can't.
     """
-    if _NUL.search(serialization.dump(parameters, at="parameters")):
-        problem = (
-            "have a NUL (\\u0000) in a text. Prefect can't store it in PostgreSQL; leave it out."
-        )
-        raise StateError("parameters", problem)
+    hint = None
+    if OUTSIDE in run.tags:
+        given = {
+            "deployment": changes.deployment is not None,
+            "parameters": changes.parameters is not None,
+            "effects": changes.effects != Effects.RECORD,
+        }
+        if field := next((name for name, is_given in given.items() if is_given), None):
+            hint = f"An agent outside Prefect runs it, and so its forks; leave out `{field}`."
+    elif run.deployment_id is None and changes.deployment is None:
+        hint = "It has no deployment that could run the fork; give one as `deployment`."
+    if hint is not None:
+        raise ExecutionConflict(execution_id, "fork", status_of(run), hint)

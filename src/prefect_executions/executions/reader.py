@@ -27,6 +27,7 @@ from prefect_executions.executions.views import (
     is_unclaimed,
     patch_of,
     run_page_of,
+    steps_since,
     summary_of,
 )
 from prefect_executions.ids import checkpoint_seq, execution_id, flow_run_id
@@ -159,7 +160,13 @@ class ExecutionReader:
         return Page(items=items, next_cursor=next_cursor)
 
     def checkpoints(
-        self, execution_id: str, *, limit: int = 50, cursor: str | None = None, states: bool = False
+        self,
+        execution_id: str,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        until: str | None = None,
+        states: bool = False,
     ) -> CheckpointPage:
         """List the checkpoints of an execution, newest first.
 
@@ -167,14 +174,20 @@ class ExecutionReader:
             execution_id: Its id.
             limit: How many at most.
             cursor: `next_cursor` of the page before.
+            until: Begin at this one, or, where none has this id, at the newest before it. Not with
+                a cursor.
             states: Whether they come with their states.
 
         Raises:
             CursorError: the cursor is not of this list.
+            CheckpointNotFound: `until` is no id of a checkpoint.
         """
         self.run(execution_id)
         log = self.log(execution_id)
-        if cursor is None:
+        if cursor is None and until is not None:
+            seq = checkpoint_seq(execution_id, until)
+            history = log.read_until(seq, checkpoints=limit)
+        elif cursor is None:
             history = log.read(checkpoints=limit)
         else:
             try:
@@ -195,18 +208,25 @@ class ExecutionReader:
         return checkpoint_of(head.entry, serialization.load(head.state))
 
     def diff(self, execution_id: str, checkpoint_id: str, other_id: str) -> Diff:
-        """Compare the states of two checkpoints, as a JSON Patch (RFC 6902).
+        """Compare two checkpoints: their states, and what steps have recorded.
 
         Raises:
             CheckpointNotFound: there is no such checkpoint.
             DiffTooLarge: the states have more than `DIFF_BYTES` together.
         """
-        heads = [self.at_checkpoint(execution_id, known) for known in (checkpoint_id, other_id)]
+        self.run(execution_id)
+        log = self.log(execution_id)
+        seqs = [checkpoint_seq(execution_id, known) for known in (checkpoint_id, other_id)]
+        heads = [log.at_checkpoint(seq) for seq in seqs]
         if (size := sum(head.entry.size for head in heads)) > DIFF_BYTES:
             raise DiffTooLarge(size, DIFF_BYTES)
         patch = patch_of(*(serialization.load(head.state) for head in heads))
         return Diff(
-            execution_id=execution_id, checkpoint_id=checkpoint_id, other_id=other_id, patch=patch
+            execution_id=execution_id,
+            checkpoint_id=checkpoint_id,
+            other_id=other_id,
+            patch=patch,
+            steps=steps_since(*heads),
         )
 
     def question(self, execution_id: str) -> Question:

@@ -23,10 +23,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect_executions import serialization
 from prefect_executions.errors import CursorError
 from prefect_executions.executions.sight import ALL, Sight
+from prefect_executions.ids import canonical
 from prefect_executions.models import ExecutionFilter, Order
 from prefect_executions.prefect.listing import AT_ONCE, Listing, Place
 from prefect_executions.prefect.states import is_created, state_of, types_of
-from prefect_executions.prefect.tags import DELETING, agent_tag, task_type_tag
+from prefect_executions.prefect.tags import DELETING, agent_tag, fork_tag, task_type_tag
 
 _ROUNDS = 5  # requests to Prefect for one page
 _MOST = 1 << 31  # runs of one time
@@ -98,6 +99,7 @@ class Search:
         tags = list(self.tags)
         tags += [agent_tag(asked.agent_id)] if asked.agent_id else []
         tags += [task_type_tag(asked.task_type)] if asked.task_type else []
+        tags += [fork_tag(canonical(asked.forked_from))] if asked.forked_from else []
         # Of Prefect, one of several tags can be asked for once; `_fits` looks at the others.
         seen = next(iter(self.sight.tags), None)
         types = [type_ for status in asked.status for type_ in types_of(status)]

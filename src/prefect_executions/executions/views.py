@@ -10,6 +10,7 @@ from prefect.utilities.urls import url_for
 from prefect_executions import serialization
 from prefect_executions.ids import checkpoint_id, execution_id
 from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.log.journal import Outcome
 from prefect_executions.log.reader import Head, History
 from prefect_executions.models import (
     Checkpoint,
@@ -18,6 +19,7 @@ from prefect_executions.models import (
     FlowRunFacts,
     ForkOrigin,
     PrefectRun,
+    RecordedStep,
     Status,
     Summary,
 )
@@ -34,6 +36,7 @@ from prefect_executions.prefect.tags import OUTSIDE, agent_of, task_type_of
 AGENT, NOBODY = "an agent outside Prefect", "nobody yet"
 PROCESS = "a process without a worker"
 STATES_BYTES = 16 << 20  # of the states of checkpoints in one answer, as JSON
+RESULTS_BYTES = 1 << 20  # of what steps have returned, in one answer, as JSON
 
 
 def execution_of(
@@ -107,6 +110,30 @@ def patch_of(before: Any, after: Any) -> list[dict[str, Any]]:
     """The JSON Patch (RFC 6902) that changes one JSON value into another."""
     patch: list[dict[str, Any]] = jsonpatch.make_patch(before, after).patch
     return patch
+
+
+def steps_since(before: Head, after: Head) -> list[RecordedStep]:
+    """What steps have recorded by `after`, and had not by `before`, in the order of the calls."""
+    known = {(record.order, record.key, record.at) for record in before.records().values()}
+    steps, left = [], RESULTS_BYTES
+    for record in after.records().values():
+        is_new = (record.order, record.key, record.at) not in known
+        if not is_new or record.outcome in (Outcome.UNDO, Outcome.UNDONE):
+            continue
+        size = len(record.result or b"")
+        is_shown = record.large is None and size <= left
+        left -= size if is_shown else 0
+        result = serialization.load(record.result) if is_shown and record.result else None
+        steps.append(
+            RecordedStep(
+                step=record.step,
+                recorded_at=record.at,
+                outcome=record.outcome.value,
+                result=result,
+                result_left_out=not is_shown,
+            )
+        )
+    return steps
 
 
 def summary_of(run: FlowRun) -> Summary:

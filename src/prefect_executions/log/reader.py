@@ -162,6 +162,29 @@ class LogReader(EntryReader):
         entries, found = self._back_from(head.entry, checkpoints + 1, entries, False)
         return History(self, head, entries, [at for at in found if at != seq])
 
+    def read_until(self, seq: int, *, checkpoints: int) -> "History":
+        """Load the log as it was after entry `seq`, and the newest checkpoints up to it.
+
+        Where there is no such entry, or it is a claim, that is the newest one before it. No
+        journals.
+
+        Raises:
+            ExecutionNotFound: there is no log, or it ends with the tombstone.
+        """
+        entries = self._with_makers(range(max(seq - checkpoints, 0), seq + 1), {}, False)
+        entry = entries.get(seq)
+        older = (number for number in self.numbers() if number <= seq)
+        while entry is None or entry.kind is Kind.CLAIM:
+            if (number := next(older, None)) is None:
+                raise ExecutionNotFound(self.execution_id)
+            entries = self._with_makers([number], entries, False)
+            entry = entries.get(number)
+        if entry.kind is Kind.DELETED:
+            raise ExecutionDeleted(self.execution_id)
+        head = self._head_at(entry.seq, entries, False)
+        entries, found = self._back_from(entry, checkpoints, entries, False)
+        return History(self, head, entries, found)
+
     def at_checkpoint(self, seq: int, *, journal: bool = True) -> Head:
         """Load the log as it was after a checkpoint, or after `created`: one round of GETs.
 
@@ -186,6 +209,15 @@ class LogReader(EntryReader):
                 with self._making(entries[seq]):
                     found[seq] = states[seq].data
         return found
+
+    def after(self, seq: int) -> Head:
+        """Load the log as it was after entry `seq`, of any kind but a claim: one round of GETs.
+
+        Raises:
+            CheckpointNotFound: it was pruned.
+            ExecutionDeleted: there is no such entry.
+        """
+        return self._head_at(seq, self._with_makers([seq], {}, True), True)
 
     def begun(self, head: Head) -> Entry | None:
         """The entry in which the attempt of `head` began, or None before the first attempt.

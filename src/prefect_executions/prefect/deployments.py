@@ -111,6 +111,19 @@ def is_id(deployment: str) -> bool:
     return True
 
 
+def entrypoint_of(client: SyncPrefectClient, run: FlowRun) -> str | None:
+    """Where the code of a run's deployment is, as `file.py:flow`; None if that is not known.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+    """
+    if run.deployment_id is None:
+        return None
+    with prefect_errors(), passing(HTTPStatus.NOT_FOUND):
+        return client.read_deployment(run.deployment_id).entrypoint
+    return None
+
+
 def is_deployed(client: SyncPrefectClient, deployment_id: UUID) -> bool:
     """Whether there is a deployment with this id.
 

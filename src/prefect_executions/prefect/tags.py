@@ -11,6 +11,7 @@ DELETING = "execution-deleting"  # it is to be deleted
 RETENTION = "execution-retention"  # old checkpoints, or all of it, are to be removed in time
 OUTSIDE = "execution-outside"  # an agent outside Prefect runs it
 _AGENT, _TASK_TYPE, _DEPLOYMENT = "agent:", "task-type:", "execution-deployment:"
+_IMPORTED = "imported-from:"
 _CHILD, _AROUND = "child-of:", "execution-around:"
 
 
@@ -37,6 +38,16 @@ def deployment_tag(deployment: str) -> str:
 def fork_tag(origin: str) -> str:
     """The tag of the executions that were forked from the one with this id."""
     return f"forked-from:{origin}"
+
+
+def imported_tag(origin: str) -> str:
+    """The tag of an execution that was imported, and had this id where it was exported."""
+    return f"{_IMPORTED}{origin}"
+
+
+def is_imported(run: FlowRun) -> bool:
+    """Whether the execution of a run was imported."""
+    return _tagged(run, _IMPORTED) is not None
 
 
 def child_tag(parent: str) -> str:

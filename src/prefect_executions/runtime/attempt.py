@@ -27,6 +27,7 @@ from prefect_executions.prefect.artifacts import AttemptPage
 from prefect_executions.prefect.states import STATUS_OF_TYPE
 from prefect_executions.prefect.temporary_server import restart_if_interrupted
 from prefect_executions.runtime.checkpoints import Checkpointer, patiently
+from prefect_executions.runtime.effects import EffectGuard
 from prefect_executions.runtime.failures import FailedResult, never_mends
 from prefect_executions.runtime.flow_timeout import FlowTimeout
 from prefect_executions.runtime.interrupts import Interrupt
@@ -101,6 +102,7 @@ class Attempt(Generic[S]):
         checkpoints: Checkpointer,
         time_limit: TimeLimit,
         flow_timeout: FlowTimeout,
+        effects: EffectGuard,
         page: AttemptPage,
     ) -> None:
         self.run = run
@@ -112,6 +114,7 @@ class Attempt(Generic[S]):
         self._checkpoints = checkpoints
         self._time_limit = time_limit
         self._flow_timeout = flow_timeout
+        self._effects = effects
         self._page = page
         self._resources = ExitStack()
         self._logger = get_run_logger()
@@ -156,6 +159,7 @@ class Attempt(Generic[S]):
             returned: What the function has returned: the result, where it is JSON.
         """
         self._settle(SETTLE_PATIENCE)
+        self._effects.require_none()
         patiently(self.run.checkpoint)
         patiently(self._checkpoints.flush)
         self._checkpoints.check_ownership()

@@ -35,6 +35,7 @@ from prefect_executions.prefect.task_runs import AT_ONCE, end_task_runs
 from prefect_executions.runtime.alive import hold
 from prefect_executions.runtime.attempt import Attempt, Options, running_attempt
 from prefect_executions.runtime.checkpoints import Checkpointer, patiently
+from prefect_executions.runtime.effects import EffectGuard
 from prefect_executions.runtime.flow_timeout import FlowTimeout
 from prefect_executions.runtime.interrupts import Interrupt
 from prefect_executions.runtime.ownership import Ownership
@@ -199,7 +200,8 @@ def _assemble(
             return GOES_ON
         return resume_form(log.read(checkpoints=CHOICES, journal=True))
 
-    recorder = Recorder(checkpoints, replay, admit)
+    effects = EffectGuard(writer.head.created)
+    recorder = Recorder(checkpoints, replay, admit, effects.require)
     waiting = Waiting(ownership, form)
     pauses = Pauses(
         replay,
@@ -228,6 +230,7 @@ def _assemble(
         checkpoints=checkpoints,
         time_limit=time_limit,
         flow_timeout=FlowTimeout(ownership.context),
+        effects=effects,
         page=page,
     )
 

@@ -14,6 +14,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect_executions.errors import (
     CorruptEntry,
     DurationExceeded,
+    EffectRefused,
     InputError,
     NotAnExecution,
     ReplayMismatch,
@@ -27,6 +28,7 @@ from prefect_executions.prefect.states import STATUS_OF_TYPE
 _NEVER_MENDS = (
     StateError,
     InputError,
+    EffectRefused,
     ReplayMismatch,
     CorruptEntry,
     NotAnExecution,

@@ -14,11 +14,12 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from prefect_executions.executions.creation import EMPTY
+from prefect_executions.executions.plans import EMPTY
 from prefect_executions.ids import canonical
 from prefect_executions.labels import Label
 from prefect_executions.models import (
     Description,
+    Effects,
     ExecutionConfig,
     ExecutionFilter,
     Name,
@@ -28,6 +29,7 @@ from prefect_executions.models import (
 )
 
 MAX_LIMIT = 200  # items of a page
+MAX_FORKS = 100  # that one request makes
 MAX_ATTEMPT = 999_999_999  # the highest number in the log
 
 _Id = Annotated[str, AfterValidator(canonical)]
@@ -197,6 +199,30 @@ class Fork(_Body):
         None,
         max_length=500,
         description="The deployment that runs it, by name or id; by default that of the old one.",
+    )
+    state: Any = Field(
+        default_factory=_empty,
+        description="The first state, any JSON; by default that of the checkpoint.",
+    )
+    patch: list[dict[str, Any]] | None = Field(
+        None,
+        max_length=10_000,
+        description="A JSON Patch (RFC 6902) to the state of the checkpoint, in place of `state`.",
+    )
+    parameters: dict[str, Any] | None = Field(
+        None, description="Parameters of the flow, over those of the old one."
+    )
+    config: ExecutionConfig | None = Field(
+        None, description="How it is run, over the config of the old one."
+    )
+    effects: Effects = Field(
+        Effects.RECORD,
+        description="`record`: steps that were recorded by the checkpoint answer, and others run; "
+        "`replay`: all steps that the old one has ever recorded answer, and others run; `refuse`: "
+        "they answer, and any other step fails the fork before it runs.",
+    )
+    count: Annotated[int, Field(ge=1, le=MAX_FORKS), NoWord] = Field(
+        1, description="How many of them, numbered in their names."
     )
 
 

@@ -26,6 +26,19 @@ _current: ContextVar["Recorder | None"] = ContextVar("current_recorder", default
 _entered: list["Recorder"] = []  # those of the executions that this process runs now
 
 
+_watch: ContextVar[Callable[[str], object] | None] = ContextVar("watch_of_steps", default=None)
+
+
+@contextmanager
+def watched(before_step: Callable[[str], object]) -> Iterator[None]:
+    """Call `before_step` with the name of each step that the body calls, before it does."""
+    token = _watch.set(before_step)
+    try:
+        yield
+    finally:
+        _watch.reset(token)
+
+
 class Journal(Protocol):
     """Where the records of an attempt are kept."""
 
@@ -61,16 +74,24 @@ class Recorder:
         journal: Where the records are kept.
         replay: The calls of the attempt.
         admit: Leaves the flow where nothing new may begin: the run is suspended, or out of time.
+        refuse: Called with the name of a step that is not recorded; raises where it may not run.
 
     Attributes:
         in_flight: The calls that are being carried out.
     """
 
-    def __init__(self, journal: Journal, replay: Replay, admit: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        replay: Replay,
+        admit: Callable[[], None],
+        refuse: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.replay = replay
         self.in_flight = InFlight()
         self._journal = journal
         self._admit = admit
+        self.refuse = refuse
         self._lock = RLock()
         self._functions: dict[str, Any] = {}  # by the names of steps and flows
         self._resources = ExitStack()
@@ -101,8 +122,11 @@ class Recorder:
             ReplayMismatch: Another call is recorded under its key.
             Pause: The run was suspended, cancelled or taken over.
             DurationExceeded: The execution is out of time.
+            EffectRefused: It is not recorded, and effects are refused.
         """
         self._journal.require_open()
+        if (watch := _watch.get()) is not None:
+            watch(step)
 
         def begin() -> Call:
             return self.replay.begin(
@@ -115,6 +139,8 @@ class Recorder:
             )
 
         call = begin() if is_keyed else self._earlier_tries.find(key, begin)
+        if call.record is None:
+            self.refuse(step)
         if call.record is None and submitted is None:
             self._admit()
         return call

@@ -54,7 +54,10 @@ async def undo_async(recorder: Recorder) -> None:
 
 def _plan(recorder: Recorder) -> list[tuple[Record, Step[..., Any]]]:
     """What is to be undone, and the steps that do it; known before anything is undone."""
-    return [(record, find_undoable(record)) for record in recorder.replay.records.to_undo]
+    plan = [(record, find_undoable(record)) for record in recorder.replay.records.to_undo]
+    for record, _ in plan:
+        recorder.refuse(f"undo {record.step}")
+    return plan
 
 
 def _undo_task(known: Step[..., Any], undo: Callable[..., Any]) -> Any:

@@ -6,7 +6,8 @@ the test, one after the other, as a worker would start them.
 
 from prefect_executions.testkit.kit import TestKit, testing
 from prefect_executions.testkit.processes import Crash, MemoryStore
+from prefect_executions.testkit.replaying import replay
 from prefect_executions.testkit.survival import Survival
 from prefect_executions.testkit.trial import Trial
 
-__all__ = ["Crash", "MemoryStore", "Survival", "TestKit", "Trial", "testing"]
+__all__ = ["Crash", "MemoryStore", "Survival", "TestKit", "Trial", "replay", "testing"]

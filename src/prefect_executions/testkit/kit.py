@@ -1,7 +1,8 @@
 """`testing()` and its kit: starts executions, and crashes and pauses them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -14,14 +15,18 @@ from pydantic import BaseModel
 
 from prefect_executions import serialization
 from prefect_executions.blocks.opening import replaced_by
-from prefect_executions.executions.creation import EMPTY, Creation
+from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
+from prefect_executions.executions.plans import EMPTY, Changes, Plan
+from prefect_executions.ids import checkpoint_seq, is_execution_id
 from prefect_executions.log.entry import Kind
-from prefect_executions.models import ExecutionConfig
+from prefect_executions.models import Effects, ExecutionConfig
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.states import state_of
 from prefect_executions.prefect.tags import EXECUTION
+from prefect_executions.steps.recorder import watched
 from prefect_executions.storage.objects import MemoryObjects, Objects
+from prefect_executions.testkit.origin import Origin, read_from, read_origin
 from prefect_executions.testkit.processes import Death, Processes
 from prefect_executions.testkit.survival import CrashTest, Survival
 from prefect_executions.testkit.trial import Trial
@@ -63,14 +68,9 @@ class TestKit:
             config: How it is run.
             parameters: The parameters of the flow.
         """
-        if id(flow) not in self._deployments:
-            flow_id = self._client.create_flow(flow)
-            deployed = self._client.create_deployment(flow_id, "testing", tags=[EXECUTION])
-            self._deployments[id(flow)] = flow, deployed
-        _, deployment = self._deployments[id(flow)]
         execution, _ = Creation(self.executions).create(
             name=flow.name,
-            deployment=str(deployment),
+            deployment=self._deployed(flow),
             parameters=flow.serialize_parameters(parameters),
             state=state.model_dump(mode="json") if isinstance(state, BaseModel) else state,
             config=config,
@@ -78,6 +78,56 @@ class TestKit:
         trial = Trial(self.executions, self._processes, flow, execution)
         trial.run()
         return trial
+
+    def replay(
+        self,
+        flow: Flow[..., Any],
+        source: str | Path | Origin,
+        *,
+        checkpoint_id: str | None = None,
+        allow: Collection[str] = (),
+        before_step: Callable[[str], object] = lambda _: None,
+    ) -> Trial:
+        """Run a flow's code from a checkpoint of an execution: see `prefect_executions.replay`.
+
+        Args:
+            flow: A flow decorated with `@execution`.
+            source: The path of a file that `export` has written, or the id of an execution in this
+                kit.
+            checkpoint_id: Where it begins; by default at the beginning.
+            allow: The names of steps that may run, though they were never recorded.
+            before_step: Called with the name of each step before it is answered or run.
+        """
+        if isinstance(source, str) and is_execution_id(source):
+            origin = read_from(self.executions, source)
+        else:
+            origin = source if isinstance(source, Origin) else read_origin(source)
+        id_, head = origin.log.execution_id, origin.log.living_head()
+        at = origin.log.at_checkpoint(checkpoint_seq(id_, checkpoint_id or "ckpt_000000"))
+        once = Changes(effects=Effects.REFUSE, config=ExecutionConfig(max_retries=0))
+        meta = once.meta_of(id_, at, "")
+        meta["fork"]["allow"] = sorted(allow)
+        plan = Plan(
+            meta,
+            at.state,
+            self._deployed(flow),
+            origin.parameters,
+            "",
+            once.records_of(origin.log, at, head),
+        )
+        [(made, _)] = Creation(self.executions).create_all([(plan, None)])
+        trial = Trial(self.executions, self._processes, flow, made)
+        with watched(before_step):
+            trial.run()
+        return trial
+
+    def _deployed(self, flow: Flow[..., Any]) -> str:
+        """The id of a deployment of a flow."""
+        if id(flow) not in self._deployments:
+            flow_id = self._client.create_flow(flow)
+            deployed = self._client.create_deployment(flow_id, "testing", tags=[EXECUTION])
+            self._deployments[id(flow)] = flow, deployed
+        return str(self._deployments[id(flow)][1])
 
     def crash_everywhere(
         self,

@@ -39,6 +39,12 @@ class Trial:
         self._executions = executions
         self._processes = processes
         self._flow = flow
+        self._ended: Execution | None = None  # as it was when its Prefect server ended
+
+    def ended(self) -> "Trial":
+        """This trial, as it is now for ever: it is read no more from its Prefect server."""
+        self._ended = self.get()
+        return self
 
     def __repr__(self) -> str:
         """Show its status and result, for a failed assertion."""
@@ -46,7 +52,7 @@ class Trial:
 
     def get(self) -> Execution:
         """Read the execution, with all checkpoints and their states."""
-        return self._executions.get(self.id, checkpoints=None)
+        return self._ended or self._executions.get(self.id, checkpoints=None)
 
     @property
     def status(self) -> str:
@@ -75,13 +81,18 @@ class Trial:
         self.run()
         return resumed
 
-    def fork(self, *, checkpoint_id: str | None = None) -> "Trial":
+    def fork(self, **changes: Any) -> "Trial":
         """Create another execution from a checkpoint, by default the newest state, and run it.
+
+        Args:
+            changes: The checkpoint, and in what the fork differs: `checkpoint_id`, `name`, `state`,
+                `patch`, `parameters`, `config`, `effects`, as for `fork` over REST.
 
         Raises:
             CheckpointNotFound: there is no such checkpoint.
+            StateError: the patch does not fit its state.
         """
-        made, _ = Creation(self._executions).fork(self.id, checkpoint_id=checkpoint_id)
+        made, _ = Creation(self._executions).fork(self.id, **changes)
         fork = Trial(self._executions, self._processes, self._flow, made)
         fork.run()
         return fork

@@ -16,7 +16,7 @@ from prefect_executions.executions.executions import Executions
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.prefect.pauses import Form, paused, question_key, save_form
 from prefect_executions.prefect.states import state_of
-from rest import Away, assert_problem, path, run_id
+from rest import Away, assert_field, assert_problem, path, run_id
 
 
 def test_pause_twice_is_202_and_200(execution: dict[str, Any], rest: TestClient) -> None:
@@ -344,3 +344,45 @@ def test_who_waits_for_the_pause_of_an_agent_is_told_when_the_agent_is(rest: Tes
             saved = rest.put(path(agent, "/checkpoint"), json={"state": 1, "attempt": 1}).json()
 
     assert waiting.result().status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        ({"effects": "none"}, "request_invalid", "effects"),
+        ({"count": 0}, "request_invalid", "count"),
+        ({"count": 101}, "request_invalid", "count"),
+        ({"count": "2"}, "request_invalid", "count"),
+        ({"patch": {}}, "request_invalid", "patch"),
+        ({"parameters": []}, "request_invalid", "parameters"),
+        ({"config": {"max_retries": -1}}, "request_invalid", "config.max_retries"),
+        ({"patch": [{"op": "remove", "path": "/x"}]}, "state_invalid", "patch"),
+        ({"patch": [], "state": None}, "state_invalid", "patch"),
+        ({"checkpoint_id": "ckpt_000099"}, "checkpoint_not_found", None),
+        ({"effects": "refuse"}, "status_conflict", None),  # an agent's own
+        ({"parameters": {}}, "status_conflict", None),
+    ],
+)
+def test_a_fork_that_can_not_be_is_refused_and_not_made(
+    execution: dict[str, Any], rest: TestClient, body: dict[str, Any], code: str, field: str | None
+) -> None:
+    answer = rest.post(path(execution, "/fork"), json=body)
+
+    assert answer.json()["code"] == code, answer.text
+    if field is not None:
+        assert_field(answer, code, field)
+    forks = rest.get("/v1/execution", params={"forked_from": execution["id"]}).json()
+    assert forks["items"] == []
+
+
+def test_several_forks_are_answered_with_the_first(
+    execution: dict[str, Any], rest: TestClient
+) -> None:
+    answer = rest.post(path(execution, "/fork"), json={"count": 3, "state": None, "name": "b"})
+
+    made = answer.json()
+    assert (answer.status_code, made["name"], made["state"]) == (201, "b 1", None)
+    assert answer.headers["Location"].endswith(made["id"])
+    forks = rest.get("/v1/execution", params={"forked_from": execution["id"]}).json()
+    assert {item["id"] for item in forks["items"]} == {*made["forks"]}
+    assert len(made["forks"]) == 3

@@ -45,7 +45,9 @@ def save_checkpoint(
     return saved
 
 
-@router.get("/{execution_id}/checkpoints", responses=responses("cursor_invalid"))
+@router.get(
+    "/{execution_id}/checkpoints", responses=responses("cursor_invalid", "checkpoint_not_found")
+)
 def list_checkpoints(
     id_: ExecutionId,
     executions: Readable,
@@ -53,10 +55,18 @@ def list_checkpoints(
     cursor: Annotated[
         str | None, Query(max_length=10_000, description="`next_cursor` of the page before.")
     ] = None,
+    until: Annotated[
+        str | None,
+        Query(
+            max_length=100,
+            description="Begin at this checkpoint, or, where none has this id, at the newest "
+            "before it; without `cursor`.",
+        ),
+    ] = None,
     states: States = False,
 ) -> CheckpointPage:
     """List the checkpoints of an execution, newest first."""
-    return executions.checkpoints(id_, limit=limit, cursor=cursor, states=states)
+    return executions.checkpoints(id_, limit=limit, cursor=cursor, until=until, states=states)
 
 
 @router.get(
@@ -76,7 +86,7 @@ def get_checkpoint(
 def diff_checkpoints(
     id_: ExecutionId, checkpoint_id: _CheckpointId, other_id: _CheckpointId, executions: Readable
 ) -> Diff:
-    """What changes the state of one checkpoint into that of another, as JSON Patch."""
+    """What changes one checkpoint into another: the state, as JSON Patch, and recorded steps."""
     return executions.diff(id_, checkpoint_id, other_id)
 
 

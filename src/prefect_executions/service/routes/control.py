@@ -6,7 +6,8 @@ from http import HTTPStatus
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from prefect_executions.models import Execution, Question, Resumed
+from prefect_executions.executions.plans import Changes
+from prefect_executions.models import Execution, Forked, Question, Resumed
 from prefect_executions.service.dependencies import (
     PREFIX,
     Creating,
@@ -139,10 +140,17 @@ def fork_execution(
     request: Request,
     response: Response,
     body: Fork | None = None,
-) -> Execution:
+) -> Forked:
     """Create an execution that continues from a checkpoint of this one, beside it.
 
-    It has the checkpoint's state, and what steps had recorded by then is not run again.
+    It has the checkpoint's state, and what steps had recorded by then is not run again. It may
+    differ in its state, parameters, deployment and config. With `count` there are several, made all
+    or none, and the answer is the first of them.
     """
-    forked = creation.fork(id_, **dict(body or Fork()), key=key)
-    return answer_created(forked, request, response)
+    fields = dict(body or Fork())
+    count = fields.pop("count")
+    made = creation.forks(id_, Changes(**fields), count=count, key=key)
+    for other in made[1:]:
+        answer_created(other, request, response)
+    first = answer_created(made[0], request, response)
+    return Forked(**dict(first), forks=[each.id for each, _ in made])
