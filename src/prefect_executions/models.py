@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import (
@@ -441,3 +441,62 @@ class Forked(Execution):
     """What a fork answers: the first of the new executions."""
 
     forks: list[str] = Field([], description="The ids of all of them, in their order.")
+
+
+class StepCounts(BaseModel):
+    """How many calls of steps an execution has in common with others."""
+
+    same: int = Field(description="In all of them, with the same result.")
+    changed: int = Field(description="In all of them, with another result.")
+    only: int = Field(description="Not in all of them.")
+
+
+class Compared(BaseModel):
+    """One of several executions that are compared."""
+
+    id: str = Field(description="The execution.")
+    name: str = Field(description="What it is called.")
+    status: Status = Field(description="Where it stands.")
+    result: Any = Field(description="What it has come to, as JSON; null until it has completed.")
+    elapsed_seconds: int = Field(description="Active time, in whole seconds, rounded down.")
+    attempts: int = Field(description="How many processes have begun to run it.")
+    checkpoints: int = Field(
+        description="How many checkpoints it has; 1,000 at most are looked at."
+    )
+    steps: StepCounts = Field(description="The calls of steps that have returned.")
+    requests: int = Field(description="PUT requests that have made its log.")
+    bytes_stored: int = Field(description="Bytes of it in the store.")
+
+
+class ComparedStep(BaseModel):
+    """A call of a step that is not the same in all executions that are compared."""
+
+    step: str = Field(description="Its name.")
+    what: Literal["same", "changed", "only"] = Field(
+        description="`changed`: all have made the call, with other results; `only`: not all have "
+        "made it, with these inputs."
+    )
+    ids: list[str] = Field(description="The executions that have made it.")
+
+
+class ComparedCheckpoint(BaseModel):
+    """Checkpoints of several executions whose labels agree."""
+
+    label: str = Field(description="The label.")
+    ids: dict[str, str] = Field(description="The checkpoint of each execution that has it.")
+    patches: dict[str, list[dict[str, Any]] | None] = Field(
+        description="Of each execution but the first: the JSON Patch that makes its state of the "
+        "first one's; null where the answer would be too large."
+    )
+
+
+class Comparison(BaseModel):
+    """Several executions, compared with the first of them."""
+
+    executions: list[Compared] = Field(description="The executions, in the order of the request.")
+    steps: list[ComparedStep] = Field(
+        description="The calls that are not the same in all, 1,000 at most."
+    )
+    checkpoints: list[ComparedCheckpoint] = Field(
+        description="The checkpoints with labels that the first and another one have, oldest first."
+    )

@@ -10,6 +10,7 @@ from prefect_executions.cli import (
     automations,
     bisecting,
     checkpoints,
+    comparing,
     control,
     copying,
     dev,
@@ -40,6 +41,7 @@ for _command in (
     *(control.pause, control.cancel, control.resume),
     *(checkpoints.checkpoint, checkpoints.checkpoints, checkpoints.state, checkpoints.diff),
     bisecting.bisect,
+    comparing.compare,
     watch.watch,
 ):
     app.command(_command)

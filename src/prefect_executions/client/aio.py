@@ -26,6 +26,7 @@ from prefect_executions.models import (
     BulkResult,
     Checkpoint,
     CheckpointPage,
+    Comparison,
     Cost,
     Diff,
     Execution,
@@ -244,6 +245,10 @@ class AsyncClient(AsyncConnection):
             The first of them; `forks` has the ids of all.
         """
         return await self.send(operations.fork(execution_id, idempotency_key, changes))
+
+    async def compare(self, *ids: str) -> Comparison:
+        """Compare executions with the first of them: results, steps, states label by label."""
+        return await self.send(operations.compare(ids))
 
     async def bulk(
         self,

@@ -20,6 +20,7 @@ from prefect_executions.models import (
     BulkResult,
     Checkpoint,
     CheckpointPage,
+    Comparison,
     Cost,
     Diff,
     Effects,
@@ -244,6 +245,11 @@ def fork(id_: str, key: str | None, changes: ForkOptions) -> Operation[Forked]:
     state = {"state": changes["state"]} if "state" in changes else {}  # which may be null
     body = {**_given(_plain(changes)), **state}
     return Operation("POST", _path(id_, "fork"), Forked, True, body, headers=headers)
+
+
+def compare(ids: Sequence[str]) -> Operation[Comparison]:
+    """Compare executions."""
+    return Operation("GET", f"{PATH}/compare", Comparison, True, params={"ids": list(ids)})
 
 
 def begin_attempt(id_: str) -> Operation[Begun]:

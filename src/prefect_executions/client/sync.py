@@ -26,6 +26,7 @@ from prefect_executions.models import (
     BulkResult,
     Checkpoint,
     CheckpointPage,
+    Comparison,
     Cost,
     Diff,
     Execution,
@@ -243,6 +244,10 @@ class Client(Connection):
             The first of them; `forks` has the ids of all.
         """
         return self.send(operations.fork(execution_id, idempotency_key, changes))
+
+    def compare(self, *ids: str) -> Comparison:
+        """Compare executions with the first of them: results, steps, states label by label."""
+        return self.send(operations.compare(ids))
 
     def bulk(
         self,

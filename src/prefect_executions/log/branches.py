@@ -18,7 +18,7 @@ _AT_ONCE = 8  # entries that are read to find one that is no claim
 _RETURNED = (Outcome.DONE, Outcome.UNKEPT)
 _TOLD = (*_RETURNED, Outcome.BEGUN)
 
-_Identity = tuple["_Identity | None", str, int]
+Identity = tuple["Identity | None", str, int]
 
 
 def all_records(log: LogReader, base: Head, newest: Head) -> list[Record]:
@@ -48,8 +48,8 @@ class _Merged:
 
     def __init__(self, records: dict[int, Record]) -> None:
         self._records = dict(records)
-        self._orders: dict[_Identity, int] = {}
-        for order, identity in _identities(records):
+        self._orders: dict[Identity, int] = {}
+        for order, identity in identities(records):
             self._orders.setdefault(identity, order)
 
     @property
@@ -58,7 +58,7 @@ class _Merged:
 
     def add(self, records: dict[int, Record]) -> None:
         """Add the calls that are not known, and what those that only began have come to."""
-        for order, identity in _identities(records):
+        for order, identity in identities(records):
             record = records[order]
             if record.outcome not in _TOLD:
                 continue
@@ -72,9 +72,9 @@ class _Merged:
             self._records[known] = replace(record, order=known, parent=parent)
 
 
-def _identities(records: dict[int, Record]) -> Iterator[tuple[int, _Identity]]:
+def identities(records: dict[int, Record]) -> Iterator[tuple[int, Identity]]:
     """The identities of calls by their numbers; a call comes after the one that it was made in."""
-    found: dict[int, _Identity] = {}
+    found: dict[int, Identity] = {}
     for order in sorted(records):
         record = records[order]
         if record.outcome in (Outcome.UNDO, Outcome.UNDONE):

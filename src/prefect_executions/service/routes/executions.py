@@ -9,14 +9,16 @@ from typing import Annotated, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from prefect_executions.blocks.key import Permission
 from prefect_executions.errors import ExecutionNotFound
+from prefect_executions.executions.comparing import compare
 from prefect_executions.executions.executions import DELETE_PATIENCE, Executions
-from prefect_executions.ids import flow_run_id
+from prefect_executions.ids import canonical, flow_run_id
 from prefect_executions.models import (
     BulkResult,
+    Comparison,
     Execution,
     ExecutionFilter,
     Order,
@@ -43,6 +45,7 @@ from prefect_executions.service.responses import CREATION, responses
 from prefect_executions.service.streams.stream import EventStream
 
 DEFAULT_CHECKPOINTS = 100
+MAX_COMPARED = 10  # executions
 
 _Checkpoints = Annotated[
     Annotated[int, Field(ge=0)] | Literal["all", "none"],
@@ -117,6 +120,21 @@ def act_on_executions(body: Bulk, request: Request) -> BulkResult:
         if item.ok:
             request.app.state.changed(flow_run_id(item.id))
     return BulkResult(items=items, next_cursor=next_cursor)
+
+
+@router.get("/compare", response_model=Comparison, responses=responses())
+def compare_executions(
+    ids: Annotated[
+        list[Annotated[str, AfterValidator(canonical)]],
+        Query(min_length=2, max_length=MAX_COMPARED, description="The executions."),
+    ],
+    executions: Readable,
+) -> Response:
+    """Compare executions with the first of them: results, steps, and states label by label.
+
+    Steps are the same call by name and inputs, or by key; checkpoints belong together by label.
+    """
+    return _ready(compare(executions, ids))
 
 
 @router.get(
