@@ -25,6 +25,7 @@ from benchmarks.scaling import scaling
 from benchmarks.service import service
 from benchmarks.starts import starts
 from benchmarks.steps import steps
+from benchmarks.timetravel import timetravel
 from benchmarks.workload import conversation, of_size, states
 from prefect_executions import serialization
 from prefect_executions.local.stack import BUCKET, S3Server
@@ -50,6 +51,7 @@ def main() -> None:
         "scaling": scaling,
         "agents": agents,
         "starts": starts,
+        "timetravel": timetravel,
     }
     chosen = sys.argv[1:] or list(groups)
     before, missing = known()

@@ -164,6 +164,7 @@ class Checkpoint(BaseModel):
         description="Who saved it by hand: the name of their API key; null when the execution's "
         "own process or agent did.",
     )
+    reason: str | None = Field(None, description="Why they have saved it by hand, if they said so.")
 
 
 class FlowRunFacts(BaseModel):

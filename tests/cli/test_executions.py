@@ -155,3 +155,40 @@ def test_every_setting_has_an_option(run: Run, url: str) -> None:
     made = json_of(run, "create", "configured", *options)
 
     assert made["config"] == given
+
+
+def test_a_state_is_corrected_in_an_editor_and_says_who_and_why(
+    run: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = json_of(run, "create", "a", "--state", '{"n": 1, "done": ["x"]}')["id"]
+    editor = tmp_path / "editor.py"
+    monkeypatch.setenv("EDITOR", f"{sys.executable} {editor}")
+    monkeypatch.delenv("VISUAL", raising=False)
+    head = "import sys\nfrom pathlib import Path\nfile = Path(sys.argv[-1])\n"
+    change = "file.write_text(file.read_text().replace('\"n\": 1', '\"n\": 7'))\n"
+    editor.write_text(head + change)
+
+    assert "pause it first" in run("edit", id_)[2]
+    words(run, "pause", id_)
+    told = words(run, "edit", id_, "--reason", "n was wrong", "--label", "mended")
+    point = json_of(run, "checkpoints", id_)[0]
+
+    assert "saved; the execution is paused" in told
+    assert json_of(run, "state", id_) == {"n": 7, "done": ["x"]}
+    assert (point["label"], point["reason"]) == ("mended", "n was wrong")
+    assert point["saved_by"] is not None
+    assert words(run, "edit", id_) == "Nothing was changed, and nothing was saved.\n"
+    editor.write_text(head + "file.write_text('{')\n")
+    assert run("edit", id_)[0] == 2
+    editor.write_text("raise SystemExit(3)")
+    assert "ended with 3; nothing was saved" in run("edit", id_)[2]
+    monkeypatch.setenv("EDITOR", "no-such-editor")
+    assert "name your editor in EDITOR" in run("edit", id_)[2]
+    save = [sys.executable, "-m", "prefect_executions.cli", "checkpoint", id_, "{}"]
+    other = f"file.write_text('[]')\nimport subprocess\nsubprocess.run({save!r}, check=True)\n"
+    editor.write_text(head + other)
+    monkeypatch.setenv("EDITOR", f"{sys.executable} {editor}")
+    code, _, err = run("edit", id_)
+    assert (code, "changed meanwhile" in err) == (1, True)
+    assert json_of(run, "state", id_) == {}
+    assert len(json_of(run, "checkpoints", id_)) == 2

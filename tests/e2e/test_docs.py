@@ -272,6 +272,10 @@ def test_the_tests_of_the_testing_document_pass(tmp_path: Path) -> None:
     run_pytest(blocks(ROOT / "docs" / "testing.md", "python"), tmp_path)
 
 
+def test_the_story_of_the_time_travel_document_is_true(tmp_path: Path) -> None:
+    run_pytest(blocks(ROOT / "docs" / "time-travel.md", "python"), tmp_path)
+
+
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_the_calls_of_the_api_document_work(world: World, tmp_path: Path) -> None:
     world.stack.run("prefect", "--no-prompt", "deploy", "--all", cwd=ROOT)

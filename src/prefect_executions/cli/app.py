@@ -40,6 +40,7 @@ for _command in (
     *(executions.fork, executions.bulk, executions.cost),
     *(control.pause, control.cancel, control.resume),
     *(checkpoints.checkpoint, checkpoints.checkpoints, checkpoints.state, checkpoints.diff),
+    checkpoints.edit,
     bisecting.bisect,
     comparing.compare,
     watch.watch,

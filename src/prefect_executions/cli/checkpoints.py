@@ -1,12 +1,24 @@
 """The commands for checkpoints and states."""
 
 import json
+import os
+import shlex
+import subprocess
+import tempfile
 from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from prefect_executions.cli.connection import connected
+from prefect_executions.cli.exits import REFUSED, USAGE, end
 from prefect_executions.cli.options import NONE, CommonOptions, Id, Limit, State, json_of
 from prefect_executions.cli.output import gathered
 from prefect_executions.cli.short_ids import whole
+from prefect_executions.models import Status
+
+Why = Annotated[str | None, Parameter(help="Why it is saved by hand; shown with the checkpoint.")]
 
 
 def checkpoint(
@@ -15,13 +27,62 @@ def checkpoint(
     *,
     label: str | None = None,
     attempt: int | None = None,
+    reason: Why = None,
     common: CommonOptions = NONE,
 ) -> None:
     """Save a checkpoint by hand."""
     with connected(common) as (client, output):
         value = json_of(state or "", "STATE")
-        saved = client.checkpoint(whole(client, execution_id), value, label=label, attempt=attempt)
+        saved = client.checkpoint(
+            whole(client, execution_id), value, label=label, attempt=attempt, reason=reason
+        )
         output.show(saved, f"{saved.checkpoint.id}: saved; the execution is {saved.status}.")
+
+
+def edit(
+    execution_id: Id,
+    *,
+    label: str | None = None,
+    reason: Why = None,
+    common: CommonOptions = NONE,
+) -> None:
+    """Correct the state of an execution that is paused or has ended, in $VISUAL or $EDITOR.
+
+    It is saved as a checkpoint of its own, from which the execution goes on when it is resumed.
+    """
+    with connected(common) as (client, output):
+        id_ = whole(client, execution_id)
+        before = client.get(id_, checkpoints="none")
+        if before.status == Status.RUNNING:
+            end(REFUSED, f"{id_} is running, and would go on with its own state: pause it first.")
+        with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
+            json.dump(before.state, file, ensure_ascii=False, indent=2)
+            file.write("\n")
+        _edited(file.name)
+        state = json_of(f"@{file.name}", file.name)
+        if state == before.state:
+            Path(file.name).unlink()
+            output.say("Nothing was changed, and nothing was saved.")
+            return
+        if client.get(id_, checkpoints="none").state != before.state:
+            end(
+                REFUSED,
+                f"Its state has changed meanwhile. What you have written is in {file.name}.",
+            )
+        saved = client.checkpoint(id_, state, label=label, reason=reason)
+        Path(file.name).unlink()
+        output.show(saved, f"{saved.checkpoint.id}: saved; the execution is {saved.status}.")
+
+
+def _edited(file: str) -> None:
+    """Let a person change a file; or end the command, if the editor fails."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        code = subprocess.run([*shlex.split(editor), file], check=False).returncode
+    except OSError as error:
+        end(USAGE, f"{editor}: {error.strerror}; name your editor in EDITOR.")
+    if code:
+        end(REFUSED, f"{editor} has ended with {code}; nothing was saved.")
 
 
 def checkpoints(execution_id: Id, *, limit: Limit = 50, common: CommonOptions = NONE) -> None:

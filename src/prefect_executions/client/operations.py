@@ -196,13 +196,15 @@ def cost(id_: str) -> Operation[Cost]:
     return Operation("GET", _path(id_, "cost"), Cost, True)
 
 
-def checkpoint(id_: str, state: Any, label: str | None, attempt: int | None) -> Operation[Saved]:
+def checkpoint(
+    id_: str, state: Any, label: str | None, attempt: int | None, reason: str | None
+) -> Operation[Saved]:
     """Save a checkpoint.
 
     With an attempt it is repeatable: no other process may save, and the same state twice is one
     checkpoint. Without, a flow may have saved in between, and its newer state would be superseded.
     """
-    body = {"state": state, **_given({"label": label, "attempt": attempt})}
+    body = {"state": state, **_given({"label": label, "attempt": attempt, "reason": reason})}
     return Operation("PUT", _path(id_, "checkpoint"), Saved, attempt is not None, body)
 
 

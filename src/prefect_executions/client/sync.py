@@ -271,14 +271,22 @@ class Client(Connection):
         *,
         label: str | None = None,
         attempt: int | None = None,
+        reason: str | None = None,
     ) -> Saved:
         """Save a checkpoint; the answer says whether to continue.
+
+        Args:
+            execution_id: The execution.
+            state: The state, as JSON or a pydantic model.
+            label: What people see in the list of checkpoints.
+            attempt: Save it only as this attempt; None for a checkpoint by hand.
+            reason: Why it is saved by hand.
 
         Raises:
             AttemptSuperseded: the attempt is not the newest, or a new one is about to begin.
             Conflict: the execution has ended.
         """
-        return self.send(operations.checkpoint(execution_id, state, label, attempt))
+        return self.send(operations.checkpoint(execution_id, state, label, attempt, reason))
 
     def checkpoints(self, execution_id: str, *, states: bool = False) -> Iterator[Checkpoint]:
         """All checkpoints, newest first, read page by page."""

@@ -80,6 +80,7 @@ class Executions(ExecutionReader):
         label: str | None = None,
         attempt: int | None = None,
         by: str = "hand",
+        reason: str | None = None,
     ) -> Saved:
         """Save a checkpoint by hand, or for an external agent.
 
@@ -93,6 +94,7 @@ class Executions(ExecutionReader):
             attempt: The external agent's attempt; nothing is saved if it is not the newest. None
                 for a checkpoint by hand.
             by: Who saves it by hand.
+            reason: Why they do.
 
         Returns:
             The checkpoint, and whether an external agent should go on.
@@ -116,7 +118,12 @@ class Executions(ExecutionReader):
             # seen from the next head.
             with suppress(Superseded):
                 saved = log.checkpoint(
-                    head, data, label=label, nonces=nonces, by=by if attempt is None else None
+                    head,
+                    data,
+                    label=label,
+                    nonces=nonces,
+                    by=by if attempt is None else None,
+                    reason=reason,
                 )
                 break
         entry = saved.entry

@@ -103,6 +103,7 @@ def checkpoint_of(entry: Entry, state: Any) -> Checkpoint:
         attempt=entry.attempt,
         size=entry.size,
         saved_by=entry.saved_by,
+        reason=entry.reason,
     )
 
 

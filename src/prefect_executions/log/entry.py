@@ -129,7 +129,7 @@ class Entry(Progress):
             and `request` when it has an idempotency key. For an attempt: the flow's own config and
             version. For a checkpoint saved from outside: who saved it, as `by`. For a result: the
             result.
-        reason: For a crash or a retry: what happened.
+        reason: For a crash or a retry: what happened; for a checkpoint saved from outside: why.
         answers: For a crash or a retry: the id of the state in Prefect that it responds to.
         state: The state after it, as JSON; None in a tombstone and a claim.
         repeats: Small entries before it, as a zstd frame (see `repeats`).

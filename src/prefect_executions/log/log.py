@@ -104,6 +104,7 @@ class ExecutionLog(ContendedLog):
         records: Sequence[Record] = (),
         nonces: Sequence[str] = (),
         by: str | None = None,
+        reason: str | None = None,
     ) -> Head:
         """Append a checkpoint after `head`, in the attempt of `head`: one PUT and no other request.
 
@@ -119,6 +120,7 @@ class ExecutionLog(ContendedLog):
                 failed, and it is not known whether they were carried out; a write that is tried
                 again has the nonce that it had. By default there are none, and it gets a new one.
             by: Who saves it from outside the attempt; None for the attempt itself.
+            reason: Why they do.
 
         Returns:
             The head after it, or after the first of the earlier writes that was carried out: then
@@ -141,6 +143,7 @@ class ExecutionLog(ContendedLog):
                 records=records,
                 label=label,
                 meta=meta,
+                reason=reason,
                 nonce=nonces[-1],
             ),
             nonces=nonces,

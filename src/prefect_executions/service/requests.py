@@ -33,6 +33,7 @@ MAX_FORKS = 100  # that one request makes
 MAX_ATTEMPT = 999_999_999  # the highest number in the log
 
 _Id = Annotated[str, AfterValidator(canonical)]
+Reason = Annotated[Description, Field(min_length=1, max_length=1_000)]
 Attempt = Annotated[int, Field(ge=0, le=MAX_ATTEMPT), NoWord]
 
 
@@ -98,6 +99,15 @@ class NewCheckpoint(_Body):
     attempt: Attempt | None = Field(
         None, description="Save it only as this attempt, if it is the newest."
     )
+    reason: Reason | None = Field(
+        None, description="Why it is saved by hand; it is shown with the checkpoint."
+    )
+
+    @model_validator(mode="after")
+    def _by_hand(self) -> Self:
+        if self.reason is not None and self.attempt is not None:
+            raise ValueError("reason: is for a checkpoint by hand; leave out one of the two")
+        return self
 
 
 class Pause(_Body):

@@ -359,8 +359,6 @@ def test_who_waits_for_the_pause_of_an_agent_is_told_when_the_agent_is(rest: Tes
         ({"patch": [{"op": "remove", "path": "/x"}]}, "state_invalid", "patch"),
         ({"patch": [], "state": None}, "state_invalid", "patch"),
         ({"checkpoint_id": "ckpt_000099"}, "checkpoint_not_found", None),
-        ({"effects": "refuse"}, "status_conflict", None),  # an agent's own
-        ({"parameters": {}}, "status_conflict", None),
     ],
 )
 def test_a_fork_that_can_not_be_is_refused_and_not_made(
@@ -373,6 +371,17 @@ def test_a_fork_that_can_not_be_is_refused_and_not_made(
         assert_field(answer, code, field)
     forks = rest.get("/v1/execution", params={"forked_from": execution["id"]}).json()
     assert forks["items"] == []
+
+
+@pytest.mark.parametrize("body", [{"effects": "refuse"}, {"parameters": {}}])
+def test_a_fork_of_an_agent_s_execution_has_neither_steps_nor_parameters(
+    rest: TestClient, body: dict[str, Any]
+) -> None:
+    made = rest.post("/v1/execution", json={"name": "an agent's"}).json()
+
+    problem = assert_problem(rest.post(path(made, "/fork"), json=body), 409, "status_conflict")
+
+    assert f"leave out `{next(iter(body))}`" in problem["detail"]
 
 
 def test_several_forks_are_answered_with_the_first(

@@ -114,6 +114,7 @@ def timeline(states: Sequence[State[Any]], entries: Sequence[Entry], now: dateti
             x = round((min(entry.at, end) - start).total_seconds() * scale, 1)
             label = f" {entry.label}" if entry.label else ""
             by = "" if entry.saved_by is None else f", saved by {entry.saved_by}"
+            by += f": {entry.reason}" if entry.reason else ""
             title = f"{checkpoint_id(entry.seq)}{label}, {entry.at:%H:%M:%S} UTC{by}"
             lane.ticks.append(Tick(x, checkpoint_id(entry.seq), title, bool(by)))
         # A crash entry has the dead time of its attempt, an attempt entry that of the one before.
