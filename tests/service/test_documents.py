@@ -44,7 +44,7 @@ def test_every_operation_has_an_id_a_summary_and_its_errors(rest: TestClient) ->
         operation for methods in document["paths"].values() for operation in methods.values()
     ]
     ids = [operation["operationId"] for operation in operations]
-    assert len(set(ids)) == len(ids) == 22
+    assert len(set(ids)) == len(ids) == 23
     for operation in operations:
         assert operation["summary"]
         assert operation["description"]
