@@ -110,6 +110,8 @@ class Importing:
         is_new = not is_created(run)
         if is_new:
             file.seek(0)
+            if archive.has_gaps:
+                log.note_removal()
             _copy(log, Archive(file).entries())
             try:
                 run = land(executions, run, log.living_head())

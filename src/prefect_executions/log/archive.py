@@ -72,6 +72,7 @@ class Archive:
     Attributes:
         facts: What it knows of the execution besides its log.
         digest: What tells it from other archives, once all entries were read.
+        has_gaps: Whether numbers are missing, by then: its log was pruned, perhaps.
 
     Raises:
         ArchiveError: this is no archive, or one of a newer version.
@@ -79,6 +80,7 @@ class Archive:
 
     def __init__(self, file: BinaryIO) -> None:
         self.digest = ""
+        self.has_gaps = False
         self._sums: list[str] = []
         self._members = self._read(file)
         name, data = next(self._members, ("", b""))
@@ -110,6 +112,7 @@ class Archive:
             match = _ENTRY.fullmatch(name)
             if match is None or int(match[1]) <= last or (last == -1 and int(match[1]) != 0):
                 raise ArchiveError(f"{name!r} is no entry that can stand here.")
+            self.has_gaps |= int(match[1]) != last + 1
             last = int(match[1])
             self._sums.append(f"{sha256(data).hexdigest()}  {name}\n")
             yield last, data

@@ -362,11 +362,15 @@ class ExecutionLog(ContendedLog):
         Raises:
             ExecutionDeleted: the log is gone.
         """
-        with suppress(AlreadyExists):
-            self.objects.create(self.pruned_key, b"")
+        self.note_removal()
         if not self.has_entry(0):
             self.objects.delete([self.pruned_key])
             raise ExecutionDeleted(self.execution_id)
+
+    def note_removal(self) -> None:
+        """Leave the mark by which a reader knows that entries may be missing. Idempotent."""
+        with suppress(AlreadyExists):
+            self.objects.create(self.pruned_key, b"")
 
     def sweep(self) -> None:
         """Remove what this process has written after the log was purged.

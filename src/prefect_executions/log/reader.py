@@ -173,17 +173,23 @@ class LogReader(EntryReader):
         """
         entries = self._with_makers(range(max(seq - checkpoints, 0), seq + 1), {}, False)
         entry = entries.get(seq)
-        older = (number for number in self.numbers() if number <= seq)
-        while entry is None or entry.kind is Kind.CLAIM:
-            if (number := next(older, None)) is None:
-                raise ExecutionNotFound(self.execution_id)
-            entries = self._with_makers([number], entries, False)
-            entry = entries.get(number)
+        if entry is None or entry.kind is Kind.CLAIM:
+            entries, entry = self._newest_until(seq, entries)
         if entry.kind is Kind.DELETED:
             raise ExecutionDeleted(self.execution_id)
         head = self._head_at(entry.seq, entries, False)
         entries, found = self._back_from(entry, checkpoints, entries, False)
         return History(self, head, entries, found)
+
+    def _newest_until(self, seq: int, entries: dict[int, Entry]) -> tuple[dict[int, Entry], Entry]:
+        """The newest entry up to a number that is no claim, with all that its state is made of."""
+        for number in self.numbers():
+            if number <= seq:
+                entries = self._with_makers([number], entries, False)
+                entry = entries.get(number)
+                if entry is not None and entry.kind is not Kind.CLAIM:
+                    return entries, entry
+        raise ExecutionNotFound(self.execution_id)
 
     def at_checkpoint(self, seq: int, *, journal: bool = True) -> Head:
         """Load the log as it was after a checkpoint, or after `created`: one round of GETs.

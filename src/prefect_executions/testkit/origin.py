@@ -82,6 +82,10 @@ def read_from(executions: ExecutionReader, execution_id: str) -> Origin:
 
 def _copied(facts: dict[str, Any], entries: Iterable[tuple[int, bytes]]) -> Origin:
     log = ExecutionLog(MemoryObjects(), facts["execution_id"])
+    numbers = []
     for seq, data in entries:
         log.objects.create(log.key(seq), data)
+        numbers.append(seq)
+    if numbers != list(range(len(numbers))):
+        log.note_removal()
     return Origin(log, facts)
