@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from agents import Agent, agent_at
+from mcp_agents import Agent, agent_at
 from office import Office
 from rest import KEY
 

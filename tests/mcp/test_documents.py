@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mcp import StdioServerParameters
 
-from agents import Agent, agent, agent_at
+from mcp_agents import Agent, agent, agent_at
 from office import Office
 from rest import KEY
 from serving import serving

@@ -5,7 +5,7 @@ import logging
 import pytest
 from fastapi.testclient import TestClient
 
-from agents import agent_at
+from mcp_agents import agent_at
 from office import Office
 from prefect_executions.blocks.key import Permission
 from prefect_executions.errors import UnsuitablePackage

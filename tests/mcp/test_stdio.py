@@ -13,7 +13,7 @@ import pytest
 from mcp import StdioServerParameters
 from prefect.client.orchestration import SyncPrefectClient
 
-from agents import Agent, WithTasks, agent
+from mcp_agents import Agent, WithTasks, agent
 from prefect_executions.blocks.key import Permission, create_key, revoke_key
 from prefect_executions.cli import main
 from prefect_executions.cli import mcp as command

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
 
-from agents import Agent, WithTasks, agent_at
+from mcp_agents import Agent, WithTasks, agent_at
 from office import Office
 from prefect_executions.blocks.key import Permission
 from prefect_executions.mcp.tasks import IDENTIFIER

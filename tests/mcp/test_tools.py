@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from agents import Agent
+from mcp_agents import Agent
 from office import Office
 
 APPROVAL = {
