@@ -37,6 +37,7 @@ from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.testkit import Trial
 from prefect_executions.webhooks.message import message_of
 from rest import KEY
+from scripted_agents import Script, calls, says
 from world import World, eventually
 
 ROOT = Path(__file__).parent.parent.parent
@@ -189,6 +190,19 @@ def test_the_graph_of_the_document_asks_before_it_books(stack: Stack) -> None:
         {"messages": [("user", "to Rome")]}, {"configurable": {"thread_id": "t"}}
     )
     assert [asked.value for asked in outside["__interrupt__"]] == ["Book the night train?"]
+
+
+def test_the_porter_of_the_document_asks_before_it_reserves(stack: Stack) -> None:
+    agents = run(ROOT / "docs" / "agents.md")
+    agents.porter.model = Script("porter", [calls("reserve", room=7)], says)
+    with prefect_executions.testing() as kit:
+        trial = kit.start(agents.staying, wish="a room")
+        assert agents.reserved == []
+        trial.resume(input={"approved": True})
+        assert len(trial.state["items"]) == 4
+
+    assert trial.result == "reserved 7"
+    assert agents.reserved == [7]
 
 
 def sends_once(send: Any) -> Any:

@@ -1,6 +1,5 @@
 """What an agent asks of people: the questions, and what their answers are for the framework."""
 
-import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -10,16 +9,10 @@ from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolApproved,
 from pydantic_ai.external_events import ExternalEventWaiter
 from pydantic_ai.messages import ToolCallPart
 
+from prefect_executions.approvals import MAY_CALL, ToolApproval, prompt_about
 from prefect_executions.pydantic_ai.agent_runs import AgentRun
 from prefect_executions.runtime.decorator import execution
 from prefect_executions.steps.named import arecord
-
-
-class ToolApproval(BaseModel):
-    """Whether a tool may be called."""
-
-    approved: bool = Field(description="Whether the tool is called.")
-    message: str = Field("", description="What the model is told where it is not.")
 
 
 class ToolAnswer(BaseModel):
@@ -70,22 +63,15 @@ async def ask_people(
 
 
 _ASKED = {
-    "approval": "May **{agent}** call `{tool}`?",
+    "approval": MAY_CALL,
     "question": "**{agent}** asks, by `{tool}`:",
     "external": "**{agent}** waits for the result of `{tool}`.",
 }
 
 
 def _prompt(agent: str, call: ToolCallPart, kind: str, metadata: dict[str, Any] | None) -> str:
-    parts = [_ASKED[kind].format(agent=agent, tool=call.tool_name)]
-    for shown in (call.args_as_dict(), metadata):
-        if shown:
-            text = json.dumps(shown, indent=2, ensure_ascii=False, default=str)
-            fence = "```"
-            while fence in text:
-                fence += "`"
-            parts.append(f"{fence}json\n{text}\n{fence}")
-    return "\n\n".join(parts)
+    question = _ASKED[kind].format(agent=agent, tool=call.tool_name)
+    return prompt_about(question, call.args_as_dict(), metadata)
 
 
 class AnswerWaiter(ExternalEventWaiter):

@@ -1,0 +1,121 @@
+"""Which call of an agent's run is which, and how it is recorded.
+
+An attempt makes the run again, from its beginning, and each call gives what is recorded of it. A
+call of a tool is known by its run and the id that the model gave it; a call of a model by its run
+and its number. An agent that is used as a tool counts for itself, as the call of that tool.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from prefect_executions.errors import ExecutionError, StateError
+from prefect_executions.steps.named import arecord
+
+T = TypeVar("T")
+
+_current: ContextVar["Turns | None"] = ContextVar("turns", default=None)
+
+
+class PassedOn(BaseException):
+    """An error of this package, out of which the SDK must make no text for the model.
+
+    Args:
+        error: The error.
+    """
+
+    def __init__(self, error: ExecutionError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Turns:
+    """The turns of a run of an agent, or of one that is used as a tool in it.
+
+    Args:
+        id_: Distinguishes the calls from all others in the execution.
+        agent: The name of the agent whose turn it is.
+
+    Attributes:
+        agent: The same; a handoff changes it.
+    """
+
+    def __init__(self, id_: str, agent: str) -> None:
+        self.agent = agent
+        self._id = id_
+        self._responses = 0
+        self._inside: dict[str, Turns] = {}
+
+    @staticmethod
+    def current() -> "Turns | None":
+        """The turns that this code is in."""
+        return _current.get()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Let the calls that the body makes be of these turns."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    def of_tool(self, agent: str, call_id: str) -> "Turns":
+        """The turns of an agent that is used as a tool; they go on where it is called again."""
+        return self._inside.setdefault(call_id, Turns(self.key("inside", call_id), agent))
+
+    def key(self, what: str, call_id: str) -> str:
+        """What identifies something that is done for a tool's call."""
+        return f"{self._id} {what} {call_id}"
+
+    async def model(self, call: Callable[[], Awaitable[T]], type_: TypeAdapter[T]) -> T:
+        """Call a model, or return its recorded response.
+
+        A call that fails has no number, so that the SDK's retries do not change those of others.
+
+        Raises:
+            StateError: The response can't be kept, which is recorded.
+        """
+        step, key = f"{self.agent}: model", f"{self._id} model {self._responses + 1}"
+
+        async def kept() -> Any:
+            return _as_json(await call(), type_, step)
+
+        response = type_.validate_python(await arecord(step, kept, key=key))
+        self._responses += 1
+        return response
+
+    async def tool(
+        self, name: str, call_id: str, call: Callable[[], Awaitable[Any]], returns: Any
+    ) -> Any:
+        """Call a tool, or return its recorded result.
+
+        Raises:
+            PassedOn: An error of this package.
+        """
+        step = f"{self.agent}: tool {name}"
+        try:
+            return await arecord(step, call, key=self.key("tool", call_id), returns=returns)
+        except ExecutionError as error:
+            raise PassedOn(error) from error
+
+
+def _as_json(response: T, type_: TypeAdapter[T], step: str) -> Any:
+    """A response without what the model has not said, which the SDK would send back to it."""
+
+    def dump(value: T) -> Any:
+        return type_.dump_python(
+            value, mode="json", by_alias=True, exclude_unset=True, warnings=False
+        )
+
+    try:
+        plain = dump(response)
+        if dump(type_.validate_python(plain)) == plain:
+            return plain
+        problem = "would come back from JSON as something else."
+    except ValueError as error:  # pydantic's
+        problem = f"can't be kept as JSON: {error}"
+    return StateError(f"the result of {step}", problem)
