@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from agents import Agent, agent_at
+from mcp_agents import Agent, agent_at
 from rest import KEY
 from world import World, eventually
 
