@@ -125,9 +125,12 @@ def timed(act: Callable[[], object]) -> float:
 
 def saved(executions: Executions, count: int, *, steps: int, factor: int = 1) -> str:
     """An execution with so many checkpoints, with steps recorded before each."""
-    made, _ = Creation(executions).create(name="long", state={})
+    client = executions.flow_runs.client
+    flow_id = client.create_flow_from_name("long")
+    deployment = client.create_deployment(flow_id, "idle", tags=["execution"])
+    made, _ = Creation(executions).create(name="long", state={}, deployment=f"{deployment}")
     log = executions.log(made.id)
-    head = log.living_head()
+    head = log.attempt()
     order = 0
     for n in range(1, count + 1):
         for _ in range(steps):
