@@ -33,7 +33,7 @@ PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test
 test: $(INSTALLED) ## Run the tests that a change usually breaks; ARGS='-k log' chooses some
-	$(RUN)python -m pytest $(PARALLEL) -m "not scale and not long" $(ARGS)
+	$(RUN)python -m pytest $(PARALLEL) -m "not scale and not long" --hypothesis-profile few $(ARGS)
 
 .PHONY: test-all
 test-all: $(INSTALLED) ## Run all tests, but for those of `make scale`

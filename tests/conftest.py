@@ -30,6 +30,9 @@ ROOT = Path(__file__).parent.parent
 _LAST_LINES = 40  # of each process's log
 
 hypothesis_settings.register_profile("default", deadline=None, print_blob=True)
+hypothesis_settings.register_profile(
+    "few", hypothesis_settings.get_profile("default"), max_examples=25
+)
 hypothesis_settings.load_profile("default")
 
 
@@ -172,12 +175,18 @@ def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
 
 
 @pytest.fixture
-def quick(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick(
+    stack: Stack, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Leave out what Prefect spends time on in each attempt.
 
-    It ends a subscription to events about pauses, and waits two seconds when SQLite is busy.
+    It ends a subscription to events about pauses, waits two seconds when SQLite is busy, and sends
+    events of each state of a task run: these take half of its server's time. A test that needs
+    them has the mark `events`.
     """
     monkeypatch.setattr("prefect.flow_engine.observe_flow_run_suspension", lambda *_: nullcontext())
+    if request.node.get_closest_marker("events") is None:
+        monkeypatch.setattr("prefect.events.utilities.should_emit_events", lambda: False)
     monkeypatch.setattr("prefect.client.base.clamped_poisson_interval", lambda *_: 0.3)
     with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}):
         yield

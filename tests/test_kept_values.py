@@ -33,6 +33,7 @@ from prefect_executions import serialization
 from prefect_executions.errors import StateChanged
 from prefect_executions.kept_values import Proof
 from prefect_executions.serialization import JsonType
+from strategies import examples
 
 
 class Status(StrEnum):
@@ -270,7 +271,7 @@ VALUES: list[tuple[Any, st.SearchStrategy[Any]]] = [
 ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data(), st.sampled_from(VALUES))
 def test_what_is_proven_is_what_comparing_says(data: st.DataObject, typed: Any) -> None:
     type_, values = typed

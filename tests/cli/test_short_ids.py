@@ -73,18 +73,15 @@ def test_capitals_and_dashes_do_not_matter(run: Run, url: str) -> None:
         assert json_of(run, "get", given)["id"] == id_
 
 
-def two_alike(run: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[str, set[str]]:
-    """The beginning of several ids, and these: of 17 some begin with the same digit."""
-    monkeypatch.setattr(short_ids, "ENOUGH", 1)
-    ids = [json_of(run, "create", "the same")["id"] for _ in range(17)]
-    alike = max(({id_ for id_ in ids if id_[5] == digit} for digit in "0123456789abcdef"), key=len)
-    return min(alike)[:6], alike
-
-
-def test_one_that_may_be_several_is_refused_and_these_are_named(
+def test_one_that_may_be_several_is_refused_and_some_of_these_are_named(
     run: Run, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given, alike = two_alike(run, monkeypatch)
+    """Of 17 several begin with the same digit."""
+    monkeypatch.setattr(short_ids, "ENOUGH", 1)
+    with Client(url, KEY) as client:
+        ids = [client.create("the same").id for _ in range(17)]
+    alike = max(({id_ for id_ in ids if id_[5] == digit} for digit in "0123456789abcdef"), key=len)
+    given = min(alike)[:6]
 
     code, out, err = run("delete", given)
 
@@ -94,13 +91,7 @@ def test_one_that_may_be_several_is_refused_and_these_are_named(
     assert set(named) == {f"{id_} the same, running" for id_ in alike}
     assert len(json_of(run, "list")) == 17
 
-
-def test_of_many_that_it_may_be_some_are_named(
-    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setattr(short_ids, "NAMED", 1)
-    given, alike = two_alike(run, monkeypatch)
-
     _, _, err = run("get", given)
 
     assert len(err.splitlines()) == 3

@@ -1,15 +1,12 @@
 """The example flows in `flows/`, crashed at every point with the test kit."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.flows import load_flow_from_entrypoint
 
-import prefect_executions
-from prefect_executions.local import Stack
 from prefect_executions.testkit import TestKit, Trial
 
 FLOWS = Path(__file__).parents[2] / "flows"
@@ -19,12 +16,6 @@ fan_out: Any = load_flow_from_entrypoint(f"{FLOWS}/fan_out.py:fan_out")
 invoice_graph: Any = load_flow_from_entrypoint(f"{FLOWS}/invoice_graph.py:invoice_graph")
 support_agent: Any = load_flow_from_entrypoint(f"{FLOWS}/support_agent.py:support_agent")
 survey: Any = load_flow_from_entrypoint(f"{FLOWS}/survey.py:survey")
-
-
-@pytest.fixture
-def kit(stack: Stack) -> Iterator[TestKit]:
-    with prefect_executions.testing() as kit:
-        yield kit
 
 
 def labels(trial: Trial) -> dict[str | None, str]:
@@ -48,7 +39,7 @@ def test_a_research_agent_publishes_what_is_approved(kit: TestKit, tmp_path: Pat
     assert not file.exists()
 
 
-@pytest.mark.parametrize("approved", [True, False])
+@pytest.mark.parametrize("approved", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_research_agent_comes_to_the_same_wherever_it_crashes(
     kit: TestKit, tmp_path: Path, approved: bool
 ) -> None:
@@ -90,6 +81,7 @@ def test_a_fan_out_gathers_all_replies_wherever_it_crashes(kit: TestKit, tmp_pat
     assert len(survived.points) > 2
 
 
+@pytest.mark.long
 def test_a_survey_comes_to_the_same_wherever_it_crashes(kit: TestKit) -> None:
     survived = kit.crash_everywhere(survey, {"per_second": 0, "only": ["pluggy", "iniconfig"]})
 

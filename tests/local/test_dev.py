@@ -41,7 +41,10 @@ def started(data: Path, ports: Ports) -> Iterator[str]:
 
 
 @pytest.mark.journey
-@pytest.mark.parametrize("s3", [False, True], ids=["directory", "s3"])
+@pytest.mark.parametrize(
+    "s3",
+    [pytest.param(False, id="directory"), pytest.param(True, id="s3", marks=pytest.mark.long)],
+)
 def test_what_was_there_is_there_after_the_next_start(tmp_path: Path, s3: bool) -> None:
     first = free_ports(12)
     ports = Ports(first, first + 1, first + 2 if s3 else None)

@@ -32,6 +32,7 @@ from prefect_executions.storage.directory import DirectoryObjects
 from prefect_executions.storage.objects import MemoryObjects, Objects
 from prefect_executions.storage.s3 import S3Objects
 from stores import Fault, Faulty
+from strategies import examples
 
 PROCESSES = 2
 RIVAL = PROCESSES  # acts while the others are in the middle of something
@@ -369,10 +370,14 @@ class DirectoryLogMachine(LogMachine):
 
 
 TestLogMachine = LogMachine.TestCase
-TestLogMachine.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestLogMachine.settings = settings(
+    max_examples=examples(300), stateful_step_count=30, deadline=None
+)
 
 TestDirectoryLogMachine = DirectoryLogMachine.TestCase
-TestDirectoryLogMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestDirectoryLogMachine.settings = settings(
+    max_examples=examples(40), stateful_step_count=30, deadline=None
+)
 
 
 @pytest.mark.parametrize("backend", ["memory", "directory", "s3"])

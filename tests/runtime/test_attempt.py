@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 from prefect import flow, task
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.flow_runs import pause_flow_run
@@ -543,19 +543,25 @@ def test_the_flow_keeps_its_signature_and_its_file(store: MemoryStore) -> None:
     assert greets.fn.__qualname__.endswith("greets")
 
 
+@pytest.fixture(scope="module")
+def deployed(stack: Stack) -> UUID:
+    """A deployment that a process of its own can carry out."""
+    stack.run("prefect", "--no-prompt", "deploy", "--name", "counting/test", cwd=_E2E)
+    with get_client(sync_client=True) as client:
+        return client.read_deployment_by_name("counting/test").id
+
+
 @pytest.mark.parametrize(
     "held",
     [Suspended(message="not now"), Cancelled(message="not now")],
     ids=lambda state: state.name,
 )
 def test_a_run_held_while_its_process_starts_stays_so(
-    stack: Stack, prefect: SyncPrefectClient, tmp_path: Any, held: State[Any]
+    stack: Stack, prefect: SyncPrefectClient, deployed: UUID, tmp_path: Any, held: State[Any]
 ) -> None:
     """Prefect lets the process set Running; the process sets the old state again and ends."""
-    stack.run("prefect", "--no-prompt", "deploy", "--all", cwd=_E2E)
-    deployment = prefect.read_deployment_by_name("counting/test")
     run = prefect.create_flow_run_from_deployment(
-        deployment.id, parameters={"to": 3}, state=Pending(name="held")
+        deployed, parameters={"to": 3}, state=Pending(name="held")
     )
     prefect.set_flow_run_state(run.id, held, force=True)
 

@@ -57,12 +57,17 @@ def test_a_child_that_has_returned_gives_its_recorded_result(kit: TestKit) -> No
     assert done == PAID
 
 
-def test_wherever_a_parent_with_children_dies_nothing_is_paid_twice(kit: TestKit) -> None:
+@pytest.mark.parametrize("points", [6, pytest.param(None, marks=pytest.mark.long)])
+def test_wherever_a_parent_with_children_dies_nothing_is_paid_twice(
+    kit: TestKit, points: int | None
+) -> None:
     def check(_: Trial) -> None:
         assert done == PAID
         assert len(set(ids)) == 2
 
-    survival = kit.crash_everywhere(parent, before=clear, check=check, lose_writes=False)
+    survival = kit.crash_everywhere(
+        parent, before=clear, check=check, points=points, lose_writes=False
+    )
 
     assert any("nested" in point for point in survival.points)
 

@@ -63,7 +63,7 @@ from prefect_executions.supervisor.heartbeat import OwnHeartbeat
 from prefect_executions.supervisor.supervisor import Supervisor
 from prefect_executions.testkit import MemoryStore
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.events]
 
 
 SETTINGS = ExecutionsSettings(heartbeat_seconds=1, silence_seconds=10, pending_seconds=600)

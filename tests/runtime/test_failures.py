@@ -64,6 +64,7 @@ def test_a_flow_out_of_its_time_is_tried_again(kit: TestKit, kind: str) -> None:
     assert trial.result == trial.id
 
 
+@pytest.mark.long
 @KINDS
 def test_a_flow_that_is_always_out_of_its_time_fails_in_the_end(kit: TestKit, kind: str) -> None:
     seen: list[int] = []
@@ -79,6 +80,7 @@ def test_a_flow_that_is_always_out_of_its_time_fails_in_the_end(kit: TestKit, ki
     assert state.name == "TimedOut"
 
 
+@pytest.mark.long
 @KINDS
 def test_without_a_deployment_each_attempt_has_the_whole_time(
     stack: Stack, store: MemoryStore, objects: Faulty, kind: str
@@ -93,6 +95,7 @@ def test_without_a_deployment_each_attempt_has_the_whole_time(
     assert kinds(objects, run_id).count("retry") == 2
 
 
+@pytest.mark.long
 @KINDS
 def test_a_time_out_goes_on_for_no_later_attempt(
     stack: Stack, store: MemoryStore, objects: Faulty, kind: str

@@ -19,6 +19,7 @@ from prefect_executions.log.log import ExecutionLog
 from prefect_executions.runtime.writer import IN_FLIGHT, Durability, LogWriter
 from prefect_executions.storage.objects import MemoryObjects
 from stores import Fault, Faulty
+from strategies import examples
 
 ID = "exec_0123456789abcdef0123456789abcdef"
 
@@ -462,7 +463,7 @@ def test_the_same_work_has_one_nonce_however_often_it_is_tried(make: Make, memor
     faults=st.lists(st.sampled_from(Fault), max_size=20),
     again=st.lists(st.booleans(), min_size=12, max_size=12),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_whatever_is_lost_each_save_is_stored_once_and_in_its_order(
     durability: str, acts: list[str], faults: list[Fault], again: list[bool]
 ) -> None:

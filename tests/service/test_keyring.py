@@ -329,6 +329,7 @@ def test_all_keys_are_compared_and_not_by_equality(
     )  # again, since it may be new
 
 
+@pytest.mark.long
 def test_more_keys_than_a_page_of_prefects(prefect: SyncPrefectClient, keyring: Keyring) -> None:
     secrets = [f"pxk_{n:043d}" for n in range(205)]
     for n, secret in enumerate(secrets):

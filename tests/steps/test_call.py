@@ -16,6 +16,7 @@ from prefect_executions.testkit import TestKit
 from trials import act, acts, done, ended, join, made, plain, twice
 
 
+@pytest.mark.events
 def test_a_replayed_call_is_in_a_state_that_says_so(kit: TestKit) -> None:
     states = []
     task_runs = []

@@ -25,6 +25,7 @@ from prefect_executions.errors import (
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.storage.directory import LEFT_OVER, DirectoryObjects
 from prefect_executions.storage.objects import MemoryObjects
+from strategies import examples
 
 KILLS = 80
 
@@ -40,7 +41,7 @@ def here(directory: DirectoryObjects) -> DirectoryObjects:
     return directory
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(acts=st.lists(acts, max_size=25), prefixes=st.lists(keys, max_size=6))
 def test_it_is_as_memory_is(
     tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[str, str]], prefixes: list[str]

@@ -231,6 +231,7 @@ def objects(proxy: FaultProxy, s3: S3Objects) -> S3Objects:
     return replace(s3, endpoint=proxy.endpoint, read_timeout=3)
 
 
+@pytest.mark.long
 def test_of_ten_thousand_operations_under_faults_nothing_is_lost_and_nothing_doubled(
     s3_server: S3Server,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 JSON = st.recursive(
@@ -13,6 +14,11 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
     max_leaves=20,
 )
+
+
+def examples(count: int) -> int:
+    """So many examples, or in `make test` a quarter of them."""
+    return count * settings.default.max_examples // 100
 
 
 def nested(depth: int) -> Any:

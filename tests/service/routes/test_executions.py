@@ -134,6 +134,7 @@ def test_head_is_get_without_a_body(execution: dict[str, Any], rest: TestClient)
     assert rest.head(path(execution, "/events")).status_code == 405
 
 
+@pytest.mark.long
 def test_a_deletion_takes_all_artifacts_along(
     execution: dict[str, Any], rest: TestClient, prefect: SyncPrefectClient
 ) -> None:
