@@ -43,6 +43,12 @@ def eventually(look: Callable[[], Any], what: str, patience: float = PATIENCE) -
     return seen
 
 
+def pid_of(run: FlowRun) -> int:
+    """The id of the process that a worker has started for a run."""
+    assert run.infrastructure_pid is not None
+    return int(run.infrastructure_pid.rpartition(":")[2])
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process exists and is not a zombie."""
     try:
@@ -195,9 +201,7 @@ class World:
         return found
 
     def pid(self, execution: Answer) -> int:
-        pid = self.run(execution).infrastructure_pid
-        assert pid is not None
-        return int(pid.rpartition(":")[2])
+        return pid_of(self.run(execution))
 
     def states(self, execution: Answer) -> list[State[Any]]:
         """The states that the flow run has had, oldest first."""
