@@ -489,6 +489,7 @@ EXPORTING = [
     ".storage",
     ".supervisor",
     ".testkit",
+    ".openai_agents",
     ".pydantic_ai",
 ]
 
