@@ -6,6 +6,7 @@ import pytest
 
 from prefect_executions.cli import short_ids
 from prefect_executions.cli.app import app
+from prefect_executions.cli.options import Id
 from prefect_executions.client import Client, NotFound
 from rest import KEY
 from running import Run, json_of
@@ -14,6 +15,8 @@ TAKING_ONE = {
     "get": (),
     "checkpoint": ("2",),
     "checkpoints": (),
+    "edit": (),
+    "bisect": ("--bad", "True"),
     "state": (),
     "diff": ("{one}", "{one}"),
     "cost": (),
@@ -27,22 +30,27 @@ TAKING_ONE = {
 
 
 def taking_one() -> set[str]:
-    """The commands with an id as their argument."""
+    """The commands with such an id as their argument."""
     functions = {name: app[name].default_command for name in app if not name.startswith("-")}
     return {
         name
         for name, function in functions.items()
-        if function is not None and "execution_id" in inspect.signature(function).parameters
+        if function is not None
+        and (first := inspect.signature(function).parameters.get("execution_id")) is not None
+        and first.annotation == Id
     }
 
 
-def test_every_command_with_an_id_takes_a_short_one(run: Run, url: str) -> None:
+def test_every_command_with_an_id_takes_a_short_one(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISUAL", "true")  # changes nothing
     assert taking_one() == TAKING_ONE.keys()
     with Client(url, KEY) as client:
         for name, more in TAKING_ONE.items():
             id_ = client.create(f"for {name}").id
             one = client.checkpoint(id_, 1).checkpoint.id
-            if name == "resume":
+            if name in ("resume", "edit"):
                 client.pause(id_)
             if name == "watch":
                 client.complete(id_)

@@ -253,7 +253,11 @@ def test_without_the_store_the_flow_fails_and_nothing_is_lost(world: World) -> N
     assert away.json()["code"] == "store_unavailable"
     assert failed.state.type is StateType.FAILED
     assert "StoreUnavailable" in (failed.state.message or "")
-    assert world.get(execution)["state"]["n"] == 2
+    found = eventually(
+        lambda: (seen := world.rest.get(world.path(execution))).status_code == 200 and seen,
+        "the service tries the store again",
+    )
+    assert found.json()["state"]["n"] == 2
     world.resume(execution)
     world.open_gates(execution, 2, 3)
     ended = world.until(execution, "it completes", lambda e: e["status"] == "completed")
