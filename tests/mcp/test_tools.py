@@ -168,7 +168,8 @@ def test_a_fork_leaves_the_other_as_it_is(agent: Agent, office: Office) -> None:
 
     fork = agent.call("fork_execution", execution_id=id_, checkpoint_id=first, name="another way")
 
-    assert fork["forked_from"] == {"execution_id": id_, "checkpoint_id": first}
+    origin = {"execution_id": id_, "checkpoint_id": first, "effects": "record"}
+    assert fork["forked_from"] == origin
     assert agent.call("get_state", execution_id=fork["id"])["value"] == {"n": 1}
     assert agent.call("get_state", execution_id=id_)["value"] == {"n": 2}
 

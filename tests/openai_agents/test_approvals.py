@@ -87,6 +87,29 @@ def test_a_run_that_is_streamed_asks_too(kit: TestKit) -> None:
     assert set(acts.values()) == {1}
 
 
+async def is_large(_: Any, parameters: dict[str, Any], __: str) -> bool:
+    return parameters["order"] > 100
+
+
+@function_tool(needs_approval=is_large)
+def repay(order: int) -> str:
+    return act(f"repay {order}")
+
+
+@pytest.mark.parametrize(("order", "asks"), [(7, False), (700, True), ("7", True)])
+def test_a_function_decides_unless_validation_changes_the_arguments(
+    kit: TestKit, order: Any, asks: bool
+) -> None:
+    """As in the SDK: it would decide about other arguments than the tool gets."""
+    trial = kit.start(flow_of(lambda: agent([calls("repay", order=order)], says, tools=[repay])))
+
+    assert trial.status == ("paused" if asks else "completed"), repr(trial.error)
+    if asks:
+        trial.resume(input={"approved": True})
+    assert ended(trial).result == f"REPAY {order}"
+    assert set(acts.values()) == {1}
+
+
 def test_outside_an_execution_the_interruptions_are_returned() -> None:
     result = asyncio.run(run(refunds(), "hi"))
 

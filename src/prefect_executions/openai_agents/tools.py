@@ -1,5 +1,6 @@
 """Agents whose tools and models are recorded."""
 
+import json
 from copy import copy
 from functools import partial
 from inspect import isawaitable
@@ -132,6 +133,8 @@ def _recorded_tool(tool: Tool, agent: str) -> Tool:
     if isinstance(tool.on_invoke_tool, _RecordedTool):
         return tool
     recorded = copy(tool)
+    if callable(tool.needs_approval):
+        recorded.needs_approval = _NeedsApproval(tool)
     used = _agent_of(tool)
     if used is not None:
         recorded.on_invoke_tool = _UsedAgent(tool, used.name)
@@ -139,6 +142,30 @@ def _recorded_tool(tool: Tool, agent: str) -> Tool:
     recorded.on_invoke_tool = _RecordedTool(tool)
     recorded.timeout_seconds = None  # that it took too long is recorded, too
     return recorded
+
+
+class _NeedsApproval:
+    """Whether a call has to be approved: by the tool's own function, which sees the arguments.
+
+    The SDK asks for approval without the function where validation changes the arguments, since it
+    would decide about others than the tool gets. It finds that out by the tool's invoker, which it
+    does not know behind the one that records. It has no public way; a test fails if it goes.
+    """
+
+    def __init__(self, tool: FunctionTool) -> None:
+        self._tool = tool
+
+    async def __call__(
+        self, context: RunContextWrapper[Any], parameters: dict[str, Any], call_id: str
+    ) -> bool:
+        prepare = getattr(self._tool.on_invoke_tool, "prepare_arguments", None)
+        if prepare is not None:
+            prepared = prepare(json.dumps(parameters), self._tool.name)
+            if prepared is not None and not prepared.unchanged:
+                return True
+        decide: Any = self._tool.needs_approval
+        needed = decide(context, parameters, call_id)
+        return bool(await needed if isawaitable(needed) else needed)
 
 
 class _RecordedTool:
