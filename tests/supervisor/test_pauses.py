@@ -22,10 +22,11 @@ from prefect_executions.prefect.pauses import (
     pause_key,
     paused,
     question_key,
+    read_form,
     save_form,
 )
 from prefect_executions.prefect.states import state_of
-from prefect_executions.prefect.suspension import hold
+from prefect_executions.prefect.suspension import complete_pause, hold, renew_pause
 
 
 def test_a_pause_in_the_prefect_ui_loses_its_time_out_and_gets_a_form(here: IdleWorld) -> None:
@@ -72,6 +73,43 @@ def test_what_comes_between_a_pause_and_its_form_lasts(
     hold(here.prefect, as_it_was_read, Form({"type": "object", "properties": {}}, ""))
 
     assert here.name_of(run) == is_then
+
+
+def offering(checkpoint: str) -> Form:
+    return Form({"type": "object", "properties": {"checkpoint": {"enum": [checkpoint]}}}, "")
+
+
+def form_of(here: IdleWorld, run: FlowRun) -> Form | None:
+    return read_form(here.prefect, run.id, state_of(here.prefect.read_flow_run(run.id)))
+
+
+@pytest.mark.parametrize("has_form", [False, True], ids=["of the UI", "over REST"])
+def test_the_process_that_leaves_meets_a_form_that_was_read_before_its_last_checkpoint(
+    here: IdleWorld, has_form: bool
+) -> None:
+    run = here.create()
+    here.set(run, Running(), paused(pause_key(), "why") if has_form else Suspended(message="why"))
+    run = here.prefect.read_flow_run(run.id)
+    supervisors = iter([None])
+
+    def last() -> Form:
+        for _ in supervisors:  # it is quicker, just now
+            complete_pause(here.prefect, run, lambda: offering("the one before"))
+        return offering("the last")
+
+    renew_pause(here.prefect, run, last)
+
+    assert form_of(here, run) == offering("the last")
+
+
+def test_a_supervisor_that_gives_a_form_reads_the_log_after_it(here: IdleWorld) -> None:
+    run = here.create()
+    here.set(run, Running(), Suspended(message="why"))
+    newest = iter(["the one before", "the last", "the last"])
+
+    complete_pause(here.prefect, here.prefect.read_flow_run(run.id), lambda: offering(next(newest)))
+
+    assert form_of(here, run) == offering("the last")
 
 
 def test_a_pause_waits_while_a_worker_is_just_taking_the_run(here: IdleWorld) -> None:

@@ -32,6 +32,7 @@ from prefect_executions.prefect.errors import passing, prefect_errors
 
 _KEY = re.compile(r"execution-(pause|ask)-[0-9a-f]{32}(?:-([0-9]{1,15})-(resume|fail|terminate))?")
 _CHILD_KEY = re.compile(r"execution-child-[0-9a-f]{32}-([0-9a-f]{32})")
+_RENEWALS = 5  # how often a form is written that others write, too
 _MESSAGE = 2_000  # how many characters of a reason become the state's message
 
 
@@ -136,18 +137,24 @@ def read_form(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> For
     return None if schema is None else Form(schema, description or "")
 
 
-def renew_form(client: SyncPrefectClient, run_id: UUID, state: State[Any], form: Form) -> None:
-    """Replace the form of a pause, if it has changed.
+def renew_form(
+    client: SyncPrefectClient, run_id: UUID, state: State[Any], form: Callable[[], Form]
+) -> None:
+    """Replace the form of a pause, until it is what `form` makes of the log at that time.
 
-    A Resume in the Prefect UI at that very moment is refused, and can be repeated.
+    The process that leaves and a supervisor may both write it, one of them with what it has read
+    before the last checkpoint. So it is read again after it was written. A Resume in the Prefect
+    UI at that very moment is refused, and can be repeated.
     """
     keys = state.state_details.run_input_keyset or {}
-    if read_form(client, run_id, state) == form:
-        return
-    for key in (keys["schema"], keys["description"]):
-        with prefect_errors(run_id), passing(HTTPStatus.NOT_FOUND):
-            client.delete_flow_run_input(run_id, key)
-    save_form(client, run_id, state, form)
+    for _ in range(_RENEWALS):
+        wanted = form()
+        if read_form(client, run_id, state) == wanted:
+            return
+        for key in (keys["schema"], keys["description"]):
+            with prefect_errors(run_id), passing(HTTPStatus.NOT_FOUND):
+                client.delete_flow_run_input(run_id, key)
+        save_form(client, run_id, state, wanted)
 
 
 def lacks_form(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> bool:

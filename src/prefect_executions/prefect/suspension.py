@@ -188,12 +188,15 @@ def complete_pause(client: SyncPrefectClient, run: FlowRun, form: Callable[[], F
     """
     state = state_of(run)
     if is_bare_pause(state):
-        asked = form()
         if is_still(client, run):
-            hold(client, run, asked)
-    elif lacks_form(client, run.id, state):
+            renew_pause(client, run, form)
+    elif not lacks_form(client, run.id, state):
+        return
+    elif asks_for_checkpoint(state):
+        renew_pause(client, run, form)
+    else:
         lost = Form({"type": "object", "properties": {}}, "The flow will ask once more.")
-        save_form(client, run.id, state, form() if asks_for_checkpoint(state) else lost)
+        save_form(client, run.id, state, lost)
 
 
 def renew_pause(client: SyncPrefectClient, run: FlowRun, form: Callable[[], Form]) -> None:
@@ -206,11 +209,11 @@ def renew_pause(client: SyncPrefectClient, run: FlowRun, form: Callable[[], Form
         run: The run, which need not be paused.
         form: Makes the form that asks where to continue from.
     """
-    state = state_of(run)
-    if is_bare_pause(state):
+    if is_bare_pause(state_of(run)):
         hold(client, run, form())
-    elif asks_for_checkpoint(state):
-        renew_form(client, run.id, state, form())
+        run = read_run(client, run.id)
+    if asks_for_checkpoint(state_of(run)):
+        renew_form(client, run.id, state_of(run), form)
 
 
 def resume(
