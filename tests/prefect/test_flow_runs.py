@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import AwaitingRetry, Cancelled, Crashed, Pending, Running, Suspended
@@ -19,6 +20,7 @@ from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.states import state_of
 from prefect_executions.prefect.transitions import restore
 from prefect_executions.storage.objects import MemoryObjects
+from world import eventually
 
 
 def crashed(prefect: SyncPrefectClient) -> UUID:
@@ -27,10 +29,14 @@ def crashed(prefect: SyncPrefectClient) -> UUID:
     return prefect.create_flow_run_from_deployment(deployment, state=Crashed()).id
 
 
-def created(prefect: SyncPrefectClient, wait: Callable[[float], None]) -> tuple[Executions, str]:
+def created(
+    prefect: SyncPrefectClient, wait: Callable[[float], None], pool: str | None = None
+) -> tuple[Executions, str]:
     """An execution that no worker takes, and what it is acted on with."""
     flow_id = prefect.create_flow_from_name(f"flow-{uuid4().hex}")
-    deployment = str(prefect.create_deployment(flow_id, "idle", tags=["execution"]))
+    deployment = str(
+        prefect.create_deployment(flow_id, "idle", tags=["execution"], work_pool_name=pool)
+    )
     executions = Executions(MemoryObjects(), FlowRuns(prefect, wait=wait))
     made, _ = Creation(executions).create(name="task", deployment=deployment)
     return executions, made.id
@@ -109,6 +115,26 @@ def test_a_run_that_is_not_due_is_paused_at_once(prefect: SyncPrefectClient) -> 
     paused, _ = executions.pause(id_)
 
     assert (paused.prefect.state_name, waits) == ("Suspended", [])
+
+
+def test_a_run_that_is_due_is_paused_at_once_only_where_no_worker_asks_for_runs(
+    prefect: SyncPrefectClient,
+) -> None:
+    pool, waits = f"pool-{uuid4().hex}", list[float]()
+    prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+    executions, id_ = created(prefect, waits.append, pool)
+    executions.pause(id_)
+    assert waits == []
+
+    executions, id_ = created(prefect, waits.append, pool)
+    prefect.get_scheduled_flow_runs_for_work_pool(pool)  # as a worker does
+    eventually(
+        lambda: prefect.read_work_queue_by_name("default", pool).last_polled,
+        "Prefect has noted that somebody asked",
+    )
+    executions.pause(id_)
+
+    assert sum(waits) > 10
 
 
 def test_what_a_starting_process_covers_is_not_paused(prefect: SyncPrefectClient) -> None:

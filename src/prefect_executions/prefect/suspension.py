@@ -6,6 +6,7 @@ it does not know the run.
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from prefect.states import AwaitingRetry, Scheduled
 
 from prefect_executions.errors import AnswerError, ExecutionConflict
 from prefect_executions.ids import execution_id
-from prefect_executions.prefect.errors import prefect_errors
+from prefect_executions.prefect.errors import passing, prefect_errors
 from prefect_executions.prefect.pauses import (
     Form,
     asks_for_checkpoint,
@@ -58,8 +59,9 @@ FORM_PAUSE = 0.25  # seconds between two tries
 
 DUE = timedelta(seconds=30)  # a worker reads a run earlier than it is due, by 10 s by default
 PUT_OFF = timedelta(seconds=60)  # if the pause is not carried out, the run goes on after that
-READING_TRIES = 10  # how often a run that was put off is read, which a worker may yet take
-READING_PAUSE = 0.5  # seconds between two tries
+POLLED = timedelta(seconds=90)  # a queue that no worker has asked for so long has no worker
+READING_TRIES = 30  # how often a run that was put off is read, which a worker may yet take
+READING_PAUSE = 0.5  # seconds between two tries; a worker was seen to need 8 s
 
 TAKING_TRIES = 120  # how often a run is read that a worker is just taking
 TAKING_PAUSE = 0.25  # seconds between two tries
@@ -111,6 +113,7 @@ def _read_when_taken(
     Prefect's worker reads which runs are due, and sets each Pending, and then Submitting. When a
     run is paused in between, the worker ends, and all of its flow processes with it. So a run that
     is due is put off first: no worker reads it any more, and one that has read it takes it soon.
+    Where no worker asks for runs, none has.
 
     Raises:
         ExecutionConflict: A worker needs very long to take it.
@@ -121,7 +124,7 @@ def _read_when_taken(
             scheduled_time=datetime.now(UTC) + PUT_OFF, message="It is to be paused"
         )
         run = set_state(client, run_id, later, "pause")
-        for _ in range(READING_TRIES):
+        for _ in range(READING_TRIES if _has_worker(client, run) else 0):
             if not state_of(run).is_scheduled():
                 break
             wait(READING_PAUSE)
@@ -133,6 +136,16 @@ def _read_when_taken(
         run = read_run(client, run_id)
     hint = "A worker is just taking it; try again in a moment."
     raise ExecutionConflict(execution_id(run_id), "pause", status_of(run), hint)
+
+
+def _has_worker(client: SyncPrefectClient, run: FlowRun) -> bool:
+    """Whether anything may be asking for a run that is due: a worker, or `flow.serve()`."""
+    if run.work_pool_name is None or run.work_queue_name is None:
+        return True
+    with prefect_errors(run.id), passing(HTTPStatus.NOT_FOUND):
+        polled = client.read_work_queue_by_name(run.work_queue_name, run.work_pool_name).last_polled
+        return polled is not None and datetime.now(UTC) - polled < POLLED
+    return True
 
 
 def _is_being_taken(run: FlowRun) -> bool:
