@@ -164,7 +164,9 @@ class Checkpoint(BaseModel):
         description="Who saved it by hand: the name of their API key; null when the execution's "
         "own process or agent did.",
     )
-    reason: str | None = Field(None, description="Why they have saved it by hand, if they said so.")
+    reason: str | None = Field(
+        None, description="Why it was saved by hand, or by an external agent, if that was said."
+    )
 
 
 class FlowRunFacts(BaseModel):

@@ -1,6 +1,8 @@
 """Executions that leave one store as a file, and go on in another."""
 
 import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -14,7 +16,9 @@ from prefect_executions.executions.archives import Importing, export
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
-from prefect_executions.log.archive import stored_entries
+from prefect_executions.log.archive import Archive, stored_entries
+from prefect_executions.log.pruning import prune
+from prefect_executions.log.redaction import RedactedPath
 from prefect_executions.models import ExecutionFilter
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.storage.objects import MemoryObjects
@@ -108,6 +112,69 @@ def test_it_goes_on_there_with_what_was_recorded(
     there.resume(input={"approved": True})
 
     assert (there.result, calls) == (["ONE", "TWO"], ["one", "two"])
+
+
+def goes_on(kit: TestKit, there: Elsewhere, file: io.BytesIO) -> Trial:
+    """The execution that is made of a file, after it was resumed and answered."""
+    made, _ = there.importing.load(file)
+    kit._processes._objects = there.objects
+    trial = Trial(there.executions, kit._processes, survey, made)
+    trial.resume()
+    trial.resume(input={"approved": True})
+    return trial
+
+
+def test_a_log_of_which_old_entries_were_removed_goes_on_there(
+    kit: TestKit, elsewhere: Elsewhere
+) -> None:
+    calls.clear()
+    pages = [f"page {n}" for n in range(30)]
+    trial = kit.start(survey, pages=pages)
+    log = kit.executions.log(trial.id)
+    later = datetime.now(UTC) + timedelta(days=1)
+    assert prune(log, newest=1, labelled=False, also=(), before=later) > 0
+
+    there = goes_on(kit, elsewhere, exported(kit, trial))
+
+    assert (there.result, calls) == ([page.upper() for page in pages], pages)
+    assert elsewhere.executions.log(there.id).is_pruned()
+
+
+def test_without_some_values_it_goes_on_with_what_was_recorded_of_the_others(
+    kit: TestKit, trial: Trial, elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    file = io.BytesIO()
+    paths = [RedactedPath("/state/*"), RedactedPath("/results/look")]
+    export(kit.executions, trial.id, file, redact=paths)
+    (saved := tmp_path / "task.tar").write_bytes(file.getvalue())
+
+    again = kit.replay(survey, saved)
+    there = goes_on(kit, elsewhere, file)
+
+    assert again.state == there.state == {"one": "[redacted]", "two": "[redacted]"}
+    assert there.result == ["[redacted]", "[redacted]"]
+    assert calls == ["one", "two"]
+
+
+def test_without_some_parameters_it_says_which(kit: TestKit, trial: Trial) -> None:
+    file = io.BytesIO()
+    export(kit.executions, trial.id, file, redact=[RedactedPath("/parameters/pages/1")])
+
+    facts = Archive(io.BytesIO(file.getvalue())).facts
+    assert facts["parameters"] == {"pages": ["one", "[redacted]"]}
+    assert facts["redacted"] == ["/parameters/pages/1"]
+
+
+def test_a_file_that_was_to_be_redacted_where_nothing_is_has_no_end(
+    kit: TestKit, trial: Trial, elsewhere: Elsewhere
+) -> None:
+    file = io.BytesIO()
+    with pytest.raises(ArchiveError, match="/state/three"):
+        export(kit.executions, trial.id, file, redact=[RedactedPath("/state/three")])
+
+    with pytest.raises(ArchiveError):
+        elsewhere.importing.load(file)
+    assert elsewhere.all() == []
 
 
 def test_what_has_ended_has_ended_there_and_the_same_file_is_one_execution(

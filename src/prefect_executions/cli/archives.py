@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 def export(
     execution_id: Annotated[str, Parameter(help="The execution, by its whole id.")],
     *,
+    redact: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="Leave out values, as in /state/*/email or /results/fetch."),
+    ] = None,
     store: StoreName = None,
 ) -> None:
     """Write an execution to standard output, as one file: `export exec_… > task.tar`.
@@ -30,11 +34,16 @@ def export(
     themselves.
     """
     from prefect_executions.executions.archives import export  # noqa: PLC0415
+    from prefect_executions.log.redaction import RedactedPath  # noqa: PLC0415
 
+    try:
+        paths = [RedactedPath(path) for path in redact or ()]
+    except ValueError as error:
+        end(USAGE, f"--redact: {error}")
     if sys.stdout.isatty():
         end(USAGE, "The file goes to standard output: add `> FILE`.")
     with opened(store) as executions:
-        export(executions, canonical(execution_id), sys.stdout.buffer)
+        export(executions, canonical(execution_id), sys.stdout.buffer, redact=paths)
         sys.stdout.buffer.flush()
 
 

@@ -280,7 +280,7 @@ class Client(Connection):
             state: The state, as JSON or a pydantic model.
             label: What people see in the list of checkpoints.
             attempt: Save it only as this attempt; None for a checkpoint by hand.
-            reason: Why it is saved by hand.
+            reason: Why it is saved; people see it.
 
         Raises:
             AttemptSuperseded: the attempt is not the newest, or a new one is about to begin.

@@ -1,6 +1,6 @@
 """Executions as files: exported from one Prefect and store, imported into others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +23,7 @@ from prefect_executions.ids import execution_id
 from prefect_executions.log.archive import Archive, stored_entries, write_archive
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.log import ExecutionLog
+from prefect_executions.log.redaction import RedactedPath, Redaction, Redactor
 from prefect_executions.models import Execution
 from prefect_executions.prefect.deployments import entrypoint_of
 from prefect_executions.prefect.states import is_created, status_of
@@ -31,7 +32,9 @@ from prefect_executions.prefect.tags import OUTSIDE, deployment_of, imported_tag
 _AT_ONCE = 8  # entries that are in memory at a time
 
 
-def export(executions: ExecutionReader, id_: str, file: BinaryIO) -> None:
+def export(
+    executions: ExecutionReader, id_: str, file: BinaryIO, *, redact: Sequence[RedactedPath] = ()
+) -> None:
     """Write an execution to a file: its log, byte for byte, and what Prefect knows of it.
 
     Of one that runs it is the log as it was at the beginning.
@@ -40,13 +43,21 @@ def export(executions: ExecutionReader, id_: str, file: BinaryIO) -> None:
         executions: Where it is.
         id_: Its id.
         file: Where it goes.
+        redact: The paths of values that are left out; then each entry is written anew.
 
     Raises:
         ExecutionNotFound: there is none, or it was deleted meanwhile.
+        ArchiveError: nothing was ever at a path; the file has no end, and nobody takes it.
     """
     run, log = executions.run(id_), executions.log(id_)
     log.living_head(journal=False)
-    write_archive(file, facts_of(executions, run), stored_entries(log))
+    facts, entries = facts_of(executions, run), stored_entries(log)
+    if redact:
+        redactor = Redactor(redact)
+        facts["parameters"] = redactor.applied(facts["parameters"], "parameters")
+        facts["redacted"] = [path.text for path in redact]
+        entries = Redaction(redactor).entries(entries)
+    write_archive(file, facts, entries)
 
 
 def facts_of(executions: ExecutionReader, run: FlowRun) -> dict[str, Any]:

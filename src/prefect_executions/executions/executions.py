@@ -94,7 +94,7 @@ class Executions(ExecutionReader):
             attempt: The external agent's attempt; nothing is saved if it is not the newest. None
                 for a checkpoint by hand.
             by: Who saves it by hand.
-            reason: Why they do.
+            reason: Why it is saved.
 
         Returns:
             The checkpoint, and whether an external agent should go on.

@@ -172,6 +172,11 @@ class Record:
         )
 
 
+def state_digest(state: bytes) -> str:
+    """What a record has as `under`, of a saved state as JSON."""
+    return serialization.digest(state)[:16]
+
+
 def encode(records: Iterable[Record]) -> bytes:
     """Encode records as a journal, or as lines to append to one."""
     return b"".join(record.to_line() for record in records)

@@ -100,14 +100,8 @@ class NewCheckpoint(_Body):
         None, description="Save it only as this attempt, if it is the newest."
     )
     reason: Reason | None = Field(
-        None, description="Why it is saved by hand; it is shown with the checkpoint."
+        None, description="Why it is saved; it is shown with the checkpoint."
     )
-
-    @model_validator(mode="after")
-    def _by_hand(self) -> Self:
-        if self.reason is not None and self.attempt is not None:
-            raise ValueError("reason: is for a checkpoint by hand; leave out one of the two")
-        return self
 
 
 class Pause(_Body):

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefect_executions.errors import AmbiguousCall, ReplayMismatch
-from prefect_executions.log.journal import Outcome, Record
+from prefect_executions.log.journal import Outcome, Record, state_digest
 from prefect_executions.serialization import digest, whole_milliseconds
 from prefect_executions.steps.places import (
     BETWEEN,
@@ -171,7 +171,7 @@ class Replay:
         if parent is None and not is_keyed and scope is not None and (place := scope()):
             key = digest(place, key)
         with self._lock:
-            under = self._digest() if state is None else _digest(state)
+            under = self._digest() if state is None else state_digest(state)
             call = Call(0, parent, key, step, 1, under, inputs, is_keyed, way_out)
             if is_keyed:
                 known = self.records.keyed(key)
@@ -254,7 +254,7 @@ class Replay:
 
     def _digest(self) -> str:
         if self._under is None:
-            self._under = _digest(self._state)
+            self._under = state_digest(self._state)
         return self._under
 
     def saved(self, state: bytes) -> None:
@@ -429,7 +429,3 @@ def _require_same(known: Record, step: str, inputs: str | None) -> None:
             "it is called with other inputs than a recorded call with the same key. A key stands "
             "for one call: put what distinguishes the two into it.",
         )
-
-
-def _digest(state: bytes) -> str:
-    return digest(state)[:16]
