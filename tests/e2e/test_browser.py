@@ -151,9 +151,9 @@ def test_the_inspector_is_walked_by_keyboard_and_on_a_phone(world: World, browse
     page.keyboard.press("Enter")
     until(world, execution, "paused")
     world.until_process_ends(pid)
-    expect(page.get_by_role("button", name="Resume from the latest state")).to_be_visible()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
 
-    page.reload()
+    page.get_by_role("link", name="Checkpoints").first.click()
     page.get_by_role("button", name="Compare the chosen two").click()
     expect(page.locator(".diff .new").first).to_be_visible()
     page.go_back()
@@ -166,6 +166,7 @@ def test_the_inspector_is_walked_by_keyboard_and_on_a_phone(world: World, browse
     assert [f"ckpt_{entry.source:06d}" for entry in rolled] == [chosen["id"]]
     expect(page.locator(".timeline .lane")).to_have_count(2)  # the page keeps itself up to date
 
+    page.get_by_text("More", exact=True).click()
     page.get_by_role("link", name="Delete…").click()
     page.get_by_role("button", name="Delete it for good").click()
     expect(page.get_by_role("heading", name="Executions")).to_be_visible(timeout=30_000)
@@ -173,6 +174,35 @@ def test_the_inspector_is_walked_by_keyboard_and_on_a_phone(world: World, browse
     page.get_by_role("button", name="Forget my key").click()
     expect(page.get_by_role("heading", name="A key, please")).to_be_visible()
     assert faults == []
+    context.close()
+
+
+@pytest.mark.parametrize("runs_scripts", [True, False])
+def test_a_question_is_answered_in_the_inspector(
+    world: World, browser: Browser, runs_scripts: bool
+) -> None:
+    execution = world.create("asking", rounds=1)
+    until(world, execution, "paused")
+    world.until_process_ends(world.pid(execution))
+    context = browser.new_context(
+        viewport={"width": 390, "height": 800} if runs_scripts else {"width": 1280, "height": 900},
+        java_script_enabled=runs_scripts,
+        color_scheme="dark",
+    )
+    page = context.new_page()
+    page.goto(f"{world.rest.base_url}/ui/{execution['id']}")
+    page.fill("#key", KEY)
+    page.keyboard.press("Enter")
+    expect(page.locator(".prompt")).to_have_text("Shall we go on with 0?\n")
+
+    page.get_by_role("link", name="Answer").click()
+    page.get_by_role("button", name="Send the answer").click()
+    expect(page.get_by_role("alert")).to_contain_text("Give a value.")
+    page.get_by_label("yes").check()
+    page.get_by_role("button", name="Send the answer").click()
+
+    world.until_attempt(execution, 2)
+    world.rest.delete(world.path(execution))
     context.close()
 
 

@@ -14,7 +14,6 @@ from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.log.reader import Head, LogReader
 
-_AT_ONCE = 8  # entries that are read to find one that is no claim
 _RETURNED = (Outcome.DONE, Outcome.UNKEPT)
 _TOLD = (*_RETURNED, Outcome.BEGUN)
 
@@ -91,23 +90,10 @@ def _left_behind(log: LogReader, entry: Entry) -> Iterator[int]:
     found: Entry | None = entry
     while found is not None:
         while found is not None and found.fenced:
-            before = _newest(log, found.seq - 1)
+            before = log.newest_until(found.seq - 1)
             if found.kind is Kind.ROLLBACK and before is not None:
                 yield before.seq
             found = before
         if found is None or found.begun is None:
             return
-        found = _newest(log, found.begun - 1)
-
-
-def _newest(log: LogReader, seq: int) -> Entry | None:
-    """The entry `seq`, or the next before it that is no claim; None where these were pruned."""
-    while seq >= 0:
-        some = log.outlines_of(range(max(seq - _AT_ONCE + 1, 0), seq + 1))
-        own = [entry for entry in some if entry.kind is not Kind.CLAIM]
-        if own:
-            return own[-1]
-        if not some:
-            return None
-        seq -= _AT_ONCE
-    return None
+        found = log.newest_until(found.begun - 1)

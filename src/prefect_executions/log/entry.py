@@ -286,7 +286,7 @@ class Entry(Progress):
 
     @classmethod
     def outline_from_bytes(cls, data: bytes, *, key: str, seq: int) -> "Entry":
-        """Read the header alone: the entry without its state and journal.
+        """Read the header alone: of its state and journal what is said about them, no more.
 
         Raises:
             CorruptEntry: this is not that entry, or it has a newer format.
@@ -313,6 +313,8 @@ class Entry(Progress):
             if header["seq"] != seq or len(data) > max(end, sum(header.get("large", (0,)))):
                 raise ValueError(f"it is entry {header['seq']}, of {len(data)} bytes")
             entry = cls._from_header(header, seq)
+            if not names:
+                entry = replace(entry, **_sizes(header, seq))
             if "state" in parts:
                 entry = replace(entry, state=Part.from_header(*parts["state"], seq))
             if "repeats" in parts:
@@ -344,6 +346,15 @@ class Entry(Progress):
             large_start=header.get("large", (0, 0))[0],
             large_bytes=header.get("large", (0, 0))[1],
         )
+
+
+def _sizes(header: dict[str, Any], seq: int) -> dict[str, Any]:
+    """The state and the journal of an entry without what is in them."""
+    state, journal = header.get("state"), header.get("journal")
+    return {
+        "state": state and Part.from_header(state, b"", seq),
+        "journal": journal and Stretch.from_header(journal, b""),
+    }
 
 
 def _read_header(line: bytes, key: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ MAX_SEQ = 999_999_999
 _READ = 2 << 20  # bytes of an entry that are read at first; after them mostly come large results
 _WITH_STATE = 256 << 10  # bytes that are read at first for the state alone, which comes first
 _OUTLINE = 4 << 10  # bytes that are read at first of a header; most are shorter
+_AT_ONCE = 8  # entries that are read to find one that is no claim, where there mostly is none
 _CLAIMS = 16  # entries that are read at once to find the newest that is no claim
 
 
@@ -178,6 +179,24 @@ class EntryReader:
         """
         entries = self.read_entries(seqs, parse=Entry.outline_from_bytes, first=_OUTLINE)
         return [entries[seq] for seq in sorted(entries)]
+
+    def newest_until(self, seq: int) -> Entry | None:
+        """The entry `seq`, or the next before it that is no claim, without its texts.
+
+        Returns None where these were removed. Mostly one round of GETs.
+
+        Raises:
+            CorruptEntry: a header is damaged.
+        """
+        while seq >= 0:
+            some = self.outlines_of(range(max(seq - _AT_ONCE + 1, 0), seq + 1))
+            own = [entry for entry in some if entry.kind is not Kind.CLAIM]
+            if own:
+                return own[-1]
+            if not some:
+                return None
+            seq -= _AT_ONCE
+        return None
 
     def large_result(self, where: Large) -> bytes:
         """Read a step's result that is too large for the journal, as JSON: one GET of its bytes.

@@ -1,9 +1,10 @@
-"""The task runs of a flow run: those that a dead process has left are ended.
+"""The task runs of a flow run: when they ran, and those that a dead process has left are ended.
 
 A process reports its task runs by events, and one that is killed reports nothing: what it was
 carrying out would stay Running in Prefect for ever.
 """
 
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -13,10 +14,12 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
     TaskRunFilter,
+    TaskRunFilterStartTime,
     TaskRunFilterState,
     TaskRunFilterStateType,
 )
 from prefect.client.schemas.objects import State, StateType, TaskRun
+from prefect.client.schemas.sorting import TaskRunSort
 from prefect.states import Crashed
 
 from prefect_executions.prefect.errors import passing, prefect_errors
@@ -53,6 +56,25 @@ def end_task_runs(client: SyncPrefectClient, run_id: UUID, *, most: int | None =
                 client.set_task_run_state(task.id, state, force=True)
             ended.add(task.id)
     return len(ended)
+
+
+def task_runs_between(
+    client: SyncPrefectClient, run_id: UUID, since: datetime, until: datetime
+) -> list[TaskRun]:
+    """The task runs of a flow run that began in a time, `AT_ONCE` at most, the newest.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer, or refuses.
+    """
+    with prefect_errors():
+        return client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])),
+            task_run_filter=TaskRunFilter(
+                start_time=TaskRunFilterStartTime(after_=since, before_=until)
+            ),
+            sort=TaskRunSort.EXPECTED_START_TIME_DESC,
+            limit=AT_ONCE,
+        )
 
 
 def _unended(client: SyncPrefectClient, run_id: UUID, limit: int) -> list[TaskRun]:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prefect_executions.service.inspector.pages import PATH, page
+from prefect_executions.service.inspector.rendering import PATH, page
 
 COOKIE = "executions_key"
 LOGIN = f"{PATH}/login"

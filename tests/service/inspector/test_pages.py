@@ -1,65 +1,21 @@
 """The inspector's pages without a browser: access, content, actions."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from html import escape
-from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.states import Completed, Crashed, Pending, Running, State, Suspended
+from prefect.client.orchestration import SyncPrefectClient
 
+from html_pages import REST, Seen, log_in
 from prefect_executions.blocks.key import Permission, create_key, revoke_key
-from prefect_executions.local import Stack
-from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.service.app import Limits
-from prefect_executions.service.inspector.timeline import WIDTH, timeline
 from prefect_executions.storage.objects import MemoryObjects
 from rest import KEY, opened
 
 NASTY = '<script>alert("x")</script>'
-REST = {"Authorization": f"Bearer {KEY}"}
-
-
-class Seen(HTMLParser):
-    """The parts of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.loads: list[str] = []
-        self.posts: list[str] = []
-        self.styled = False
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.tags.append(tag)
-        self.styled |= "style" in given or any(name.startswith("on") for name in given)
-        self.links += [given["href"] or ""] if "href" in given else []
-        loaded = [given.get("src"), given.get("href") if tag == "link" else None]
-        self.loads += [link for link in loaded if link]
-        if tag == "form" and given.get("method") == "post":
-            self.posts.append(given["action"] or "")
-
-
-@pytest.fixture(scope="module")
-def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
-
-
-@pytest.fixture
-def browser(prefect: SyncPrefectClient) -> Iterator[TestClient]:
-    """A browser that has no key yet."""
-    with opened(prefect, MemoryObjects()) as client:
-        del client.headers["Authorization"]
-        yield client
 
 
 @pytest.fixture
@@ -71,17 +27,6 @@ def execution(browser: TestClient) -> dict[str, Any]:
         body = {"state": {"n": n, "text": NASTY}, "label": f"{NASTY} {n}"}
         browser.put(f"/v1/execution/{made['id']}/checkpoint", json=body, headers=REST)
     return made
-
-
-@pytest.fixture
-def inside(browser: TestClient) -> TestClient:
-    log_in(browser, KEY)
-    return browser
-
-
-def log_in(browser: TestClient, key: str) -> None:
-    answer = browser.post("/ui/login", data={"key": key}, follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/ui")
 
 
 def pages(execution: dict[str, Any]) -> list[str]:
@@ -272,9 +217,9 @@ def test_a_state_that_is_large_is_cut(inside: TestClient) -> None:
     body = {"state": {"text": ["x" * 100] * 10_000}}
     inside.put(f"/v1/execution/{made['id']}/checkpoint", json=body, headers=REST)
 
-    shown = inside.get(f"/ui/{made['id']}").text
+    shown = inside.get(f"/ui/{made['id']}", params={"tab": "state"}).text
 
-    assert len(shown) < 400_000
+    assert len(shown) < 200_000
     assert f"/ui/{made['id']}/ckpt_000002/state.json" in shown
 
 
@@ -288,7 +233,8 @@ def status_of(browser: TestClient, execution: dict[str, Any]) -> str:
 
 def test_pause_roll_back_and_delete(inside: TestClient, execution: dict[str, Any]) -> None:
     one = f"/ui/{execution['id']}"
-    assert Seen(inside.get(one).text).posts == ["/ui/logout", f"{one}/pause"]
+    posts = Seen(inside.get(one).text).posts
+    assert posts == ["/ui/logout", f"{one}/pause", f"{one}/cancel"]
 
     inside.post(f"{one}/pause")
     assert status_of(inside, execution) == "paused"
@@ -333,87 +279,3 @@ def test_a_key_may_do_here_what_it_may_do_elsewhere(
     assert changed == [403, 403]
     assert hidden == [404, 404]
     assert execution["id"] not in listed
-
-
-# ------------------------------------------------------------------ the timeline
-
-START = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
-
-
-def at(seconds: float) -> datetime:
-    return START + timedelta(seconds=seconds)
-
-
-def entry(seq: int, kind: Kind, seconds: float, attempt: int, **fields: Any) -> Entry:
-    return Entry(seq=seq, kind=kind, at=at(seconds), attempt=attempt, nonce="", **fields)
-
-
-def since(state: State[Any], seconds: float) -> State[Any]:
-    state.timestamp = at(seconds)
-    return state
-
-
-def test_a_timeline_has_a_lane_for_each_attempt() -> None:
-    states = [
-        since(Pending(), -1),
-        since(Running(), 0),
-        since(Suspended(), 20),
-        since(Pending(), 50),
-        since(Running(), 60),
-        since(Completed(), 100),
-    ]
-    entries = [
-        entry(0, Kind.CREATED, -1, 0),
-        entry(1, Kind.ATTEMPT, 0, 1),
-        entry(2, Kind.CHECKPOINT, 10, 1, label="first"),
-        entry(3, Kind.ATTEMPT, 60, 2),
-        entry(4, Kind.CHECKPOINT, 90, 2),
-    ]
-
-    drawn = timeline(states, entries, at(500))
-
-    assert (drawn.start, drawn.end) == (at(0), at(100))
-    one, two = drawn.lanes
-    assert [(span.x, span.width) for span in one.active] == [(0, 200)]
-    assert [(span.x, span.width) for span in two.active] == [(600, 400)]
-    assert [(tick.x, tick.id) for tick in one.ticks] == [(100, "ckpt_000002")]
-    assert [tick.x for tick in two.ticks] == [900]
-    assert [(span.x, span.width) for span in drawn.paused] == [(200, 300)]
-
-
-def test_a_timeline_tells_dead_from_active() -> None:
-    states = [since(Running(), 0), since(Crashed(), 100)]
-    entries = [
-        entry(1, Kind.ATTEMPT, 0, 1),
-        entry(2, Kind.CRASH, 100, 1, dead_seconds=40),
-    ]
-
-    (lane,) = timeline(states, entries, at(100)).lanes
-
-    assert [(span.x, span.width) for span in lane.dead] == [(600, 400)]
-
-
-def test_a_timeline_tells_of_a_death_that_the_next_attempt_has_noticed() -> None:
-    entries = [
-        entry(1, Kind.ATTEMPT, 0, 1),
-        entry(2, Kind.ATTEMPT, 100, 2, dead_seconds=40),
-    ]
-
-    first, second = timeline([since(Running(), 0)], entries, at(100)).lanes
-
-    assert [(span.x, span.width) for span in first.dead] == [(600, 400)]
-    assert second.dead == []
-
-
-def test_a_timeline_of_what_runs_goes_to_the_present() -> None:
-    drawn = timeline([since(Running(), 0)], [entry(1, Kind.ATTEMPT, 0.5, 1)], at(10))
-
-    assert drawn.end == at(10)
-    (span,) = drawn.lanes[0].active
-    assert span.x + span.width == WIDTH
-
-
-def test_a_timeline_of_what_has_not_begun_is_empty() -> None:
-    drawn = timeline([since(Pending(), 0)], [entry(0, Kind.CREATED, 0, 0)], at(1))
-
-    assert drawn.lanes == []
