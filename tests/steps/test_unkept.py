@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from prefect import flow
+from prefect.futures import wait
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 
 from prefect_executions import execution, step
@@ -186,7 +187,7 @@ def test_a_state_that_parallel_steps_change_is_saved_or_tried_again(kit: TestKit
         run = execution.current(Numbers)
         run.state.xs = list(range(20_000))
         futures = [work.submit(n) for n in range(4)]
-        while not all(future.state.is_final() for future in futures):
+        while wait(futures, timeout=0.001).not_done:
             run.checkpoint()
         return len(run.state.xs)
 
