@@ -2,24 +2,20 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from mcp_agents import Agent, agent_at
+from mcp_agents import Agent, agent_at, agent_over_stdio
 from rest import KEY
 from world import World, eventually
 
 
-def url(world: World) -> str:
-    return f"{world.rest.base_url}".rstrip("/")
-
-
-@contextmanager
-def over_http(world: World, key: str = KEY, **options: Any) -> Iterator[Agent]:
-    with agent_at(url(world), key, **options) as here:
+@pytest.fixture(params=[agent_at, agent_over_stdio], ids=["http", "stdio"])
+def agent(request: pytest.FixtureRequest, world: World) -> Iterator[Agent]:
+    """An agent at the service."""
+    with request.param(f"{world.rest.base_url}".rstrip("/"), KEY) as here:
         yield here
 
 
@@ -72,20 +68,19 @@ def mend(here: Agent, name: str, repaired: Any) -> dict[str, Any]:
 
 @pytest.mark.journey
 def test_an_agent_finds_a_failed_execution_and_forks_it_from_before_the_mistake(
-    world: World,
+    world: World, agent: Agent
 ) -> None:
     name = f"sum {uuid4().hex}"
     damaged = world.data / "damaged-pages"
     damaged.write_text("3")
-    with over_http(world) as here:
-        made = here.call(
-            "create_execution", name=name, deployment="adding/test", parameters={"pages": 4}
-        )
-        until(here, made["id"], "failed")
+    made = agent.call(
+        "create_execution", name=name, deployment="adding/test", parameters={"pages": 4}
+    )
+    until(agent, made["id"], "failed")
 
-        mended = mend(here, name, lambda _: damaged.unlink())
+    mended = mend(agent, name, lambda _: damaged.unlink())
 
-        before = here.call("get_execution", execution_id=made["id"])
+    before = agent.call("get_execution", execution_id=made["id"])
     assert (mended["status"], mended["result"]) == ("completed", 1 + 2 + 3 + 4)
     assert mended["forked_from"]["execution_id"] == made["id"]
     labels = [point["label"] for point in mended["checkpoints"]]

@@ -4,16 +4,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
-from mcp import StdioServerParameters
 from prefect.client.orchestration import SyncPrefectClient
 
-from mcp_agents import Agent, WithTasks, agent
+from mcp_agents import PROGRAM, WithTasks, agent_over_stdio
 from prefect_executions.blocks.key import Permission, create_key, revoke_key
 from prefect_executions.cli import main
 from prefect_executions.cli import mcp as command
@@ -21,19 +18,6 @@ from prefect_executions.errors import UnsuitablePackage
 from prefect_executions.storage.objects import MemoryObjects
 from rest import KEY
 from serving import served
-
-PROGRAM = [sys.executable, "-m", "prefect_executions.cli", "mcp"]
-
-
-@contextmanager
-def stdio(url: str, key: str, *options: str, **more: Any) -> Iterator[Agent]:
-    program = StdioServerParameters(
-        command=PROGRAM[0],
-        args=[*PROGRAM[1:], "--url", url, *options],
-        env={**os.environ, "PREFECT_EXECUTIONS_API_KEY": key},
-    )
-    with agent(program, **more) as here:
-        yield here
 
 
 @pytest.fixture
@@ -43,7 +27,7 @@ def url(prefect: SyncPrefectClient) -> Iterator[str]:
 
 
 def test_an_agent_does_all_of_it(url: str) -> None:
-    with stdio(url, KEY) as agent:
+    with agent_over_stdio(url, KEY) as agent:
         id_ = agent.call("create_execution", name="a", state={"n": 1})["id"]
         listed = agent.call("list_executions")["items"]
         paused = agent.call("pause_execution", execution_id=id_, reason="to look")
@@ -75,7 +59,7 @@ def test_an_agent_does_all_of_it(url: str) -> None:
 
 
 def test_an_execution_is_a_task(url: str) -> None:
-    with stdio(url, KEY, extensions=[WithTasks()]) as agent:
+    with agent_over_stdio(url, KEY, extensions=[WithTasks()]) as agent:
         task = agent.created("create_execution", name="a")
         agent.task("tasks/cancel", task["taskId"])
 
@@ -83,7 +67,7 @@ def test_an_execution_is_a_task(url: str) -> None:
 
 
 def test_read_only_has_only_the_tools_that_read(url: str) -> None:
-    with stdio(url, KEY, "--read-only") as agent:
+    with agent_over_stdio(url, KEY, "--read-only") as agent:
         tools = agent.tools()
         refused = agent.refused("delete_execution", execution_id="exec_1")
 
@@ -99,13 +83,13 @@ def test_keys_hold_here_as_well(url: str, prefect: SyncPrefectClient) -> None:
     reader = create_key(prefect, names[0], permissions=[Permission.READ])
     mine = create_key(prefect, names[1], permissions=[*Permission], agents=["mine"])
     try:
-        with stdio(url, reader) as agent:
+        with agent_over_stdio(url, reader) as agent:
             assert "has not the permission" in agent.refused("create_execution", name="a")
             assert agent.call("list_executions")["items"] == []
-        with stdio(url, mine) as agent:
+        with agent_over_stdio(url, mine) as agent:
             assert agent.call("create_execution", name="a", agent_id="mine")["agent_id"] == "mine"
             assert "agent_id" in agent.refused("create_execution", name="a", agent_id="other")
-        with stdio(url, "wrong") as agent:
+        with agent_over_stdio(url, "wrong") as agent:
             refused = agent.refused("list_executions")
     finally:
         for name in names:

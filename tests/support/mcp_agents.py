@@ -1,5 +1,7 @@
 """An agent that has nothing but the tools of an MCP server, by the official client."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -8,13 +10,15 @@ from typing import Any, Literal
 import httpx2
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
-from mcp import Client, MCPError
+from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, Request, Result, Tool
 from pydantic import ConfigDict, Field
 
 from prefect_executions.mcp.tasks import IDENTIFIER
+
+PROGRAM = [sys.executable, "-m", "prefect_executions.cli", "mcp"]
 
 
 class TaskRequest(Request[dict[str, Any], str]):
@@ -122,4 +126,16 @@ def agent_at(
     inside = None if isinstance(service, str) else httpx2.ASGITransport(service)
     http = httpx2.AsyncClient(headers=headers, transport=inside, timeout=60)
     with agent(streamable_http_client(f"{at}{path}", http_client=http), **options) as here:
+        yield here
+
+
+@contextmanager
+def agent_over_stdio(url: str, key: str, *options: str, **more: Any) -> Iterator[Agent]:
+    """An agent that starts `prefect-executions mcp` for a service."""
+    program = StdioServerParameters(
+        command=PROGRAM[0],
+        args=[*PROGRAM[1:], "--url", url, *options],
+        env={**os.environ, "PREFECT_EXECUTIONS_API_KEY": key},
+    )
+    with agent(program, **more) as here:
         yield here
