@@ -159,11 +159,14 @@ def test_the_inspector_is_walked_by_keyboard_and_on_a_phone(world: World, browse
     page.go_back()
     chosen = world.get(execution)["checkpoints"][1]
     page.get_by_role("link", name=chosen["id"], exact=True).last.click()
-    page.get_by_role("button", name="Roll back to here, and resume").click()
+    page.get_by_role("link", name="Roll back to here…").click()
+    page.get_by_label("Reason").fill("the last one was wrong")
+    page.get_by_role("button", name="Roll back, and resume").click()
     expect(page.locator(".status.running")).to_be_visible()
     world.until_attempt(execution, 2)
     rolled = [entry for entry in world.log(execution) if entry.kind is Kind.ROLLBACK]
     assert [f"ckpt_{entry.source:06d}" for entry in rolled] == [chosen["id"]]
+    assert [entry.reason for entry in rolled] == ["the last one was wrong"]
     expect(page.locator(".timeline .lane")).to_have_count(2)  # the page keeps itself up to date
 
     page.get_by_text("More", exact=True).click()

@@ -194,6 +194,8 @@ class Executions(ExecutionReader):
         checkpoint_id: str | None = None,
         answer: Any = None,
         force: bool = False,
+        by: str | None = None,
+        reason: str | None = None,
     ) -> Resumed:
         """Resume a paused, failed or terminated execution.
 
@@ -205,6 +207,8 @@ class Executions(ExecutionReader):
                 continues from its newest state.
             answer: The answer to what the flow asks, as JSON; None for no answer.
             force: Roll back a running one, too: it is paused first.
+            by: Who rolls it back; it is kept with the roll-back.
+            reason: Why they do.
 
         Returns:
             The execution, and the steps that were done after the checkpoint: their effects have
@@ -229,7 +233,7 @@ class Executions(ExecutionReader):
         if checkpoint_id is not None:
             if answer is not None:
                 raise AnswerError("leave it out with checkpoint_id: a roll-back asks again.")
-            lost = self._roll_back(run, log, checkpoint_id)
+            lost = self._roll_back(run, log, checkpoint_id, by, reason)
         try:
             if checkpoint_id is None:
                 run = self._go_on(run, answer)
@@ -263,14 +267,21 @@ class Executions(ExecutionReader):
         self.pause(log.execution_id, reason=f"It goes back to {checkpoint_id}.")
         return self.flow_runs.read(run.id)
 
-    def _roll_back(self, run: FlowRun, log: ExecutionLog, checkpoint_id: str) -> list[Record]:
+    def _roll_back(
+        self,
+        run: FlowRun,
+        log: ExecutionLog,
+        checkpoint_id: str,
+        by: str | None,
+        reason: str | None,
+    ) -> list[Record]:
         """Roll an execution back, and return the records of steps after the checkpoint."""
         id_ = log.execution_id
         if run.deployment_id is None:
             hint = "It has no deployment: no other process can go on from a checkpoint."
             raise ExecutionConflict(id_, "roll back", status_of(run), hint)
         lost: list[Record] = []
-        log.rollback(checkpoint_seq(id_, checkpoint_id), tell=lost.extend)
+        log.rollback(checkpoint_seq(id_, checkpoint_id), tell=lost.extend, by=by, reason=reason)
         if lost:
             logger.warning("%s goes back. %s", id_, warning(checkpoint_id, lost))
         forget_choice(self.flow_runs.client, run.id, self.flow_runs.states(run))

@@ -127,9 +127,10 @@ class Entry(Progress):
             from.
         meta: For `created`: name, description, agent_id, task_type, config; of a fork also `fork`,
             and `request` when it has an idempotency key. For an attempt: the flow's own config and
-            version. For a checkpoint saved from outside: who saved it, as `by`. For a result: the
-            result.
-        reason: For a crash or a retry: what happened; for a checkpoint saved from outside: why.
+            version. For a checkpoint saved from outside, and for a roll-back: who did it, as `by`.
+            For a result: the result.
+        reason: For a crash or a retry: what happened; for a checkpoint saved from outside, and for
+            a roll-back: why.
         answers: For a crash or a retry: the id of the state in Prefect that it responds to.
         state: The state after it, as JSON; None in a tombstone and a claim.
         repeats: Small entries before it, as a zstd frame (see `repeats`).
@@ -163,7 +164,7 @@ class Entry(Progress):
 
     @property
     def saved_by(self) -> str | None:
-        """Who saved a checkpoint from outside the attempt; None for the attempt itself."""
+        """Who saved a checkpoint from outside, or rolled back; None for the attempt itself."""
         by: str | None = (self.meta or {}).get("by")
         return by
 

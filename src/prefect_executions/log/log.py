@@ -249,7 +249,14 @@ class ExecutionLog(ContendedLog):
             fence=True,
         )
 
-    def rollback(self, to: int, *, tell: Callable[[list[Record]], object] = lambda _: None) -> Head:
+    def rollback(
+        self,
+        to: int,
+        *,
+        tell: Callable[[list[Record]], object] = lambda _: None,
+        by: str | None = None,
+        reason: str | None = None,
+    ) -> Head:
         """Roll back to entry `to`: the next attempt continues from it, and this one is fenced.
 
         What steps have recorded since is forgotten, and recorded as to be undone if it can be.
@@ -258,6 +265,8 @@ class ExecutionLog(ContendedLog):
             to: The number of the entry: a checkpoint, or 0.
             tell: Called with the steps that are forgotten, newest first: their effects have
                 happened.
+            by: Who rolls it back, if that is known.
+            reason: Why they do.
 
         Raises:
             CheckpointNotFound: `to` is neither a checkpoint of this execution nor 0.
@@ -276,7 +285,10 @@ class ExecutionLog(ContendedLog):
                 problem = f"its journal, or that of entry {to}, is none ({error!r})."
                 raise CorruptEntry(self.key(head.entry.seq), problem) from error
             state = target.states[target.entry.seq]
-            made = self._append(head, Kind.ROLLBACK, state, journal=journal, source=to)
+            meta = None if by is None else {"by": by}
+            made = self._append(
+                head, Kind.ROLLBACK, state, journal=journal, source=to, meta=meta, reason=reason
+            )
             tell(lost)
             return made
 

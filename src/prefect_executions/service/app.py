@@ -155,7 +155,8 @@ def create_app(
         get_metrics
     )
     documents.install(app)
-    app.mount(PATH, inspector(executions, lambda id_: changed(flow_run_id(id_))))
+    allowed: frozenset[str] | None = app.state.allowed_deployments
+    app.mount(PATH, inspector(executions, lambda id_: changed(flow_run_id(id_)), allowed))
     app.router.routes.append(Route(MCP_PATH, Mcp(limits.body_bytes), include_in_schema=False))
     _add_middleware(app, keyring, limits, openness)
     return app

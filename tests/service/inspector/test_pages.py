@@ -36,6 +36,13 @@ def pages(execution: dict[str, Any]) -> list[str]:
         one,
         f"{one}/ckpt_000003",
         f"{one}/diff?from=ckpt_000002&to=ckpt_000003",
+        f"{one}/ckpt_000002/roll-back",
+        f"{one}/fork?checkpoint=ckpt_000002",
+        f"{one}?tab=state",
+        f"{one}?tab=checkpoints",
+        f"{one}?tab=result",
+        f"{one}?tab=settings",
+        f"{one}?kind=checkpoint",
         f"{one}/delete",
     ]
 
@@ -238,8 +245,9 @@ def test_pause_roll_back_and_delete(inside: TestClient, execution: dict[str, Any
 
     inside.post(f"{one}/pause")
     assert status_of(inside, execution) == "paused"
-    back = f"{one}/resume?checkpoint=ckpt_000002"
-    assert back in Seen(inside.get(f"{one}/ckpt_000002").text).posts
+    back = f"{one}/ckpt_000002/roll-back"
+    assert back in Seen(inside.get(f"{one}/ckpt_000002").text).links
+    assert back in Seen(inside.get(back).text).posts
 
     inside.post(back)
     now = inside.get(f"/v1/execution/{execution['id']}", headers=REST).json()

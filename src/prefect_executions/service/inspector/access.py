@@ -26,10 +26,12 @@ class Pages:
     Args:
         executions: The executions that they show.
         changed: Called with each execution that a page has changed.
+        allowed: The only deployments that may be started, as `flow/deployment`; None for all.
     """
 
     executions: Executions
     changed: Callable[[str], None]
+    allowed: frozenset[str] | None = None
 
     def seen(self, request: Request, permission: Permission = Permission.READ) -> Executions:
         """The executions that the caller of a request may see.

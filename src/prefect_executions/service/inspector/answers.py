@@ -3,15 +3,15 @@
 import json
 import re
 from datetime import date, datetime, time
-from typing import Any
+from typing import Any, TypeVar
 
-from prefect.utilities.schema_tools.validation import (
-    CircularSchemaRefError,
-    ValidationError,
-    validate,
-)
+from prefect.utilities.schema_tools.validation import CircularSchemaRefError, validate
+from prefect.utilities.schema_tools.validation import ValidationError as UnusableSchema
+from pydantic import BaseModel, ValidationError
 
 from prefect_executions.service.inspector.fields import Field, Kind, Schema, shown
+
+M = TypeVar("M", bound=BaseModel)
 
 _NOTHING: Any = object()  # the answer leaves it out
 _MISSING = "Give a value."
@@ -35,7 +35,7 @@ def read(form: Field, schema: Schema) -> Any:
         return answer
     try:
         problems = validate(answer, schema, preprocess=False)
-    except (CircularSchemaRefError, ValidationError) as error:
+    except (CircularSchemaRefError, UnusableSchema) as error:
         form.error = f"Its schema can't be used: {error}"
         return answer
     for problem in problems:
@@ -43,12 +43,38 @@ def read(form: Field, schema: Schema) -> Any:
     return answer
 
 
+def made(form: Field, model: type[M]) -> M | None:
+    """The value of a model that a form makes; None when something is wrong, which is noted."""
+    answer = read(form, model.model_json_schema())
+    if any(each.error for each in form.each()):
+        return None
+    try:
+        return model.model_validate(answer)
+    except ValidationError as error:
+        for each in error.errors():
+            _note_at(form, each["loc"], each["msg"])
+        return None
+
+
 def _note(form: Field, problem: Any) -> None:
     """Note a problem at the innermost field around it."""
+    problem = _inner(problem)
     path, message = tuple(problem.absolute_path), f"{problem.message}"
     if problem.validator == "required":
         missing = re.match(r"'(.*)' is a required property", message)
         path, message = (*path, missing[1] if missing else ""), _MISSING
+    _note_at(form, path, message)
+
+
+def _inner(problem: Any) -> Any:
+    """What is wrong with a value that may also be null, and is not."""
+    fitting = [each for each in problem.context or () if each.validator_value != "null"]
+    is_choice = problem.validator in ("anyOf", "oneOf")
+    return _inner(fitting[0]) if is_choice and len(fitting) == 1 else problem
+
+
+def _note_at(form: Field, path: tuple[int | str, ...], message: str) -> None:
+    """Note what is wrong at the innermost field around it."""
     around = [each for each in form.each() if path[: len(each.path)] == each.path]
     found = max(around, key=lambda each: len(each.path))
     found.error = found.error or f"{message[:1].upper()}{message[1:]}"

@@ -20,10 +20,9 @@ class ControlPages(Pages):
         return self.done(id_)
 
     def resume(self, request: Request) -> Response:
-        """Resume it, from a checkpoint if one is given."""
+        """Resume it from its newest state."""
         id_ = request.path_params["execution_id"]
-        checkpoint = request.query_params.get("checkpoint") or None
-        self.seen(request, Permission.WRITE).resume(id_, checkpoint_id=checkpoint)
+        self.seen(request, Permission.WRITE).resume(id_)
         return self.done(id_)
 
     def cancel(self, request: Request) -> Response:

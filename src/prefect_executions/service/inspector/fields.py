@@ -174,7 +174,7 @@ class _Maker:
                 schema,
                 name=f"{around.name}.{key.replace('~', '~0').replace('.', '~1')}",
                 path=(*around.path, key),
-                label=_plain(schema, self.definitions)[0].get("title") or _words(key),
+                label=_label(key, schema.get("title", "")),
                 required=key in required,
                 depth=depth + 1,
                 given=known.get(key),
@@ -279,5 +279,8 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def _words(key: str) -> str:
+def _label(key: str, title: str) -> str:
+    """What people read: the title, or words made of the key where pydantic has made the title."""
+    if title and title.casefold().replace(" ", "_") != key.casefold():
+        return title
     return key.replace("_", " ").strip().capitalize() or key

@@ -150,7 +150,10 @@ def _of_entry(recording: Recording) -> Item | None:
             made = _item(entry, "roll-back", "roll-back", "Rolled back")
             made.checkpoint = checkpoint_id(entry.continues_from)
             lost = recording.forgotten
-            made.note = f"The steps after it have happened: {counted(lost)}." if lost else ""
+            made.note = _by(entry)
+            if lost:
+                told = f"The steps after it have happened: {counted(lost)}."
+                made.note = f"{made.note}. {told}" if made.note else told
             return made
         case Kind.CRASH | Kind.RETRY:
             is_crash = entry.kind is Kind.CRASH
@@ -185,9 +188,14 @@ def _checkpoint(entry: Entry) -> Item:
     made = _item(entry, what, what, title)
     made.checkpoint = checkpoint_id(entry.seq)
     made.badges = [decimal(entry.size)]
-    if by is not None:
-        made.note = f"by {by}" + (f": {entry.reason}" if entry.reason else "")
+    made.note = _by(entry)
     return made
+
+
+def _by(entry: Entry) -> str:
+    """Who has done it, and why, as far as that is known."""
+    told = [f"by {entry.saved_by}" if entry.saved_by else "", _cut(entry.reason or "")]
+    return ": ".join(filter(None, told))
 
 
 def _of_record(entry: Entry, record: Record, *, is_open: bool) -> Item:

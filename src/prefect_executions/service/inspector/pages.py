@@ -15,22 +15,31 @@ from prefect_executions.service.inspector.access import Forbidden
 from prefect_executions.service.inspector.checkpoints import CheckpointPages
 from prefect_executions.service.inspector.control import ControlPages
 from prefect_executions.service.inspector.execution import ExecutionPages
+from prefect_executions.service.inspector.forking import ForkPages
 from prefect_executions.service.inspector.listing import ListPages
 from prefect_executions.service.inspector.rendering import STATIC, page
+from prefect_executions.service.inspector.rolling_back import RollBackPages
 from prefect_executions.service.problems import refusal_of, status_of
 
 
-def inspector(executions: Executions, changed: Callable[[str], None]) -> Starlette:
+def inspector(
+    executions: Executions,
+    changed: Callable[[str], None],
+    allowed: frozenset[str] | None = None,
+) -> Starlette:
     """The pages as an ASGI application, to be mounted at `PATH`.
 
     Args:
         executions: The executions that they show.
         changed: Called with each execution that a page has changed.
+        allowed: The only deployments that may be started, as `flow/deployment`; None for all.
     """
     lists = ListPages(executions, changed)
     execution = ExecutionPages(executions, changed)
     checkpoints = CheckpointPages(executions, changed)
     control = ControlPages(executions, changed)
+    back = RollBackPages(executions, changed)
+    fork = ForkPages(executions, changed, allowed)
     one = "/{execution_id}"
     return Starlette(
         routes=[
@@ -44,9 +53,13 @@ def inspector(executions: Executions, changed: Callable[[str], None]) -> Starlet
             Route(f"{one}/cancel", control.cancel, methods=["POST"]),
             Route(f"{one}/delete", control.ask_to_delete),
             Route(f"{one}/delete", control.delete, methods=["POST"]),
+            Route(f"{one}/fork", fork.ask),
+            Route(f"{one}/fork", fork.fork, methods=["POST"]),
             Route(f"{one}/diff", checkpoints.diff),
             Route(f"{one}/{{checkpoint_id}}", checkpoints.show),
             Route(f"{one}/{{checkpoint_id}}/state.json", checkpoints.state),
+            Route(f"{one}/{{checkpoint_id}}/roll-back", back.ask),
+            Route(f"{one}/{{checkpoint_id}}/roll-back", back.roll_back, methods=["POST"]),
         ],
         exception_handlers={
             ExecutionError: _on_execution_error,

@@ -74,6 +74,11 @@ def markdown(text: str) -> Markup:
     return Markup(_markdown.render(text))
 
 
+def inline(text: str) -> Markup:
+    """One line of Markdown as HTML; see `markdown`."""
+    return Markup(_markdown.renderInline(text))
+
+
 _templates = Environment(
     loader=PackageLoader("prefect_executions.service.inspector"),
     autoescape=True,
@@ -90,6 +95,7 @@ _templates.filters |= {
     "duration": duration,
     "pretty": pretty,
     "markdown": markdown,
+    "inline": inline,
     "json": as_json,
 }
 _templates.globals |= {

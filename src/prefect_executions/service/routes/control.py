@@ -17,6 +17,7 @@ from prefect_executions.service.dependencies import (
     Wait,
     Writable,
     answer_created,
+    caller_of,
 )
 from prefect_executions.service.requests import Fork, Pause, Resume
 from prefect_executions.service.responses import CREATION, responses
@@ -98,6 +99,7 @@ async def resume_execution(
     id_: ExecutionId,
     executions: Writable,
     wait: Wait,
+    request: Request,
     response: Response,
     body: Resume | None = None,
 ) -> Resumed:
@@ -113,6 +115,7 @@ async def resume_execution(
         checkpoint_id=body.checkpoint_id,
         answer=body.input,
         force=body.force,
+        by=caller_of(request.scope).name,
     )
     resumed = await to_thread.run_sync(resume)
     if await wait.until(lambda: executions.has_begun(id_, resumed.prefect.attempt + 1)):
