@@ -41,7 +41,8 @@ test-all: $(INSTALLED) ## Run all tests, but for those of `make scale`
 
 VERSIONS ?= lowest-direct
 WHEEL := .wheel/$(VERSIONS)
-EXTRAS := --extra local --extra redis --extra pydantic-ai --extra langgraph --extra mcp
+EXTRAS := --extra local --extra redis --extra pydantic-ai --extra langgraph --extra mcp \
+	--extra openai-agents --extra adk
 
 .PHONY: test-wheel
 test-wheel: $(INSTALLED) ## Run the tests against the built wheel, with the lowest versions it allows; VERSIONS=highest: the newest

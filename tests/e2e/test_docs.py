@@ -38,6 +38,9 @@ from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.testkit import Trial
 from prefect_executions.webhooks.message import message_of
 from rest import KEY
+from scripted_adk import Script as AdkScript
+from scripted_adk import calls as adk_calls
+from scripted_adk import says as adk_says
 from scripted_agents import Script, calls, says
 from world import World, eventually
 
@@ -206,6 +209,19 @@ def test_the_porter_of_the_document_asks_before_it_reserves(stack: Stack) -> Non
 
     assert trial.result == "reserved 7"
     assert agents.reserved == [7]
+
+
+def test_the_clerk_of_the_document_asks_before_it_sends(stack: Stack) -> None:
+    agents = run(ROOT / "docs" / "agents.md")
+    turns = [[adk_calls("send", parcel="books")], adk_says]
+    agents.clerk.model = AdkScript(model="script", name="clerk", turns=turns)
+    with prefect_executions.testing() as kit:
+        trial = kit.start(agents.serving, wish="Send my books")
+        assert agents.sent == []
+        trial.resume(input={"approved": True})
+
+    assert trial.result == "sent books"
+    assert agents.sent == ["books"]
 
 
 def sends_once(send: Any) -> Any:
@@ -492,6 +508,7 @@ EXPORTING = [
     ".storage",
     ".supervisor",
     ".testkit",
+    ".adk",
     ".openai_agents",
     ".pydantic_ai",
 ]

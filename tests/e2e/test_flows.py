@@ -156,6 +156,52 @@ def test_an_agent_is_killed_asks_and_is_taken_back(world: World, tmp_path: Path)
     )
 
 
+def test_agents_that_transfer_are_killed_ask_and_are_taken_back(
+    world: World, tmp_path: Path
+) -> None:
+    execution = world.create(
+        "claims-agents", config={"max_retries": 1}, office=str(tmp_path), patience_seconds=600
+    )
+    sent = tmp_path / "sent.txt"
+    eventually(sent.exists, "the agent has asked the carrier")
+
+    kill(world.pid(execution))
+    world.until_attempt(execution, 2)  # by the supervisor
+    (tmp_path / "7").write_text("in Oslo")
+    asked = until_paused(world, execution, "May **claims** call `refund`?")
+    [first] = [c for c in asked["checkpoints"] if c["label"] == "answered: Where is 7?"]
+    world.resume(execution, first["id"])
+    world.until_attempt(execution, 3)
+    until_paused(world, execution, "May **claims** call `refund`?")
+    answer(world, execution, approved=True)
+    ended = world.until_ended(execution)
+
+    assert ended["status"] == "completed"
+    # The call of the tool that was killed is made again; the model is not asked again for it.
+    assert Counter(sent.read_text().splitlines()) == {
+        "to the carrier: where is 7?": 2,
+        "900 cents for 8": 1,
+    }
+    assert ended["result"] == [
+        "Dear customer, your order is in Oslo.",
+        "Dear customer, you get 900 cents for order 8.",
+    ]
+    kept = ended["state"]["sessions"]["office"]["users"]["customer"]["sessions"]["letters"]
+    assert [event["author"] for event in kept["events"]] == [
+        *("user", "desk", "desk", "desk"),
+        *("user", "desk", "desk", "claims", "claims", "claims"),
+    ]
+    assert recorded(world, execution) == {
+        "desk: run": 2,
+        "desk: model": 3,
+        "desk: tool track": 1,
+        "desk: tool transfer_to_agent": 1,
+        "claims: model": 2,
+        "claims: tool refund": 1,
+        "ask ToolApproval": 1,
+    }
+
+
 @pytest.mark.journey
 def test_a_graph_is_killed_asks_and_is_taken_back(world: World, tmp_path: Path) -> None:
     execution = world.create("invoice-graph", config={"max_retries": 1}, office=str(tmp_path))

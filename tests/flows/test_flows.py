@@ -14,6 +14,7 @@ FLOWS = Path(__file__).parents[2] / "flows"
 research_agent: Any = load_flow_from_entrypoint(f"{FLOWS}/research_agent.py:research_agent")
 fan_out: Any = load_flow_from_entrypoint(f"{FLOWS}/fan_out.py:fan_out")
 invoice_graph: Any = load_flow_from_entrypoint(f"{FLOWS}/invoice_graph.py:invoice_graph")
+claims_agents: Any = load_flow_from_entrypoint(f"{FLOWS}/claims_agents.py:claims_agents")
 support_agent: Any = load_flow_from_entrypoint(f"{FLOWS}/support_agent.py:support_agent")
 survey: Any = load_flow_from_entrypoint(f"{FLOWS}/survey.py:survey")
 
@@ -90,8 +91,9 @@ def test_a_survey_comes_to_the_same_wherever_it_crashes(kit: TestKit) -> None:
     )
 
 
-def test_a_support_agent_comes_to_the_same_wherever_it_crashes(
-    kit: TestKit, tmp_path: Path
+@pytest.mark.parametrize("agent", [support_agent, claims_agents])
+def test_an_agent_comes_to_the_same_wherever_it_crashes(
+    kit: TestKit, tmp_path: Path, agent: Any
 ) -> None:
     (tmp_path / "7").write_text("in Oslo")
     sent = tmp_path / "sent.txt"
@@ -101,7 +103,7 @@ def test_a_support_agent_comes_to_the_same_wherever_it_crashes(
         assert sent.read_text().splitlines() == lines
 
     survived = kit.crash_everywhere(
-        support_agent,
+        agent,
         {"office": tmp_path},
         answers=[{"approved": True}],
         before=lambda: sent.unlink(missing_ok=True),

@@ -60,7 +60,7 @@ def bisect(
             `is_bad` has failed; the message names the checkpoint.
         NotFound: there is no such execution.
     """
-    search = _Search(client, execution_id, is_bad)
+    search = _Narrowing(client, execution_id, is_bad)
     found = search.newest_until(bad)
     if found is None:
         raise ValueError(
@@ -87,7 +87,7 @@ def bisect(
     return search.around(found, below, start)
 
 
-class _Search:
+class _Narrowing:
     """Loads checkpoints, and counts how often."""
 
     def __init__(self, client: Client, execution_id: str, is_bad: Callable[[Any], bool]) -> None:

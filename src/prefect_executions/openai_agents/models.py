@@ -12,13 +12,15 @@ from openai.types.responses import (
     ResponseFailedEvent,
     ResponseIncompleteEvent,
 )
-from pydantic import TypeAdapter
 
 from prefect_executions.openai_agents.turns import Turns
+from prefect_executions.responses import Responses
 
 _Last = ResponseCompletedEvent | ResponseIncompleteEvent | ResponseFailedEvent
-_LAST = TypeAdapter[_Last](_Last)
-_RESPONSE = TypeAdapter(ModelResponse)
+
+# Without what the model has not said, which the SDK would send back to it.
+_LAST = Responses[_Last](_Last, exclude_unset=True)
+_RESPONSE = Responses[ModelResponse](ModelResponse, exclude_unset=True)
 
 
 class RecordedModel(Model):

@@ -6,7 +6,6 @@ from dataclasses import replace
 from inspect import isawaitable
 from typing import Any, NamedTuple, TypeVar, Unpack, cast
 from uuid import uuid4
-from weakref import WeakKeyDictionary
 
 from agents import Agent, Model, RunConfig, Runner, RunState, TResponseInputItem
 from agents.items import ToolApprovalItem
@@ -15,13 +14,12 @@ from agents.run_config import RunOptions
 from agents.stream_events import StreamEvent
 
 from prefect_executions.approvals import MAY_CALL, ToolApproval, prompt_about
+from prefect_executions.beginnings import Beginnings
 from prefect_executions.openai_agents.conversation import Conversation
 from prefect_executions.openai_agents.models import RecordedProvider, recorded_model
 from prefect_executions.openai_agents.tools import passing_on, record_agents
 from prefect_executions.openai_agents.turns import PassedOn, Turns
 from prefect_executions.runtime.decorator import execution
-from prefect_executions.runtime.run import Run
-from prefect_executions.steps.named import arecord
 from prefect_executions.steps.recorder import recorder_of
 
 Result = TypeVar("Result", RunResult, RunResultStreaming)
@@ -92,7 +90,7 @@ async def run_streamed(
     return await _run(once, agent, prompt, key, options)
 
 
-class RunBegun(NamedTuple):
+class ConversationBegun(NamedTuple):
     """What is recorded when a run begins.
 
     Args:
@@ -104,8 +102,7 @@ class RunBegun(NamedTuple):
     items: int
 
 
-# Of runs that have raised, by their inputs: an equal one that comes next is the same, tried again.
-_raised = WeakKeyDictionary[Run[Any], dict[str, list[RunBegun]]]()
+_beginnings = Beginnings(ConversationBegun)
 
 
 async def _run(
@@ -122,28 +119,21 @@ async def _run(
         raise TypeError("prompt: is a `RunState`; `run` asks for approvals, and goes on, itself.")
     record_agents(agent)
     session = _conversation(options)
-    inputs = json.dumps([name, key, prompt], sort_keys=True, default=str)
-    raised = _raised.setdefault(execution.current(), {}).setdefault(inputs, [])
-    begun = raised.pop(0) if raised else await _begin(name, prompt, key, len(session.items))
+
+    async def begin() -> ConversationBegun:
+        return ConversationBegun(uuid4().hex, len(session.items))
+
+    begun = await _beginnings.begin(name, begin, inputs=[prompt], key=key)
     del session.items[begun.items :]  # what the run has added is added again
     turns = Turns(begun.id, agent.name)
     try:
         with turns.entered():
             return await _until_approved(once, turns, prompt, _recorded(options))
     except Exception:
-        raised.append(begun)
+        _beginnings.raised(begun, name, inputs=[prompt], key=key)
         raise
     except PassedOn as passed:
         raise passed.error from passed.error.__cause__
-
-
-async def _begin(name: str, prompt: Input, key: str | None, items: int) -> RunBegun:
-    async def begin() -> RunBegun:
-        return RunBegun(uuid4().hex, items)
-
-    if key is None:
-        return await arecord(name, begin, inputs=[prompt], returns=RunBegun)
-    return await arecord(name, begin, key=f"{name} {key}", returns=RunBegun)
 
 
 async def _until_approved(

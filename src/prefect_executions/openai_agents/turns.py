@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
-
-from prefect_executions.errors import ExecutionError, StateError
+from prefect_executions.errors import ExecutionError
+from prefect_executions.responses import Responses
 from prefect_executions.steps.named import arecord
 
 T = TypeVar("T")
@@ -71,7 +70,7 @@ class Turns:
         """What identifies something that is done for a tool's call."""
         return f"{self._id} {what} {call_id}"
 
-    async def model(self, call: Callable[[], Awaitable[T]], type_: TypeAdapter[T]) -> T:
+    async def model(self, call: Callable[[], Awaitable[T]], responses: Responses[T]) -> T:
         """Call a model, or return its recorded response.
 
         A call that fails has no number, so that the SDK's retries do not change those of others.
@@ -82,9 +81,9 @@ class Turns:
         step, key = f"{self.agent}: model", f"{self._id} model {self._responses + 1}"
 
         async def kept() -> Any:
-            return _as_json(await call(), type_, step)
+            return responses.plain(await call(), f"the result of {step}")
 
-        response = type_.validate_python(await arecord(step, kept, key=key))
+        response = responses.load(await arecord(step, kept, key=key))
         self._responses += 1
         return response
 
@@ -101,21 +100,3 @@ class Turns:
             return await arecord(step, call, key=self.key("tool", call_id), returns=returns)
         except ExecutionError as error:
             raise PassedOn(error) from error
-
-
-def _as_json(response: T, type_: TypeAdapter[T], step: str) -> Any:
-    """A response without what the model has not said, which the SDK would send back to it."""
-
-    def dump(value: T) -> Any:
-        return type_.dump_python(
-            value, mode="json", by_alias=True, exclude_unset=True, warnings=False
-        )
-
-    try:
-        plain = dump(response)
-        if dump(type_.validate_python(plain)) == plain:
-            return plain
-        problem = "would come back from JSON as something else."
-    except ValueError as error:  # pydantic's
-        problem = f"can't be kept as JSON: {error}"
-    return StateError(f"the result of {step}", problem)
