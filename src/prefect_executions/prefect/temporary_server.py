@@ -12,7 +12,7 @@ from prefect.settings import get_current_settings
 
 logger = logging.getLogger(__name__)
 
-_ENDING = 1.0  # seconds in which a server that was interrupted, too, begins to end
+_ENDING = 5.0  # seconds in which a server that was interrupted, too, begins to end
 _ENDED = 10.0  # seconds in which it then has ended
 
 
