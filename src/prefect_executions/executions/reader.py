@@ -154,10 +154,14 @@ class ExecutionReader:
         Raises:
             CursorError: the cursor is not of this list.
         """
-        search = Search(self.flow_runs.tags, filter_, order, self.sight)
-        runs, next_cursor = search.page(self.flow_runs.client, limit=limit, cursor=cursor)
+        searched = self.searched(filter_, order)
+        runs, next_cursor = searched.page(self.flow_runs.client, limit=limit, cursor=cursor)
         items = [summary_of(run) for run in runs]
         return Page(items=items, next_cursor=next_cursor)
+
+    def searched(self, filter_: ExecutionFilter, order: Order = Order.NEWEST_FIRST) -> Search:
+        """The list of executions that a filter finds, as `search` reads it page by page."""
+        return Search(self.flow_runs.tags, filter_, order, self.sight)
 
     def checkpoints(
         self,

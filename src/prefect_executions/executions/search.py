@@ -25,6 +25,7 @@ from prefect_executions.errors import CursorError
 from prefect_executions.executions.sight import ALL, Sight
 from prefect_executions.ids import canonical
 from prefect_executions.models import ExecutionFilter, Order
+from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.prefect.listing import AT_ONCE, Listing, Place
 from prefect_executions.prefect.states import is_created, state_of, types_of
 from prefect_executions.prefect.tags import DELETING, agent_tag, fork_tag, task_type_tag
@@ -78,6 +79,19 @@ class Search:
                 return found, None
         assert place is not None
         return found, _encode(place, self._name)
+
+    def count(self, client: SyncPrefectClient) -> int | None:
+        """How many there are, as Prefect counts them; None where it can't do all of the filtering.
+
+        Those that are being created or deleted count.
+
+        Raises:
+            PrefectUnavailable: Prefect does not answer.
+        """
+        if not self._is_plain:
+            return None
+        with prefect_errors():
+            return client.count_flow_runs(flow_run_filter=self._filter)
 
     @property
     def _is_plain(self) -> bool:

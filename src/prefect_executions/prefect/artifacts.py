@@ -2,7 +2,8 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from http import HTTPStatus
 from threading import Lock
 from time import monotonic
@@ -32,7 +33,45 @@ logger = logging.getLogger(__name__)
 KEY = "execution"  # the artifact's key
 EVERY_SECONDS = 5.0  # seconds between two updates, at least
 FIRST_SECONDS = 1.0  # seconds from the first change to the first update
-_STATUS = "status"  # in the artifact's metadata
+_STATUS, _ATTEMPT, _PROGRESS = "status", "attempt", "progress"  # in the artifact's metadata
+
+
+@dataclass(frozen=True)
+class PageFacts:
+    """What the page of a run has shown last: its attempt, and its progress as a share and text."""
+
+    attempt: int
+    progress: tuple[float, str] | None
+
+
+def page_facts(client: SyncPrefectClient, run_ids: Collection[UUID]) -> dict[UUID, PageFacts]:
+    """What the pages of runs have shown last, of those that have one: a single request.
+
+    Raises:
+        PrefectUnavailable: Prefect does not answer.
+    """
+    if not run_ids:
+        return {}
+    filter_ = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[*run_ids]), key=ArtifactFilterKey(any_=[KEY])
+    )
+    with prefect_errors():
+        found = client.read_artifacts(artifact_filter=filter_)
+    facts: dict[UUID, PageFacts] = {}
+    for artifact in found:
+        known = artifact.metadata_ or {}
+        if artifact.flow_run_id is not None and _ATTEMPT in known:
+            share, _, text = f"{known.get(_PROGRESS, '')}".partition(" ")
+            progress = (float(share), text) if share else None
+            facts[artifact.flow_run_id] = PageFacts(int(known[_ATTEMPT]), progress)
+    return facts
+
+
+def _metadata(page: RunPage) -> dict[str, str]:
+    """What `page_facts` reads; Prefect keeps nothing but texts."""
+    known = page.progress()
+    share = {} if known is None else {_PROGRESS: f"{known[0]:.4f} {known[1]}"}
+    return {_STATUS: page.status.value, _ATTEMPT: f"{page.attempt}", **share}
 
 
 class PageArtifact:
@@ -56,7 +95,7 @@ class PageArtifact:
         fields = {
             "data": page.text(),
             "description": page.summary(),
-            "metadata_": {_STATUS: page.status.value},
+            "metadata_": _metadata(page),
         }
         if not self._ids:
             self.find()

@@ -101,13 +101,17 @@ class RunPage:
         parts = [f"**{self.status}** · {self._facts()}"]
         if self.message and self.status.ended:
             parts.append(f"> {_plain(self.message[:_MESSAGE])}")
-        if bar := _bar(self.state):
+        if bar := _bar(self.progress()):
             parts.append(bar)
         if hint := _NEXT.get(self.status):
             parts.append(f"{hint} {self._way_back()}")
         parts.append(self._links(url))
         parts.append(self._table(url))
         return "\n\n".join(part for part in parts if part)
+
+    def progress(self) -> tuple[float, str] | None:
+        """See `progress`; None where the state is too large to be searched for it."""
+        return progress(serialization.load(self.state)) if len(self.state) <= _READ else None
 
     def _way_back(self) -> str:
         if self.status is Status.PAUSED:
@@ -173,8 +177,7 @@ def progress(state: Any) -> tuple[float, str] | None:
     return done / total, f"{done / total:.0%} ({done:g} of {total:g})"
 
 
-def _bar(state: bytes) -> str:
-    known = progress(serialization.load(state)) if len(state) <= _READ else None
+def _bar(known: tuple[float, str] | None) -> str:
     if known is None:
         return ""
     full = int(known[0] * _BAR)

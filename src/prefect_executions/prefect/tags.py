@@ -11,6 +11,7 @@ DELETING = "execution-deleting"  # it is to be deleted
 RETENTION = "execution-retention"  # old checkpoints, or all of it, are to be removed in time
 OUTSIDE = "execution-outside"  # an agent outside Prefect runs it
 _AGENT, _TASK_TYPE, _DEPLOYMENT = "agent:", "task-type:", "execution-deployment:"
+_FORK = "forked-from:"
 _IMPORTED = "imported-from:"
 _CHILD, _AROUND = "child-of:", "execution-around:"
 
@@ -37,7 +38,12 @@ def deployment_tag(deployment: str) -> str:
 
 def fork_tag(origin: str) -> str:
     """The tag of the executions that were forked from the one with this id."""
-    return f"forked-from:{origin}"
+    return f"{_FORK}{origin}"
+
+
+def origin_of(run: FlowRun) -> str | None:
+    """The execution that a run's execution was forked from, by its tags."""
+    return _tagged(run, _FORK)
 
 
 def imported_tag(origin: str) -> str:

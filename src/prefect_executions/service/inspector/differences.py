@@ -8,7 +8,7 @@ from typing import Any
 from prefect_executions.service.inspector.fields import as_json
 
 MOST = 200  # differences that are told
-_SHOWN = 80  # characters of a value
+SHOWN = 80  # characters of a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,13 @@ class Difference:
     @property
     def pointer(self) -> str:
         """The path, as people write it: `notes.one[2]`."""
-        parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path)
-        return "".join(parts).removeprefix(".") or "the state"
+        return pointer_of(self.path)
+
+
+def pointer_of(path: tuple[str | int, ...]) -> str:
+    """A path, as people write it: `notes.one[2]`."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return "".join(parts).removeprefix(".") or "the state"
 
 
 def differences(before: Any, after: Any) -> list[Difference]:
@@ -42,9 +47,9 @@ def _differ(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[Di
         for key in {**before, **after}:
             here = (*path, key)
             if key not in after:
-                yield Difference(here, "removed", f"was {_brief(before[key])}")
+                yield Difference(here, "removed", f"was {brief(before[key])}")
             elif key not in before:
-                yield Difference(here, "added", _brief(after[key]))
+                yield Difference(here, "added", brief(after[key]))
             else:
                 yield from _differ(before[key], after[key], here)
     elif isinstance(before, list) and isinstance(after, list):
@@ -68,7 +73,7 @@ def _lists(
     gone, come = len(before) - start - end, len(after) - start - end
     counts = [f"+{come:,}" if come else "", f"-{gone:,}" if gone else ""]
     where = "" if start == len(before) or end == 0 else f", from [{start}] on"
-    shown = _brief(after[start]) if come == 1 else ""
+    shown = brief(after[start]) if come == 1 else ""
     told = " ".join(filter(None, counts)) + where + (f": {shown}" if shown else "")
     yield Difference(path, "added" if not gone else "removed" if not come else "changed", told)
 
@@ -87,8 +92,8 @@ def is_same(before: Any, after: Any) -> bool:
 
 def _change(before: Any, after: Any) -> str:
     if isinstance(before, str) and isinstance(after, str) and before and after.startswith(before):
-        return f"+{len(after) - len(before):,} characters: {_brief(after[len(before) :])}"
-    told = f"{_brief(before)} → {_brief(after)}"
+        return f"+{len(after) - len(before):,} characters: {brief(after[len(before) :])}"
+    told = f"{brief(before)} → {brief(after)}"
     if _is_number(before) and _is_number(after):
         told += f" ({after - before:+g})"
     return told
@@ -98,13 +103,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _brief(value: Any) -> str:
-    """A value in a few words."""
+def brief(value: Any, most: int = SHOWN) -> str:
+    """A value in a few words, `most` characters at most."""
     if isinstance(value, dict | list) and value:
         what = "key" if isinstance(value, dict) else "item"
         whole = as_json(value) if len(value) <= 5 else ""
-        if whole and len(whole) <= _SHOWN:
+        if whole and len(whole) <= most:
             return whole
         return f"{len(value):,} {what}{'' if len(value) == 1 else 's'}"
     text = as_json(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -12,6 +12,7 @@ from prefect_executions.blocks.key import Permission
 from prefect_executions.errors import AnswerError
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id as id_of
+from prefect_executions.log.entry import Kind
 from prefect_executions.models import Status
 from prefect_executions.prefect.pauses import awaited_child
 from prefect_executions.prefect.run_page import progress
@@ -21,7 +22,8 @@ from prefect_executions.service.inspector.access import Pages, may, posted
 from prefect_executions.service.inspector.asking import Asked, asked_by
 from prefect_executions.service.inspector.fields import Posted
 from prefect_executions.service.inspector.journal import KINDS, journal_page
-from prefect_executions.service.inspector.rendering import PATH, cut, page, pretty
+from prefect_executions.service.inspector.rendering import PATH, page
+from prefect_executions.service.inspector.states import shown_state
 from prefect_executions.service.inspector.timeline import LANES, timeline
 
 CHECKPOINTS = 100
@@ -32,7 +34,9 @@ TABS = {
     "state": "State",
     "checkpoints": "Checkpoints",
     "result": "Result",
-    "settings": "Parameters and config",
+    "parameters": "Parameters",
+    "config": "Config",
+    "versions": "Versions and cost",
 }
 
 
@@ -100,7 +104,7 @@ class ExecutionPages(Pages):
             progress=progress(execution.state),
             tab=tab,
             tabs=TABS,
-            facts=_facts(request, seen, id_, tab, execution.state),
+            facts=_facts(request, seen, id_, tab),
             live=not execution.status.ended,
         )
 
@@ -111,7 +115,7 @@ def _awaited(seen: Executions, id_: str) -> str | None:
     return None if child is None else id_of(child)
 
 
-def _facts(request: Request, seen: Executions, id_: str, tab: str, state: Any) -> dict[str, Any]:
+def _facts(request: Request, seen: Executions, id_: str, tab: str) -> dict[str, Any]:
     """What a tab shows besides the execution."""
     if tab == "journal":
         kind = request.query_params.get("kind", "")
@@ -121,7 +125,10 @@ def _facts(request: Request, seen: Executions, id_: str, tab: str, state: Any) -
         shown = journal_page(seen, id_, until=until, kind=kind)
         return {"page": shown, "kinds": KINDS, "until": until}
     if tab == "state":
-        return {"state": cut(pretty(state))}
-    if tab == "settings":
-        return {"parameters": seen.run(id_).parameters, "cost": seen.cost(id_)}
+        return {"shown": shown_state(seen, id_, request.query_params)}
+    if tab == "parameters":
+        return {"parameters": seen.run(id_).parameters}
+    if tab == "versions":
+        begun = [entry for entry in seen.log(id_).outlines(ENTRIES) if entry.kind is Kind.ATTEMPT]
+        return {"attempts": begun[::-1], "cost": seen.cost(id_)}
     return {}

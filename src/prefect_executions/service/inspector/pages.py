@@ -13,7 +13,9 @@ from prefect_executions.errors import ExecutionError
 from prefect_executions.executions.executions import Executions
 from prefect_executions.service.inspector.access import Forbidden
 from prefect_executions.service.inspector.checkpoints import CheckpointPages
+from prefect_executions.service.inspector.comparing import ComparePages
 from prefect_executions.service.inspector.control import ControlPages
+from prefect_executions.service.inspector.editing import EditPages
 from prefect_executions.service.inspector.execution import ExecutionPages
 from prefect_executions.service.inspector.forking import ForkPages
 from prefect_executions.service.inspector.listing import ListPages
@@ -40,11 +42,14 @@ def inspector(
     control = ControlPages(executions, changed)
     back = RollBackPages(executions, changed)
     fork = ForkPages(executions, changed, allowed)
+    edit = EditPages(executions, changed)
+    comparison = ComparePages(executions, changed)
     one = "/{execution_id}"
     return Starlette(
         routes=[
             Route("/", lists.list),
             Mount("/static", StaticFiles(directory=STATIC)),
+            Route("/compare", comparison.compare),
             Route(one, execution.show),
             Route(f"{one}/answer", execution.back, methods=["GET"]),
             Route(f"{one}/answer", execution.answer, methods=["POST"]),
@@ -55,6 +60,8 @@ def inspector(
             Route(f"{one}/delete", control.delete, methods=["POST"]),
             Route(f"{one}/fork", fork.ask),
             Route(f"{one}/fork", fork.fork, methods=["POST"]),
+            Route(f"{one}/edit", edit.ask),
+            Route(f"{one}/edit", edit.edit, methods=["POST"]),
             Route(f"{one}/diff", checkpoints.diff),
             Route(f"{one}/{{checkpoint_id}}", checkpoints.show),
             Route(f"{one}/{{checkpoint_id}}/state.json", checkpoints.state),

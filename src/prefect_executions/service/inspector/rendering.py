@@ -21,8 +21,6 @@ PATH = "/ui"
 STATIC = Path(__file__).parent / "static"
 OPEN_PATHS = sorted(f"{PATH}/static/{file.name}" for file in STATIC.iterdir())
 
-SHOWN = 64 << 10  # characters of a state
-
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -62,11 +60,6 @@ def seconds(span: float) -> str:
 def pretty(value: Any) -> str:
     """A JSON value as people read it."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-
-
-def cut(text: str) -> tuple[str, bool]:
-    """The beginning of a long text, and whether there is more of it."""
-    return text[:SHOWN], len(text) > SHOWN
 
 
 def markdown(text: str) -> Markup:

@@ -2,7 +2,9 @@
 import { live } from "./live.js";
 import { menus } from "./menus.js";
 import { timelines } from "./timeline.js";
+import { trees } from "./tree.js";
 
 menus();
 timelines();
+trees();
 live();
