@@ -156,23 +156,26 @@ def test_an_agent_is_killed_asks_and_is_taken_back(world: World, tmp_path: Path)
     )
 
 
-def test_agents_that_transfer_are_killed_ask_and_are_taken_back(
-    world: World, tmp_path: Path
-) -> None:
+def killed_asked_and_taken_back(world: World, flow: str, office: Path, asker: str) -> Answer:
+    """The ended execution of an agent that was killed, asked, and was taken back, as it should be.
+
+    It answers "Where is 7?", and refunds order 8, by an agent with the name `asker`.
+    """
     execution = world.create(
-        "claims-agents", config={"max_retries": 1}, office=str(tmp_path), patience_seconds=600
+        flow, config={"max_retries": 1}, office=str(office), patience_seconds=600
     )
-    sent = tmp_path / "sent.txt"
+    sent = office / "sent.txt"
     eventually(sent.exists, "the agent has asked the carrier")
 
     kill(world.pid(execution))
     world.until_attempt(execution, 2)  # by the supervisor
-    (tmp_path / "7").write_text("in Oslo")
-    asked = until_paused(world, execution, "May **claims** call `refund`?")
+    (office / "7").write_text("in Oslo")
+    question = f"May **{asker}** call `refund`?"
+    asked = until_paused(world, execution, question)
     [first] = [c for c in asked["checkpoints"] if c["label"] == "answered: Where is 7?"]
     world.resume(execution, first["id"])
     world.until_attempt(execution, 3)
-    until_paused(world, execution, "May **claims** call `refund`?")
+    until_paused(world, execution, question)
     answer(world, execution, approved=True)
     ended = world.until_ended(execution)
 
@@ -186,18 +189,46 @@ def test_agents_that_transfer_are_killed_ask_and_are_taken_back(
         "Dear customer, your order is in Oslo.",
         "Dear customer, you get 900 cents for order 8.",
     ]
+    return ended
+
+
+def test_agents_that_transfer_are_killed_ask_and_are_taken_back(
+    world: World, tmp_path: Path
+) -> None:
+    ended = killed_asked_and_taken_back(world, "claims-agents", tmp_path, "claims")
+
     kept = ended["state"]["sessions"]["office"]["users"]["customer"]["sessions"]["letters"]
     assert [event["author"] for event in kept["events"]] == [
         *("user", "desk", "desk", "desk"),
         *("user", "desk", "desk", "claims", "claims", "claims"),
     ]
-    assert recorded(world, execution) == {
+    assert recorded(world, ended) == {
         "desk: run": 2,
         "desk: model": 3,
         "desk: tool track": 1,
         "desk: tool transfer_to_agent": 1,
         "claims: model": 2,
         "claims: tool refund": 1,
+        "ask ToolApproval": 1,
+    }
+
+
+def test_agents_that_hand_off_are_killed_ask_and_are_taken_back(
+    world: World, tmp_path: Path
+) -> None:
+    ended = killed_asked_and_taken_back(world, "returns-agents", tmp_path, "returns")
+
+    assert [item.get("role", item.get("type")) for item in ended["state"]["items"]] == [
+        *("user", "function_call", "function_call_output", "assistant"),
+        *("user", "function_call", "function_call_output"),
+        *("function_call", "function_call_output", "assistant"),
+    ]
+    assert recorded(world, ended) == {
+        "desk: run": 2,
+        "desk: model": 3,
+        "desk: tool track": 1,
+        "returns: model": 2,
+        "returns: tool refund": 1,
         "ask ToolApproval": 1,
     }
 

@@ -15,6 +15,7 @@ research_agent: Any = load_flow_from_entrypoint(f"{FLOWS}/research_agent.py:rese
 fan_out: Any = load_flow_from_entrypoint(f"{FLOWS}/fan_out.py:fan_out")
 invoice_graph: Any = load_flow_from_entrypoint(f"{FLOWS}/invoice_graph.py:invoice_graph")
 claims_agents: Any = load_flow_from_entrypoint(f"{FLOWS}/claims_agents.py:claims_agents")
+returns_agents: Any = load_flow_from_entrypoint(f"{FLOWS}/returns_agents.py:returns_agents")
 support_agent: Any = load_flow_from_entrypoint(f"{FLOWS}/support_agent.py:support_agent")
 survey: Any = load_flow_from_entrypoint(f"{FLOWS}/survey.py:survey")
 
@@ -91,7 +92,7 @@ def test_a_survey_comes_to_the_same_wherever_it_crashes(kit: TestKit) -> None:
     )
 
 
-@pytest.mark.parametrize("agent", [support_agent, claims_agents])
+@pytest.mark.parametrize("agent", [support_agent, claims_agents, returns_agents])
 def test_an_agent_comes_to_the_same_wherever_it_crashes(
     kit: TestKit, tmp_path: Path, agent: Any
 ) -> None:
