@@ -166,6 +166,19 @@ def test_what_is_wrong_stands_beside_its_field_and_the_rest_is_kept(
         shown = ["\r\n".join(value.splitlines()) for value in again[f"answer.{other}"]]
         assert sorted(shown) == sorted(value.removesuffix("\r\n") for value in wanted), other
     assert given(office, page, key) is None
+    assert "data-follow" in reader.get(page).text
+    assert "data-follow" not in refused.text, "the page would lose what was typed"
+
+
+def test_a_prompt_leads_to_no_script(reader: TestClient, office: Office) -> None:
+    prompt = "[a](javascript:alert(1)) <script>b</script> ![c](https://evil.example/c.png)"
+    page, _ = ask(office, ToolApproval, prompt)
+
+    seen = Seen(reader.get(page).text)
+
+    assert seen.tags.count("script") == 1
+    assert not [link for link in seen.links if "javascript" in link]
+    assert not [link for link in seen.loads if "evil" in link], "a picture is no more than a link"
 
 
 def test_a_list_of_objects_has_as_many_rows_as_are_asked_for(

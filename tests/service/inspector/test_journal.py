@@ -1,14 +1,19 @@
 """The journal in the inspector: what happened, in one list."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from prefect import task
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Running
 
 from html_pages import Seen
 from office import Office
 from prefect_executions import serialization
+from prefect_executions.ids import flow_run_id
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.log.log import ExecutionLog
 
@@ -97,6 +102,32 @@ def test_a_question_and_its_answer(reader: TestClient, log: ExecutionLog, id_: s
     assert titles(waiting)[0] == "Asked for Go"
     assert titles(answered) == ["Answered: Go", "Asked for Go"]
     assert "{&#34;approved&#34;:true}" in answered
+
+
+@task
+def fetch() -> None:
+    """A step's task, which Prefect is told of here."""
+
+
+def test_prefect_knows_how_long_steps_took_and_what_was_replayed(
+    reader: TestClient, log: ExecutionLog, office: Office, id_: str
+) -> None:
+    def task_run(number: int, ended: State[Any]) -> None:
+        names = {"name": f"fetch-{number}", "dynamic_key": f"{number}"}
+        made = office.prefect.create_task_run(fetch, flow_run_id(id_), **names, state=Running())
+        office.prefect.set_task_run_state(made.id, ended)
+
+    task_run(1, Completed())
+    head = log.record(log.head(), [done(1, "fetch"), done(2, "parse")])
+    log.retry(head, answers="it", reason="a time-out")
+    log.attempt()
+    task_run(2, Completed(name="Replayed"))
+
+    shown = reader.get(f"/ui/{id_}").text
+
+    timed = re.findall(r'class="badge">([0-9.]+ (?:ms|s))<', shown)
+    assert len(timed) == 1
+    assert "1 × replayed" in shown
 
 
 def test_ten_thousand_entries_come_in_pages_that_are_small(

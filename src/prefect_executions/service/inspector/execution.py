@@ -105,7 +105,8 @@ class ExecutionPages(Pages):
             tab=tab,
             tabs=TABS,
             facts=_facts(request, seen, id_, tab),
-            live=not execution.status.ended,
+            # What was typed and refused is not what the address shows.
+            live=not execution.status.ended and request.method == "GET",
         )
 
 

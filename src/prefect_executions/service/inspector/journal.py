@@ -30,6 +30,7 @@ KINDS = {
     "roll-back": "Roll-backs",
     "edit": "Edits",
 }
+_REPLAYED = "Replayed"  # the state of the task run of a call that was not carried out again
 _LAG = timedelta(seconds=5)  # between the record of a step and the end of its task run
 _LONGEST = timedelta(hours=6)  # of a step whose duration is looked for
 
@@ -114,8 +115,8 @@ def journal_page(
                 after = recording.entry.seq - 1
                 break
         older = after if after is not None and after >= 0 else None
-    if any(item.kind == "step" for item in items):
-        add_durations(items, seen.flow_runs.client, execution_id)
+    if items:
+        _add_task_runs(items, seen.flow_runs.client, execution_id)
     return JournalPage(items, older, kind)
 
 
@@ -260,14 +261,19 @@ def _cut(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def add_durations(items: Sequence[Item], client: SyncPrefectClient, execution_id: str) -> None:
-    """Add to steps how long they took, as far as Prefect knows the task runs that they were."""
-    steps = [item for item in items if item.kind == "step" and item.what == Outcome.DONE]
-    if not steps:
-        return
-    since, until = min(item.at for item in steps) - _LONGEST, max(item.at for item in steps)
+def _add_task_runs(items: Sequence[Item], client: SyncPrefectClient, execution_id: str) -> None:
+    """Add what Prefect knows of task runs: how long steps took, and what an attempt replayed."""
+    since, until = items[-1].at - _LONGEST, items[0].at + _LONGEST
     runs = task_runs_between(client, flow_run_id(execution_id), since, until)
-    for step in steps:
+    replayed = [run for run in runs if run.state_name == _REPLAYED]
+    later = until
+    for item in items:
+        if item.what == "attempt":
+            times = [run.start_time for run in replayed if run.start_time is not None]
+            count = sum(item.at <= time < later for time in times)
+            item.badges += [f"{count:,} × replayed"] if count else []
+            later = item.at
+    for step in items:
         fitting = [run for run in runs if _is_of(run, step)]
         if fitting:
             nearest = min(fitting, key=lambda run: abs(_end(run) - step.at))
@@ -278,10 +284,12 @@ def add_durations(items: Sequence[Item], client: SyncPrefectClient, execution_id
 
 def _is_of(run: TaskRun, step: Item) -> bool:
     """Whether a step may have been this task run."""
-    if run.start_time is None or run.end_time is None or run.state_name == "Replayed":
+    is_recorded = step.kind == "step" and step.what == Outcome.DONE
+    if run.start_time is None or run.end_time is None or not is_recorded:
         return False
     its_name = run.name.rpartition("-")[0] or run.name
-    return its_name == step.title and run.start_time <= step.at <= run.end_time + _LAG
+    has_run = its_name == step.title and run.state_name != _REPLAYED
+    return has_run and run.start_time <= step.at <= run.end_time + _LAG
 
 
 def _end(run: TaskRun) -> datetime:
