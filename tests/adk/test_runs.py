@@ -19,6 +19,7 @@ from prefect import flow
 from adk_runs import ask, conversation, flow_of, last_text, run_twice, runner_of, said, same
 from prefect_executions import execution
 from prefect_executions.adk import ExecutionsPlugin
+from prefect_executions.errors import AmbiguousCall
 from prefect_executions.testkit import TestKit, Trial
 from scripted_adk import Script, agent, calls, says, text
 from trials import act, acts, done, ended
@@ -148,6 +149,7 @@ def test_ids_that_a_model_does_not_give_are_the_same_in_each_attempt(kit: TestKi
     first, second, _ = run_twice(kit, body)
 
     assert first == second
+    assert len(set(first)) == 2
     assert all(id_.startswith("adk-") for id_ in first)
 
 
@@ -330,5 +332,10 @@ def test_equal_runs_of_new_sessions_need_a_key(kit: TestKit) -> None:
             await here.acheckpoint()
         return answers
 
+    without = kit.start(runs, keys=[None, None])
+    assert isinstance(without.error, AmbiguousCall)
+    assert without.error.step == "guide: run"
+    assert set(acts.values()) == {1}
+    acts.clear()
     assert ended(kit.start(runs, keys=["a", "b"])).result == ["SEARCH X", "SEARCH X"]
     assert set(acts.values()) == {2}
