@@ -43,7 +43,7 @@ from prefect_executions.log.journal import Record
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.models import Execution, OnTimeout, Resumed, Saved, Status, StepBehind
 from prefect_executions.prefect.events import send_checkpoint_saved, send_deleted, was_deleted
-from prefect_executions.prefect.pauses import forget_choice, pause_key
+from prefect_executions.prefect.pauses import forget_choice, name_answerer, pause_key
 from prefect_executions.prefect.resume_form import resume_form
 from prefect_executions.prefect.states import state_of, status_of
 from prefect_executions.prefect.tags import DELETING, OUTSIDE
@@ -207,8 +207,8 @@ class Executions(ExecutionReader):
                 continues from its newest state.
             answer: The answer to what the flow asks, as JSON; None for no answer.
             force: Roll back a running one, too: it is paused first.
-            by: Who rolls it back; it is kept with the roll-back.
-            reason: Why they do.
+            by: Who answers, or rolls it back; it is kept with the answer, or the roll-back.
+            reason: Why they roll it back.
 
         Returns:
             The execution, and the steps that were done after the checkpoint: their effects have
@@ -236,7 +236,7 @@ class Executions(ExecutionReader):
             lost = self._roll_back(run, log, checkpoint_id, by, reason)
         try:
             if checkpoint_id is None:
-                run = self._go_on(run, answer)
+                run = self._go_on(run, answer, by)
             else:
                 run = self.flow_runs.resume(run.id, asked_anew=True)
         except ExecutionConflict as conflict:
@@ -250,13 +250,25 @@ class Executions(ExecutionReader):
         ]
         return Resumed(**dict(execution), steps_behind=steps)
 
-    def _go_on(self, run: FlowRun, answer: Any) -> FlowRun:
+    def _go_on(self, run: FlowRun, answer: Any, by: str | None) -> FlowRun:
         """Resume an execution, and the child that it waits for, or the parents that wait for it."""
         waiting = awaited_by(self.flow_runs, run)
         require_parents_wait(self.flow_runs, waiting)
-        resumed = self.flow_runs.resume(waiting.id, answer=answer)
+        resumed = self._resume_with(waiting, answer, by)
         resume_parents(self.flow_runs, waiting)
         return resumed if waiting.id == run.id else self.flow_runs.read(run.id)
+
+    def _resume_with(self, run: FlowRun, answer: Any, by: str | None) -> FlowRun:
+        """Resume a run with the answer to its question, and keep who has given it."""
+        key, client = state_of(run).state_details.pause_key, self.flow_runs.client
+        if answer is None or by is None or key is None:
+            return self.flow_runs.resume(run.id, answer=answer)
+        name_answerer(client, run.id, key, by)
+        try:
+            return self.flow_runs.resume(run.id, answer=answer)
+        except (AnswerError, ExecutionConflict):
+            name_answerer(client, run.id, key, None)
+            raise
 
     def _paused_to_go_back(self, run: FlowRun, log: ExecutionLog, checkpoint_id: str) -> FlowRun:
         """Pause an execution if it is running, unless it could not be rolled back then."""

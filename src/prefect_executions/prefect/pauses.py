@@ -183,6 +183,25 @@ def read_answer(client: SyncPrefectClient, run_id: UUID, key: str) -> Any:
     return _read(client, run_id, keyset_from_base_key(key)["response"])
 
 
+def name_answerer(client: SyncPrefectClient, run_id: UUID, key: str, by: str | None) -> None:
+    """Keep who answers the form of a pause, in place of whom was kept before; None for nobody."""
+    with prefect_errors(run_id), passing(HTTPStatus.NOT_FOUND):
+        client.delete_flow_run_input(run_id, _answerer_key(key))
+    if by is not None:
+        with prefect_errors(run_id), passing(HTTPStatus.CONFLICT):  # another answer came just now
+            client.create_flow_run_input(run_id, _answerer_key(key), json.dumps(by))
+
+
+def answerer(client: SyncPrefectClient, run_id: UUID, key: str) -> str | None:
+    """Who has answered the form of a pause. Returns None when that is not known."""
+    found: str | None = _read(client, run_id, _answerer_key(key))
+    return found
+
+
+def _answerer_key(key: str) -> str:
+    return f"{key}-by"
+
+
 def _read(client: SyncPrefectClient, run_id: UUID, key: str) -> Any:
     with prefect_errors(run_id), passing(HTTPStatus.NOT_FOUND):
         return json.loads(client.read_flow_run_input(run_id, key))

@@ -1,6 +1,6 @@
 """Questions that are answered in the inspector, as a browser without JavaScript does."""
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import Enum
 from html import unescape
 from typing import Any, Literal
@@ -15,7 +15,8 @@ from office import Office
 from prefect_executions.approvals import ToolApproval
 from prefect_executions.blocks.key import Permission
 from prefect_executions.ids import flow_run_id
-from prefect_executions.prefect.pauses import read_answer
+from prefect_executions.log.journal import Outcome, Record
+from prefect_executions.prefect.pauses import answerer, read_answer
 
 
 class Colour(Enum):
@@ -206,6 +207,43 @@ def test_only_the_question_that_was_read_is_answered(reader: TestClient, office:
     assert "That question is not asked any more" in late.text
     assert given(office, page, key) is None
     assert reader.get(f"{page}/answer").url.path == page
+
+
+@pytest.mark.parametrize("over_rest", [False, True])
+def test_the_journal_says_who_has_answered(
+    reader: TestClient, office: Office, over_rest: bool
+) -> None:
+    page, key = ask(office, ToolApproval)
+    id_ = page.removeprefix("/ui/")
+    resume = f"/v1/execution/{id_}/resume"
+    refused = reader.post(resume, json={"input": {"approved": "perhaps"}}, headers=REST)
+    assert refused.status_code == 422
+    assert answerer(office.prefect, flow_run_id(id_), key) is None
+
+    if over_rest:
+        reader.post(resume, json={"input": {"approved": True}}, headers=REST)
+    else:
+        send(reader, page, approved="true")
+
+    log = office.executions.log(id_)  # as the flow does, once it goes on
+    log.record(
+        log.head(),
+        [
+            Record(
+                order=1,
+                parent=0,
+                key="a key",
+                step="ask ToolApproval",
+                at=datetime.now(UTC),
+                outcome=Outcome.DONE,
+                pause_key=key,
+                result=b'{"approved":true}',
+            )
+        ],
+    )
+    seen = Seen(reader.get(page).text)
+    assert seen.titles[0] == "Answered: ToolApproval"
+    assert "by settings" in reader.get(page).text
 
 
 def test_who_may_not_write_may_not_answer(

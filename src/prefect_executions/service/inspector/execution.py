@@ -18,6 +18,7 @@ from prefect_executions.prefect.pauses import awaited_child
 from prefect_executions.prefect.run_page import progress
 from prefect_executions.prefect.states import state_of
 from prefect_executions.prefect.transitions import read_states
+from prefect_executions.service.dependencies import caller_of
 from prefect_executions.service.inspector.access import Pages, may, posted
 from prefect_executions.service.inspector.asking import Asked, asked_by
 from prefect_executions.service.inspector.fields import Posted
@@ -68,7 +69,7 @@ class ExecutionPages(Pages):
         answer, refusal = asked.answer(), ""
         if not asked.refused:
             try:
-                seen.resume(id_, answer=answer)
+                seen.resume(id_, answer=answer, by=caller_of(request.scope).name)
             except AnswerError as error:
                 refusal = f"{error}"
             else:

@@ -15,6 +15,7 @@ from prefect_executions.ids import checkpoint_id, flow_run_id
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.journal import PAUSE, Outcome, Record
 from prefect_executions.log.recordings import Recording, recordings
+from prefect_executions.prefect.pauses import answerer
 from prefect_executions.prefect.task_runs import task_runs_between
 
 ITEMS = 50  # of a page, or a few more
@@ -51,6 +52,7 @@ class Item:
         details: What it unfolds: each a name, and a text.
         checkpoint: The checkpoint that it is, or leads to.
         seconds: How long it took, where that is known.
+        pause_key: Of a question or a pause: the key of its pause in Prefect.
     """
 
     kind: str
@@ -64,6 +66,7 @@ class Item:
     details: list[tuple[str, str]] = field(default_factory=list)
     checkpoint: str | None = None
     seconds: float | None = None
+    pause_key: str | None = None
 
     @property
     def key(self) -> str:
@@ -117,6 +120,7 @@ def journal_page(
         older = after if after is not None and after >= 0 else None
     if items:
         _add_task_runs(items, seen.flow_runs.client, execution_id)
+        _add_answerers(items, seen.flow_runs.client, execution_id)
     return JournalPage(items, older, kind)
 
 
@@ -203,7 +207,7 @@ def _of_record(entry: Entry, record: Record, *, is_open: bool) -> Item:
     is_question = record.pause_key is not None
     kind = "question" if is_question else "step"
     made = _item(entry, kind, record.outcome.value, record.step)
-    made.at = record.at
+    made.at, made.pause_key = record.at, record.pause_key
     if is_question:
         made.title = "Paused" if record.step == PAUSE else f"Asked for {record.step[4:]}"
         if record.outcome is Outcome.DONE:
@@ -280,6 +284,14 @@ def _add_task_runs(items: Sequence[Item], client: SyncPrefectClient, execution_i
             runs.remove(nearest)
             began = nearest.start_time
             step.seconds = (step.at - began).total_seconds() if began else None
+
+
+def _add_answerers(items: Sequence[Item], client: SyncPrefectClient, execution_id: str) -> None:
+    """Add to answers who has given them, where that was over REST or in the inspector."""
+    for item in items:
+        if item.what == "answered" and item.pause_key is not None:
+            by = answerer(client, flow_run_id(execution_id), item.pause_key)
+            item.note = f"by {by}" if by else ""
 
 
 def _is_of(run: TaskRun, step: Item) -> bool:
