@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import AwaitingRetry, Crashed, Pending, Running, Scheduled, Suspended
 
 from idle import IdleWorld
-from prefect_executions.errors import ExecutionConflict
+from prefect_executions.errors import CheckpointNotFound, ExecutionConflict
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
 from prefect_executions.models import Checkpoint
@@ -91,6 +91,39 @@ def test_a_fenced_attempt_hides_nothing(here: IdleWorld) -> None:
     save(here, run)
 
     assert log.attempt().state == b'{"n":2}'
+
+
+def test_only_the_newest_checkpoint_is_corrected(here: IdleWorld) -> None:
+    run = begun(here, Suspended(), Crashed())
+
+    save(here, run, after="ckpt_000002", label="by the first")
+    with pytest.raises(ExecutionConflict, match="newest one is now ckpt_000003, not ckpt_000002"):
+        save(here, run, after="ckpt_000002")
+    with pytest.raises(CheckpointNotFound):
+        save(here, run, after="the newest")
+
+    assert here.checkpoints(run) == [2, 1]
+
+
+def test_of_two_who_correct_a_checkpoint_at_once_one_is_refused(here: IdleWorld) -> None:
+    """The other has saved after the first has seen that the checkpoint is the newest."""
+    run = begun(here, Suspended(), Crashed())
+    seen, log = [], here.log(run)
+    read = here.executions.flow_runs.states
+
+    def other(run: FlowRun) -> list[State[Any]]:
+        if not seen:
+            seen.append(run)
+            log.checkpoint(log.living_head(), b'{"n": 3}', by="the other")
+        return read(run)
+
+    here.executions.flow_runs.states = other  # type: ignore[method-assign]
+
+    with pytest.raises(ExecutionConflict, match="ckpt_000003"):
+        save(here, run, after="ckpt_000002")
+
+    assert seen
+    assert here.log(run).living_head().state == b'{"n": 3}'
 
 
 def test_a_process_that_begins_meanwhile_is_seen(here: IdleWorld) -> None:

@@ -1,7 +1,7 @@
 """Comparing executions: what they have come to, their steps, and their states label by label."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,10 +21,13 @@ from prefect_executions.models import (
     StepCounts,
 )
 
+MOST = 10  # executions that are compared at once
 CHECKPOINTS = 1_000  # of each execution, the newest
 STEPS = 1_000  # that are listed
 STATES_BYTES = 4 << 20  # of states between which patches are made, in one answer
 _RETURNED = (Outcome.DONE, Outcome.UNKEPT)
+
+Differing = Callable[[Any, Any], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,16 @@ class _Side:
     entries: int
 
 
-def compare(executions: ExecutionReader, ids: list[str]) -> Comparison:
+def compare(
+    executions: ExecutionReader, ids: list[str], *, differing: Differing = patch_of
+) -> Comparison:
     """Compare executions: of each one LIST, its size, and mostly one round of GETs.
 
     Args:
         executions: Where they are.
-        ids: Two or more; the others are compared with the first.
+        ids: Two to `MOST`; the others are compared with the first.
+        differing: Makes `patches`, of the state of the first and that of another: by default the
+            JSON Patch from one to the other.
 
     Raises:
         ExecutionNotFound: one of them is not there, or not seen.
@@ -54,7 +61,7 @@ def compare(executions: ExecutionReader, ids: list[str]) -> Comparison:
     return Comparison(
         executions=[_compared(side, steps) for side in sides],
         steps=[step for step in steps if step.what != "same"][:STEPS],
-        checkpoints=list(_checkpoints(sides)),
+        checkpoints=list(_checkpoints(sides, differing)),
     )
 
 
@@ -108,7 +115,7 @@ def _returned(record: Record) -> tuple[str, bytes | str | None]:
     return record.outcome.value, result
 
 
-def _checkpoints(sides: list[_Side]) -> Iterator[ComparedCheckpoint]:
+def _checkpoints(sides: list[_Side], differing: Differing) -> Iterator[ComparedCheckpoint]:
     """The checkpoints whose labels agree, in the order of the first execution.
 
     Of several with one label the first of each belong together, and so on.
@@ -134,7 +141,7 @@ def _checkpoints(sides: list[_Side]) -> Iterator[ComparedCheckpoint]:
             elif (size := len(first) + len(other)) <= left:
                 left -= size
                 both = (serialization.load(state) for state in (first, other))
-                patches[side.execution.id] = patch_of(*both)
+                patches[side.execution.id] = differing(*both)
             else:
                 patches[side.execution.id] = None
         yield ComparedCheckpoint(label=place[0], ids=ids, patches=patches)

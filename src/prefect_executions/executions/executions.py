@@ -30,6 +30,7 @@ from prefect_executions.executions.rules import (
     act_on_report,
     require_cancellable,
     require_deployed,
+    require_newest,
     require_no_process,
     require_pausable,
     require_reportable,
@@ -81,6 +82,7 @@ class Executions(ExecutionReader):
         attempt: int | None = None,
         by: str = "hand",
         reason: str | None = None,
+        after: str | None = None,
     ) -> Saved:
         """Save a checkpoint by hand, or for an external agent.
 
@@ -95,16 +97,21 @@ class Executions(ExecutionReader):
                 for a checkpoint by hand.
             by: Who saves it by hand.
             reason: Why it is saved.
+            after: The checkpoint that was corrected: nothing is saved when another one is the
+                newest. None for any.
 
         Returns:
             The checkpoint, and whether an external agent should go on.
 
         Raises:
             StateError: part of the state can't be kept; nothing was saved.
-            ExecutionConflict: the execution has ended, or a process runs it; nothing was saved.
+            ExecutionConflict: the execution has ended, a process runs it, or `after` is not its
+                newest checkpoint; nothing was saved.
+            CheckpointNotFound: `after` is not the id of a checkpoint.
             Superseded: another attempt has begun, or is about to; nothing was saved.
         """
         data = serialization.dump(state)
+        only_after = None if after is None else checkpoint_seq(execution_id, after)
         log = self.log(execution_id)
         nonces = [log.new_nonce()]
         while True:
@@ -112,6 +119,7 @@ class Executions(ExecutionReader):
             # In this order: a process that begins after the run was read writes after this head.
             run = self.flow_runs.end_cancelling(self.run(execution_id))
             require_reportable(run, head, attempt)
+            require_newest(run, head, only_after)
             if attempt is None and not head.entry.fenced and OUTSIDE not in run.tags:
                 require_no_process(run, is_left=self.is_left(run))
             # Others may have begun something meanwhile: whether it may be saved after that is
@@ -124,6 +132,7 @@ class Executions(ExecutionReader):
                     nonces=nonces,
                     by=by if attempt is None else None,
                     reason=reason,
+                    only_after=only_after,
                 )
                 break
         entry = saved.entry

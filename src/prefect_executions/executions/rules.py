@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect_executions import serialization
 from prefect_executions.errors import DurationExceeded, ExecutionConflict, Superseded
 from prefect_executions.executions.views import active_seconds
-from prefect_executions.ids import execution_id
+from prefect_executions.ids import checkpoint_id, execution_id
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.reader import Head
 from prefect_executions.models import Status
@@ -134,6 +134,18 @@ def require_reportable(run: FlowRun, head: Head, attempt: int | None) -> None:
         raise Superseded(id_, attempt, f"attempt {head.entry.attempt}")
     if head.entry.fenced or not (state_of(run).is_running() or state_of(run).is_paused()):
         raise Superseded(id_, attempt, "one that is to begin")
+
+
+def require_newest(run: FlowRun, head: Head, seq: int | None) -> None:
+    """Check that a checkpoint is still the newest one; None for any.
+
+    Raises:
+        ExecutionConflict: another one is, by a save or a roll-back.
+    """
+    if seq is None or (newest := head.entry.continues_from) == seq:
+        return
+    hint = f"Its newest one is now {checkpoint_id(newest)}, not {checkpoint_id(seq)}."
+    raise _conflict(run, "checkpoint", f"{hint} Look at that first.")
 
 
 def enforce_duration(flow_runs: FlowRuns, run: FlowRun, head: Head, now: datetime) -> FlowRun:

@@ -105,6 +105,7 @@ class ExecutionLog(ContendedLog):
         nonces: Sequence[str] = (),
         by: str | None = None,
         reason: str | None = None,
+        only_after: int | None = None,
     ) -> Head:
         """Append a checkpoint after `head`, in the attempt of `head`: one PUT and no other request.
 
@@ -121,22 +122,27 @@ class ExecutionLog(ContendedLog):
                 again has the nonce that it had. By default there are none, and it gets a new one.
             by: Who saves it from outside the attempt; None for the attempt itself.
             reason: Why they do.
+            only_after: The checkpoint that must be the newest when this one is written; None for
+                any.
 
         Returns:
             The head after it, or after the first of the earlier writes that was carried out: then
             this one was not, and is to be tried again after that head.
 
         Raises:
-            Superseded: a later attempt or a roll-back is in the log; nothing was written.
+            Superseded: a later attempt or a roll-back is in the log, or the newest checkpoint is
+                not `only_after`; nothing was written.
             ExecutionNotFound: the execution has been deleted; nothing was written.
             StoreUnavailable: it is not known whether the checkpoint was saved; or others write so
                 often that it was not.
         """
         nonces = nonces or [self.new_nonce()]
         meta = None if by is None else {"by": by}
-        return self._write(
-            head,
-            lambda head: self._append(
+
+        def append(head: Head) -> Head:
+            if only_after not in (None, newest := head.entry.continues_from):
+                raise Superseded(self.execution_id, head.entry.attempt, f"checkpoint {newest}")
+            return self._append(
                 head,
                 Kind.CHECKPOINT,
                 state,
@@ -145,9 +151,9 @@ class ExecutionLog(ContendedLog):
                 meta=meta,
                 reason=reason,
                 nonce=nonces[-1],
-            ),
-            nonces=nonces,
-        )
+            )
+
+        return self._write(head, append, nonces=nonces)
 
     def record(self, head: Head, records: Sequence[Record], *, nonces: Sequence[str] = ()) -> Head:
         """Append what steps have recorded after `head`: one PUT. The state stays as it is.

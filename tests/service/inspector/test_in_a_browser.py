@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from browsers import chromium
 from office import Office
 from prefect_executions.approvals import ToolApproval
+from prefect_executions.executions.creation import Creation
 from prefect_executions.log.journal import Outcome, Record
 from rest import KEY
 from serving import serving
@@ -102,12 +103,15 @@ def paths(id_: str) -> list[str]:
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_every_page_is_accessible_and_fits(
-    browser: Browser, url: str, id_: str, width: int, scheme: Any
+    browser: Browser, url: str, id_: str, office: Office, width: int, scheme: Any
 ) -> None:
+    fork, _ = Creation(office.executions).fork(id_, name="another way", state={"n": 9})
+    office.executions.checkpoint(fork.id, state={"n": 5}, label="first")
     viewport: Any = {"width": width, "height": 900}
     found: list[Any] = []
     with inside(browser, url, viewport=viewport, color_scheme=scheme) as page:
-        for path in paths(id_):
+        compared = [f"/compare?ids={id_},{each}" for each in (fork.id, "exec_unknown")]
+        for path in [*paths(id_), *compared]:
             page.goto(f"{url}{path}")
             violations = Axe().run(page).response["violations"]
             found += [(path, each["id"], each["nodes"][0]["target"]) for each in violations]

@@ -160,12 +160,32 @@ def _parsed(field: Field, raw: str) -> Any:
             has_zone = datetime.fromisoformat(text).tzinfo is not None
             return moment if has_zone else f"{moment}Z"
         case Kind.JSON | Kind.YES_NO | Kind.CHOICE:
-            try:
-                return json.loads(text)
-            except ValueError as error:
-                raise _Unfit(f"This is no JSON: {error}") from error
+            return _json(raw)
         case _:
             return raw.replace("\r\n", "\n")
+
+
+def _json(text: str) -> Any:
+    """The value of a text in JSON.
+
+    Raises:
+        _Unfit: It is none; the message has the line and column, from 1.
+    """
+
+    def refuse(word: str) -> Any:
+        raise _Unfit(f"This is no JSON: {word} is not a number there.")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise _Unfit(f"This is no JSON, at {where}: {error.msg}.") from error
+    except RecursionError as error:
+        raise _Unfit("It is nested too deep.") from error
+    except _Unfit:
+        raise
+    except ValueError as error:
+        raise _Unfit("A number in it has too many digits.") from error
 
 
 def _time(read: Any, example: str) -> str:

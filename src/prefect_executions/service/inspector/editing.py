@@ -4,13 +4,14 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from anyio import to_thread
+from markupsafe import escape
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from prefect_executions import serialization
 from prefect_executions.blocks.key import Permission
-from prefect_executions.errors import ExecutionError
+from prefect_executions.errors import ExecutionError, StateError
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import checkpoint_id
 from prefect_executions.labels import Label
@@ -23,7 +24,7 @@ from prefect_executions.service.inspector.rendering import page, pretty
 from prefect_executions.service.problems import refusal_of, status_of
 from prefect_executions.service.requests import Reason
 
-LARGEST = 64 << 10  # bytes of a state that a page lets edit
+LARGEST = 128 << 10  # bytes of a page that a state may take to be edited there
 
 
 class Edit(BaseModel):
@@ -47,10 +48,11 @@ class EditPages(Pages):
         seen.run(id_)
         head = seen.log(id_).living_head(journal=False)
         form = field_of(Edit.model_json_schema())
-        if is_small := len(head.state) <= LARGEST:
-            form.fields[0].raw = [pretty(serialization.load(head.state))]
+        text = _text(head.state)
+        if text is not None:
+            form.fields[0].raw = [text]
         newest = checkpoint_id(head.entry.continues_from)
-        return self._page(request, form, newest, is_small=is_small)
+        return self._page(request, form, newest, is_small=text is not None)
 
     async def edit(self, request: Request) -> Response:
         """Save the state in the form, unless another was saved meanwhile."""
@@ -63,16 +65,17 @@ class EditPages(Pages):
         wanted = made(form, Edit)
         if wanted is None:
             return self._page(request, form, known, status=HTTPStatus.UNPROCESSABLE_ENTITY)
-        newest = _newest(seen, id_)
-        if newest != known:
-            refusal = (
-                f"Meanwhile {newest} was saved. Look at it, and send this again if it is right."
-            )
-            return self._page(request, form, newest, refusal, HTTPStatus.CONFLICT)
+        by = caller_of(request.scope).name
         try:
-            seen.checkpoint(id_, **dict(wanted), by=caller_of(request.scope).name)
+            seen.checkpoint(id_, **dict(wanted), by=by, after=known)
+        except StateError as error:
+            form.fields[0].error = f"{error}"
+            return self._page(request, form, known, status=status_of(error))
         except ExecutionError as error:
-            return self._page(request, form, known, refusal_of(error).detail, status_of(error))
+            newest, refusal = _newest(seen, id_), refusal_of(error).detail
+            if newest != known:
+                refusal += " Sent again, this is saved after it."
+            return self._page(request, form, newest, refusal, status_of(error))
         return self.done(id_)
 
     def _page(
@@ -97,6 +100,14 @@ class EditPages(Pages):
             refusal=refusal,
             is_small=is_small,
         )
+
+
+def _text(state: bytes) -> str | None:
+    """A state as it is edited; None where it would take more than `LARGEST` of a page."""
+    if len(state) > LARGEST:
+        return None
+    text = pretty(serialization.load(state))
+    return text if len(escape(text).encode()) <= LARGEST else None
 
 
 def _newest(seen: Executions, execution_id: str) -> str:

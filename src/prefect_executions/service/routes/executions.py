@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from prefect_executions.blocks.key import Permission
 from prefect_executions.errors import ExecutionNotFound
+from prefect_executions.executions.comparing import MOST as MAX_COMPARED
 from prefect_executions.executions.comparing import compare
 from prefect_executions.executions.executions import DELETE_PATIENCE, Executions
 from prefect_executions.ids import canonical, flow_run_id
@@ -45,7 +46,6 @@ from prefect_executions.service.responses import CREATION, responses
 from prefect_executions.service.streams.stream import EventStream
 
 DEFAULT_CHECKPOINTS = 100
-MAX_COMPARED = 10  # executions
 
 _Checkpoints = Annotated[
     Annotated[int, Field(ge=0)] | Literal["all", "none"],
