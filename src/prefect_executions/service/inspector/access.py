@@ -15,7 +15,7 @@ from prefect_executions.service.inspector.fields import Posted
 from prefect_executions.service.inspector.rendering import PATH
 
 
-class Forbidden(Exception):
+class PageForbidden(Exception):
     """The key does not have the permission that a page requires."""
 
 
@@ -37,11 +37,11 @@ class Pages:
         """The executions that the caller of a request may see.
 
         Raises:
-            Forbidden: The key of the caller does not have the permission.
+            PageForbidden: The key of the caller does not have the permission.
         """
         caller = caller_of(request.scope)
         if permission not in caller.permissions:
-            raise Forbidden(permission)
+            raise PageForbidden(permission)
         return self.executions.seen_by(caller.agents, caller.deployments)
 
     def done(self, execution_id: str) -> Response:

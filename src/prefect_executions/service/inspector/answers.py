@@ -9,7 +9,7 @@ from prefect.utilities.schema_tools.validation import CircularSchemaRefError, va
 from prefect.utilities.schema_tools.validation import ValidationError as UnusableSchema
 from pydantic import BaseModel, ValidationError
 
-from prefect_executions.service.inspector.fields import Field, Kind, Schema, shown
+from prefect_executions.service.inspector.fields import Field, FieldKind, Schema, shown
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -83,16 +83,18 @@ def _note_at(form: Field, path: tuple[int | str, ...], message: str) -> None:
 def _value(field: Field) -> Any:
     """The value of a field; `_NOTHING` when the answer leaves it out."""
     match field.kind:
-        case Kind.OBJECT:
+        case FieldKind.OBJECT:
             return _object(field)
-        case Kind.ROWS:
+        case FieldKind.ROWS:
             rows = [row for row in field.fields if _is_filled(row)]
             _renumber(field, rows)
             return [_value(row) for row in rows] if rows or field.required else _NOTHING
-        case Kind.FIXED:
+        case FieldKind.FIXED:
             return field.schema["const"]
     try:
-        return _list(field) if field.kind in (Kind.LINES, Kind.CHOICES) else _single(field)
+        return (
+            _list(field) if field.kind in (FieldKind.LINES, FieldKind.CHOICES) else _single(field)
+        )
     except _Unfit as unfit:
         field.error = f"{unfit}"
         return _NOTHING
@@ -108,7 +110,7 @@ def _object(field: Field) -> Any:
 
 
 def _list(field: Field) -> Any:
-    lines = field.raw if field.kind is Kind.CHOICES else field.value.splitlines()
+    lines = field.raw if field.kind is FieldKind.CHOICES else field.value.splitlines()
     kept = [line for line in lines if line.strip()]
     if not kept and not (field.required or field.has_default):
         return _NOTHING
@@ -125,7 +127,7 @@ def _single(field: Field) -> Any:
     raw = field.value
     if raw.strip():
         return _parsed(field, raw)
-    if field.kind is Kind.TEXT and field.has_default and field.schema["default"] is not None:
+    if field.kind is FieldKind.TEXT and field.has_default and field.schema["default"] is not None:
         return _NOTHING if field.schema["default"] == "" else raw
     if not field.required:
         return _NOTHING
@@ -142,24 +144,24 @@ def _parsed(field: Field, raw: str) -> Any:
     """
     text = raw.strip()
     match field.kind:
-        case Kind.WHOLE:
+        case FieldKind.WHOLE:
             if not re.fullmatch(r"[-+]?[0-9]{1,300}", text):
                 raise _Unfit("Give a whole number.")
             return int(text)
-        case Kind.NUMBER:
+        case FieldKind.NUMBER:
             if not re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,2})?", text):
                 raise _Unfit("Give a number.")
             return float(text)
-        case Kind.DATE:
+        case FieldKind.DATE:
             return _time(lambda: date.fromisoformat(text), "Give a date, as in 2026-11-24.")
-        case Kind.TIME:
+        case FieldKind.TIME:
             return _time(lambda: time.fromisoformat(text), "Give a time, as in 18:30.")
-        case Kind.MOMENT:
+        case FieldKind.MOMENT:
             example = "Give a date and a time, as in 2026-11-24T18:30."
             moment = _time(lambda: datetime.fromisoformat(text), example)
             has_zone = datetime.fromisoformat(text).tzinfo is not None
             return moment if has_zone else f"{moment}Z"
-        case Kind.JSON | Kind.YES_NO | Kind.CHOICE:
+        case FieldKind.JSON | FieldKind.YES_NO | FieldKind.CHOICE:
             return _json(raw)
         case _:
             return raw.replace("\r\n", "\n")
@@ -199,7 +201,7 @@ def _is_filled(field: Field) -> bool:
     """Whether anything was typed or chosen in a field, other than what was there."""
     if field.fields:
         return any(_is_filled(part) for part in field.fields)
-    if field.kind is Kind.FIXED:
+    if field.kind is FieldKind.FIXED:
         return False
     given = field.schema.get("default")
     unchanged = [] if given is None else shown(field, given)

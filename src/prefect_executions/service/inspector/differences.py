@@ -12,7 +12,7 @@ SHOWN = 80  # characters of a value
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PartChange:
     """A place at which two states differ.
 
     Args:
@@ -37,30 +37,30 @@ def pointer_of(path: tuple[str | int, ...]) -> str:
     return "".join(parts).removeprefix(".") or "the state"
 
 
-def differences(before: Any, after: Any) -> list[Difference]:
+def differences(before: Any, after: Any) -> list[PartChange]:
     """What differs, in the order of the keys; one more than `MOST` where there are more."""
     return [*islice(_differ(before, after, ()), MOST + 1)]
 
 
-def _differ(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[Difference]:
+def _differ(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[PartChange]:
     if isinstance(before, dict) and isinstance(after, dict):
         for key in {**before, **after}:
             here = (*path, key)
             if key not in after:
-                yield Difference(here, "removed", f"was {brief(before[key])}")
+                yield PartChange(here, "removed", f"was {brief(before[key])}")
             elif key not in before:
-                yield Difference(here, "added", brief(after[key]))
+                yield PartChange(here, "added", brief(after[key]))
             else:
                 yield from _differ(before[key], after[key], here)
     elif isinstance(before, list) and isinstance(after, list):
         yield from _lists(before, after, path)
     elif not is_same(before, after):
-        yield Difference(path, "changed", _change(before, after))
+        yield PartChange(path, "changed", _change(before, after))
 
 
 def _lists(
     before: list[Any], after: list[Any], path: tuple[str | int, ...]
-) -> Iterator[Difference]:
+) -> Iterator[PartChange]:
     """What differs between lists; where they differ in length, how many items came and went."""
     if len(before) == len(after):
         for place, (old, new) in enumerate(zip(before, after, strict=True)):
@@ -75,7 +75,7 @@ def _lists(
     where = "" if start == len(before) or end == 0 else f", from [{start}] on"
     shown = brief(after[start]) if come == 1 else ""
     told = " ".join(filter(None, counts)) + where + (f": {shown}" if shown else "")
-    yield Difference(path, "added" if not gone else "removed" if not come else "changed", told)
+    yield PartChange(path, "added" if not gone else "removed" if not come else "changed", told)
 
 
 def is_same(before: Any, after: Any) -> bool:

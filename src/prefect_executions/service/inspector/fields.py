@@ -18,7 +18,7 @@ Posted = Mapping[str, Sequence[str]]
 Schema = dict[str, Any]
 
 
-class Kind(StrEnum):
+class FieldKind(StrEnum):
     """How a value is asked for."""
 
     TEXT = "text"
@@ -38,12 +38,12 @@ class Kind(StrEnum):
 
 
 _SIMPLE = {
-    "string": Kind.TEXT,
-    "integer": Kind.WHOLE,
-    "number": Kind.NUMBER,
-    "boolean": Kind.YES_NO,
+    "string": FieldKind.TEXT,
+    "integer": FieldKind.WHOLE,
+    "number": FieldKind.NUMBER,
+    "boolean": FieldKind.YES_NO,
 }
-_FORMATS = {"date": Kind.DATE, "time": Kind.TIME, "date-time": Kind.MOMENT}
+_FORMATS = {"date": FieldKind.DATE, "time": FieldKind.TIME, "date-time": FieldKind.MOMENT}
 
 
 @dataclass(kw_only=True)
@@ -66,7 +66,7 @@ class Field:
     name: str
     path: tuple[str | int, ...]
     label: str
-    kind: Kind
+    kind: FieldKind
     schema: Schema
     required: bool = True
     nullable: bool = False
@@ -104,7 +104,7 @@ class Field:
     @property
     def options(self) -> list[Any]:
         """The values to choose from."""
-        listed = self.item.schema if self.kind is Kind.CHOICES else self.schema
+        listed = self.item.schema if self.kind is FieldKind.CHOICES else self.schema
         found: list[Any] = listed.get("enum", [])
         return [each for each in found if each is not None]
 
@@ -157,9 +157,9 @@ class _Maker:
             nullable=nullable or is_open,
         )
         default = plain.get("default") if given is None else given
-        if kind is Kind.OBJECT:
+        if kind is FieldKind.OBJECT:
             made.fields = self._properties(made, default, depth)
-        elif kind is Kind.ROWS:
+        elif kind is FieldKind.ROWS:
             made.fields = self._rows(made, default, depth)
         elif self.posted is not None:
             made.raw = list(self.posted.get(name, ()))
@@ -209,12 +209,12 @@ class _Maker:
 def shown(made: Field, value: Any) -> list[str]:
     """A value as it is put in the controls of a field."""
     match made.kind:
-        case Kind.CHOICES | Kind.LINES if isinstance(value, list):
+        case FieldKind.CHOICES | FieldKind.LINES if isinstance(value, list):
             each = [shown(made.item, item)[0] for item in value]
-            return each if made.kind is Kind.CHOICES else ["\n".join(each)]
-        case Kind.YES_NO | Kind.CHOICE | Kind.JSON | Kind.FIXED:
+            return each if made.kind is FieldKind.CHOICES else ["\n".join(each)]
+        case FieldKind.YES_NO | FieldKind.CHOICE | FieldKind.JSON | FieldKind.FIXED:
             return [as_json(value)]
-        case Kind.MOMENT:
+        case FieldKind.MOMENT:
             return [f"{value}"[:19]]
         case _:
             return [f"{value}"]
@@ -225,30 +225,34 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _kind(schema: Schema, depth: int) -> tuple[Kind, Schema, bool]:
+def _kind(schema: Schema, depth: int) -> tuple[FieldKind, Schema, bool]:
     """How a value of a schema is asked for; the schema; and whether it may also be null."""
     is_open = isinstance(schema.get("type"), list) and "null" in schema["type"]
     if is_open and len(schema["type"]) == 2:
         schema = {**schema, "type": next(each for each in schema["type"] if each != "null")}
     if "const" in schema:
-        return Kind.FIXED, schema, is_open
+        return FieldKind.FIXED, schema, is_open
     if "enum" in schema:
-        return Kind.CHOICE, schema, is_open or None in schema["enum"]
+        return FieldKind.CHOICE, schema, is_open or None in schema["enum"]
     type_, items = schema.get("type"), schema.get("items")
-    kind = Kind.JSON
+    kind = FieldKind.JSON
     if type_ in _SIMPLE:
         kind = _FORMATS.get(schema.get("format", ""), _SIMPLE[type_])
         kind = kind if type_ == "string" else _SIMPLE[type_]
     elif type_ == "object" and schema.get("properties") is not None and depth < DEEPEST:
-        kind = Kind.OBJECT if not _is_object(schema.get("additionalProperties")) else Kind.JSON
+        kind = (
+            FieldKind.OBJECT
+            if not _is_object(schema.get("additionalProperties"))
+            else FieldKind.JSON
+        )
     elif type_ == "array" and isinstance(items, dict) and "prefixItems" not in schema:
         item = _kind(dict(items), depth + 1)[0]
-        if item is Kind.CHOICE:
-            kind = Kind.CHOICES
-        elif item in (Kind.TEXT, Kind.WHOLE, Kind.NUMBER, Kind.DATE):
-            kind = Kind.LINES
-        elif item is Kind.OBJECT:
-            kind = Kind.ROWS
+        if item is FieldKind.CHOICE:
+            kind = FieldKind.CHOICES
+        elif item in (FieldKind.TEXT, FieldKind.WHOLE, FieldKind.NUMBER, FieldKind.DATE):
+            kind = FieldKind.LINES
+        elif item is FieldKind.OBJECT:
+            kind = FieldKind.ROWS
     return kind, schema, is_open
 
 

@@ -27,7 +27,7 @@ PAUSED = 100  # newest among which they are looked for
 
 
 @dataclass(frozen=True)
-class Row:
+class ListedRow:
     """An execution in the list.
 
     Args:
@@ -96,9 +96,9 @@ def _counts(seen: Executions, filter_: ExecutionFilter) -> dict[Status, int]:
     return found
 
 
-def _rows(client: SyncPrefectClient, runs: Sequence[FlowRun]) -> list[Row]:
+def _rows(client: SyncPrefectClient, runs: Sequence[FlowRun]) -> list[ListedRow]:
     facts = page_facts(client, [run.id for run in runs])
     return [
-        Row(summary_of(run), is_question(state_of(run)), origin_of(run), facts.get(run.id))
+        ListedRow(summary_of(run), is_question(state_of(run)), origin_of(run), facts.get(run.id))
         for run in runs
     ]

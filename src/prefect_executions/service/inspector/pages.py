@@ -11,7 +11,7 @@ from starlette.staticfiles import StaticFiles
 
 from prefect_executions.errors import ExecutionError
 from prefect_executions.executions.executions import Executions
-from prefect_executions.service.inspector.access import Forbidden
+from prefect_executions.service.inspector.access import PageForbidden
 from prefect_executions.service.inspector.checkpoints import CheckpointPages
 from prefect_executions.service.inspector.comparing import ComparePages
 from prefect_executions.service.inspector.control import ControlPages
@@ -70,7 +70,7 @@ def inspector(
         ],
         exception_handlers={
             ExecutionError: _on_execution_error,
-            Forbidden: _on_forbidden,
+            PageForbidden: _on_forbidden,
             HTTPStatus.NOT_FOUND.value: _on_not_found,
         },
     )

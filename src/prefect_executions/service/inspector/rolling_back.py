@@ -18,7 +18,7 @@ from prefect_executions.log.journal import forgotten
 from prefect_executions.models import Checkpoint
 from prefect_executions.service.dependencies import caller_of
 from prefect_executions.service.inspector.access import Pages, may, posted
-from prefect_executions.service.inspector.differences import MOST, Difference, differences
+from prefect_executions.service.inspector.differences import MOST, PartChange, differences
 from prefect_executions.service.inspector.fields import Posted
 from prefect_executions.service.inspector.rendering import page
 
@@ -38,7 +38,7 @@ class WayBack:
     """
 
     checkpoint: Checkpoint
-    changes: list[Difference] | None
+    changes: list[PartChange] | None
     undone: Counter[str]
     kept: Counter[str]
 
