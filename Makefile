@@ -35,6 +35,10 @@ PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 test: $(INSTALLED) ## Run the tests that a change usually breaks; ARGS='-k log' chooses some
 	$(RUN)python -m pytest $(PARALLEL) -m "not scale and not long" --hypothesis-profile few $(ARGS)
 
+.PHONY: test-ci
+test-ci: $(INSTALLED) ## Run what CI runs: `make test`, and all that is end to end
+	$(RUN)python -m pytest $(PARALLEL) -m "not scale and (not long or e2e)" --hypothesis-profile few $(ARGS)
+
 .PHONY: test-all
 test-all: $(INSTALLED) ## Run all tests, but for those of `make scale`
 	$(RUN)python -m pytest $(PARALLEL) -m "not scale" $(ARGS)
