@@ -39,7 +39,7 @@ async def confirmed(
         call: Calls it.
 
     Returns:
-        What it returns, or what the model is told instead.
+        What it returns, or what the model gets in its place.
     """
     key = f"confirmation {context.function_call_id}"
     may_call = MAY_CALL.format(agent=context.agent_name, tool=tool.name)

@@ -268,7 +268,7 @@ class Executions(ExecutionReader):
         return resumed if waiting.id == run.id else self.flow_runs.read(run.id)
 
     def _resume_with(self, run: FlowRun, answer: Any, by: str | None) -> FlowRun:
-        """Resume a run with the answer to its question, and keep who has given it."""
+        """Resume a run with the answer to its question, and keep the name of who answers."""
         key, client = state_of(run).state_details.pause_key, self.flow_runs.client
         if answer is None or by is None or key is None:
             return self.flow_runs.resume(run.id, answer=answer)

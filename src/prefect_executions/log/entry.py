@@ -287,7 +287,7 @@ class Entry(Progress):
 
     @classmethod
     def outline_from_bytes(cls, data: bytes, *, key: str, seq: int) -> "Entry":
-        """Read the header alone: of its state and journal what is said about them, no more.
+        """Read the header alone: the sizes of its state and journal, not what they hold.
 
         Raises:
             CorruptEntry: this is not that entry, or it has a newer format.

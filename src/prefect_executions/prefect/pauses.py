@@ -193,7 +193,7 @@ def name_answerer(client: SyncPrefectClient, run_id: UUID, key: str, by: str | N
 
 
 def answerer(client: SyncPrefectClient, run_id: UUID, key: str) -> str | None:
-    """Who has answered the form of a pause. Returns None when that is not known."""
+    """The name of who answered the form of a pause. Returns None when it is not known."""
     found: str | None = _read(client, run_id, _answerer_key(key))
     return found
 
