@@ -147,6 +147,37 @@ def test_a_resume_waits_for_the_form_of_a_pause_that_is_just_made(here: IdleWorl
     assert state_of(resumed).is_scheduled()
 
 
+@pytest.mark.parametrize("held", [False, True], ids=["made", "renewed"])
+def test_a_resume_waits_for_a_form_that_comes_and_goes(
+    here: IdleWorld, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A supervisor writes it, and again as a checkpoint came: each time it is away for a moment."""
+    run, form = here.create(), Form({"type": "object"}, "")
+    here.set(run, Running(), paused(pause_key(), "why") if held else Suspended(message="why"))
+    resume, away = here.prefect.resume_flow_run, iter([True, True])
+
+    def resume_meanwhile(*args: Any, **named: Any) -> Any:
+        if form_of(here, run) is None and not held:
+            hold(here.prefect, here.prefect.read_flow_run(run.id), form)
+        state = state_of(here.prefect.read_flow_run(run.id))
+        save_form(here.prefect, run.id, state, form)
+        if not next(away, False):
+            return resume(*args, **named)
+        for key in ("schema", "description"):
+            here.prefect.delete_flow_run_input(
+                run.id, (state.state_details.run_input_keyset or {})[key]
+            )
+        given = resume(*args, **named)
+        save_form(here.prefect, run.id, state, form)  # there again for who looks why
+        return given
+
+    monkeypatch.setattr(here.prefect, "resume_flow_run", resume_meanwhile)
+
+    resumed = FlowRuns(here.prefect, wait=lambda _: None).resume(run.id)
+
+    assert state_of(resumed).is_scheduled()
+
+
 def test_a_resume_of_a_pause_whose_form_does_not_come_says_so(here: IdleWorld) -> None:
     run = here.create()
     here.set(run, Running(), paused(pause_key(), "why"))
