@@ -108,6 +108,7 @@ def test_every_error_that_can_reach_a_route_has_a_code() -> None:
         "EffectRefused",
         "ReplayMismatch",
         "StateChanged",
+        "UnsuitablePackage",
         "UnsuitableStore",
         "ForeignStore",
         "ExecutionDeleted",
