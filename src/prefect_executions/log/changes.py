@@ -19,10 +19,11 @@ from prefect_executions.log.zstd import compress, decompress
 _SMALL = 64 << 10  # bytes; a text up to this size is left to zstd, which takes no longer
 _LEAST = 1024  # bytes; of shorter passages zstd makes a few bytes itself
 _MOST = 192  # passages: each takes some bytes of the header
-_BESIDE = 32 << 10  # bytes of the passages' beginnings that zstd is given; and of their ends
+# Bytes of the passages' beginnings that zstd is given; and of their ends. Part of the format.
+_BESIDE = 32 << 10
 _ANCHOR = 128  # bytes by which a passage is found; a search is the quicker the more they are
-_BLOCK = 1024  # bytes that are compared at once to find where two texts part
-_GAP = 64  # bytes: the first gap behind which a passage is looked for
+_BLOCKS = 1 << 16, 1 << 13, 1 << 10  # bytes that are compared at once, to find where texts part
+_GAP = 512  # bytes: the first gap behind which a passage is looked for; it may begin before
 _BEHIND = 4096  # bytes of the base in which it is, beside twice the gap
 
 
@@ -138,14 +139,13 @@ def _next(base: bytes, start: int, text: memoryview, at: int) -> tuple[int, int,
 def _after(base: bytes, start: int, text: memoryview, at: int) -> int:
     """How many bytes after these places are the same."""
     most = min(len(base) - start, len(text) - at)
-    far, step = 0, _BLOCK
-    while step >= _BLOCK:
-        if far + step <= most and base.startswith(text[at + far : at + far + step], start + far):
-            far += step
-            step = min(4 * step, 1 << 20)
-        else:
-            step //= 4
-    last = min(far + _BLOCK, most)
+    far = 0
+    for block in _BLOCKS:
+        while far + block <= most and base.startswith(
+            text[at + far : at + far + block], start + far
+        ):
+            far += block
+    last = min(far + block, most)
     return far + _same(base[start + far : start + last], text[at + far : at + last], "big")
 
 
@@ -153,7 +153,7 @@ def _before(base: bytes, start: int, text: memoryview, at: int, most: int) -> in
     """How many bytes before these places are the same, of so many."""
     far = 0
     while far < most:
-        last = min(far + _BLOCK, most)
+        last = min(far + _BLOCKS[-1], most)
         ours, theirs = base[start - last : start - far], text[at - last : at - far]
         far += (more := _same(ours, theirs, "little"))
         if more < len(ours):

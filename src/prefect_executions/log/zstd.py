@@ -22,7 +22,8 @@ _LEVEL = 3
 # room for all places, and it takes two thirds of the time; just above, they lose some.
 _LONG = 1 << 20
 _CANDIDATES = 8  # log2 of how many like places are tried: texts repeat themselves
-_SMALL_WINDOW = 15  # log2; up to it zstd's usual tables take most of the time, to be made
+_SMALL_WINDOW = 17  # log2; up to it zstd's usual tables take most of the time, to be made
+_SMALL_TABLE = 14  # log2
 _LEAST_WINDOW, _MOST_WINDOW = _Option.window_log.bounds()
 _LEAST_PREFIX = 8  # bytes; zstd takes no shorter one
 _CHUNK = 1 << 20  # bytes that are made at once
@@ -39,7 +40,7 @@ def compress(data: bytes, base: bytes = b"") -> bytes:
         span = (len(base) + len(data)).bit_length()
         options[_Option.window_log] = window = min(max(span, _LEAST_WINDOW), _MOST_WINDOW)
         if window <= _SMALL_WINDOW:
-            options[_Option.hash_log] = options[_Option.chain_log] = window
+            options[_Option.hash_log] = options[_Option.chain_log] = min(window, _SMALL_TABLE)
         if max(len(base), len(data)) > _LONG:
             options[_Option.enable_long_distance_matching] = 1
             options[_Option.ldm_bucket_size_log] = _CANDIDATES
