@@ -164,12 +164,12 @@ def test_an_error_of_this_package_in_a_tool_is_nothing_for_the_model(
 def test_a_result_that_can_not_be_kept_is_refused_with_the_tool_and_not_paid_for_again(
     kit: TestKit,
 ) -> None:
-    def search() -> Any:
+    def search(text: str) -> Any:
         act("search")
         return {"at": object()}
 
     trial = kit.start(
-        flow_of(lambda: agent([calls("search")], says, tools=[search]), max_retries=1)
+        flow_of(lambda: agent([calls("search", text="x")], says, tools=[search]), max_retries=1)
     )
 
     assert isinstance(trial.error, StateError)
@@ -177,7 +177,7 @@ def test_a_result_that_can_not_be_kept_is_refused_with_the_tool_and_not_paid_for
     trial.resume()
     assert acts == {"guide 0": 1, "search": 1}
     [record] = [one for one in journal(kit, trial) if one.outcome is Outcome.UNKEPT]
-    assert record.step == "guide: tool search"
+    assert (record.step, record.called_with) == ("guide: tool search", "text='x'")
 
 
 def test_a_response_that_can_not_be_kept_is_refused_with_the_model_and_not_paid_for_again(

@@ -44,7 +44,7 @@ def state(n: int, *, size: int = 0) -> bytes:
 
 def secret_step(order: int, text: str = SECRET) -> Record:
     result = {"answer": text, "of": [order, True, 1.5]}
-    return replace(call(order), result=json.dumps(result).encode())
+    return replace(call(order), called_with=f"text={text!r}", result=json.dumps(result).encode())
 
 
 def results(log: ExecutionLog, records: Iterable[Record]) -> list[Any]:

@@ -109,12 +109,12 @@ def test_a_result_that_can_not_be_kept_is_refused_with_the_tool_and_not_paid_for
     kit: TestKit,
 ) -> None:
     @function_tool
-    def search() -> Any:
+    def search(text: str) -> Any:
         act("search")
         return Opaque(object())
 
     trial = kit.start(
-        flow_of(lambda: agent([calls("search")], says, tools=[search]), max_retries=1)
+        flow_of(lambda: agent([calls("search", text="x")], says, tools=[search]), max_retries=1)
     )
 
     assert isinstance(trial.error, StateError)
@@ -123,7 +123,7 @@ def test_a_result_that_can_not_be_kept_is_refused_with_the_tool_and_not_paid_for
     trial.resume()
     assert acts == {"guide 0": 1, "search": 1}
     [record] = [one for one in journal(kit, trial) if one.outcome is Outcome.UNKEPT]
-    assert record.step == "guide: tool search"
+    assert (record.step, record.called_with) == ("guide: tool search", "text='x'")
 
 
 class Answer(BaseModel):

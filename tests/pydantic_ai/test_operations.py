@@ -99,10 +99,10 @@ def test_an_error_of_a_tool_is_no_record_and_it_is_called_again(kit: TestKit) ->
 def test_a_result_that_can_not_be_kept_is_refused_with_the_tool_and_not_paid_for_again(
     kit: TestKit, value: Any, problem: str
 ) -> None:
-    agent = durable(scripted([calls("search")], says))
+    agent = durable(scripted([calls("search", text="x")], says))
 
     @agent.tool_plain
-    def search() -> Any:
+    def search(text: str) -> Any:
         act("search")
         return object() if value is socket.SocketType else value
 
@@ -118,7 +118,7 @@ def test_a_result_that_can_not_be_kept_is_refused_with_the_tool_and_not_paid_for
     assert problem in trial.error.problem
     assert acts == {"model 0": 1, "search": 1}
     [record] = [one for one in journal(kit, trial) if one.outcome is Outcome.UNKEPT]
-    assert record.step == "guide: tool search"
+    assert (record.step, record.called_with) == ("guide: tool search", "text='x'")
 
 
 NAMES = {

@@ -129,7 +129,8 @@ class RecordedCalls(PluginManager):
         # The call of a tool that is a node of a workflow has another id each time.
         which = context.node_path if context.node is not None else context.function_call_id
         key = self._calls.key(f"tool {which}")
-        return await self._calls.call(f"{context.agent_name}: tool {tool.name}", key, call, context)
+        step = f"{context.agent_name}: tool {tool.name}"
+        return await self._calls.call(step, key, call, context, shown=args)
 
     async def _answer_to(
         self, error: Exception, tool: BaseTool, args: dict[str, Any], context: ToolContext

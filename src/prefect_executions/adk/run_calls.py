@@ -119,7 +119,13 @@ class RunCalls:
         self._root._refusal = error
 
     async def call(
-        self, step: str, key: str, call: Callable[[], Awaitable[Any]], context: Context
+        self,
+        step: str,
+        key: str,
+        call: Callable[[], Awaitable[Any]],
+        context: Context,
+        *,
+        shown: dict[str, Any] | None = None,
     ) -> Any:
         """Make a call, or return its recorded result; with what it has done to the session.
 
@@ -128,6 +134,7 @@ class RunCalls:
             key: What identifies the call.
             call: Returns a result as JSON, or a `StateError` in place of one that can't be kept.
             context: What the call is given, by which it writes state and asks ADK for actions.
+            shown: What people see as its inputs.
 
         Raises:
             StateError: The result, or a value of the state, can't be kept.
@@ -140,7 +147,7 @@ class RunCalls:
 
         try:
             async with self.traffic.call():
-                recorded = await arecord(step, kept, key=key)
+                recorded = await arecord(step, kept, key=key, shown=shown)
         except ExecutionError as error:
             self.refuse(error)
             raise

@@ -71,6 +71,7 @@ class Record:
         place: Its place among equal calls, from 1.
         under: The digest of the state under which it was made, or "" where that does not matter.
         inputs: The digest of its inputs, when the step has a key of its own.
+        called_with: What people read of its inputs.
         pause_key: For a call that suspends the run: the key of the pause in Prefect.
         child: For a call of a flow that is an execution: that execution's id.
         undo: Whether it can be undone.
@@ -92,6 +93,7 @@ class Record:
     place: int = 1
     under: str = ""
     inputs: str | None = None
+    called_with: str = ""
     pause_key: str | None = None
     child: str | None = None
     undo: bool = False
@@ -118,6 +120,8 @@ class Record:
             line["under"] = self.under
         if self.inputs is not None:
             line["inputs"] = self.inputs
+        if self.called_with:
+            line["called_with"] = self.called_with
         if self.pause_key is not None:
             line["pause_key"] = self.pause_key
         if self.child is not None:
@@ -161,6 +165,7 @@ class Record:
             place=line.get("place", 1),
             under=line.get("under", ""),
             inputs=line.get("inputs"),
+            called_with=line.get("called_with", ""),
             pause_key=line.get("pause_key"),
             child=line.get("child"),
             undo=line.get("undo", False),

@@ -238,7 +238,8 @@ class Redaction:
 
     def _redacted(self, record: Record, data: bytes) -> Record:
         """A record without what is redacted; a large result of this entry is in it."""
-        record = replace(record, under=self._unders.get(record.under, record.under))
+        under = self._unders.get(record.under, record.under)
+        record = replace(record, under=under, called_with="")  # any value may be in that
         if record.outcome is Outcome.UNKEPT:
             return record
         if (large := record.large) is not None:

@@ -185,7 +185,8 @@ class _RecordedTool:
         if turns is None:
             return await call()
         returns = _result_type(self._tool)
-        return await turns.tool(self._tool.name, context.tool_call_id, call, returns)
+        shown = _shown(arguments)
+        return await turns.tool(self._tool.name, context.tool_call_id, call, returns, shown=shown)
 
 
 class _UsedAgent(_RecordedTool):
@@ -201,6 +202,15 @@ class _UsedAgent(_RecordedTool):
             return await self._tool.on_invoke_tool(context, arguments)
         with turns.of_tool(self._agent, context.tool_call_id).entered():
             return await self._tool.on_invoke_tool(context, arguments)
+
+
+def _shown(arguments: str) -> dict[str, Any]:
+    """The arguments that a model has written, by their names if that is what they are."""
+    try:
+        given = json.loads(arguments)
+    except ValueError:
+        given = arguments
+    return given if isinstance(given, dict) else {"arguments": given}
 
 
 def _result_type(tool: FunctionTool) -> Any:

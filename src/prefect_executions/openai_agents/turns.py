@@ -88,15 +88,22 @@ class Turns:
         return response
 
     async def tool(
-        self, name: str, call_id: str, call: Callable[[], Awaitable[Any]], returns: Any
+        self,
+        name: str,
+        call_id: str,
+        call: Callable[[], Awaitable[Any]],
+        returns: Any,
+        *,
+        shown: dict[str, Any],
     ) -> Any:
-        """Call a tool, or return its recorded result.
+        """Call a tool, or return its recorded result; people see `shown` as its inputs.
 
         Raises:
             PassedOn: An error of this package.
         """
         step = f"{self.agent}: tool {name}"
         try:
-            return await arecord(step, call, key=self.key("tool", call_id), returns=returns)
+            key = self.key("tool", call_id)
+            return await arecord(step, call, key=key, shown=shown, returns=returns)
         except ExecutionError as error:
             raise PassedOn(error) from error

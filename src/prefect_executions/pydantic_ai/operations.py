@@ -63,7 +63,8 @@ class StepBackend(JournalCallableOperationBackend[None]):
         step = step_name(self._agent, operation_id, name, ctx)
         key = None if run is None else run.key(name, None if ctx is None else ctx.tool_call_id)
         called: list[bool] = []
-        result = await arecord(step, partial(_call, body, step, called), key=key)
+        shown = next((part for part in cache_key if isinstance(part, dict)), None)
+        result = await arecord(step, partial(_call, body, step, called), key=key, shown=shown)
         record_durable_unit(executed=bool(called))
         return result
 

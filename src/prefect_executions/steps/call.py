@@ -58,6 +58,7 @@ class StepCall(Generic[R]):
         recorder: Where the result is recorded.
         call: The call's place among the others.
         waited: How it was submitted, if it waited for its inputs.
+        called_with: What people read of its inputs.
 
     Attributes:
         call: The call's place among the others.
@@ -66,7 +67,12 @@ class StepCall(Generic[R]):
     """
 
     def __init__(
-        self, step: Any, recorder: Recorder, call: Call, waited: Waited | None = None
+        self,
+        step: Any,
+        recorder: Recorder,
+        call: Call,
+        waited: Waited | None = None,
+        called_with: str = "",
     ) -> None:
         self._step = step
         self.call = call
@@ -77,6 +83,7 @@ class StepCall(Generic[R]):
         if call.record is not None:
             self.task.on_running_hooks = []
         self._recorder = recorder
+        self._called_with = called_with
         self.is_identified = True
         self._result: list[R] = []  # of the function or the record, once there is one
         self._was_replayed = False
@@ -119,14 +126,16 @@ class StepCall(Generic[R]):
         is_keyed = step.key is not None or step.repeats == "reuse"
         submitted = waited.submitted if waited else None
         call = recorder.begin(step.name, key, inputs=inputs, is_keyed=is_keyed, submitted=submitted)
-        return cls(step, recorder, call, waited)
+        # Now, since the function may change its inputs.
+        shown = step.called_with(parameters) if call.record is None else ""
+        return cls(step, recorder, call, waited, shown)
 
     def returned(self, result: Any, return_state: bool) -> Any:
         """What the caller gets for what the task returned."""
         if self._result:
             self._recorder.replay.given(self.call, in_turn=not self._step.isasync)
         else:  # it failed and returns a state, or did not even begin
-            self._recorder.record(self.call, Outcome.BEGUN)
+            self._note(Outcome.BEGUN)
             self._recorder.replay.raised(self.call, in_turn=not self._step.isasync)
         # A task that ends in a state of its own returns that state, which the Prefect UI shows.
         return self._result[0] if self._was_replayed and not return_state else result
@@ -153,7 +162,7 @@ class StepCall(Generic[R]):
         try:
             yield
         except (Exception, asyncio.CancelledError):  # an async step out of time is cancelled
-            self._recorder.record(self.call, Outcome.BEGUN)
+            self._note(Outcome.BEGUN)
             raise
 
     def submit(self, runner: TaskRunner[Any], *call: Any) -> PrefectFuture[Any]:
@@ -190,7 +199,7 @@ class StepCall(Generic[R]):
                 self._result = [run_coro_as_sync(state.aresult(raise_on_failure=False))]
                 self._record()
             else:
-                self._recorder.record(self.call, Outcome.BEGUN)
+                self._note(Outcome.BEGUN)
             return state
         finally:
             self._recorder.in_flight.ended(self.call)
@@ -240,12 +249,15 @@ class StepCall(Generic[R]):
             data = self._step.result_type.dump(self._result[0])
         except (StateError, StateChanged) as problem:
             why = _reason(problem)
-            self._recorder.record(self.call, Outcome.UNKEPT, result=why)
+            self._note(Outcome.UNKEPT, result=why)
             raise self._step.unkept(why) from problem
         step, undo = self._step, {}
         if step.undo is not None:
             undo = {"undo": True, "function": step.function, "undo_by": step.undo_by}
-        self._recorder.record(self.call, Outcome.DONE, result=data, **undo)
+        self._note(Outcome.DONE, result=data, **undo)
+
+    def _note(self, outcome: Outcome, **fields: Any) -> None:
+        self._recorder.record(self.call, outcome, called_with=self._called_with, **fields)
 
     def _replay(self, record: Record) -> Any:
         """The recorded result in a state that says so.

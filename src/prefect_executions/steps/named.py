@@ -1,12 +1,13 @@
 """Calls that no decorator reaches, recorded as steps: a framework's own, which an adapter makes."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from prefect_executions.errors import StateError
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.call import calling
+from prefect_executions.steps.called_with import called_with
 from prefect_executions.steps.recorder import recorder_of
 from prefect_executions.steps.step import Step
 
@@ -19,6 +20,7 @@ def record(
     *,
     key: str | None = None,
     inputs: Any = None,
+    shown: Mapping[str, Any] | None = None,
     returns: Any = Any,
 ) -> T:
     """Make a call as a step of this name: `@step(name=…, key=…)` for a call of this moment.
@@ -34,6 +36,7 @@ def record(
         key: Identifies the call, alone, in the whole execution. Begin it with what is yours.
         inputs: Without a key, what identifies the call together with its name and its place among
             equal calls, as the inputs of any step.
+        shown: What people see as its inputs; by default `inputs`. No part of its identity.
         returns: The type of the result, which pydantic keeps; JSON by default.
 
     Returns:
@@ -49,7 +52,9 @@ def record(
     if recorder_of(name) is None:
         return call()
     step: Any = _step(False, name, returns, key is not None)
-    return cast("T", calling(step, lambda **_: call())(key=key, inputs=inputs))
+    made = calling(step, lambda **_: call())
+    made.shown = shown
+    return cast("T", made(key=key, inputs=inputs))
 
 
 async def arecord(
@@ -58,13 +63,16 @@ async def arecord(
     *,
     key: str | None = None,
     inputs: Any = None,
+    shown: Mapping[str, Any] | None = None,
     returns: Any = Any,
 ) -> T:
     """`record` for an async call."""
     if recorder_of(name) is None:
         return await call()
     step: Any = _step(True, name, returns, key is not None)
-    return cast("T", await calling(step, lambda **_: call())(key=key, inputs=inputs))
+    made = calling(step, lambda **_: call())
+    made.shown = shown
+    return cast("T", await made(key=key, inputs=inputs))
 
 
 class _Result(JsonType[Any]):
@@ -77,7 +85,17 @@ class _Result(JsonType[Any]):
 
 
 class _Named(Step[..., Any]):
-    """The step of a name."""
+    """The step of a name.
+
+    Attributes:
+        shown: What people see as the inputs of a call, if not what identifies it.
+    """
+
+    shown: Mapping[str, Any] | None = None
+
+    def called_with(self, parameters: dict[str, Any]) -> str:
+        identity = {} if parameters["inputs"] is None else {"inputs": parameters["inputs"]}
+        return called_with(identity if self.shown is None else self.shown)
 
     @property
     def result_type(self) -> JsonType[Any]:

@@ -28,6 +28,7 @@ from prefect_executions.errors import ReplayMismatch, StateError
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.call import StepCall, calling
+from prefect_executions.steps.called_with import called_with
 from prefect_executions.steps.keys import require_fitting
 from prefect_executions.steps.recorder import Recorder, recorder_of
 from prefect_executions.steps.submission import NumberingTaskRunner
@@ -176,6 +177,10 @@ class Step(Task[P, R]):
         return bound
 
     # ------------------------------------------------------------------ calling
+
+    def called_with(self, parameters: dict[str, Any]) -> str:
+        """What people read of the inputs of a call; see `called_with`."""
+        return called_with(parameters)
 
     def _call(
         self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any

@@ -50,7 +50,10 @@ def titles(page: str) -> list[str]:
 def test_all_that_happened_stands_in_one_list(
     reader: TestClient, log: ExecutionLog, office: Office, id_: str
 ) -> None:
-    head = log.record(log.head(), [done(1, "charge", "order-1", undo=True, undo_by="refund")])
+    head = log.record(
+        log.head(),
+        [done(1, "charge", "order-1", undo=True, undo_by="refund", called_with="order=1")],
+    )
     head = log.checkpoint(
         head, b'{"n": 1}', label="paid", records=[done(2, "fetch", "<b>page</b>")]
     )
@@ -81,6 +84,7 @@ def test_all_that_happened_stands_in_one_list(
     assert "by ada: one was lost" in shown
     assert "has not returned" in shown
     assert "charge will be undone" in shown
+    assert "order=1" in shown
     assert "&lt;b&gt;page&lt;/b&gt;" in shown
     assert "SIGKILL" in shown
     assert "version 1f2e3d" in shown

@@ -240,7 +240,7 @@ def _badge(record: Record, is_open: bool) -> str:
 
 def _details(record: Record) -> list[tuple[str, str]]:
     name = "answer" if record.pause_key is not None else "result"
-    details = []
+    details = [("called with", record.called_with)] if record.called_with else []
     if record.large is not None:
         details.append((name, f"{decimal(record.large.size)}, kept beside the journal"))
     elif record.result is not None:
