@@ -222,6 +222,7 @@ _EXAMPLE: Any = {
     "task_type": "research",
     "status": "running",
     "state": {"done": ["one", "two"]},
+    "continues_from": "ckpt_000003",
     "checkpoints": [
         {
             "id": "ckpt_000003",
@@ -282,6 +283,10 @@ class Execution(BaseModel):
     state: Any = Field(
         description="The newest durable state; null also where `state=false` has asked for none."
     )
+    continues_from: str = Field(
+        description="The id of the checkpoint that `state` is from, and that it is resumed from: "
+        "the newest, or after a roll-back the earlier one. `ckpt_000000`: what it was created with."
+    )
     checkpoints: list[Checkpoint] = Field(description="Its checkpoints, newest first.")
     config: ExecutionConfig = Field(description="How it is run.")
     elapsed_seconds: int = Field(
@@ -340,6 +345,9 @@ class RecordedStep(BaseModel):
 
     step: str = Field(description="Its name; of a question `ask` and the model.")
     recorded_at: datetime = Field(description="When it was recorded.")
+    called_with: str = Field(
+        "", description="The beginning of its inputs, for people, such as `city='Oslo', days=3`."
+    )
     outcome: str = Field(
         description="`done`: it has returned; `unkept`: it has, and its result can't be kept; "
         "`begun`: it has not returned, or it raised; `waiting`: for a person, a time, or an "
@@ -429,6 +437,9 @@ class StepBehind(BaseModel):
 
     step: str = Field(description="Its name.")
     recorded_at: datetime = Field(description="When it was done.")
+    called_with: str = Field(
+        "", description="The beginning of its inputs, for people, such as `city='Oslo', days=3`."
+    )
     undo: bool = Field(description="Whether it is undone before the execution goes on.")
 
 

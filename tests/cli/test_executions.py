@@ -189,6 +189,8 @@ def test_a_state_is_corrected_in_an_editor_and_says_who_and_why(
     editor.write_text(head + other)
     monkeypatch.setenv("EDITOR", f"{sys.executable} {editor}")
     code, _, err = run("edit", id_)
-    assert (code, "changed meanwhile" in err) == (1, True)
+    assert code == 1
+    assert "What you have written is in " in err
+    assert "newest one is now ckpt_000003, not ckpt_000002" in err
     assert json_of(run, "state", id_) == {}
     assert len(json_of(run, "checkpoints", id_)) == 2

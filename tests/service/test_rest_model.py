@@ -202,6 +202,7 @@ class Calls(RuleBasedStateMachine):
         assert told["prefect"]["attempt"] == it.attempt
         assert told["result"] == (it.result if it.status == "completed" else None)
         assert {point["id"]: point["state"] for point in told["checkpoints"]} == it.checkpoints
+        assert it.checkpoints.get(told["continues_from"], it.state) == it.state
 
     def _know(self, told: Any, it: Modelled) -> None:
         self.known[told["id"]] = it

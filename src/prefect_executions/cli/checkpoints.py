@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -64,12 +65,13 @@ def edit(
             Path(file.name).unlink()
             output.say("Nothing was changed, and nothing was saved.")
             return
-        if client.get(id_, checkpoints="none").state != before.state:
-            end(
-                REFUSED,
-                f"Its state has changed meanwhile. What you have written is in {file.name}.",
+        try:
+            saved = client.checkpoint(
+                id_, state, label=label, reason=reason, after=before.continues_from
             )
-        saved = client.checkpoint(id_, state, label=label, reason=reason)
+        except Exception:
+            sys.stderr.write(f"What you have written is in {file.name}.\n")
+            raise
         Path(file.name).unlink()
         output.show(saved, f"{saved.checkpoint.id}: saved; the execution is {saved.status}.")
 

@@ -48,6 +48,7 @@ def resume(
     force: Annotated[
         bool, Parameter(negative="", help="Roll back a running one, too: it is paused first.")
     ] = False,
+    reason: Annotated[str | None, Parameter(help="Why it is rolled back.")] = None,
     input: Annotated[State, Parameter(help="The answer to what it asks: JSON or @FILE.")] = None,  # noqa: A002
     wait: Annotated[float, Parameter(help="Seconds, for its next attempt to begin.")] = 0,
     common: CommonOptions = NONE,
@@ -57,7 +58,12 @@ def resume(
         answer = None if input is None else json_of(input, "--input")
         id_ = whole(client, execution_id)
         resumed = client.resume(
-            id_, checkpoint_id=checkpoint_id, input=answer, force=force, wait=wait
+            id_,
+            checkpoint_id=checkpoint_id,
+            input=answer,
+            force=force,
+            reason=reason,
+            wait=wait,
         )
         if resumed.steps_behind:
             output.say(warning(f"{checkpoint_id}", resumed.steps_behind))

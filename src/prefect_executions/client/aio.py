@@ -202,6 +202,7 @@ class AsyncClient(AsyncConnection):
         checkpoint_id: str | None = None,
         input: dict[str, Any] | None = None,  # noqa: A002
         force: bool = False,
+        reason: str | None = None,
         wait: float = 0,
     ) -> Resumed:
         """Resume an execution, from any checkpoint, or with an answer to its question.
@@ -211,9 +212,11 @@ class AsyncClient(AsyncConnection):
             checkpoint_id: Roll back to this checkpoint; by default the newest.
             input: The answer to its question.
             force: Roll back a running one, too: it is paused first.
+            reason: Why it is rolled back; it is kept with that.
             wait: How many seconds to wait for its next attempt to begin.
         """
-        return await self.send(operations.resume(execution_id, checkpoint_id, input, force, wait))
+        going_on = operations.resume(execution_id, checkpoint_id, input, force, reason, wait)
+        return await self.send(going_on)
 
     async def question(self, execution_id: str) -> Question:
         """What an execution asks; `resume` with `input` answers it.
@@ -273,6 +276,7 @@ class AsyncClient(AsyncConnection):
         label: str | None = None,
         attempt: int | None = None,
         reason: str | None = None,
+        after: str | None = None,
     ) -> Saved:
         """Save a checkpoint; the answer says whether to continue.
 
@@ -282,12 +286,17 @@ class AsyncClient(AsyncConnection):
             label: What people see in the list of checkpoints.
             attempt: Save it only as this attempt; None for a checkpoint by hand.
             reason: Why it is saved; people see it.
+            after: The checkpoint that was corrected, `continues_from` of the execution; None for
+                any.
 
         Raises:
             AttemptSuperseded: the attempt is not the newest, or a new one is about to begin.
-            Conflict: the execution has ended.
+            Conflict: the execution has ended, a process runs it, or it continues from another
+                checkpoint than `after` by now.
         """
-        return await self.send(operations.checkpoint(execution_id, state, label, attempt, reason))
+        return await self.send(
+            operations.checkpoint(execution_id, state, label, attempt, reason, after)
+        )
 
     async def checkpoints(
         self, execution_id: str, *, states: bool = False

@@ -197,14 +197,20 @@ def cost(id_: str) -> Operation[Cost]:
 
 
 def checkpoint(
-    id_: str, state: Any, label: str | None, attempt: int | None, reason: str | None
+    id_: str,
+    state: Any,
+    label: str | None,
+    attempt: int | None,
+    reason: str | None,
+    after: str | None = None,
 ) -> Operation[Saved]:
     """Save a checkpoint.
 
     With an attempt it is repeatable: no other process may save, and the same state twice is one
     checkpoint. Without, a flow may have saved in between, and its newer state would be superseded.
     """
-    body = {"state": state, **_given({"label": label, "attempt": attempt, "reason": reason})}
+    given = _given({"label": label, "attempt": attempt, "reason": reason, "after": after})
+    body = {"state": state, **given}
     return Operation("PUT", _path(id_, "checkpoint"), Saved, attempt is not None, body)
 
 
@@ -223,10 +229,16 @@ def cancel(id_: str, wait: float) -> Operation[Execution]:
 
 
 def resume(
-    id_: str, checkpoint_id: str | None, input_: dict[str, Any] | None, force: bool, wait: float
+    id_: str,
+    checkpoint_id: str | None,
+    input_: dict[str, Any] | None,
+    force: bool,
+    reason: str | None,
+    wait: float,
 ) -> Operation[Resumed]:
     """Resume an execution; not repeatable, since the second time it runs."""
-    body = _given({"checkpoint_id": checkpoint_id, "input": input_, "force": force or None})
+    given = {"checkpoint_id": checkpoint_id, "input": input_, "reason": reason}
+    body = _given({**given, "force": force or None})
     return Operation("POST", _path(id_, "resume"), Resumed, False, body, headers=_prefer(wait))
 
 

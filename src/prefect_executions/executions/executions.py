@@ -255,7 +255,13 @@ class Executions(ExecutionReader):
             run = self.flow_runs.read(run.id)
         execution = execution_of(run, log.read(checkpoints=100), self.clock(), states=False)
         steps = [
-            StepBehind(step=record.step, recorded_at=record.at, undo=record.undo) for record in lost
+            StepBehind(
+                step=record.step,
+                recorded_at=record.at,
+                called_with=record.called_with,
+                undo=record.undo,
+            )
+            for record in lost
         ]
         return Resumed(**dict(execution), steps_behind=steps)
 

@@ -62,6 +62,7 @@ def execution_of(
         task_type=meta["task_type"],
         status=status,
         state=serialization.load(head.state) if state else None,
+        continues_from=checkpoint_id(head.entry.continues_from),
         checkpoints=checkpoints_of(history, states=states),
         config=history.created.config,
         elapsed_seconds=int(active_seconds(run, head, now)),
@@ -129,6 +130,7 @@ def steps_since(before: Head, after: Head) -> list[RecordedStep]:
             RecordedStep(
                 step=record.step,
                 recorded_at=record.at,
+                called_with=record.called_with,
                 outcome=record.outcome.value,
                 result=result,
                 result_left_out=not is_shown,

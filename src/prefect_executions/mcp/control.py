@@ -111,6 +111,9 @@ class Control:
         force: Annotated[
             bool, Field(description="Even if it is running: it is paused first.")
         ] = False,
+        reason: Annotated[
+            str | None, Field(description="Why; it is kept with the roll-back.")
+        ] = None,
         wait: Began = 0,
     ) -> ExecutionReport:
         """Continue an execution from an earlier checkpoint; `ckpt_000000` starts over.
@@ -120,7 +123,7 @@ class Control:
         """
         async with self._access.client(ctx) as client:
             resumed = await client.resume(
-                execution_id, checkpoint_id=checkpoint_id, force=force, wait=wait
+                execution_id, checkpoint_id=checkpoint_id, force=force, reason=reason, wait=wait
             )
             return ExecutionReport.of(resumed)
 

@@ -9,6 +9,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
     model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
@@ -102,6 +103,12 @@ class NewCheckpoint(_Body):
     reason: Reason | None = Field(
         None, description="Why it is saved; it is shown with the checkpoint."
     )
+    after: str | None = Field(
+        None,
+        pattern=r"^ckpt_[0-9]{6,9}$",
+        description="The checkpoint that was corrected, `continues_from` of the execution: nothing "
+        "is saved (409) when the execution continues from another one by now.",
+    )
 
 
 class Pause(_Body):
@@ -131,6 +138,15 @@ def _not_elsewhere(deployment: Any) -> None:
         )
 
 
+def _of_roll_back(reason: str | None, info: ValidationInfo) -> str | None:
+    """Refuse a reason that nothing would keep."""
+    if reason is not None and info.data.get("checkpoint_id") is None:
+        raise PydanticCustomError(
+            "not_kept", "a reason is kept with a roll-back: give checkpoint_id, too"
+        )
+    return reason
+
+
 class Resume(_Body):
     """What resume takes."""
 
@@ -148,6 +164,9 @@ class Resume(_Body):
     force: bool = Field(
         False,
         description="With `checkpoint_id`: go back also if it is running; it is paused first.",
+    )
+    reason: Annotated[Reason | None, AfterValidator(_of_roll_back)] = Field(
+        None, description="With `checkpoint_id`: why it is rolled back; it is kept with that."
     )
     deployment: Annotated[None, BeforeValidator(_not_elsewhere), SkipJsonSchema()] = None
 

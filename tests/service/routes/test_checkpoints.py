@@ -72,6 +72,24 @@ def test_a_checkpoint_by_hand_names_its_key(execution: dict[str, Any], rest: Tes
     assert [saved["saved_by"], listed[0]["saved_by"]] == [SETTINGS.name] * 2
 
 
+def test_a_correction_is_saved_only_after_what_it_corrects(
+    execution: dict[str, Any], rest: TestClient
+) -> None:
+    assert execution["continues_from"] == "ckpt_000000"
+    first = {"state": 1, "after": execution["continues_from"]}
+    assert rest.put(path(execution, "/checkpoint"), json=first).status_code == 201
+    assert rest.get(path(execution)).json()["continues_from"] == "ckpt_000001"
+
+    late = rest.put(path(execution, "/checkpoint"), json={**first, "state": "late"})
+    unknown = rest.put(path(execution, "/checkpoint"), json={"state": 1, "after": "the newest"})
+
+    assert_problem(late, 409, "status_conflict")
+    assert "newest one is now ckpt_000001, not ckpt_000000" in late.json()["detail"]
+    assert_field(unknown, "request_invalid", "after")
+    got = rest.get(path(execution)).json()
+    assert (got["state"], len(got["checkpoints"])) == (1, 1)
+
+
 @pytest.mark.parametrize(
     "label", ["", "x" * 201, "a\0b", "one\ntwo", "\x1b[31m", "\u2028"], ids=ascii
 )

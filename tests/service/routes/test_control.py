@@ -76,12 +76,28 @@ def test_resume_rolls_back(execution: dict[str, Any], rest: TestClient, store: A
         rest.put(path(execution, "/checkpoint"), json={"state": n})
     rest.post(path(execution, "/pause"))
 
-    answer = rest.post(path(execution, "/resume"), json={"checkpoint_id": "ckpt_000002"})
+    answer = rest.post(
+        path(execution, "/resume"),
+        json={"checkpoint_id": "ckpt_000002", "reason": "It lost a source."},
+    )
 
     assert answer.status_code == 202
     assert answer.json()["status"] == "running"
     assert answer.json()["state"] == 1
-    assert ExecutionLog(store, execution["id"]).head().entry.source == 2
+    assert answer.json()["continues_from"] == "ckpt_000002"
+    rolled_back = ExecutionLog(store, execution["id"]).head().entry
+    assert (rolled_back.source, rolled_back.reason) == (2, "It lost a source.")
+
+
+def test_a_reason_that_nothing_would_keep_is_refused(
+    execution: dict[str, Any], rest: TestClient
+) -> None:
+    rest.post(path(execution, "/pause"))
+
+    answer = rest.post(path(execution, "/resume"), json={"reason": "Go on."})
+
+    assert_field(answer, "request_invalid", "reason")
+    assert rest.get(path(execution)).json()["status"] == "paused"
 
 
 def test_resume_starts_over(execution: dict[str, Any], rest: TestClient) -> None:

@@ -116,6 +116,7 @@ async def resume_execution(
         answer=body.input,
         force=body.force,
         by=caller_of(request.scope).name,
+        reason=body.reason,
     )
     resumed = await to_thread.run_sync(resume)
     if await wait.until(lambda: executions.has_begun(id_, resumed.prefect.attempt + 1)):
