@@ -87,6 +87,7 @@ def answered(status: str, **more: Any) -> httpx.Response:
         "id": ID,
         "name": "a",
         "status": status,
+        "continues_from": "ckpt_000000",
         "checkpoints": [],
         "config": {},
         "elapsed_seconds": 0,
