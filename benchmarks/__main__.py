@@ -20,6 +20,7 @@ from benchmarks import growth
 from benchmarks.agents import agents
 from benchmarks.callers import callers
 from benchmarks.measure import Requests, Result, alternating, delay
+from benchmarks.pages import pages
 from benchmarks.plots import draw
 from benchmarks.scaling import scaling
 from benchmarks.service import service
@@ -52,6 +53,7 @@ def main() -> None:
         "agents": agents,
         "starts": starts,
         "timetravel": timetravel,
+        "pages": pages,
     }
     chosen = sys.argv[1:] or list(groups)
     before, missing = known()

@@ -8,18 +8,21 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from time import monotonic, perf_counter, sleep
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 
 from benchmarks.deaths import deaths
 from benchmarks.looks import looks
 from benchmarks.measure import Result, patiently
+from benchmarks.service import PATH, Rest, ok, serving
 from benchmarks.steps import quiet
 from prefect_executions import serialization
 from prefect_executions.executions.creation import Creation
@@ -42,6 +45,8 @@ def scaling(data: Path) -> Iterator[Result]:
     with Stack(data) as stack, quiet(stack), get_client(sync_client=True) as prefect:
         stack.run("prefect", "--no-prompt", "deploy", "--all", cwd=FLOWS)
         yield execution_vs_flow_run(prefect)
+        with serving(stack) as rest:
+            yield first_checkpoint_vs_first_log_line(rest, prefect)
         yield from costs(stack)
         yield from of_many_checkpoints(stack.s3)
         yield from of_many_executions(stack, prefect)
@@ -63,6 +68,37 @@ def execution_vs_flow_run(prefect: SyncPrefectClient) -> Result:
             times[name].append((run.end_time - run.created).total_seconds())
     durable, plain = median(times["durable"]), median(times["plain"])
     return Result("execution_vs_flow_run", durable, "s", "plain flow run", durable / plain, 1.15)
+
+
+def first_checkpoint_vs_first_log_line(rest: Rest, prefect: SyncPrefectClient) -> Result:
+    """From POST to the first checkpoint, against a plain flow run's creation and first log line."""
+    plain = prefect.read_deployment_by_name("plain/bench").id
+    times: dict[str, list[float]] = {"plain": [], "durable": []}
+    for pair in range(PAIRS):
+        for name in ("plain", "durable") if pair % 2 else ("durable", "plain"):
+            began = datetime.now(UTC)
+            if name == "plain":
+                run = ended(prefect, prefect.create_flow_run_from_deployment(plain))
+                first = first_line(prefect, run)
+            else:
+                made = ok(rest.post(PATH, json={"name": "first", "deployment": "durable/bench"}))
+                ended(prefect, prefect.read_flow_run(UUID(made["prefect"]["flow_run_id"])))
+                told = ok(rest.get(f"{PATH}/{made['id']}", params={"checkpoints": "all"}))
+                first = datetime.fromisoformat(told["checkpoints"][-1]["timestamp"])
+            times[name].append((first - began).total_seconds())
+    ours, theirs = median(times["durable"]), median(times["plain"])
+    name = "first_checkpoint_vs_first_log_line"
+    return Result(name, ours, "s", "of a plain flow run", ours / theirs, 1.1)
+
+
+def first_line(prefect: SyncPrefectClient, run: FlowRun) -> datetime:
+    """When a run's own process logged first; its lines reach Prefect by and by."""
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+    while True:
+        own = [line for line in prefect.read_logs(of_run) if line.name == "prefect.flow_runs"]
+        if own:
+            return min(line.timestamp for line in own)
+        sleep(0.2)
 
 
 def ended(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:

@@ -70,8 +70,9 @@ def test_pause_and_resume_from_a_chosen_checkpoint(world: World, page: Page, ui:
     assert [f"ckpt_{entry.source:06d}" for entry in rolled] == [chosen["id"]]
     attempts = world.get(execution)["state"]["attempts"]
     assert attempts.index(2) == chosen_n(chosen)
-    told = "Resumed with the note: the last step was wrong"
-    eventually(lambda: told in world.logged(execution), "the note stands in the log")
+    assert [entry.reason for entry in rolled] == ["the last step was wrong"]
+    told = "Resumed, with the reason: the last step was wrong"
+    eventually(lambda: told in world.logged(execution), "the reason stands in the log")
     world.rest.delete(world.path(execution))
 
 

@@ -58,9 +58,13 @@ def test_a_form_without_steps_speaks_of_none(memory: MemoryObjects, clock: Clock
 def test_the_log_of_the_run_says_the_same(memory: MemoryObjects, clock: Clock) -> None:
     said: list[str] = []
 
-    go_back(log_of_steps(memory, clock), {"checkpoint": "ckpt_000002 · one"}, said.append)
+    log = log_of_steps(memory, clock)
+    answer = {"checkpoint": "ckpt_000002 · one", "reason": " It lost a source. "}
+    go_back(log, answer, said.append)
 
+    assert log.head().entry.reason == "It lost a source."
     assert said == [
+        "Resumed, with the reason: It lost a source.",
         "Going back to ckpt_000002.",
         "The steps after ckpt_000002 have happened: "
         "2 × charge will be undone; 28 × parse, 28 × fetch will not be undone.",

@@ -57,8 +57,8 @@ class _Ui:
     def pause(self) -> None:
         self._act(self._press_pause)
 
-    def resume(self, checkpoint: str, note: str) -> None:
-        self._act(lambda: self._press_resume(checkpoint, note))
+    def resume(self, checkpoint: str, reason: str) -> None:
+        self._act(lambda: self._press_resume(checkpoint, reason))
 
     def cancel(self) -> None:
         self._act(self._press_cancel)
@@ -90,7 +90,7 @@ class _Ui:
     def _press_pause(self) -> None:
         raise NotImplementedError
 
-    def _press_resume(self, checkpoint: str, note: str) -> None:
+    def _press_resume(self, checkpoint: str, reason: str) -> None:
         raise NotImplementedError
 
     def _press_cancel(self) -> None:
@@ -120,15 +120,15 @@ class V1(_Ui):
     def _press_pause(self) -> None:
         self._press("Suspend").get_by_role("button", name="Submit").click()
 
-    def _press_resume(self, checkpoint: str, note: str) -> None:
+    def _press_resume(self, checkpoint: str, reason: str) -> None:
         dialog = self._press("Resume")
         choice = dialog.get_by_role("button", name="latest")
         expect(choice).to_be_visible()
         choice.press("ArrowDown")
         self.page.locator(".p-select-option__text", has_text=checkpoint).click()
         field = dialog.locator("input[type=text], textarea").last
-        field.fill(note)
-        expect(field).to_have_value(note)
+        field.fill(reason)
+        expect(field).to_have_value(reason)
         dialog.get_by_role("button", name="Submit").click()
 
     def _press_cancel(self) -> None:
@@ -171,7 +171,7 @@ class V2(_Ui):
     def _press_pause(self) -> None:
         self._choose("Pause").get_by_role("button", name="Pause Flow Run").click()
 
-    def _press_resume(self, checkpoint: str, note: str) -> None:
+    def _press_resume(self, checkpoint: str, reason: str) -> None:
         dialog = self._choose("Resume")
         dialog.get_by_role("combobox").or_(
             dialog.locator("button", has_text="latest")
@@ -179,8 +179,8 @@ class V2(_Ui):
         self.page.get_by_role("option", name=re.compile(checkpoint)).click()
         expect(dialog.locator("button", has_text=checkpoint)).to_be_visible()
         field = dialog.locator("textarea")
-        field.fill(note)
-        expect(field).to_have_value(note)
+        field.fill(reason)
+        expect(field).to_have_value(reason)
         dialog.get_by_role("button", name="Resume").click()
 
     def _press_cancel(self) -> None:

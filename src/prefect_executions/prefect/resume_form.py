@@ -15,7 +15,7 @@ from prefect_executions.prefect.pauses import Form
 
 LATEST = "latest"
 CHOICES = 25  # how many of the newest checkpoints the form offers
-NOTE_LENGTH = 500
+REASON_LENGTH = 500
 GOES_ON = Form({"type": "object", "properties": {}}, "Its process waits, and continues from here.")
 
 
@@ -46,11 +46,11 @@ def resume_form(history: History) -> Form:
                 "enum": choices,
                 "default": LATEST,
             },
-            "note": {
-                "title": "Note",
-                "description": "Why; it stands in the log of the run.",
+            "reason": {
+                "title": "Reason",
+                "description": "It is kept with a roll-back, and stands in the log of the run.",
                 "type": "string",
-                "maxLength": NOTE_LENGTH,
+                "maxLength": REASON_LENGTH,
             },
         },
     }
@@ -75,20 +75,23 @@ def go_back(log: ExecutionLog, answer: Any, tell: Callable[[str], object]) -> No
     Args:
         log: The log of the execution.
         answer: The answer to the form.
-        tell: Called with each line for the run's log: the note, the checkpoint, the steps after it.
+        tell: Called with each line for the run's log: the reason, the checkpoint, and the steps
+            after it.
 
     Raises:
         AnswerError: The answer does not fit this form.
         CheckpointNotFound: There is no such checkpoint.
     """
     chosen = chosen_checkpoint(answer)
-    note = answer.get("note")
-    if isinstance(note, str) and note.strip():
-        tell(f"Resumed with the note: {note}")
+    given = answer.get("reason")
+    reason = str(given or "").encode("utf-8", "replace").decode().strip()
+    if reason:
+        tell(f"Resumed, with the reason: {reason}")
     if chosen is None:
         return
     lost: list[Record] = []
-    log.rollback(checkpoint_seq(log.execution_id, chosen), tell=lost.extend)
+    seq = checkpoint_seq(log.execution_id, chosen)
+    log.rollback(seq, tell=lost.extend, reason=reason or None)
     tell(f"Going back to {chosen}.")
     if lost:
         tell(warning(chosen, lost))

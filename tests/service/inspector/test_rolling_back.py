@@ -15,7 +15,7 @@ from prefect_executions.blocks.key import Permission
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.log.log import ExecutionLog
-from prefect_executions.service.inspector.differences import differences, is_same
+from prefect_executions.service.inspector.differences import LONGEST, differences, is_same
 
 
 def done(order: int, step: str, *, undo: bool = False) -> Record:
@@ -205,3 +205,9 @@ def test_what_differs_is_told_and_nothing_else(before: Any, after: Any) -> None:
 )
 def test_a_difference_is_told_in_a_few_words(before: Any, after: Any, told: list[str]) -> None:
     assert [f"{each.pointer} {each.told}" for each in differences(before, after)] == told
+
+
+def test_a_long_path_is_cut() -> None:
+    (change,) = differences({}, {"k" * 100_000: 1})
+
+    assert change.pointer == "k" * LONGEST + "…"

@@ -6,6 +6,7 @@ from typing import Any
 from prefect.states import Completed, Crashed, Paused, Pending, Running, State, Suspended
 
 from prefect_executions.log.entry import Entry, Kind
+from prefect_executions.log.parts import Part
 from prefect_executions.service.inspector.timeline import SHORT, WIDTH, Span, timeline
 
 START = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
@@ -122,6 +123,24 @@ def test_a_crash_is_marked_with_its_signal() -> None:
 
     assert [(mark.label, "died" in mark.title) for mark in one.crashes] == [("SIGKILL", True)]
     assert [mark.label for mark in two.crashes] == ["crash"]
+
+
+def test_a_checkpoint_says_what_it_is_and_how_its_state_has_changed() -> None:
+    sizes = [(2, 1, 1_500), (3, 1, 1_710), (5, 2, 1_700), (6, 2, 1_700)]
+    saved = [
+        entry(n, Kind.CHECKPOINT, n, attempt, label=f"page {n}", state=Part(base=None, size=size))
+        for n, attempt, size in sizes
+    ]
+    entries = [entry(1, Kind.ATTEMPT, 0, 1), *saved[:2], entry(4, Kind.ATTEMPT, 4, 2), *saved[2:]]
+
+    lanes = timeline([since(Running(), 0)], entries, at(9)).lanes
+
+    assert [tick.title for lane in lanes for tick in lane.ticks] == [
+        "ckpt_000002 page 2, 10:00:02 UTC, 1.5 kB",
+        "ckpt_000003 page 3, 10:00:03 UTC, 1.7 kB (+210 B)",
+        "ckpt_000005 page 5, 10:00:05 UTC, 1.7 kB (-10 B)",
+        "ckpt_000006 page 6, 10:00:06 UTC, 1.7 kB",
+    ]
 
 
 def test_many_checkpoints_are_drawn_as_a_density() -> None:

@@ -30,7 +30,6 @@ OFFERED = 20  # forks to choose from
 STEPS, CHANGES, RESULTS = 25_000, 75_000, 40_000  # bytes of a page that they may take
 SHOWN = 20  # places of one difference
 _TYPED = 100  # characters of an id that are shown again
-_PATH = 120  # characters of the path to a place
 _MARKUP = 250  # bytes around a line, about
 
 
@@ -223,13 +222,7 @@ def beside(seen: Executions, ids: list[str]) -> Beside:
 def _differing(before: Any, after: Any) -> list[dict[str, Any]]:
     """What differs, as people read it."""
     found = differences(before, after)
-    return [
-        {"what": each.what, "told": each.told, "pointer": _short(each.pointer)} for each in found
-    ]
-
-
-def _short(path: str) -> str:
-    return path if len(path) <= _PATH else f"{path[:_PATH]}…"
+    return [{"what": each.what, "told": each.told, "pointer": each.pointer} for each in found]
 
 
 def _differs(point: ComparedCheckpoint) -> bool:

@@ -9,6 +9,7 @@ from prefect_executions.service.inspector.fields import as_json
 
 MOST = 200  # differences that are told
 SHOWN = 80  # characters of a value
+LONGEST = 120  # characters of a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,9 @@ class PartChange:
 
     @property
     def pointer(self) -> str:
-        """The path, as people write it: `notes.one[2]`."""
-        return pointer_of(self.path)
+        """The path, as people write it, `notes.one[2]`: the beginning of a long one."""
+        path = pointer_of(self.path)
+        return path if len(path) <= LONGEST else f"{path[:LONGEST]}…"
 
 
 def pointer_of(path: tuple[str | int, ...]) -> str:

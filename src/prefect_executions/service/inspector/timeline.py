@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from prefect.client.schemas.objects import State
+from rich.filesize import decimal
 
 from prefect_executions.ids import checkpoint_id
 from prefect_executions.log.entry import FENCES, Entry, Kind
@@ -286,32 +287,38 @@ def _add_deaths(lanes: dict[int, Lane], entries: Sequence[Entry], scale: _Scale)
 
 
 def _add_ticks(lanes: dict[int, Lane], entries: Sequence[Entry], scale: _Scale) -> None:
+    saved = [entry for entry in entries if entry.kind is Kind.CHECKPOINT]
+    ticks = {
+        entry.seq: _tick(entry, before, scale)
+        for before, entry in zip([None, *saved], saved, strict=False)
+    }
     for lane in lanes.values():
-        saved = [
-            entry
-            for entry in entries
-            if entry.attempt == lane.attempt and entry.kind is Kind.CHECKPOINT
-        ]
-        if len(saved) <= TICKS:
-            lane.ticks = [_tick(entry, scale) for entry in saved]
+        own = [entry for entry in saved if entry.attempt == lane.attempt]
+        if len(own) <= TICKS:
+            lane.ticks = [ticks[entry.seq] for entry in own]
             continue
         bins: dict[int, list[Entry]] = {}
-        for entry in saved:
+        for entry in own:
             bins.setdefault(int(scale.x(entry.at) // _BIN), []).append(entry)
         most = max(map(len, bins.values()))
-        lane.ticks = [_density(bins[place], place, most, scale) for place in sorted(bins)]
+        lane.ticks = [
+            _density(some, ticks[some[-1].seq], place, most) for place, some in sorted(bins.items())
+        ]
 
 
-def _tick(entry: Entry, scale: _Scale) -> Tick:
+def _tick(entry: Entry, before: Entry | None, scale: _Scale) -> Tick:
+    """A checkpoint: its label, the size of its state and what that is more than before, and who."""
     label = f" {entry.label}" if entry.label else ""
+    more = 0 if before is None else entry.size - before.size
+    change = f" ({more:+,} B)" if more else ""
     by = "" if entry.saved_by is None else f", saved by {entry.saved_by}"
     by += f": {entry.reason}" if entry.reason else ""
-    title = f"{checkpoint_id(entry.seq)}{label}, {entry.at:%H:%M:%S} UTC{by}"
+    size = f"{decimal(entry.size)}{change}"
+    title = f"{checkpoint_id(entry.seq)}{label}, {entry.at:%H:%M:%S} UTC, {size}{by}"
     return Tick(scale.x(entry.at), checkpoint_id(entry.seq), title, bool(by))
 
 
-def _density(saved: list[Entry], place: int, most: int, scale: _Scale) -> Tick:
-    newest = _tick(saved[-1], scale)
+def _density(saved: list[Entry], newest: Tick, place: int, most: int) -> Tick:
     several = f"{len(saved)} checkpoints to {newest.title}" if len(saved) > 1 else newest.title
     by_hand = any(entry.saved_by is not None for entry in saved)
     return Tick(place * _BIN + _BIN / 2, newest.id, several, by_hand, len(saved) / most)
