@@ -378,7 +378,9 @@ class Diff(BaseModel):
 class Question(BaseModel):
     """What a paused execution asks a person, by `run.ask`."""
 
-    execution_id: str = Field(description="The execution.")
+    execution_id: str = Field(
+        description="The execution that asks: one called in this one, where it waits for that."
+    )
     id: str = Field(description="Tells the questions of an execution apart.")
     prompt: str = Field(description="The question, as Markdown.")
     answer_schema: dict[str, Any] = Field(description="JSON schema of the answer.")

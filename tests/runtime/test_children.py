@@ -21,7 +21,7 @@ from families import (
     pay,
 )
 from prefect_executions import execution, step
-from prefect_executions.errors import InputError
+from prefect_executions.errors import InputError, QuestionNotFound
 from prefect_executions.log.journal import Outcome
 from prefect_executions.testkit import TestKit, Trial
 
@@ -70,6 +70,39 @@ def test_wherever_a_parent_with_children_dies_nothing_is_paid_twice(
     )
 
     assert any("nested" in point for point in survival.points)
+
+
+# ---------------------------------------------------------------------- what a child asks
+
+
+class Colour(BaseModel):
+    name: str
+
+
+@flow
+@execution
+def asks() -> str:
+    return execution.current().ask(Colour, prompt="Which colour?").name
+
+
+@flow
+@execution
+def waits() -> str:
+    return pay(asks())
+
+
+def test_what_a_child_asks_is_asked_by_its_parent_too(kit: TestKit) -> None:
+    trial = kit.start(waits)
+    (id_,) = (id_ for id_, _ in children(kit, trial))
+
+    asked = kit.executions.question(trial.id)
+
+    assert asked == kit.executions.question(id_)
+    assert (asked.execution_id, asked.prompt) == (id_, "Which colour?")
+    trial.resume(input={"name": "red"})
+    assert trial.result == "paid red"
+    with pytest.raises(QuestionNotFound):
+        kit.executions.question(trial.id)
 
 
 # ---------------------------------------------------------------------- which child it is

@@ -17,6 +17,7 @@ from prefect_executions.errors import (
     ExecutionNotFound,
     QuestionNotFound,
 )
+from prefect_executions.executions.families import awaited_by
 from prefect_executions.executions.search import Search
 from prefect_executions.executions.sight import ALL, Sight
 from prefect_executions.executions.views import (
@@ -26,6 +27,7 @@ from prefect_executions.executions.views import (
     execution_of,
     is_unclaimed,
     patch_of,
+    question_of,
     run_page_of,
     steps_since,
     summary_of,
@@ -234,23 +236,19 @@ class ExecutionReader:
         )
 
     def question(self, execution_id: str) -> Question:
-        """What an execution asks a person, while it waits for the answer.
+        """What an execution asks a person, or an execution called in it that it waits for.
+
+        A resume of either has the answer.
 
         Raises:
             QuestionNotFound: it asks nothing now.
         """
-        run = self.run(execution_id)
+        run = awaited_by(self.flow_runs, self.run(execution_id))
         state = state_of(run)
         form = read_form(self.flow_runs.client, run.id, state) if is_question(state) else None
         if form is None:
             raise QuestionNotFound(execution_id)
-        return Question(
-            execution_id=execution_id,
-            id=f"{state.state_details.pause_key}",
-            prompt=form.description,
-            answer_schema=form.schema,
-            asked_at=state.timestamp,
-        )
+        return question_of(run, form)
 
     def cost(self, execution_id: str) -> Cost:
         """Measure what an execution keeps in the store, by one LIST for every 1,000 entries."""

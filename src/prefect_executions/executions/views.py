@@ -19,10 +19,12 @@ from prefect_executions.models import (
     FlowRunFacts,
     ForkOrigin,
     PrefectRun,
+    Question,
     RecordedStep,
     Status,
     Summary,
 )
+from prefect_executions.prefect.pauses import Form
 from prefect_executions.prefect.run_page import Row, RunPage
 from prefect_executions.prefect.states import (
     active_time,
@@ -137,6 +139,18 @@ def steps_since(before: Head, after: Head) -> list[RecordedStep]:
             )
         )
     return steps
+
+
+def question_of(run: FlowRun, form: Form) -> Question:
+    """What a run asks, by the form of its pause."""
+    state = state_of(run)
+    return Question(
+        execution_id=execution_id(run.id),
+        id=f"{state.state_details.pause_key}",
+        prompt=form.description,
+        answer_schema=form.schema,
+        asked_at=state.timestamp,
+    )
 
 
 def summary_of(run: FlowRun) -> Summary:
