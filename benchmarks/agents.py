@@ -63,8 +63,8 @@ def agents(data: Path) -> Iterator[Result]:
         with postgres(data / "postgres") as url, PostgresSaver.from_conn_string(url) as server:
             server.setup()
             talk(server)
-            [[found]] = server.conn.execute(_SIZE).fetchall() or [[0]]
-            yield stored(size, "PostgreSQL", int(found), 1 / 50)
+            (found,) = server.conn.execute(_SIZE).fetchall()
+            yield stored(size, "PostgreSQL", found["bytes"], 1 / 50)
             yield from with_s3(data, sqlite, server)
 
 
