@@ -39,7 +39,7 @@ def pages(data: Path) -> Iterator[Result]:
         here = Executions(stack.s3.store().objects(), FlowRuns(prefect))
         id_ = long_execution(rest, here)
         for tab in ("", "state"):
-            yield from of_page(browser, f"{rest.base_url}ui/{id_}?tab={tab}", tab or "journal")
+            yield from of_page(browser, f"{rest.base_url}/ui/{id_}?tab={tab}", tab or "journal")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from threading import Condition
 
 from prefect_executions.langgraph.index import Writes
 
-LINGER = 0.005  # seconds: the graph puts its checkpoint as soon as its tasks have ended
+LINGER = 0.02  # seconds: the graph puts its checkpoint as soon as its tasks have ended
 
 
 class _Batch:
