@@ -93,7 +93,7 @@ def waits() -> str:
 
 def test_what_a_child_asks_is_asked_by_its_parent_too(kit: TestKit) -> None:
     trial = kit.start(waits)
-    (id_,) = (id_ for id_, _ in children(kit, trial))
+    (id_,) = children(kit, trial)
 
     asked = kit.executions.question(trial.id)
 
