@@ -71,8 +71,8 @@ def execution_vs_flow_run(prefect: SyncPrefectClient) -> Result:
 
 
 def first_checkpoint_vs_first_log_line(rest: Rest, prefect: SyncPrefectClient) -> Result:
-    """From POST to the first checkpoint, against a plain flow run's creation and first log line."""
-    plain = prefect.read_deployment_by_name("plain/bench").id
+    """From POST to the first checkpoint, against the first line that a plain flow logs."""
+    plain = prefect.read_deployment_by_name("logged/bench").id
     times: dict[str, list[float]] = {"plain": [], "durable": []}
     for pair in range(PAIRS):
         for name in ("plain", "durable") if pair % 2 else ("durable", "plain"):
@@ -92,12 +92,12 @@ def first_checkpoint_vs_first_log_line(rest: Rest, prefect: SyncPrefectClient) -
 
 
 def first_line(prefect: SyncPrefectClient, run: FlowRun) -> datetime:
-    """When a run's own process logged first; its lines reach Prefect by and by."""
+    """When a flow has logged its line, which reaches Prefect by and by."""
     of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
     while True:
-        own = [line for line in prefect.read_logs(of_run) if line.name == "prefect.flow_runs"]
-        if own:
-            return min(line.timestamp for line in own)
+        for line in prefect.read_logs(of_run):
+            if line.message == "It has begun.":
+                return line.timestamp
         sleep(0.2)
 
 

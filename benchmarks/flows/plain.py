@@ -1,6 +1,6 @@
 """Work as a plain Prefect flow."""
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 
 @flow
@@ -10,3 +10,9 @@ def plain(turns: int = 10) -> int:
     for _ in range(turns):
         n += 1
     return n
+
+
+@flow
+def logged() -> None:
+    """Log a line, at once."""
+    get_run_logger().info("It has begun.")
