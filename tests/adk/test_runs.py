@@ -89,6 +89,39 @@ def test_what_is_recorded_of_agents_that_transfer_to_each_other_is_not_done_agai
     ]
 
 
+@pytest.mark.long
+def test_after_a_run_that_ended_in_a_sub_agent_nothing_is_paid_twice_wherever_it_is_killed(
+    kit: TestKit,
+) -> None:
+    """Made again, such a run begins where ADK finds the session: the transfer is not in it."""
+
+    def consultants() -> LlmAgent:
+        expert = agent([text("first")], [text("second")], name="expert")
+        to_expert = [calls("transfer_to_agent", agent_name="expert")]
+        return agent(to_expert, sub_agents=[expert])
+
+    @flow
+    @execution
+    async def asks_twice() -> list[str]:
+        sessions = execution.current().state.setdefault("adk", {})
+        runner = runner_of(consultants(), sessions)
+        return [last_text(await ask(runner, prompt)) for prompt in ("one", "two")]
+
+    def check(_: Trial) -> None:
+        assert set(acts) == {"guide 0", "expert 0", "expert 1"}
+        assert acts.total() <= 4  # of which the record was lost
+
+    survived = kit.crash_everywhere(
+        asks_twice, before=acts.clear, check=check, compare=lambda trial: {"said": trial.result}
+    )
+
+    assert survived.undisturbed.result == ["first", "second"]
+    assert steps(kit, survived.undisturbed) == [
+        *("guide: run", "guide: model", "guide: tool transfer_to_agent", "expert: model"),
+        *("guide: run", "expert: model"),
+    ]
+
+
 def test_tools_that_run_at_once_keep_their_results_and_their_order(kit: TestKit) -> None:
     async def body(sessions: dict[str, Any]) -> Any:
         return said(await ask(runner_of(agent(*AT_ONCE, tools=[search]), sessions)))
