@@ -41,6 +41,16 @@ class Broken:
         raise RuntimeError("not now")
 
 
+class Long:
+    def __repr__(self) -> str:
+        return "x" * 1_000_000
+
+
+class Token:
+    def __repr__(self) -> str:
+        return f"Token(secret='{SECRET * 100_000}')"
+
+
 class Lines:
     def __repr__(self) -> str:
         return "one\n  two"
@@ -59,6 +69,7 @@ class Lines:
         ({"colour": Colour.RED}, "colour=<Colour.RED: 1>"),
         ({"day": date(2026, 12, 1)}, "day=datetime.date(2026, 12, 1)"),
         ({"lines": Lines()}, "lines=one   two"),
+        ({"long": Long()}, f"long={'x' * 294}…"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -78,6 +89,7 @@ def test_it_is_one_short_line(inputs: dict[str, Any], shown: str) -> None:
         {"orders": [Order(number=1, card=SecretStr(SECRET), note=SECRET)]},
         {"secret": f'it\'s "{SECRET}"'},
         {"token": SECRET * 100},
+        {"of": Token()},
     ],
     ids=str,
 )

@@ -12,9 +12,10 @@ TEXT = 80  # characters of each text
 DEPTH = 4
 
 HIDDEN = "***"
-_TEXT = r"""b?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?:\+\d+)?"""
+_LOOKED_AT = 4 * LENGTH  # characters of a value; a class may show itself at any length
+_TEXT = r"""b?(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))(?:\+\d+)?"""
 _SECRET = re.compile(
-    r"(?P<name>[\w-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|authorization|cookie"
+    r"(?P<name>(?:password|passwd|passphrase|secret|token|api[_-]?key|authorization|cookie"
     rf"|credential|private[_-]?key)[\w-]*['\"]?\s*[=:]\s*)(?P<text>{_TEXT})",
     re.IGNORECASE,
 )
@@ -37,6 +38,7 @@ def called_with(inputs: Mapping[str, Any]) -> str:
 
 def _shown(value: Any) -> str:
     try:
-        return str(traverse(value, max_length=ITEMS, max_string=TEXT, max_depth=DEPTH))
+        shown = f"{traverse(value, max_length=ITEMS, max_string=TEXT, max_depth=DEPTH)}"
+        return shown[:_LOOKED_AT]
     except Exception:  # how a class shows itself is its own matter, and not the call's
         return f"<{type(value).__qualname__}>"
