@@ -1,6 +1,7 @@
 """The buttons of Prefect's two UIs, clicked in a browser, on runs of a real worker."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
@@ -206,6 +207,52 @@ def test_a_question_is_answered_in_the_inspector(
     page.get_by_role("button", name="Send the answer").click()
 
     world.until_attempt(execution, 2)
+    world.rest.delete(world.path(execution))
+    context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_state_is_edited_and_its_fork_compared_in_the_inspector(
+    world: World, browser: Browser, width: int, scheme: Any
+) -> None:
+    execution = counting(world, 3)
+    pid = world.pid(execution)
+    world.pause(execution)
+    world.until_process_ends(pid)
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(f"{world.rest.base_url}/ui/{execution['id']}")
+    page.fill("#key", KEY)
+    page.keyboard.press("Enter")
+
+    def choose(name: str) -> None:
+        page.get_by_text("More", exact=True).click()
+        page.get_by_role("link", name=name).click()
+
+    choose("Edit the state…")
+    text = page.get_by_label("State")
+    text.fill("{")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was saved")
+    expect(text).to_have_value("{")
+    text.fill('{"n": 99999, "attempts": [1]}')
+    page.get_by_label("Reason").fill("it is enough")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("it is enough").last).to_be_visible()
+    edited = world.get(execution)
+    assert edited["state"] == {"n": 99_999, "attempts": [1]}
+
+    choose("Fork…")
+    page.get_by_label("Name", exact=False).first.fill("the other")
+    page.get_by_role("button", name="Fork").click()
+    expect(page.get_by_role("heading", name="the other")).to_be_visible()
+    fork = world.get({"id": page.url.rpartition("/")[2]})
+    assert fork["forked_from"]["execution_id"] == execution["id"]
+    world.until(fork, "it completes", lambda e: e["status"] == "completed")
+    choose("Compare with its origin")
+    expect(page.get_by_role("link", name="the other").first).to_be_visible()
+
+    world.rest.delete(world.path(fork))
     world.rest.delete(world.path(execution))
     context.close()
 
