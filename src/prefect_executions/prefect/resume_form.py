@@ -84,7 +84,8 @@ def go_back(log: ExecutionLog, answer: Any, tell: Callable[[str], object]) -> No
     """
     chosen = chosen_checkpoint(answer)
     given = answer.get("reason")
-    reason = str(given or "").encode("utf-8", "replace").decode().strip()
+    reason = given if isinstance(given, str) else ""
+    reason = reason.encode("utf-8", "replace").decode().strip()
     if reason:
         tell(f"Resumed, with the reason: {reason}")
     if chosen is None:
