@@ -56,39 +56,49 @@ def scaling(data: Path) -> Iterator[Result]:
 
 def execution_vs_flow_run(prefect: SyncPrefectClient) -> Result:
     """From the creation of a run to its end, through a worker that starts a process for it."""
-    times: dict[str, list[float]] = {"plain": [], "durable": []}
-    for pair in range(PAIRS):
-        for name in ("plain", "durable") if pair % 2 else ("durable", "plain"):
-            deployment = prefect.read_deployment_by_name(f"{name}/bench")
-            run = ended(prefect, prefect.create_flow_run_from_deployment(deployment.id))
-            assert run.state is not None
-            assert run.state.is_completed(), run.state.message
-            assert run.end_time is not None
-            assert run.created is not None
-            times[name].append((run.end_time - run.created).total_seconds())
-    durable, plain = median(times["durable"]), median(times["plain"])
+
+    def seconds_of(name: str) -> float:
+        deployment = prefect.read_deployment_by_name(f"{name}/bench")
+        run = ended(prefect, prefect.create_flow_run_from_deployment(deployment.id))
+        assert run.state is not None
+        assert run.state.is_completed(), run.state.message
+        assert run.end_time is not None
+        assert run.created is not None
+        return (run.end_time - run.created).total_seconds()
+
+    durable, plain = in_pairs(lambda: seconds_of("durable"), lambda: seconds_of("plain"))
     return Result("execution_vs_flow_run", durable, "s", "plain flow run", durable / plain, 1.15)
 
 
 def first_checkpoint_vs_first_log_line(rest: Rest, prefect: SyncPrefectClient) -> Result:
     """From POST to the first checkpoint, against the first line that a plain flow logs."""
-    plain = prefect.read_deployment_by_name("logged/bench").id
-    times: dict[str, list[float]] = {"plain": [], "durable": []}
-    for pair in range(PAIRS):
-        for name in ("plain", "durable") if pair % 2 else ("durable", "plain"):
-            began = datetime.now(UTC)
-            if name == "plain":
-                run = ended(prefect, prefect.create_flow_run_from_deployment(plain))
-                first = first_line(prefect, run)
-            else:
-                made = ok(rest.post(PATH, json={"name": "first", "deployment": "durable/bench"}))
-                ended(prefect, prefect.read_flow_run(UUID(made["prefect"]["flow_run_id"])))
-                told = ok(rest.get(f"{PATH}/{made['id']}", params={"checkpoints": "all"}))
-                first = datetime.fromisoformat(told["checkpoints"][-1]["timestamp"])
-            times[name].append((first - began).total_seconds())
-    ours, theirs = median(times["durable"]), median(times["plain"])
+    logged = prefect.read_deployment_by_name("logged/bench").id
+
+    def durable() -> float:
+        began = datetime.now(UTC)
+        made = ok(rest.post(PATH, json={"name": "first", "deployment": "durable/bench"}))
+        ended(prefect, prefect.read_flow_run(UUID(made["prefect"]["flow_run_id"])))
+        told = ok(rest.get(f"{PATH}/{made['id']}", params={"checkpoints": "all"}))
+        first = datetime.fromisoformat(told["checkpoints"][-1]["timestamp"])
+        return (first - began).total_seconds()
+
+    def plain() -> float:
+        began = datetime.now(UTC)
+        run = ended(prefect, prefect.create_flow_run_from_deployment(logged))
+        return (first_line(prefect, run) - began).total_seconds()
+
+    ours, theirs = in_pairs(durable, plain)
     name = "first_checkpoint_vs_first_log_line"
     return Result(name, ours, "s", "of a plain flow run", ours / theirs, 1.1)
+
+
+def in_pairs(durable: Callable[[], float], plain: Callable[[], float]) -> tuple[float, float]:
+    """The medians of the seconds that two things say, done in turn."""
+    times: dict[Callable[[], float], list[float]] = {durable: [], plain: []}
+    for pair in range(PAIRS):
+        for act in (plain, durable) if pair % 2 else (durable, plain):
+            times[act].append(act())
+    return median(times[durable]), median(times[plain])
 
 
 def first_line(prefect: SyncPrefectClient, run: FlowRun) -> datetime:
