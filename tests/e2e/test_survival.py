@@ -97,6 +97,21 @@ def test_a_run_whose_worker_died_before_it_began_is_given_to_another(world: Worl
     assert ended["state"]["n"] == 2
 
 
+def test_one_that_is_paused_while_its_process_starts_can_be_corrected_when_that_has_left(
+    world: World,
+) -> None:
+    execution = world.create("counting", to=10_000)
+    eventually(lambda: world.run(execution).state_name != "Scheduled", "a worker takes it")
+
+    answer = world.rest.post(world.path(execution, "/pause"), headers={"Prefer": "wait=60"})
+    assert world.ok(answer, 200)["status"] == "paused"
+    body = {"state": {"n": 9_999}, "label": "by hand"}
+    world.ok(world.rest.put(world.path(execution, "/checkpoint"), json=body), 201)
+    world.resume(execution)
+
+    assert world.until_ended(execution)["state"]["n"] == 10_000
+
+
 @pytest.mark.parametrize("deployment", ["publishing", "publishing-async"])
 def test_what_was_published_is_saved_in_time(world: World, deployment: str) -> None:
     execution = world.create(deployment, seconds=600, config={"checkpoint_interval_seconds": 0.5})

@@ -50,8 +50,15 @@ def test_a_checkpoint_is_refused_while_a_process_runs(
     assert here.checkpoints(run) == [1]
 
 
-def test_a_checkpoint_of_a_paused_one_is_saved_when_its_process_has_left(here: IdleWorld) -> None:
-    run = begun(here, Suspended())
+@pytest.mark.parametrize(
+    "states",
+    [[Suspended()], [Scheduled(), Pending(name="Submitting"), Suspended()]],
+    ids=["running", "starting"],
+)
+def test_a_checkpoint_of_a_paused_one_is_saved_when_its_process_has_left(
+    here: IdleWorld, states: list[State[Any]]
+) -> None:
+    run = begun(here, *states)
 
     with pytest.raises(ExecutionConflict, match="still at work until its next checkpoint"):
         save(here, run)

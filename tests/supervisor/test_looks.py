@@ -185,6 +185,8 @@ def test_a_death_waits_for_no_more_than_one_of_many_that_can_wait(
     mark: Callable[[IdleWorld, FlowRun], None],
 ) -> None:
     monkeypatch.setattr("prefect_executions.supervisor.supervisor.SHARE_SECONDS", 0.0)
+    # Events come late, as on a busy machine: each look finds what is on its page alone.
+    monkeypatch.setattr("prefect_executions.supervisor.pauses.changed_to", lambda *_, **__: set())
     supervisor = here.supervisor()
     many = [here.create() for _ in range(PAGE)]
     for run in many:

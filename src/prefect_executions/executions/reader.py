@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
-from typing import Self
+from typing import Any, Self
 
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 
 from prefect_executions import serialization
 from prefect_executions.errors import (
@@ -288,11 +288,15 @@ class ExecutionReader:
         return self.is_left(self.run(execution_id))
 
     def is_left(self, run: FlowRun) -> bool:
-        """Whether no process is at work on a run: its own has said so, or was seen to have died."""
-        if state_of(run).is_running() or state_of(run).is_pending():
+        """Whether no process is at work on a run: its own has said so, or was seen to have died.
+
+        One that a worker has just submitted is at work, though the run is paused already: when it
+        starts, it sees that, and leaves.
+        """
+        if _has_process(state_of(run)):
             return False
         states = self.flow_runs.states(run)
-        since = [*takewhile(lambda state: not state.is_running(), reversed(states))]
+        since = [*takewhile(lambda state: not _has_process(state), reversed(states))]
         if len(since) == len(states) or any(state.is_crashed() for state in since):
             return True
         client, began = self.flow_runs.client, states[-len(since) - 1].timestamp
@@ -305,6 +309,11 @@ class ExecutionReader:
         """Whether what runs it has sent a heartbeat since it began."""
         began = state_of(run).timestamp
         return last_sign(self.flow_runs.client, run.id, began) > began
+
+
+def _has_process(state: State[Any]) -> bool:
+    """Whether a run in a state has a process, or a worker is about to start it."""
+    return state.is_running() or state.is_pending()
 
 
 def _version(run: FlowRun, newest: int | None) -> str:

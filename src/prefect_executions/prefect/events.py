@@ -56,8 +56,14 @@ def send_checkpoint_saved(run_id: UUID, name: str, entry: Entry) -> None:
     _send(CHECKPOINT_SAVED, run_id, name, payload, occurred=entry.at)
 
 
-def send_attempt_ended(run_id: UUID, name: str, attempt: int) -> None:
-    """Send the event that the process of an attempt leaves the execution."""
+def send_attempt_ended(run_id: UUID, name: str, attempt: int | None) -> None:
+    """Send the event that a process leaves the execution.
+
+    Args:
+        run_id: The flow run.
+        name: The name of the flow run.
+        attempt: Its attempt; None when it leaves before that began.
+    """
     _send(ATTEMPT_ENDED, run_id, name, {"attempt": attempt})
 
 
@@ -239,7 +245,7 @@ def is_kept(client: SyncPrefectClient, supervisor_id: str, beat: datetime) -> bo
 
 
 def has_ended(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
-    """Whether the process of an attempt has left after a time, by its event.
+    """Whether a process of a run has left after a time, by its event.
 
     Raises:
         PrefectUnavailable: Prefect does not answer.

@@ -88,7 +88,11 @@ def begin_attempt(options: Options[S], interrupt: Interrupt) -> Attempt[S]:
             lambda: beat_of_run(ownership.run.id, ownership.run.name),
             at_once=True,
         )
-        log, before, head = _enter_log(options, client, ownership)
+        try:
+            log, before, head = _enter_log(options, client, ownership)
+        except BaseException:
+            send_attempt_ended(ownership.run.id, ownership.run.name, None)
+            raise
         if head.entry.attempt > 1:
             _end_task_runs(client, ownership)
         if ownership.is_alone:

@@ -6,8 +6,9 @@ left half-done is finished by the next.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event
 from time import monotonic
@@ -64,18 +65,17 @@ class Share:
 
     duty: Duty[Any]
     seconds: float
-    rest: Iterator[Any] | None = None
+    rest: deque[Any] = field(default_factory=deque)
 
     def due(self, now: datetime) -> Iterator[Any]:
         """Some of the runs for which the duty is due."""
-        if self.rest is None:
-            self.rest = iter(self.duty.due(now))
+        if not self.rest:
+            self.rest.extend(self.duty.due(now))
         began = monotonic()
-        for run in self.rest:
-            yield run
+        while self.rest:
+            yield self.rest.popleft()
             if monotonic() - began >= self.seconds:
                 return
-        self.rest = None
 
 
 class Supervisor:
