@@ -54,7 +54,7 @@ test-wheel: $(INSTALLED) ## Run the tests against the built wheel, with the lowe
 	rm -rf $(WHEEL)
 	$(RUN)uv build --quiet --wheel --out-dir $(WHEEL)
 	$(RUN)uv venv --quiet --python $(RUN)python $(WHEEL)/venv
-	$(RUN)uv pip compile --quiet --resolution $(VERSIONS) $(EXTRAS) pyproject.toml --output-file $(WHEEL)/own.txt
+	$(RUN)uv pip compile --quiet --resolution $(VERSIONS) $(EXTRAS) --group extras pyproject.toml --output-file $(WHEEL)/own.txt
 	$(RUN)uv pip compile --quiet --group dev --constraint $(WHEEL)/own.txt pyproject.toml $(EXTRAS) --output-file $(WHEEL)/all.txt
 	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --requirements $(WHEEL)/all.txt
 	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --no-deps $(WHEEL)/*.whl

@@ -14,11 +14,11 @@ import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRunPolicy, State
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow
-from prefect.states import Cancelled, Pending, Suspended
+from prefect.states import Cancelled, Pending, Scheduled, Suspended
 
 from memory import Count, entries_of, kinds
 from prefect_executions import Run, execution
@@ -86,6 +86,32 @@ KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
 # ---------------------------------------------------------------------- retries
+
+
+@KINDS
+@pytest.mark.parametrize("own", [0, 1], ids=["none", "of Prefect"])
+def test_one_that_was_paused_before_it_began_is_tried_no_more_often(
+    store: MemoryStore, prefect: SyncPrefectClient, kind: str, own: int
+) -> None:
+    """Prefect does not count its beginning, and would grant it a retry."""
+    seen = []
+
+    def body(run: Run[Count]) -> None:
+        seen.append(run.attempt)
+        raise RuntimeError("no luck")
+
+    flow = both(store, body)[kind].with_options(retries=own)
+    deployment = prefect.create_deployment(prefect.create_flow(flow), "idle")
+    run = prefect.create_flow_run_from_deployment(deployment)
+    prefect.update_flow_run(run.id, empirical_policy=FlowRunPolicy(retries=own, retry_delay=0))
+    for state in (Suspended(), Scheduled(name="Resuming"), Pending()):
+        prefect.set_flow_run_state(run.id, state, force=state.is_paused())
+
+    ran = run_flow(flow, flow_run=prefect.read_flow_run(run.id), return_type="state")
+    ended: State[Any] = asyncio.run(ran) if kind == "async" else ran
+
+    assert ended.is_failed()
+    assert seen == [*range(1, own + 2)]
 
 
 @KINDS

@@ -29,6 +29,7 @@ from prefect_executions.prefect.deployments import tag_deployment, tags_of_deplo
 from prefect_executions.prefect.events import CheckpointNews, beat_of_run, send_attempt_ended
 from prefect_executions.prefect.pauses import Form, take_choice
 from prefect_executions.prefect.resume_form import CHOICES, GOES_ON, go_back, resume_form
+from prefect_executions.prefect.retries import withdraw_uncounted_retry
 from prefect_executions.prefect.subflows import count_calls_anew
 from prefect_executions.prefect.tags import RETENTION, add_tags, agent_of, inherited_tags, tags_of
 from prefect_executions.prefect.task_runs import AT_ONCE, end_task_runs
@@ -128,6 +129,7 @@ def _enter_log(
             tags += inherited_tags(ownership.parent.run)
         tags += patiently(lambda: tags_of_deployment(client, ownership.run))
         patiently(lambda: add_tags(client, ownership.run, *tags))
+        patiently(lambda: withdraw_uncounted_retry(client, ownership.run))
         patiently(
             lambda: take_choice(
                 client,

@@ -2,14 +2,12 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from math import ceil
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.context import FlowRunContext
 from prefect.flow_engine import FlowRunTimeoutError
 
-from prefect_executions.prefect.errors import prefect_errors
-from prefect_executions.prefect.transitions import read_run
+from prefect_executions.prefect.retries import grant_retry
 
 
 class FlowTimeout:
@@ -43,9 +41,4 @@ class FlowTimeout:
     def let_prefect_retry(self, client: SyncPrefectClient, delay: timedelta) -> None:
         """Let Prefect's engine call the flow once more in this process, when the attempt fails."""
         assert self._context.flow_run is not None
-        run = read_run(client, self._context.flow_run.id)
-        policy = run.empirical_policy.model_copy(
-            update={"retries": run.run_count, "retry_delay": ceil(delay.total_seconds())}
-        )
-        with prefect_errors(run.id):
-            client.update_flow_run(run.id, empirical_policy=policy)
+        grant_retry(client, self._context.flow_run.id, delay)
