@@ -163,7 +163,7 @@ def _is_due(run: FlowRun) -> bool:
     at = state_of(run).state_details.scheduled_time
     if OUTSIDE in run.tags or not state_of(run).is_scheduled() or at is None:
         return False
-    return bool(at - datetime.now(UTC) < DUE)
+    return bool(at - DUE < datetime.now(UTC))
 
 
 def hold(client: SyncPrefectClient, run: FlowRun, form: Form) -> None:
