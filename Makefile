@@ -33,15 +33,15 @@ PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test
 test: $(INSTALLED) ## Run the tests that a change usually breaks; ARGS='-k log' chooses some
-	$(RUN)python -m pytest $(PARALLEL) -m "not scale and not long" --hypothesis-profile few $(ARGS)
+	$(RUN)python -m pytest $(PARALLEL) -m "not scale and not upgrade and not long" --hypothesis-profile few $(ARGS)
 
 .PHONY: test-ci
 test-ci: $(INSTALLED) ## Run what CI runs: `make test`, and all that is end to end
-	$(RUN)python -m pytest $(PARALLEL) -m "not scale and (not long or e2e)" --hypothesis-profile few $(ARGS)
+	$(RUN)python -m pytest $(PARALLEL) -m "not scale and not upgrade and (not long or e2e)" --hypothesis-profile few $(ARGS)
 
 .PHONY: test-all
 test-all: $(INSTALLED) ## Run all tests, but for those of `make scale`
-	$(RUN)python -m pytest $(PARALLEL) -m "not scale" $(ARGS)
+	$(RUN)python -m pytest $(PARALLEL) -m "not scale and not upgrade" $(ARGS)
 
 VERSIONS ?= lowest-direct
 WHEEL := .wheel/$(VERSIONS)
@@ -58,7 +58,7 @@ test-wheel: $(INSTALLED) ## Run the tests against the built wheel, with the lowe
 	$(RUN)uv pip compile --quiet --group dev --constraint $(WHEEL)/own.txt pyproject.toml $(EXTRAS) --output-file $(WHEEL)/all.txt
 	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --requirements $(WHEEL)/all.txt
 	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --no-deps $(WHEEL)/*.whl
-	$(WHEEL)/venv/bin/python -m pytest $(PARALLEL) -m "not scale" $(ARGS)
+	$(WHEEL)/venv/bin/python -m pytest $(PARALLEL) -m "not scale and not upgrade" $(ARGS)
 
 SEED ?= 1
 ROUNDS ?= 100

@@ -160,6 +160,14 @@ def test_the_journal_of_format_1_stays_readable() -> None:
     ]
 
 
+def test_the_golden_log_of_format_1_is_never_changed() -> None:
+    files = sorted((GOLDEN / "v1").iterdir())
+
+    digest = sha256(b"".join(sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+
+    assert digest == "27808d3c61c1789d778c1ecb477dcf644286e5de043d86189e62f2d7dd25861c"
+
+
 def test_there_is_a_golden_log_of_the_present_format() -> None:
     assert (GOLDEN / f"v{FORMAT}").is_dir()
 
