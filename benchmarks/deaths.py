@@ -17,11 +17,11 @@ from prefect.states import Completed
 from benchmarks.looks import Copies
 from benchmarks.measure import Result, patiently
 from benchmarks.service import META, PATH, Rest, serving
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id, flow_run_id
 from prefect_executions.local import Process, Stack
-from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.flow_runs import FlowRuns
 
 BY_REST, BY_RETENTION = 1_000, 10_000

@@ -33,7 +33,8 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from prefect_executions.client import AsyncClient, NotFound
-from prefect_executions.models import Execution, Status
+from prefect_executions.config import Status
+from prefect_executions.models import Execution
 
 LOOK_EVERY = 0.5  # seconds
 

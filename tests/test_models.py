@@ -5,9 +5,10 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import ValidationError
 
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import CheckpointNotFound, ExecutionNotFound
 from prefect_executions.ids import checkpoint_id, checkpoint_seq, execution_id, flow_run_id
-from prefect_executions.models import Execution, ExecutionConfig
+from prefect_executions.models import Execution
 
 DOCUMENTED = (
     "id name description agent_id task_type status state checkpoints config elapsed_seconds "

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prefect_executions.config import ExecutionConfig, Status
     from prefect_executions.errors import (
         CheckpointNotFound,
         ExecutionConflict,
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
         StoreRefused,
         StoreUnavailable,
     )
-    from prefect_executions.models import Checkpoint, Execution, ExecutionConfig, Status
+    from prefect_executions.models import Checkpoint, Execution
     from prefect_executions.runtime.decorator import execution
     from prefect_executions.runtime.run import Run
     from prefect_executions.steps.named import arecord, record
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "config": ["ExecutionConfig", "Status"],
     "runtime.decorator": ["execution"],
     "errors": [
         "CheckpointNotFound",
@@ -37,7 +39,7 @@ _HOMES = {
         "StoreRefused",
         "StoreUnavailable",
     ],
-    "models": ["Checkpoint", "Execution", "ExecutionConfig", "Status"],
+    "models": ["Checkpoint", "Execution"],
     "runtime.run": ["Run"],
     "steps.named": ["arecord", "record"],
     "steps.step": ["step"],

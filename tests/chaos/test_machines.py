@@ -11,11 +11,12 @@ from prefect.exceptions import ObjectNotFound
 
 from chaos.machines import Machine, obstacle
 from chaos.servers import Balancer, missing, several
+from prefect_executions.config import ExecutionConfig, Status
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.local import Process, Stack
 from prefect_executions.log.entry import Kind
-from prefect_executions.models import Execution, ExecutionConfig, Status
+from prefect_executions.models import Execution
 from prefect_executions.prefect.flow_runs import FlowRuns
 from world import eventually
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from prefect_executions.models import ExecutionConfig
+from prefect_executions.config import ExecutionConfig
 from processes import started
 from rest import KEY
 from running import Run, json_of, words

@@ -12,6 +12,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import AwaitingRetry, Cancelling, Crashed, Failed, Running, Suspended
 
+from prefect_executions.config import ExecutionConfig, Status
 from prefect_executions.errors import (
     CheckpointNotFound,
     ExecutionConflict,
@@ -29,7 +30,7 @@ from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import History
 from prefect_executions.log.results import RESULT_BYTES
-from prefect_executions.models import Execution, ExecutionConfig, Status
+from prefect_executions.models import Execution
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.resume_form import resume_form
 from prefect_executions.storage.objects import MemoryObjects

@@ -11,11 +11,12 @@ from pydantic import BaseModel
 
 import prefect_executions
 from prefect_executions import execution, step
+from prefect_executions.config import Effects, ExecutionConfig
 from prefect_executions.errors import CheckpointNotFound, EffectRefused, StateError
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.plans import Changes
 from prefect_executions.log.journal import LARGE
-from prefect_executions.models import Effects, ExecutionConfig, ExecutionFilter
+from prefect_executions.models import ExecutionFilter
 from prefect_executions.prefect.states import state_of
 from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.testkit import TestKit, Trial

@@ -6,9 +6,9 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelled, Completed, Failed, Running, Suspended
 
+from prefect_executions.config import Status
 from prefect_executions.errors import ExecutionConflict
 from prefect_executions.executions.rules import require_open, require_pausable, require_resumable
-from prefect_executions.models import Status
 
 STATES = {
     Status.RUNNING: Running,

@@ -11,11 +11,12 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled, Suspended
 
+from prefect_executions.config import Status
 from prefect_executions.errors import CursorError
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
-from prefect_executions.models import ExecutionFilter, Order, Status
+from prefect_executions.models import ExecutionFilter, Order
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.tags import DELETING, agent_tag, task_type_tag
 from prefect_executions.storage.objects import MemoryObjects

@@ -18,11 +18,11 @@ from prefect.events import Event
 from prefect.states import Failed, Pending
 
 from prefect_executions import execution
+from prefect_executions.config import ExecutionConfig, Status
 from prefect_executions.ids import checkpoint_id, execution_id, flow_run_id
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.parts import Part
-from prefect_executions.models import ExecutionConfig, Status
 from prefect_executions.prefect.changes import CheckpointSaved, Deleted, StatusChanged, change_of
 from prefect_executions.prefect.events import (
     ATTEMPT_ENDED,

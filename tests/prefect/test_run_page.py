@@ -7,7 +7,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from prefect_executions import serialization
-from prefect_executions.models import Status
+from prefect_executions.config import Status
 from prefect_executions.prefect.run_page import NEWEST, Row, RunPage, duration, progress
 
 AT = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)

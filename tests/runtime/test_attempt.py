@@ -23,12 +23,12 @@ from prefect.utilities.hashing import file_hash
 
 from memory import Count, entries_of, kinds
 from prefect_executions import Run, execution
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import NotAnExecution, StateError, StoreUnavailable
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
 from prefect_executions.log.log import ExecutionLog
-from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.tags import RETENTION
 from prefect_executions.runtime.decorator import _begun

@@ -40,6 +40,7 @@ from prefect.states import (
 
 from killing import CalledObjects, CalledTransport, Caller, Killed
 from prefect_executions import execution
+from prefect_executions.config import ExecutionConfig, Status
 from prefect_executions.errors import ExecutionConflict, ExecutionNotFound, Superseded
 from prefect_executions.executions.agents import ExternalAgents
 from prefect_executions.executions.creation import Creation
@@ -49,7 +50,7 @@ from prefect_executions.local import Stack
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import MAX_SEQ
-from prefect_executions.models import ExecutionConfig, ExecutionFilter, Refusal, Status
+from prefect_executions.models import ExecutionFilter, Refusal
 from prefect_executions.prefect.artifacts import KEY as PAGE
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.states import creating, state_of

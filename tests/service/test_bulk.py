@@ -2,8 +2,9 @@
 
 from contextvars import ContextVar
 
+from prefect_executions.config import Status
 from prefect_executions.errors import ExecutionNotFound
-from prefect_executions.models import Refusal, Status
+from prefect_executions.models import Refusal
 from prefect_executions.service.bulk import to_each
 
 where = ContextVar("where", default="nowhere")

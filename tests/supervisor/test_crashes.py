@@ -19,9 +19,9 @@ from prefect.states import (
 )
 
 from idle import SILENCE, IdleWorld
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.executions.creation import Creation
 from prefect_executions.log.entry import Kind
-from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.events import (
     HEARTBEAT,
     PREFECT_HEARTBEAT,

@@ -17,8 +17,8 @@ from prefect.states import (
 )
 
 from idle import IdleWorld
+from prefect_executions.config import Status
 from prefect_executions.ids import execution_id
-from prefect_executions.models import Status
 from prefect_executions.prefect.artifacts import PageArtifact
 
 

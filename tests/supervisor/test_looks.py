@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Completed, Crashed, Running, Suspended
 
 from idle import IdleWorld
-from prefect_executions.models import ExecutionConfig
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.supervisor.rounds import Rounds
 from prefect_executions.supervisor.supervisor import Supervisor
 from world import eventually

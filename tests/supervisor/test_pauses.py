@@ -11,9 +11,9 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import Cancelled, Crashed, Pending, Running, Scheduled, Suspended
 
 from idle import IdleWorld
+from prefect_executions.config import OnTimeout
 from prefect_executions.errors import ExecutionConflict
 from prefect_executions.ids import execution_id
-from prefect_executions.models import OnTimeout
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.pauses import (
     Form,

@@ -8,8 +8,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed, Running, Suspended
 
 from idle import SETTINGS, IdleWorld
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.ids import execution_id
-from prefect_executions.models import ExecutionConfig
 from prefect_executions.supervisor.retention import Retention
 
 HOUR = timedelta(hours=1)

@@ -9,12 +9,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Crashed, Running
 
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
-from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.events import Heartbeats, beat_of_supervisor
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.settings import ExecutionsSettings

@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from pydantic import AfterValidator, Field, ValidationError
 
 from prefect_executions.blocks.documents import documents_of, problem_of
-from prefect_executions.models import Name
+from prefect_executions.config import Name
 from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.settings import DeploymentName
 

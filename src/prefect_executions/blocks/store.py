@@ -15,13 +15,13 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_valid
 from prefect_executions.blocks import owner
 from prefect_executions.blocks.here import directory_here
 from prefect_executions.circuit import Circuit
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import (
     PrefectUnavailable,
     StoreNotFound,
     StoreUnavailable,
     UnsuitableStore,
 )
-from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.directory import DirectoryObjects

@@ -17,7 +17,7 @@ from prefect_executions.cli.exits import REFUSED, USAGE, end
 from prefect_executions.cli.options import NONE, CommonOptions, Id, Limit, State, json_of
 from prefect_executions.cli.output import gathered
 from prefect_executions.cli.short_ids import whole
-from prefect_executions.models import Status
+from prefect_executions.config import Status
 
 Why = Annotated[str | None, Parameter(help="Why it is saved by hand; shown with the checkpoint.")]
 

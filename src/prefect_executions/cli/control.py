@@ -8,8 +8,8 @@ from cyclopts import Parameter
 from prefect_executions.cli.connection import connected
 from prefect_executions.cli.options import NONE, CommonOptions, Id, State, json_of
 from prefect_executions.cli.short_ids import whole
+from prefect_executions.config import OnTimeout
 from prefect_executions.forgotten import warning
-from prefect_executions.models import OnTimeout
 
 
 def pause(

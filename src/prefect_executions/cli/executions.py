@@ -24,7 +24,7 @@ from prefect_executions.cli.options import (
 )
 from prefect_executions.cli.output import confirmed, gathered, summary
 from prefect_executions.cli.short_ids import whole
-from prefect_executions.models import Effects, ExecutionConfig
+from prefect_executions.config import Effects, ExecutionConfig
 
 SUMMARY = "id name status agent created"  # the columns of a list of executions
 

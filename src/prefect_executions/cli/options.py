@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from cyclopts import Parameter
 
 from prefect_executions.cli.exits import USAGE, end
-from prefect_executions.models import ExecutionConfig, Status
+from prefect_executions.config import ExecutionConfig, Status
 
 if TYPE_CHECKING:
     from prefect_executions.client.operations import Filter

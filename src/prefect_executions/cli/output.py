@@ -15,8 +15,9 @@ from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
+from prefect_executions.config import Status
 from prefect_executions.ids import EXECUTION_ID
-from prefect_executions.models import Execution, Status, Summary
+from prefect_executions.models import Execution, Summary
 
 T = TypeVar("T")
 

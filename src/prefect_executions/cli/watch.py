@@ -11,7 +11,7 @@ from prefect_executions.cli.exits import REFUSED
 from prefect_executions.cli.options import NONE, CommonOptions, Id
 from prefect_executions.cli.output import harmless, status
 from prefect_executions.cli.short_ids import whole
-from prefect_executions.models import Status
+from prefect_executions.config import Status
 
 PATIENCE = 300.0  # seconds that the service may be away while a command watches
 

@@ -21,6 +21,7 @@ from prefect_executions.client.watching import (
     deleted_meanwhile,
     event_of,
 )
+from prefect_executions.config import OnTimeout, Status
 from prefect_executions.models import (
     Begun,
     BulkResult,
@@ -31,14 +32,12 @@ from prefect_executions.models import (
     Diff,
     Execution,
     Forked,
-    OnTimeout,
     Order,
     Page,
     Question,
     Resumed,
     Saved,
     Standing,
-    Status,
     Summary,
 )
 

@@ -15,6 +15,7 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from prefect_executions import serialization
+from prefect_executions.config import Effects, ExecutionConfig, OnTimeout, Status
 from prefect_executions.models import (
     Begun,
     BulkResult,
@@ -23,18 +24,14 @@ from prefect_executions.models import (
     Comparison,
     Cost,
     Diff,
-    Effects,
     Execution,
-    ExecutionConfig,
     Forked,
-    OnTimeout,
     Order,
     Page,
     Question,
     Resumed,
     Saved,
     Standing,
-    Status,
 )
 
 T = TypeVar("T", bound=BaseModel | bool)

@@ -10,7 +10,7 @@ import httpx
 import httpx_sse
 
 from prefect_executions.client.problems import error_of
-from prefect_executions.models import Status
+from prefect_executions.config import Status
 from prefect_executions.serialization import timestamp
 
 ENDED = frozenset(status for status in Status if status.ended)

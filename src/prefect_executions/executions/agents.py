@@ -13,6 +13,7 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
+from prefect_executions.config import Status
 from prefect_executions.errors import ExecutionConflict, Superseded
 from prefect_executions.executions.executions import Executions
 from prefect_executions.executions.plans import EMPTY
@@ -27,7 +28,7 @@ from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
 from prefect_executions.log.results import require_result
-from prefect_executions.models import Begun, Execution, Standing, Status
+from prefect_executions.models import Begun, Execution, Standing
 from prefect_executions.prefect.events import beat_of_run, last_sign
 from prefect_executions.prefect.pauses import take_choice
 from prefect_executions.prefect.resume_form import go_back

@@ -9,6 +9,7 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
+from prefect_executions.config import Effects, ExecutionConfig
 from prefect_executions.errors import (
     AgentForbidden,
     AlreadyExists,
@@ -26,7 +27,7 @@ from prefect_executions.executions.views import execution_of
 from prefect_executions.ids import checkpoint_seq, execution_id
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head, History
-from prefect_executions.models import Effects, Execution, ExecutionConfig
+from prefect_executions.models import Execution
 from prefect_executions.prefect.states import is_created, status_of
 from prefect_executions.prefect.tags import DELETING, OUTSIDE, is_imported
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
+from prefect_executions.config import OnTimeout, Status
 from prefect_executions.errors import (
     AnswerError,
     ExecutionConflict,
@@ -42,7 +43,7 @@ from prefect_executions.ids import checkpoint_seq, flow_run_id
 from prefect_executions.log.entry import Entry
 from prefect_executions.log.journal import Record
 from prefect_executions.log.log import ExecutionLog
-from prefect_executions.models import Execution, OnTimeout, Resumed, Saved, Status, StepBehind
+from prefect_executions.models import Execution, Resumed, Saved, StepBehind
 from prefect_executions.prefect.events import send_checkpoint_saved, send_deleted, was_deleted
 from prefect_executions.prefect.pauses import forget_choice, name_answerer, pause_key
 from prefect_executions.prefect.resume_form import resume_form

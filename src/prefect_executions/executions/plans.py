@@ -10,13 +10,13 @@ import jsonpointer
 import orjson
 
 from prefect_executions import serialization
+from prefect_executions.config import NAME_LENGTH, Effects, ExecutionConfig
 from prefect_executions.errors import StateError
 from prefect_executions.ids import checkpoint_id
 from prefect_executions.log.branches import all_records
 from prefect_executions.log.journal import Outcome, Record
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
-from prefect_executions.models import NAME_LENGTH, Effects, ExecutionConfig
 from prefect_executions.prefect.tags import RETENTION, agent_tag, fork_tag, task_type_tag
 
 EMPTY: Any = object()  # no state was given, so it is `{}`; None is a state

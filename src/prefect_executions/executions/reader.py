@@ -10,6 +10,7 @@ from typing import Any, Self
 from prefect.client.schemas.objects import FlowRun, State
 
 from prefect_executions import serialization
+from prefect_executions.config import Status
 from prefect_executions.errors import (
     CheckpointNotFound,
     CursorError,
@@ -45,7 +46,6 @@ from prefect_executions.models import (
     Order,
     Page,
     Question,
-    Status,
 )
 from prefect_executions.prefect.events import has_ended, last_sign
 from prefect_executions.prefect.flow_runs import FlowRuns

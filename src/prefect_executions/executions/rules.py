@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_executions import serialization
+from prefect_executions.config import Status
 from prefect_executions.errors import DurationExceeded, ExecutionConflict, Superseded
 from prefect_executions.executions.views import active_seconds
 from prefect_executions.ids import checkpoint_id, execution_id
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.reader import Head
-from prefect_executions.models import Status
 from prefect_executions.prefect.events import send_attempt_ended
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.states import require_restartable, state_of, status_of

@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.utilities.urls import url_for
 
 from prefect_executions import serialization
+from prefect_executions.config import ExecutionConfig, Status
 from prefect_executions.ids import checkpoint_id, execution_id
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.journal import Outcome
@@ -15,13 +16,11 @@ from prefect_executions.log.reader import Head, History
 from prefect_executions.models import (
     Checkpoint,
     Execution,
-    ExecutionConfig,
     FlowRunFacts,
     ForkOrigin,
     PrefectRun,
     Question,
     RecordedStep,
-    Status,
     Summary,
 )
 from prefect_executions.prefect.pauses import Form

@@ -13,9 +13,9 @@ from typing import Any
 from zlib import crc32
 
 from prefect_executions import serialization
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import CorruptEntry
 from prefect_executions.log.parts import Part, Stretch
-from prefect_executions.models import ExecutionConfig
 
 FORMAT = 1
 

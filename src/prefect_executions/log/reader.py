@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import (
     CheckpointNotFound,
     CorruptEntry,
@@ -19,7 +20,6 @@ from prefect_executions.log.parts import bases
 from prefect_executions.log.recorded import Recorded, makers
 from prefect_executions.log.repeats import between, recent, repeated, repeaters, small_of
 from prefect_executions.log.states import State, States
-from prefect_executions.models import ExecutionConfig
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field
 
 from prefect_executions import serialization
+from prefect_executions.config import ExecutionConfig, Status
 from prefect_executions.models import (
     Checkpoint,
     Execution,
-    ExecutionConfig,
     ForkOrigin,
     PrefectRun,
     Question,
-    Status,
     StepBehind,
 )
 

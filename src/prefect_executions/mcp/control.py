@@ -7,10 +7,10 @@ from mcp.server.mcpserver import Context
 from pydantic import Field
 
 from prefect_executions.client.operations import CreateOptions
+from prefect_executions.config import ExecutionConfig, OnTimeout
 from prefect_executions.mcp.access import Access
 from prefect_executions.mcp.answers import DeletionReport, ExecutionReport
 from prefect_executions.mcp.reading import CheckpointId, ExecutionId, Wait, reported
-from prefect_executions.models import ExecutionConfig, OnTimeout
 
 Name = Annotated[str, Field(description="What it is called.")]
 Repeatable = Annotated[

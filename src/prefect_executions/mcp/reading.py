@@ -9,6 +9,7 @@ from pydantic import Field
 
 from prefect_executions.client import AsyncClient, NotFound, operations
 from prefect_executions.client.watching import Poll
+from prefect_executions.config import Status
 from prefect_executions.mcp.access import Access
 from prefect_executions.mcp.answers import (
     ChangeLines,
@@ -18,7 +19,7 @@ from prefect_executions.mcp.answers import (
     StatePart,
 )
 from prefect_executions.mcp.excerpts import changes_of, part_of
-from prefect_executions.models import Execution, ExecutionFilter, Order, Page, Question, Status
+from prefect_executions.models import Execution, ExecutionFilter, Order, Page, Question
 
 ExecutionId = Annotated[str, Field(description="The execution: `exec_` and 32 hex digits.")]
 CheckpointId = Annotated[str, Field(description="The checkpoint: `ckpt_` and its number.")]

@@ -33,12 +33,13 @@ from pydantic import Field
 
 from prefect_executions.client import Conflict, Invalid, NotFound, ServiceError
 from prefect_executions.client.watching import ENDED
+from prefect_executions.config import Status
 from prefect_executions.errors import StateError
 from prefect_executions.mcp.access import Access
 from prefect_executions.mcp.answers import ExecutionReport
 from prefect_executions.mcp.reading import POINTS, question_of, reported
 from prefect_executions.mcp.refusals import reason_of
-from prefect_executions.models import Question, Status
+from prefect_executions.models import Question
 from prefect_executions.serialization import timestamp
 
 IDENTIFIER = "io.modelcontextprotocol/tasks"

@@ -19,11 +19,11 @@ from prefect.client.schemas.filters import (
 from prefect.logging import get_run_logger
 
 from prefect_executions.background import Scheduler, Throttle
+from prefect_executions.config import Status
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.ids import execution_id
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
-from prefect_executions.models import Status
 from prefect_executions.prefect.errors import passing, prefect_errors
 from prefect_executions.prefect.run_page import NEWEST, Row, RunPage
 from prefect_executions.prefect.tags import DELETING

@@ -9,10 +9,10 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.events import Event
 from pydantic import BaseModel, Field
 
+from prefect_executions.config import Status
 from prefect_executions.errors import CheckpointNotFound
 from prefect_executions.ids import checkpoint_id, checkpoint_seq, execution_id
 from prefect_executions.log.entry import Entry
-from prefect_executions.models import Status
 from prefect_executions.prefect.events import CHECKPOINT_SAVED, DELETED, FLOW_RUN, run_id_of
 from prefect_executions.prefect.states import CREATING, status_in
 

@@ -26,8 +26,8 @@ from prefect.client.schemas.objects import State
 from prefect.input import keyset_from_base_key
 from prefect.states import Paused
 
+from prefect_executions.config import OnTimeout
 from prefect_executions.errors import AnswerError, CheckpointNotFound
-from prefect_executions.models import OnTimeout
 from prefect_executions.prefect.errors import passing, prefect_errors
 
 _KEY = re.compile(r"execution-(pause|ask)-[0-9a-f]{32}(?:-([0-9]{1,15})-(resume|fail|terminate))?")

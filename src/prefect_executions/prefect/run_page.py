@@ -9,9 +9,9 @@ from typing import Any
 from rich.filesize import decimal
 
 from prefect_executions import serialization
+from prefect_executions.config import Status
 from prefect_executions.ids import checkpoint_id
 from prefect_executions.log.entry import Entry
-from prefect_executions.models import Status
 from prefect_executions.settings import ExecutionsSettings
 
 NEWEST = 50  # how many checkpoints the page shows

@@ -9,9 +9,9 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import AwaitingRetry, Cancelled, Paused, Suspended
 
+from prefect_executions.config import Status
 from prefect_executions.errors import ExecutionConflict
 from prefect_executions.ids import execution_id
-from prefect_executions.models import Status
 
 CREATING = "Creating"
 

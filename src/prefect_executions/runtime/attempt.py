@@ -15,6 +15,7 @@ from prefect.logging import get_run_logger
 
 from prefect_executions.background import Scheduler
 from prefect_executions.blocks.store import ExecutionStore
+from prefect_executions.config import ExecutionConfig, Status
 from prefect_executions.errors import (
     DurationExceeded,
     ExecutionError,
@@ -22,7 +23,6 @@ from prefect_executions.errors import (
     StateError,
     StoreUnavailable,
 )
-from prefect_executions.models import ExecutionConfig, Status
 from prefect_executions.prefect.artifacts import AttemptPage
 from prefect_executions.prefect.states import STATUS_OF_TYPE
 from prefect_executions.prefect.temporary_server import restart_if_interrupted

@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 from rich.filesize import decimal
 
 from prefect_executions.background import Scheduler
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import (
     AlreadyExists,
     ExecutionDeleted,
@@ -23,7 +24,6 @@ from prefect_executions.ids import checkpoint_id, execution_id
 from prefect_executions.log.entry import Entry
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
-from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.artifacts import AttemptPage, PageArtifact
 from prefect_executions.prefect.deployments import tag_deployment, tags_of_deployment
 from prefect_executions.prefect.events import CheckpointNews, beat_of_run, send_attempt_ended

@@ -15,9 +15,9 @@ from prefect.flows import Flow
 from prefect_executions.background import in_thread
 from prefect_executions.blocks.opening import open_store
 from prefect_executions.blocks.store import ExecutionStore
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import StateError
 from prefect_executions.ids import canonical
-from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.deployments import mark
 from prefect_executions.runtime.attempt import Attempt, Options, current_attempt
 from prefect_executions.runtime.beginning import begin_attempt

@@ -1,8 +1,8 @@
 """Whether steps that are not recorded may run: not in a fork that refuses effects."""
 
+from prefect_executions.config import Effects
 from prefect_executions.errors import EffectRefused
 from prefect_executions.log.entry import Entry
-from prefect_executions.models import Effects
 
 
 class EffectGuard:

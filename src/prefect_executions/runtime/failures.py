@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 from prefect.states import StateGroup, aget_state_exception, is_state_iterable
 from prefect.utilities.asyncutils import run_coro_as_sync
 
+from prefect_executions.config import Status
 from prefect_executions.errors import (
     CorruptEntry,
     DurationExceeded,
@@ -21,7 +22,6 @@ from prefect_executions.errors import (
     StateError,
     UnsuitableStore,
 )
-from prefect_executions.models import Status
 from prefect_executions.prefect.states import STATUS_OF_TYPE
 
 # Errors that another attempt would only meet again.

@@ -7,10 +7,10 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from prefect_executions import serialization
+from prefect_executions.config import OnTimeout
 from prefect_executions.errors import ReplayMismatch, StateError
 from prefect_executions.labels import label_of
 from prefect_executions.log.journal import PAUSE, Outcome, Record
-from prefect_executions.models import OnTimeout
 from prefect_executions.prefect.pauses import Form, pause_key, question_key, read_answer
 from prefect_executions.prefect.suspension import pause_ended
 from prefect_executions.runtime.checkpoints import Checkpointer

@@ -15,10 +15,10 @@ from prefect.flow_engine import run_flow
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 
+from prefect_executions.config import Status
 from prefect_executions.errors import ExecutionConflict, ExecutionError
 from prefect_executions.ids import checkpoint_seq, flow_run_id
 from prefect_executions.log.log import ExecutionLog
-from prefect_executions.models import Status
 from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.prefect.events import last_sign
 from prefect_executions.prefect.pauses import forget_choice

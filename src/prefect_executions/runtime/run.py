@@ -8,10 +8,10 @@ from typing import Generic, Literal, TypeVar
 from pydantic import BaseModel
 
 from prefect_executions.background import in_thread
+from prefect_executions.config import ExecutionConfig, OnTimeout
 from prefect_executions.ids import checkpoint_id
 from prefect_executions.labels import require_label
 from prefect_executions.log.entry import Entry
-from prefect_executions.models import ExecutionConfig, OnTimeout
 from prefect_executions.runtime.checkpoints import Checkpointer
 from prefect_executions.runtime.pauses import Pauses
 from prefect_executions.runtime.time_limit import TimeLimit

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
+from prefect_executions.config import Status
 from prefect_executions.errors import ExecutionConflict, ExecutionError
-from prefect_executions.models import BulkItem, Refusal, Status
+from prefect_executions.models import BulkItem, Refusal
 
 PARALLEL = 8
 

@@ -15,19 +15,19 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from prefect_executions.executions.plans import EMPTY
-from prefect_executions.ids import canonical
-from prefect_executions.labels import Label
-from prefect_executions.models import (
+from prefect_executions.config import (
     Description,
     Effects,
     ExecutionConfig,
-    ExecutionFilter,
     Name,
     NoWord,
     OnTimeout,
     Time,
 )
+from prefect_executions.executions.plans import EMPTY
+from prefect_executions.ids import canonical
+from prefect_executions.labels import Label
+from prefect_executions.models import ExecutionFilter
 
 MAX_LIMIT = 200  # items of a page
 MAX_FORKS = 100  # that one request makes

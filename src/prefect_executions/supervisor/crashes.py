@@ -9,13 +9,13 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import ExecutionDeleted, ExecutionNotFound
 from prefect_executions.executions.creation import Creation
 from prefect_executions.ids import execution_id, flow_run_id
 from prefect_executions.log.entry import Kind
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
-from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.events import Heartbeats, last_beat_of_prefect, last_sign
 from prefect_executions.prefect.states import is_created, state_of, status_of
 from prefect_executions.prefect.suspension import CRASH_SETTLES

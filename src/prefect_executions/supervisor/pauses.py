@@ -7,9 +7,9 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun, StateType
 
+from prefect_executions.config import OnTimeout
 from prefect_executions.executions.families import awaited_by
 from prefect_executions.ids import execution_id
-from prefect_executions.models import OnTimeout
 from prefect_executions.prefect.events import changed_to
 from prefect_executions.prefect.flow_runs import is_whole
 from prefect_executions.prefect.listing import runs_with

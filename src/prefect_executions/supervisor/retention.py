@@ -11,12 +11,12 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun
 
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import checkpoint_seq, execution_id
 from prefect_executions.log.claims import SETTLES
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.pruning import prune
-from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.listing import Walk, in_states, pages_of
 from prefect_executions.prefect.states import state_of, status_of
 from prefect_executions.prefect.tags import DELETING, RETENTION, fork_tag

@@ -21,6 +21,7 @@ from prefect.context import FlowRunContext
 
 from prefect_executions.background import Scheduler
 from prefect_executions.blocks.store import load_store
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import (
     ExecutionConflict,
     ExecutionDeleted,
@@ -31,7 +32,6 @@ from prefect_executions.errors import (
 )
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
-from prefect_executions.models import ExecutionConfig
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects

@@ -15,12 +15,12 @@ from pydantic import BaseModel
 
 from prefect_executions import serialization
 from prefect_executions.blocks.opening import replaced_by
+from prefect_executions.config import Effects, ExecutionConfig
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.executions.plans import EMPTY, Changes, Plan
 from prefect_executions.ids import checkpoint_seq, is_execution_id
 from prefect_executions.log.entry import Kind
-from prefect_executions.models import Effects, ExecutionConfig
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.prefect.states import state_of
 from prefect_executions.prefect.tags import EXECUTION

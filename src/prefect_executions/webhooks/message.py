@@ -8,7 +8,7 @@ from typing import Any
 from prefect.client.schemas.objects import StateType
 from prefect.events.schemas.events import ReceivedEvent
 
-from prefect_executions.models import Status
+from prefect_executions.config import Status
 from prefect_executions.prefect.changes import CheckpointSaved, StatusChanged, change_of
 from prefect_executions.prefect.states import CREATING, status_in
 

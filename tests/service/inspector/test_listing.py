@@ -8,9 +8,9 @@ from html_pages import Seen, log_in
 from office import Office
 from prefect_executions.approvals import ToolApproval
 from prefect_executions.blocks.key import Permission
+from prefect_executions.config import Status
 from prefect_executions.executions.creation import Creation
 from prefect_executions.ids import flow_run_id
-from prefect_executions.models import Status
 from prefect_executions.prefect.artifacts import PageArtifact, page_facts
 from prefect_executions.prefect.run_page import RunPage
 

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from prefect_executions.blocks.key import Permission
+from prefect_executions.config import Status
 from prefect_executions.errors import AnswerError
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id as id_of
 from prefect_executions.log.entry import Kind
-from prefect_executions.models import Status
 from prefect_executions.prefect.pauses import awaited_child
 from prefect_executions.prefect.run_page import progress
 from prefect_executions.prefect.states import state_of

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from prefect_executions.config import Status
 from prefect_executions.executions.executions import Executions
 from prefect_executions.executions.views import summary_of
-from prefect_executions.models import ExecutionFilter, Status, Summary
+from prefect_executions.models import ExecutionFilter, Summary
 from prefect_executions.prefect.artifacts import PageFacts, page_facts
 from prefect_executions.prefect.pauses import is_question
 from prefect_executions.prefect.states import state_of

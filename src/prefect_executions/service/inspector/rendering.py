@@ -13,7 +13,7 @@ from markupsafe import Markup
 from rich.filesize import decimal
 from starlette.responses import HTMLResponse
 
-from prefect_executions.models import Status
+from prefect_executions.config import Status
 from prefect_executions.prefect.run_page import duration
 from prefect_executions.service.inspector.fields import as_json
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 
 from prefect_executions.blocks.key import Permission
+from prefect_executions.config import Status
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions.comparing import MOST as MAX_COMPARED
 from prefect_executions.executions.comparing import compare
@@ -24,7 +25,6 @@ from prefect_executions.models import (
     ExecutionFilter,
     Order,
     Page,
-    Status,
 )
 from prefect_executions.service.bulk import to_each
 from prefect_executions.service.dependencies import (
