@@ -5,7 +5,6 @@ import sys
 import uvicorn
 from prefect.client.orchestration import get_client
 
-from prefect_executions.blocks.store import load_store
 from prefect_executions.executions.executions import Executions
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service import create_app
@@ -13,6 +12,7 @@ from prefect_executions.service.app import Limits
 from prefect_executions.service.keyring import Keyring
 from prefect_executions.service.metrics import MeteredObjects, Metrics
 from prefect_executions.storage.cache import CachedObjects
+from prefect_executions.stores.store import load_store
 
 KEY = "benchmark"
 

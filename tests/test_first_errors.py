@@ -10,7 +10,6 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from pydantic import BaseModel
 
 from prefect_executions import execution
-from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.client.profiles import find
 from prefect_executions.doctor.finding import Finding
 from prefect_executions.doctor.service import check_service, check_supervisors
@@ -30,6 +29,7 @@ from prefect_executions.local import Stack, free_ports
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects, Objects
+from prefect_executions.stores.store import ExecutionStore, load_store
 from prefect_executions.testkit import TestKit
 from serving import served
 

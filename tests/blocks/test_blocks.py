@@ -13,7 +13,6 @@ from pydantic import SecretStr, ValidationError
 
 from block_suite import BlockSuite
 from prefect_executions import blocks
-from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.errors import (
     PrefectUnavailable,
     StoreNotFound,
@@ -24,6 +23,7 @@ from prefect_executions.errors import (
 from prefect_executions.local import S3Server, Stack, free_ports
 from prefect_executions.storage.objects import MemoryObjects
 from prefect_executions.storage.s3 import S3Objects
+from prefect_executions.stores.store import ExecutionStore, load_store
 
 SECRET = "do not show this"
 
@@ -53,7 +53,7 @@ def test_a_block_is_a_class_of_the_package_of_blocks(name: str) -> None:
 
 
 def test_blocks_load_neither_the_service_nor_s3() -> None:
-    """Every flow imports them."""
+    """A program imports them to save a store, and Prefect in order to know their types."""
     code = "import sys, prefect_executions.blocks; print(*sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

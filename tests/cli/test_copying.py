@@ -10,11 +10,11 @@ from prefect.flows import Flow
 from prefect.states import Completed, Running
 
 from logs import filled, numbered
-from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.storage.directory import DirectoryObjects
+from prefect_executions.stores.store import ExecutionStore, load_store
 from running import Run
 
 

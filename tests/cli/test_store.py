@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.cli.store import StoreOptions, option_of, saved_as
 from prefect_executions.errors import StoreNotFound
 from prefect_executions.local import Stack
+from prefect_executions.stores.store import ExecutionStore, load_store
 from running import Run
 
 
@@ -121,7 +121,7 @@ def test_a_default_that_nobody_has_saved_is_not_in_the_way(
         raise StoreNotFound(name)
 
     assert saved_as("default") is not None
-    monkeypatch.setattr("prefect_executions.blocks.store._load", find)
+    monkeypatch.setattr("prefect_executions.stores.store._load", find)
 
     assert load_store("default").directory is not None
     assert saved_as("default") is None

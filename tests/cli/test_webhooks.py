@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.orchestration import get_client
 
-from prefect_executions.blocks.store import load_store
 from prefect_executions.blocks.webhook import ExecutionWebhook
 from prefect_executions.local import Stack
+from prefect_executions.stores.store import load_store
 from prefect_executions.webhooks.dead_letters import DeadLetter, DeadLetters
 from running import Run, json_of
 from webhook_world import Receiver, receiving

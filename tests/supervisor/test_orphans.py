@@ -10,13 +10,13 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
 from idle import IdleWorld
-from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.cli import main
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id
 from prefect_executions.local import Stack
 from prefect_executions.prefect.flow_runs import FlowRuns
+from prefect_executions.stores.store import ExecutionStore, load_store
 from prefect_executions.supervisor.orphans import Orphans
 
 

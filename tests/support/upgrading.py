@@ -14,10 +14,10 @@ from typing import Any
 
 import httpx
 
-from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.local import Process, Stack, free_ports
 from prefect_executions.local.process import program
 from prefect_executions.local.stack import BUCKET
+from prefect_executions.stores.store import ExecutionStore
 from world import eventually
 
 ROOT = Path(__file__).parents[2]

@@ -93,9 +93,9 @@ def opened(store: str | None, *, to_write: bool = False) -> Iterator["Executions
     """
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
-    from prefect_executions.blocks.opening import open_store  # noqa: PLC0415
     from prefect_executions.executions.executions import Executions  # noqa: PLC0415
     from prefect_executions.prefect.flow_runs import FlowRuns  # noqa: PLC0415
+    from prefect_executions.stores.opening import open_store  # noqa: PLC0415
 
     found: Any = open_store(store)
     if to_write:

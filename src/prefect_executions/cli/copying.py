@@ -11,7 +11,7 @@ from prefect_executions.cli.exits import MISSING, REFUSED, USAGE, end
 from prefect_executions.cli.output import Output
 
 if TYPE_CHECKING:
-    from prefect_executions.blocks.store import ExecutionStore
+    from prefect_executions.stores.store import ExecutionStore
 
 _Place = Annotated[str, Parameter(help="An Execution Store block, or a directory: ./here, /there.")]
 
@@ -90,7 +90,7 @@ def copy_store(
 
 
 def _store(place: str) -> "ExecutionStore":
-    from prefect_executions.blocks.store import ExecutionStore, load_store  # noqa: PLC0415
+    from prefect_executions.stores.store import ExecutionStore, load_store  # noqa: PLC0415
 
     if place.startswith((".", "~")) or os.sep in place:
         return ExecutionStore(directory=f"{Path(place).expanduser().absolute()}")

@@ -80,9 +80,9 @@ def gc(
     """Remove what the store has of executions whose flow runs are gone from Prefect."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
-    from prefect_executions.blocks.store import load_store  # noqa: PLC0415
     from prefect_executions.executions.executions import Executions  # noqa: PLC0415
     from prefect_executions.prefect.flow_runs import FlowRuns  # noqa: PLC0415
+    from prefect_executions.stores.store import load_store  # noqa: PLC0415
     from prefect_executions.supervisor.orphans import Orphans  # noqa: PLC0415
 
     output = Output(as_json=json)

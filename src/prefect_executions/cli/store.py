@@ -12,7 +12,7 @@ from prefect_executions.cli.output import Output
 from prefect_executions.errors import StoreNotFound
 
 if TYPE_CHECKING:
-    from prefect_executions.blocks.store import ExecutionStore
+    from prefect_executions.stores.store import ExecutionStore
 
 CREDENTIALS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
@@ -97,8 +97,8 @@ def create(
     json: Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Create the Execution Store: check its bucket or directory, and save the block."""
-    from prefect_executions.blocks.store import ExecutionStore  # noqa: PLC0415
     from prefect_executions.prefect.errors import prefect_errors  # noqa: PLC0415
+    from prefect_executions.stores.store import ExecutionStore  # noqa: PLC0415
 
     given: dict[str, Any] = {**vars(which), **(_around() if credentials_from_environment else {})}
     try:
@@ -126,7 +126,7 @@ def create(
 
 def saved_as(name: str) -> "ExecutionStore | None":
     """The store that is saved under a name."""
-    from prefect_executions.blocks.store import load_store  # noqa: PLC0415
+    from prefect_executions.stores.store import load_store  # noqa: PLC0415
 
     try:
         found = load_store(name)

@@ -62,7 +62,7 @@ class _Found:
 def _found(name: str, store: str | None) -> Iterator[_Found]:
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
-    from prefect_executions.blocks.store import load_store  # noqa: PLC0415
+    from prefect_executions.stores.store import load_store  # noqa: PLC0415
     from prefect_executions.webhooks.dead_letters import DeadLetters  # noqa: PLC0415
     from prefect_executions.webhooks.hooks import read_hooks  # noqa: PLC0415
 
@@ -86,7 +86,7 @@ def list_(*, store: _Store = None, json: _Json = False) -> None:
     """List the webhooks for a store, with the numbers of their dead letters."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
-    from prefect_executions.blocks.store import load_store  # noqa: PLC0415
+    from prefect_executions.stores.store import load_store  # noqa: PLC0415
     from prefect_executions.webhooks.dead_letters import count_dead_letters  # noqa: PLC0415
     from prefect_executions.webhooks.hooks import read_hooks  # noqa: PLC0415
 

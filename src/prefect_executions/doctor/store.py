@@ -4,8 +4,6 @@ from datetime import UTC, datetime
 
 from prefect.client.orchestration import SyncPrefectClient
 
-from prefect_executions.blocks import owner
-from prefect_executions.blocks.store import DEFAULT, ExecutionStore, load_store
 from prefect_executions.doctor.finding import Finding, Grade, right, wrong
 from prefect_executions.errors import (
     CorruptEntry,
@@ -18,6 +16,8 @@ from prefect_executions.errors import (
 from prefect_executions.prefect.server import Skew
 from prefect_executions.storage.objects import Objects, Remote
 from prefect_executions.storage.probe import probe
+from prefect_executions.stores import owner
+from prefect_executions.stores.store import DEFAULT, ExecutionStore, load_store
 
 STORE = "store"
 _SECONDS = 6.0  # for one request to the store

@@ -23,10 +23,10 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
-from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.errors import StoreUnavailable
 from prefect_executions.local.process import Process, free_ports, program, together
 from prefect_executions.storage.s3 import S3Objects
+from prefect_executions.stores.store import ExecutionStore
 
 BUCKET = "executions"
 

@@ -14,7 +14,6 @@ from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
 
 from prefect_executions.background import Scheduler
-from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.config import ExecutionConfig, Status
 from prefect_executions.errors import (
     DurationExceeded,
@@ -41,6 +40,7 @@ from prefect_executions.runtime.way_back import way_back
 from prefect_executions.runtime.writer import Durability
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.recorder import Recorder
+from prefect_executions.stores.store import ExecutionStore
 
 S = TypeVar("S")
 

@@ -13,8 +13,6 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from prefect.flows import Flow
 
 from prefect_executions.background import in_thread
-from prefect_executions.blocks.opening import open_store
-from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import StateError
 from prefect_executions.ids import canonical
@@ -29,6 +27,8 @@ from prefect_executions.runtime.run import Run
 from prefect_executions.runtime.writer import Durability
 from prefect_executions.serialization import JsonType
 from prefect_executions.steps.undo import undo_async, undo_sync
+from prefect_executions.stores.opening import open_store
+from prefect_executions.stores.store import ExecutionStore
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,11 +7,11 @@ from functools import partial
 
 from prefect.client.orchestration import SyncPrefectClient
 
-from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.circuit import Circuit
 from prefect_executions.errors import PrefectUnavailable, StoreUnavailable
 from prefect_executions.prefect.client import patient_client
 from prefect_executions.storage.objects import Objects
+from prefect_executions.stores.store import ExecutionStore
 
 _SHARE = 0.9  # of the time that an answer may take; the rest is for all else
 

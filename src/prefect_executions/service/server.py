@@ -14,7 +14,6 @@ from prefect.logging import get_run_logger
 
 from prefect_executions.addresses import is_loopback
 from prefect_executions.background import Scheduler
-from prefect_executions.blocks.store import load_store
 from prefect_executions.executions.executions import Executions
 from prefect_executions.prefect.artifacts import PageUpdates
 from prefect_executions.prefect.events import CheckpointNews
@@ -26,6 +25,7 @@ from prefect_executions.service.reach import Reach, reached
 from prefect_executions.service.streams.hub import EventHub
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.cache import CachedObjects
+from prefect_executions.stores.store import load_store
 from prefect_executions.supervisor.supervisor import supervise
 from prefect_executions.telemetry import show_log
 from prefect_executions.webhooks.dispatcher import deliver

@@ -20,7 +20,6 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 
 from prefect_executions.background import Scheduler
-from prefect_executions.blocks.store import load_store
 from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import (
     ExecutionConflict,
@@ -35,6 +34,7 @@ from prefect_executions.ids import execution_id
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects
+from prefect_executions.stores.store import load_store
 from prefect_executions.supervisor.crashes import CrashedRuns, PendingRuns, SilentRuns
 from prefect_executions.supervisor.deletions import DeletedRuns, UnfinishedDeletions
 from prefect_executions.supervisor.duty import Duty, DutyContext

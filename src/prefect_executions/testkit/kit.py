@@ -14,7 +14,6 @@ from prefect.states import Suspended
 from pydantic import BaseModel
 
 from prefect_executions import serialization
-from prefect_executions.blocks.opening import replaced_by
 from prefect_executions.config import Effects, ExecutionConfig
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
@@ -26,6 +25,7 @@ from prefect_executions.prefect.states import state_of
 from prefect_executions.prefect.tags import EXECUTION
 from prefect_executions.steps.recorder import watched
 from prefect_executions.storage.objects import MemoryObjects, Objects
+from prefect_executions.stores.opening import replaced_by
 from prefect_executions.testkit.origin import Origin, read_from, read_origin
 from prefect_executions.testkit.processes import Death, Processes
 from prefect_executions.testkit.survival import CrashTest, Survival

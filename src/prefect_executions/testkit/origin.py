@@ -8,7 +8,6 @@ from typing import Any
 
 from prefect.client.orchestration import get_client
 
-from prefect_executions.blocks.opening import open_store
 from prefect_executions.executions.archives import facts_of, proven
 from prefect_executions.executions.reader import ExecutionReader
 from prefect_executions.ids import canonical, is_execution_id
@@ -16,6 +15,7 @@ from prefect_executions.log.archive import Archive, stored_entries
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.storage.objects import MemoryObjects
+from prefect_executions.stores.opening import open_store
 
 
 @dataclass(frozen=True)

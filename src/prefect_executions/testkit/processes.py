@@ -9,9 +9,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Pending
 from pydantic import PrivateAttr
 
-from prefect_executions.blocks.store import ExecutionStore
 from prefect_executions.ids import flow_run_id
 from prefect_executions.storage.objects import MemoryObjects, Objects
+from prefect_executions.stores.store import ExecutionStore
 
 
 class Crash(BaseException):

@@ -9,11 +9,11 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
-from prefect_executions.blocks.store import load_store
 from prefect_executions.errors import PrefectUnavailable
 from prefect_executions.prefect.tags import tags_of
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import Objects
+from prefect_executions.stores.store import load_store
 from prefect_executions.webhooks.delivery import Delivery
 from prefect_executions.webhooks.hooks import read_hooks
 from prefect_executions.webhooks.lease import Lease

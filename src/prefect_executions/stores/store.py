@@ -12,8 +12,6 @@ from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_c
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from prefect_executions.blocks import owner
-from prefect_executions.blocks.here import directory_here
 from prefect_executions.circuit import Circuit
 from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import (
@@ -28,6 +26,8 @@ from prefect_executions.storage.directory import DirectoryObjects
 from prefect_executions.storage.objects import Guardable, Objects
 from prefect_executions.storage.probe import probe
 from prefect_executions.storage.renewal import RenewedObjects
+from prefect_executions.stores import owner
+from prefect_executions.stores.here import directory_here
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ class ExecutionStore(Block):
         ```
     """
 
+    __module__ = "prefect_executions.blocks"  # where users find it: steps record this of an input
     _block_type_name = "Execution Store"
     _block_type_slug = "execution-store"
     _description = (
@@ -206,12 +207,11 @@ class ExecutionStore(Block):
     def _check_place(self) -> "ExecutionStore":
         if self.bucket is None and self.directory is None:
             raise ValueError("bucket: name the bucket that keeps executions, or a `directory`")
-        if self.directory is not None and (given := [*filter(self._has, _OF_BUCKETS)]):
+        if self.directory is not None and (
+            given := [name for name in _OF_BUCKETS if getattr(self, name)]
+        ):
             raise ValueError(f"directory: goes without {', '.join(given)}, which a bucket has")
         return self
-
-    def _has(self, field: str) -> bool:
-        return bool(getattr(self, field))
 
     @model_validator(mode="after")
     def _check_pairs(self) -> "ExecutionStore":
@@ -346,7 +346,7 @@ class ExecutionStore(Block):
         self._check(self.name)
 
     def claim(self) -> None:
-        """Make the store that of this Prefect, if it is nobody's; see `blocks.owner`.
+        """Make the store that of this Prefect, if it is nobody's; see `stores.owner`.
 
         Raises:
             ForeignStore: it belongs to another Prefect.

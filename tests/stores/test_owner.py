@@ -14,8 +14,6 @@ import pytest
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
-from prefect_executions.blocks.owner import KEY, claim
-from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.cli import main
 from prefect_executions.errors import CorruptEntry, ForeignStore, StoreNotFound
 from prefect_executions.executions.creation import Creation
@@ -25,6 +23,8 @@ from prefect_executions.prefect.flow_runs import FlowRuns
 from prefect_executions.service.server import serve
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.objects import MemoryObjects, Objects
+from prefect_executions.stores.owner import KEY, claim
+from prefect_executions.stores.store import ExecutionStore, load_store
 from prefect_executions.supervisor import supervise
 from stores import Counting
 

@@ -8,11 +8,11 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from pydantic import ValidationError
 
 from prefect_executions import execution
-from prefect_executions.blocks.store import ExecutionStore, load_store
 from prefect_executions.errors import StoreNotFound, StoreRefused
 from prefect_executions.local import Stack
 from prefect_executions.settings import ExecutionsSettings
 from prefect_executions.storage.directory import DirectoryObjects
+from prefect_executions.stores.store import ExecutionStore, load_store
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     def find(_: type[ExecutionStore], name: str) -> ExecutionStore:
         raise StoreNotFound(name)
 
-    monkeypatch.setattr("prefect_executions.blocks.store._load", find)
+    monkeypatch.setattr("prefect_executions.stores.store._load", find)
 
 
 @flow

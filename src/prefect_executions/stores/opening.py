@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from prefect_executions.blocks.store import ExecutionStore, load_store
+from prefect_executions.stores.store import ExecutionStore, load_store
 
 _replacement: ContextVar[ExecutionStore | None] = ContextVar("execution_store", default=None)
 
