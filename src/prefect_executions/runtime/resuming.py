@@ -11,7 +11,6 @@ from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.flow_engine import run_flow
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 
@@ -57,6 +56,9 @@ def resume(flow: Flow[..., Any], execution_id: str, checkpoint_id: str | None = 
         CheckpointNotFound: It has no such checkpoint; nothing was changed.
         PrefectUnavailable, StoreUnavailable: Prefect or the store does not answer.
     """
+    # Takes 12 ms; Prefect loads it when a flow is called.
+    from prefect.flow_engine import run_flow  # noqa: PLC0415
+
     with get_client(sync_client=True) as client:
         run = read_run(client, flow_run_id(execution_id))
         options = _require_resumable(client, run, flow, execution_id)
