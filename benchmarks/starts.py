@@ -1,5 +1,6 @@
 """How long starts take: what importing this package adds, and a command of the client."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +23,12 @@ def starts(_data: Path) -> Iterator[Result]:
 
 
 def _python(*arguments: str) -> Callable[[int], None]:
+    # An installed package has its bytecode. That of a checkout is written by the first round, also
+    # where the environment forbids it: else this package would be compiled, and Prefect not.
+    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+
     def run(_: int) -> None:
-        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environ)
 
     return run
