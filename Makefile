@@ -40,25 +40,23 @@ test-ci: $(INSTALLED) ## Run what CI runs: `make test`, and all that is end to e
 	$(RUN)python -m pytest $(PARALLEL) -m "not scale and not upgrade and (not long or e2e)" --hypothesis-profile few $(ARGS)
 
 .PHONY: test-all
-test-all: $(INSTALLED) ## Run all tests, but for those of `make scale`
+test-all: $(INSTALLED) ## Run all tests, but for those of `make scale` and `make release`
 	$(RUN)python -m pytest $(PARALLEL) -m "not scale and not upgrade" $(ARGS)
 
 VERSIONS ?= lowest-direct
 WHEEL := .wheel/$(VERSIONS)
-EXTRAS := --extra local --extra redis --extra pydantic-ai --extra langgraph --extra mcp \
-	--extra openai-agents --extra adk
 
 .PHONY: test-wheel
 test-wheel: $(INSTALLED) ## Run the tests against the built wheel, with the lowest versions it allows; VERSIONS=highest: the newest
-	$(RUN)python -m pip install --quiet uv
+	$(RUN)python -m pip install --quiet --group release
 	rm -rf $(WHEEL)
-	$(RUN)uv build --quiet --wheel --out-dir $(WHEEL)
-	$(RUN)uv venv --quiet --python $(RUN)python $(WHEEL)/venv
-	$(RUN)uv pip compile --quiet --resolution $(VERSIONS) $(EXTRAS) --group extras pyproject.toml --output-file $(WHEEL)/own.txt
-	$(RUN)uv pip compile --quiet --group dev --constraint $(WHEEL)/own.txt pyproject.toml $(EXTRAS) --output-file $(WHEEL)/all.txt
-	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --requirements $(WHEEL)/all.txt
-	$(RUN)uv pip install --quiet --python $(WHEEL)/venv --no-deps $(WHEEL)/*.whl
+	$(RUN)python tools/wheel.py $(WHEEL) --versions $(VERSIONS)
 	$(WHEEL)/venv/bin/python -m pytest $(PARALLEL) -m "not scale and not upgrade" $(ARGS)
+
+.PHONY: release
+release: $(INSTALLED) ## Build what is uploaded into dist/, check it, and run it on every Python there is; ARGS='--python 3.12': on one
+	$(RUN)python -m pip install --quiet --group release
+	$(RUN)python tools/release.py $(ARGS)
 
 SEED ?= 1
 ROUNDS ?= 100

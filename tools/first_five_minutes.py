@@ -1,6 +1,7 @@
 """Walk through the first five minutes of a newcomer, and print how long each part takes.
 
-`make first-five-minutes`, or with any Python 3.11: `python tools/first_five_minutes.py`.
+`make first-five-minutes`, or with any Python 3.11: `python tools/first_five_minutes.py`. `make
+release` walks the part of the script, in environments that it has made: `--environment`.
 
 In an empty environment the built wheel is installed. README's first block runs; then its hour of
 work is made a second, so that it can be killed: it is continued, killed again, and rolled back.
@@ -48,12 +49,15 @@ class Walk:
     Args:
         place: The directory, which is empty.
         wheel: The wheel; by default it is built.
+        environment: One with the package, in which only the script is walked; by default one is
+            made, and all of it is.
     """
 
-    def __init__(self, place: Path, wheel: Path | None) -> None:
+    def __init__(self, place: Path, wheel: Path | None, environment: Path | None) -> None:
         self._place = place
         self._wheel = wheel
-        self._bin = place / "venv" / ("Scripts" if os.name == "nt" else "bin")
+        self._is_given = environment is not None
+        self._bin = (environment or place / "venv") / ("Scripts" if os.name == "nt" else "bin")
         self._folder = place / "work"
         self._folder.mkdir()
         self._ports = {name: free_port() for name in ("prefect", "service")}
@@ -76,12 +80,15 @@ class Walk:
 
     def all(self) -> Generator[tuple[str, Callable[[], None]]]:
         """The parts, each with its name."""
-        yield "an empty environment", self._make_environment
-        yield "pip install", self._install
+        if not self._is_given:
+            yield "an empty environment", self._make_environment
+            yield "pip install", self._install
         yield "python first.py", self._run
         yield "killed after a page", self._kill
         yield "continued, and killed", self._continue
         yield "rolled back to a page", self._roll_back
+        if self._is_given:
+            return
         with self._dev() as wait_until_ready:
             yield "prefect-executions dev", wait_until_ready
             yield "deployed, and begun", self._begin
@@ -284,13 +291,15 @@ def main() -> int:
     """Walk, print the time of each part, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wheel", type=Path, help="a built wheel; by default one is built")
-    wheel = parser.parse_args().wheel
+    parser.add_argument("--environment", type=Path, help="one to walk the script in")
+    given = parser.parse_args()
+    wheel, environment = (path and path.resolve() for path in (given.wheel, given.environment))
     # What it has started is in sessions of its own, and would outlive it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     start = monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="first-five-minutes-") as place,
-        closing(Walk(Path(place), wheel and wheel.resolve()).all()) as parts,
+        closing(Walk(Path(place), wheel, environment).all()) as parts,
     ):
         for name, act in parts:
             began = monotonic()
