@@ -94,7 +94,7 @@ def test_the_process_that_leaves_meets_a_form_that_was_read_before_its_last_chec
 
     def last() -> Form:
         for _ in supervisors:  # it is quicker, just now
-            complete_pause(here.prefect, run, lambda: offering("the one before"))
+            complete_pause(here.prefect, run, lambda: offering("the one before"), lambda: False)
         return offering("the last")
 
     renew_pause(here.prefect, run, last)
@@ -107,7 +107,8 @@ def test_a_supervisor_that_gives_a_form_reads_the_log_after_it(here: IdleWorld) 
     here.set(run, Running(), Suspended(message="why"))
     newest = iter(["the one before", "the last", "the last"])
 
-    complete_pause(here.prefect, here.prefect.read_flow_run(run.id), lambda: offering(next(newest)))
+    read = here.prefect.read_flow_run(run.id)
+    complete_pause(here.prefect, read, lambda: offering(next(newest)), lambda: False)
 
     assert form_of(here, run) == offering("the last")
 
@@ -301,9 +302,27 @@ def test_a_pause_whose_form_was_never_saved_gets_one(
         keys = lost.state_details.run_input_keyset or {}
         here.prefect.create_flow_run_input(run.id, keys["description"], '"why"')
 
+    here.later = timedelta(minutes=1)  # it has been silent since
     here.supervisor().look()
     keys = here.prefect.read_flow_run(run.id).state.state_details.run_input_keyset  # type: ignore[union-attr]
     schema = here.prefect.read_flow_run_input(run.id, keys["schema"])
 
     assert ("latest" in schema) is not asks
     assert here.prefect.resume_flow_run(run.id).status is SetStateStatus.ACCEPT
+
+
+def test_a_question_is_left_to_the_process_that_is_just_asking_it(here: IdleWorld) -> None:
+    """A slow one has suspended the run, and has not saved the form yet."""
+    run = here.create()
+    here.set(run, Running())
+    asks = paused(question_key(), "why")
+    here.prefect.set_flow_run_state(run.id, asks)
+    supervisor = here.supervisor()
+    supervisor.look()
+
+    asked = Form({"type": "object", "properties": {"approved": {"type": "boolean"}}}, "Really?")
+    save_form(here.prefect, run.id, state_of(here.prefect.read_flow_run(run.id)), asked)
+    here.later = timedelta(minutes=1)
+    supervisor.look()
+
+    assert form_of(here, run) == asked

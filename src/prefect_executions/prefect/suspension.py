@@ -189,17 +189,23 @@ def hold(client: SyncPrefectClient, run: FlowRun, form: Form) -> None:
     save_form(client, run.id, state_of(held), form)
 
 
-def complete_pause(client: SyncPrefectClient, run: FlowRun, form: Callable[[], Form]) -> None:
+def complete_pause(
+    client: SyncPrefectClient,
+    run: FlowRun,
+    form: Callable[[], Form],
+    is_left: Callable[[], bool],
+) -> None:
     """Give a pause the form that it lacks.
 
     A pause from the Prefect UI has none, and neither has one whose process died before saving it.
     Only the flow knows what it asks: without its form it is resumed without an answer, and asks
-    again.
+    again. So a question is given a form only once its process has left.
 
     Args:
         client: Prefect's client.
         run: The paused run.
         form: Makes the form that asks where to continue from.
+        is_left: Whether the run's process has left.
     """
     state = state_of(run)
     if is_bare_pause(state):
@@ -209,7 +215,7 @@ def complete_pause(client: SyncPrefectClient, run: FlowRun, form: Callable[[], F
         return
     elif asks_for_checkpoint(state):
         renew_pause(client, run, form)
-    else:
+    elif is_left():
         lost = Form({"type": "object", "properties": {}}, "The flow will ask once more.")
         save_form(client, run.id, state, lost)
 

@@ -94,6 +94,7 @@ class PausedRuns:
             self._context.client,
             run,
             lambda: resume_form(log.read(checkpoints=CHOICES, journal=True)),
+            lambda: self._context.executions.is_left(run),
         )
         if awaited_child(state_of(run)) is not None:
             self._follow_child(run)
@@ -104,7 +105,8 @@ class PausedRuns:
     def _next(self, run: FlowRun, now: datetime) -> datetime:
         """When to look at a paused run again: while its form may be lost, and at its deadline."""
         state, later = state_of(run), now + self._context.rarely
-        times = [later] if now - state.timestamp < FORM_SETTLES else []
+        settles = FORM_SETTLES + self._context.silence
+        times = [later] if now - state.timestamp < settles else []
         if (ends := deadline(state)) is not None:
             times.append(ends[0] if ends[0] > now else later)
         return min(times, default=NOT_AGAIN)
