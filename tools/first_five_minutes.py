@@ -27,20 +27,12 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from parts import Failed, carry_out, require
+
 ROOT = Path(__file__).resolve().parent.parent
 WORK = re.compile(r"^( +)(run\.state\.notes\[source\] = .*)$", re.MULTILINE)
 WAY_BACK = re.compile(r"prefect-executions (run first\.py:research --resume (exec_[0-9a-f]{32}))")
 PATIENCE = 300.0
-
-
-class Failed(Exception):
-    """A part of the walk did not do what the documents say."""
-
-
-def require(holds: bool, what: str, said: str = "") -> None:
-    """Fail with what was expected, and what was said instead."""
-    if not holds:
-        raise Failed(f"{what}\n{said}" if said else what)
 
 
 class Walk:
@@ -296,21 +288,11 @@ def main() -> int:
     wheel, environment = (path and path.resolve() for path in (given.wheel, given.environment))
     # What it has started is in sessions of its own, and would outlive it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    start = monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="first-five-minutes-") as place,
         closing(Walk(Path(place), wheel, environment).all()) as parts,
     ):
-        for name, act in parts:
-            began = monotonic()
-            try:
-                act()
-            except (Failed, OSError, subprocess.TimeoutExpired) as error:
-                print(f"✗ {name}: {error}", flush=True)
-                return 1
-            print(f"✓ {name:26}{monotonic() - began:6.1f} s", flush=True)
-    print(f"  all of it                 {monotonic() - start:6.1f} s")
-    return 0
+        return carry_out(parts, width=26)
 
 
 if __name__ == "__main__":

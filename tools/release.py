@@ -20,11 +20,11 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
-from time import monotonic
 
-from wheel import ROOT, Failed, build, call, install, uv
+from parts import Failed, Part, carry_out, require
+from wheel import ROOT, build, call, install, uv
 
 DIST = ROOT / "dist"
 TOOLS = ROOT / "tools"
@@ -37,8 +37,6 @@ QUICK = [
 ]
 NOT_UPLOADED = ".ci/"  # of what is in git
 PREFECT_LINE = re.compile(r"^prefect==(\S+)", re.MULTILINE)
-
-Part = tuple[str, Callable[[], str | None]]
 
 
 class Release:
@@ -158,12 +156,6 @@ class Release:
         shutil.rmtree(home)
 
 
-def require(holds: bool, what: str, said: str = "") -> None:
-    """Fail with what was expected, and what was said instead."""
-    if not holds:
-        raise Failed(f"not so: {what}\n{said}")
-
-
 def require_same(found: set[str], wanted: set[str], what: str) -> None:
     """Fail with the names that are too many or too few."""
     extra, missing = sorted(found - wanted), sorted(wanted - found)
@@ -206,18 +198,11 @@ def main() -> int:
     if shutil.which("pyenv"):  # its programs run only those versions that it is told
         os.environ["PYENV_VERSION"] = ":".join(call("pyenv", "versions", "--bare").split())
     pythons = parser.parse_args().python or released_pythons()
-    start = monotonic()
     with tempfile.TemporaryDirectory(prefix="release-") as place:
-        for name, act in Release(Path(place), pythons).all():
-            began = monotonic()
-            try:
-                told = act()
-            except Failed as failed:
-                print(f"✗ {name}: {failed}", flush=True)
-                return 1
-            print(f"✓ {name:52}{monotonic() - began:6.1f} s  {told or ''}", flush=True)
-    print(f"  all of it{monotonic() - start:50.1f} s; upload dist/*")
-    return 0
+        ended = carry_out(Release(Path(place), pythons).all(), width=52)
+    if ended == 0:
+        print("  to be uploaded: dist/*")
+    return ended
 
 
 if __name__ == "__main__":

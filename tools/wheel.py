@@ -9,12 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from parts import Failed
+
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = ("local", "redis", "pydantic-ai", "langgraph", "mcp", "openai-agents", "adk")
-
-
-class Failed(Exception):
-    """A program has failed; the message has what it said."""
 
 
 def call(*command: str | Path, cwd: Path = ROOT) -> str:

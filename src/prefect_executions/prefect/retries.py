@@ -28,11 +28,7 @@ def grant_retry(client: SyncPrefectClient, run_id: UUID, delay: timedelta) -> No
         ExecutionNotFound: Prefect does not know the run.
     """
     run = read_run(client, run_id)
-    policy = run.empirical_policy.model_copy(
-        update={"retries": run.run_count, "retry_delay": ceil(delay.total_seconds())}
-    )
-    with prefect_errors(run_id):
-        client.update_flow_run(run_id, empirical_policy=policy)
+    _change(client, run, retries=run.run_count, retry_delay=ceil(delay.total_seconds()))
 
 
 def withdraw_uncounted_retry(client: SyncPrefectClient, run: FlowRun) -> None:
@@ -50,9 +46,13 @@ def withdraw_uncounted_retry(client: SyncPrefectClient, run: FlowRun) -> None:
         PrefectUnavailable: Prefect does not answer.
         ExecutionNotFound: Prefect does not know the run.
     """
-    policy = run.empirical_policy
-    if run.run_count > 0 or policy.retries is None:
-        return
-    fewer = policy.model_copy(update={"retries": policy.retries - 1 if policy.retries else None})
+    retries = run.empirical_policy.retries
+    if run.run_count == 0 and retries is not None:
+        _change(client, run, retries=retries - 1 if retries else None)
+
+
+def _change(client: SyncPrefectClient, run: FlowRun, **fields: int | None) -> None:
+    """Change fields of a run's policy."""
+    policy = run.empirical_policy.model_copy(update=fields)
     with prefect_errors(run.id):
-        client.update_flow_run(run.id, empirical_policy=fewer)
+        client.update_flow_run(run.id, empirical_policy=policy)

@@ -157,14 +157,15 @@ def continue_run(flow: Flow[..., Any], run: FlowRun, parameters: dict[str, Any])
     # Takes 12 ms, and Prefect has loaded it when a flow runs.
     from prefect.flow_engine import run_flow  # noqa: PLC0415
 
+    if flow.isasync:
+        return _continue_later(run, run_flow(flow, flow_run=run, parameters=parameters))
     with _continuing(run):
-        result = run_flow(flow, flow_run=run, parameters=parameters)
-    return _continue_later(run, result) if flow.isasync else result
+        return run_flow(flow, flow_run=run, parameters=parameters)
 
 
-async def _continue_later(run: FlowRun, result: Any) -> Any:
+async def _continue_later(run: FlowRun, ended: Any) -> Any:
     with _continuing(run):
-        return await result
+        return await ended
 
 
 @contextmanager
