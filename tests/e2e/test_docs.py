@@ -327,7 +327,8 @@ def test_the_calls_of_the_api_document_work(world: World, tmp_path: Path) -> Non
         check=False,
     )
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    answers = "\n".join(file.read_text() for file in tmp_path.glob("*.json"))
+    assert done.returncode == 0, done.stdout + done.stderr + answers
 
 
 # The shell commands of a document run with these: `make` and `pip` only do a dry run, the service

@@ -58,20 +58,25 @@ def test_a_resume_that_waited_for_a_crash_to_settle_looks_again(
 
 
 class Starting:
-    """An execution that was paused or ended, and whose process starts and covers that."""
+    """An execution that was paused or ended, and whose process starts and covers that.
 
-    def __init__(self, prefect: SyncPrefectClient, wanted: State[Any]) -> None:
+    After `begins_after` waits `@execution` begins, and sets again what was covered.
+    """
+
+    def __init__(
+        self, prefect: SyncPrefectClient, wanted: State[Any], *, begins_after: int = 2
+    ) -> None:
         self.prefect = prefect
         self.wanted = wanted
+        self.begins_after = begins_after
         self.waits = 0
         self.executions, self.id = created(prefect, self.wait)
         for state in (Pending(name="Submitting"), wanted, Running()):
             prefect.set_flow_run_state(flow_run_id(self.id), state, force=True)
 
     def wait(self, _: float) -> None:
-        """The process has begun, and sets again what it covered."""
         self.waits += 1
-        if self.waits == 2:
+        if self.waits == self.begins_after:
             restore(self.prefect, flow_run_id(self.id), self.wanted)
 
 
@@ -84,6 +89,15 @@ def test_a_pause_that_a_starting_process_covers_can_be_resumed(
 
     assert resumed.prefect.state_name == "Resuming"
     assert starting.waits == 2
+
+
+def test_one_whose_process_left_as_it_started_can_be_resumed(prefect: SyncPrefectClient) -> None:
+    """Prefect ends a process that has noticed a pause before `@execution` begins."""
+    starting = Starting(prefect, Suspended(message="Wait"), begins_after=10_000)
+
+    resumed = starting.executions.resume(starting.id)
+
+    assert resumed.prefect.state_name == "Resuming"
 
 
 def test_a_run_that_a_worker_has_read_is_paused_when_it_was_taken(
@@ -142,11 +156,3 @@ def test_what_a_starting_process_covers_is_not_paused(prefect: SyncPrefectClient
 
     with pytest.raises(ExecutionConflict, match="terminated"):
         starting.executions.pause(starting.id)
-
-
-def test_a_process_that_never_gives_back_a_pause_is_running(prefect: SyncPrefectClient) -> None:
-    starting = Starting(prefect, Suspended())
-    starting.waits = 2
-
-    with pytest.raises(ExecutionConflict, match="running"):
-        starting.executions.resume(starting.id)

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.states import Cancelled, Crashed, Pending, Running, Scheduled, Suspended
+from prefect.states import Cancelled, Crashed, Paused, Pending, Running, Scheduled, Suspended
 
 from idle import IdleWorld
 from prefect_executions.config import OnTimeout
@@ -27,6 +27,8 @@ from prefect_executions.prefect.pauses import (
 )
 from prefect_executions.prefect.states import state_of
 from prefect_executions.prefect.suspension import complete_pause, hold, renew_pause
+from prefect_executions.prefect.transitions import undo_start
+from world import eventually
 
 
 def test_a_pause_in_the_prefect_ui_loses_its_time_out_and_gets_a_form(here: IdleWorld) -> None:
@@ -47,6 +49,62 @@ def test_a_pause_in_the_prefect_ui_loses_its_time_out_and_gets_a_form(here: Idle
     schema = json.loads(here.prefect.read_flow_run_input(run.id, keys["schema"]))
     offered = schema["properties"]["checkpoint"]["enum"]
     assert [choice.split(" · ")[0:2] for choice in offered[1:]] == [["ckpt_000001", "first"]]
+
+
+COVERED = [Suspended(message="why"), Cancelled(message="why")]
+
+
+def covered(here: IdleWorld, state: State[Any]) -> FlowRun:
+    """A run whose process set Running over a state as it started, and was then ended by Prefect."""
+    run = here.create(max_retries=3)
+    here.set(run, Pending(name="Submitting"), state, Running())
+    return here.prefect.read_flow_run(run.id)
+
+
+def test_a_pause_that_a_process_has_covered_and_left_so_is_set_again(here: IdleWorld) -> None:
+    run, supervisor = covered(here, COVERED[0]), here.supervisor()
+
+    def look() -> bool:
+        supervisor.look()
+        return here.name_of(run) == "Suspended"
+
+    eventually(look, "the event of the pause is stored, and the pause set again")
+    supervisor.look()
+
+    state = state_of(here.prefect.read_flow_run(run.id))
+    assert state.message == "why"
+    assert asks_for_checkpoint(state)
+
+
+@pytest.mark.parametrize("state", COVERED, ids=["paused", "cancelled"])
+def test_what_a_process_has_covered_and_left_so_is_set_again_without_an_event(
+    here: IdleWorld, state: State[Any]
+) -> None:
+    run = covered(here, state)
+
+    here.silent_runs().act(run)
+
+    now = state_of(here.prefect.read_flow_run(run.id))
+    assert (now.name, now.message) == (state.name, "why")
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        [Suspended(), Scheduled(name="Resuming"), Pending(), Running()],
+        [Paused(), Running()],  # a process has kept it, and goes on
+    ],
+    ids=["resumed", "kept"],
+)
+def test_a_run_that_goes_on_after_a_pause_covers_nothing(
+    here: IdleWorld, states: list[State[Any]]
+) -> None:
+    run = here.create()
+    here.set(run, Running(), *states)
+    before = here.prefect.read_flow_run(run.id)
+
+    assert undo_start(here.prefect, before) is None
+    assert state_of(here.prefect.read_flow_run(run.id)).id == state_of(before).id
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,7 @@ def find_run(client: SyncPrefectClient, run_id: UUID) -> FlowRun | None:
 def settled(client: SyncPrefectClient, run: FlowRun, wait: Callable[[float], None]) -> FlowRun:
     """A run; where a process that starts has covered a pause or a cancellation, wait.
 
-    Prefect lets a process set Running over a state that came too late to stop it. The process sets
-    that state again as soon as it has begun (see `Ownership`).
+    The process sets that state again as soon as it has begun; after some seconds it is set here.
 
     Args:
         client: Prefect's client.
@@ -77,10 +76,26 @@ def settled(client: SyncPrefectClient, run: FlowRun, wait: Callable[[float], Non
     """
     for _ in range(SETTLING_TRIES):
         if not state_of(run).is_running() or uncovered(covered_by(client, run)) is None:
-            break
+            return run
         wait(SETTLING_PAUSE)
         run = read_run(client, run.id)
-    return run
+    return undo_start(client, run) or read_run(client, run.id)
+
+
+def undo_start(client: SyncPrefectClient, run: FlowRun) -> FlowRun | None:
+    """Restore a pause or a cancellation that a process has covered as it started.
+
+    Prefect lets a process set Running over a state that came too late to stop it. The process sets
+    that state again as soon as `@execution` begins (see `Ownership`). But Prefect may end it before
+    that, since it has noticed the pause by then, and leave the run Running.
+
+    Returns:
+        The run, or None when nothing was covered, or the run has changed since it was read.
+    """
+    covered = uncovered(covered_by(client, run)) if state_of(run).is_running() else None
+    if covered is None or not is_still(client, run):
+        return None
+    return restore(client, run.id, covered)
 
 
 def is_still(client: SyncPrefectClient, run: FlowRun) -> bool:

@@ -21,7 +21,7 @@ from prefect_executions.prefect.states import is_created, state_of, status_of
 from prefect_executions.prefect.suspension import CRASH_SETTLES
 from prefect_executions.prefect.tags import OUTSIDE, parent_of
 from prefect_executions.prefect.task_runs import end_task_runs
-from prefect_executions.prefect.transitions import crash, start_again, undo_crash
+from prefect_executions.prefect.transitions import crash, start_again, undo_crash, undo_start
 from prefect_executions.supervisor.duty import NEVER, DutyContext
 from prefect_executions.supervisor.heartbeat import OwnHeartbeat
 
@@ -65,8 +65,12 @@ class SilentRuns:
     def act(self, run: FlowRun) -> None:
         """Declare a run crashed, unless it is alive, has changed, or only lacks its completion.
 
-        The head is read first: an attempt that begins later collides with what is written here.
+        One whose process has covered a pause or a cancellation gets that state again. The head is
+        read first: an attempt that begins later collides with what is written here.
         """
+        if undo_start(self._context.client, run) is not None:
+            self._context.note("restored a state")
+            return
         head = _find_head(self._context.log(run))
         began = state_of(run).timestamp
         alive = last_sign(self._context.client, run.id, began)

@@ -17,7 +17,7 @@ from prefect_executions.prefect.pauses import awaited_child, deadline
 from prefect_executions.prefect.resume_form import CHOICES, resume_form
 from prefect_executions.prefect.states import state_of
 from prefect_executions.prefect.suspension import complete_pause
-from prefect_executions.prefect.transitions import cancel_paused
+from prefect_executions.prefect.transitions import cancel_paused, undo_start
 from prefect_executions.supervisor.duty import NEVER, DutyContext
 from prefect_executions.supervisor.rounds import Rounds
 
@@ -58,12 +58,19 @@ class PausedRuns:
         goes_on = self._children_that_go_on(page)
         for run_id in others - runs.keys():  # it was deleted
             self._agenda.pop(run_id, None)
-        return [run for run in runs.values() if self._is_due(run, now) or run.id in goes_on]
+        return [
+            run
+            for run in runs.values()
+            if self._is_due(run, now, is_new=run.id in paused) or run.id in goes_on
+        ]
 
-    def _is_due(self, run: FlowRun, now: datetime) -> bool:
-        """Whether to look at a run; puts it on the agenda if so."""
+    def _is_due(self, run: FlowRun, now: datetime, *, is_new: bool) -> bool:
+        """Whether to look at a run, which may just have been paused; puts it on the agenda if so.
+
+        A process that starts may have covered its pause already.
+        """
         state = state_of(run)
-        if not (state.is_paused() and is_whole(run)):
+        if not (is_whole(run) and (state.is_paused() or (state.is_running() and is_new))):
             self._agenda.pop(run.id, None)
             return False
         known, at = self._agenda.get(run.id, (None, NEVER))
@@ -86,9 +93,17 @@ class PausedRuns:
         return {run_id for run_id, child in awaited.items() if child not in paused}
 
     def act(self, run: FlowRun) -> None:
-        """Complete a pause, and end it if its time is over, or what it waits for goes on."""
+        """Complete a pause, and end it if its time is over, or what it waits for goes on.
+
+        One that a process has covered is set again, and completed in the next look.
+        """
         now = self._context.clock()
         self._agenda[run.id] = state_of(run).id, now + self._context.rarely  # if this fails
+        if state_of(run).is_running():
+            self._agenda[run.id] = state_of(run).id, NOT_AGAIN
+            if undo_start(self._context.client, run) is not None:
+                self._context.note("restored a state")
+            return
         log = self._context.log(run)
         complete_pause(
             self._context.client,
