@@ -1,7 +1,9 @@
 """The service behind a proxy that ends TLS, which `FORWARDED_ALLOW_IPS` names or not."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from select import select
 
 import httpx
 import pytest
@@ -47,3 +49,15 @@ def test_wrong_keys_are_counted_for_the_address_that_a_trusted_proxy_names(world
     assert left(TRUSTED, "192.0.2.1") == left(TRUSTED, "192.0.2.2")
     assert left(TRUSTED, "192.0.2.1") < left(TRUSTED, "192.0.2.3")
     assert left(UNTRUSTED, "192.0.2.4") > left(UNTRUSTED, "192.0.2.5")
+
+
+def test_an_idle_connection_is_kept_for_longer_than_its_client_keeps_it(world: World) -> None:
+    url = world.rest.base_url
+    idle = httpx.Limits().keepalive_expiry or 0.0
+    with closing(HTTPConnection(url.host, url.port or 80)) as connection:
+        connection.request("GET", "/health")
+        assert connection.getresponse().read()
+
+        closed, _, _ = select([connection.sock], [], [], idle + 2)
+
+        assert not closed

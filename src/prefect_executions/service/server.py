@@ -31,6 +31,9 @@ from prefect_executions.telemetry import show_log
 from prefect_executions.webhooks.dispatcher import deliver
 
 _SHUTDOWN_SECONDS = 20  # Prefect kills a cancelled process after 30
+# A connection that the server closes just as its client sends a request looks like a lost answer.
+# So clients have to close idle ones first: httpx does after 5 s, load balancers of AWS after 60 s.
+_KEEP_ALIVE_SECONDS = 75
 
 
 class _Server(uvicorn.Server):
@@ -84,6 +87,7 @@ def serve(*, host: str, port: int) -> None:
                 port=port,
                 log_config=None,  # uvicorn's own disables Prefect's log handlers
                 timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             )
         )
         get_run_logger().info("Executions are served on http://%s:%d", host, port)
