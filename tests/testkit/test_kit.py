@@ -53,6 +53,19 @@ def test_a_process_that_dies_as_it_begins_may_be_resumed(kit: TestKit) -> None:
         assert len(ended(trial).result) == 3
 
 
+@pytest.mark.parametrize("error", [ValueError, Crash])
+def test_an_async_flow_that_raises_has_no_result(kit: TestKit, error: type[BaseException]) -> None:
+    @flow
+    @execution
+    async def raising() -> int:
+        raise error("It is broken")
+
+    trial = kit.start(raising)
+
+    assert isinstance(trial.error, error)
+    assert trial.result is None
+
+
 def test_a_dead_process_writes_no_more_while_the_next_one_runs(kit: TestKit) -> None:
     """One of its threads is still running."""
     released = threading.Event()

@@ -238,7 +238,7 @@ class FlowRuns:
         run = self.read(run.id)
         if is_created(run):
             return run
-        return transitions.set_state(self.client, run.id, Scheduled(), "start")
+        return transitions.set_state(self.client, run.id, Scheduled(), "start", known=run)
 
     def start(self, run: FlowRun) -> FlowRun:
         """Set Running on a run that an agent outside Prefect runs.

@@ -136,16 +136,26 @@ def set_state(
     operation: str,
     *,
     force: bool = False,
+    known: FlowRun | None = None,
 ) -> FlowRun:
     """Set a run's state, and return the run in it, even if another one has been set since.
+
+    Args:
+        client: Prefect's client.
+        run_id: The run.
+        state: The state.
+        operation: What it is for, as errors name it.
+        force: Whether to set it against Prefect's rules.
+        known: The run, where it was read just before, and need not be read again.
 
     Raises:
         ExecutionConflict: Prefect refuses.
     """
     with prefect_errors(run_id):
         answer = client.set_flow_run_state(run_id, state, force=force)
-        run = client.read_flow_run(run_id)
-    if answer.status is not SetStateStatus.ACCEPT:
+        is_set = answer.status is SetStateStatus.ACCEPT
+        run = known.model_copy() if known and is_set else client.read_flow_run(run_id)
+    if not is_set:
         raise refusal(run, operation, answer.details)
     run.state = answer.state
     return run

@@ -120,10 +120,9 @@ class Trial:
         try:
             # In a context of its own: a process that crashes in a transaction is in none when it
             # begins again.
-            self.result = copy_context().run(run_flow, self._flow, flow_run=run)
-            if self._flow.isasync:
-                self.result = asyncio.run(self.result)
+            result: Any = copy_context().run(run_flow, self._flow, flow_run=run)
+            self.result = asyncio.run(result) if self._flow.isasync else result
         except Pause:
-            self.result = None
+            pass
         except (Exception, Crash) as error:
             self.error = error
