@@ -16,10 +16,11 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import growth
+from benchmarks import growth, page
 from benchmarks.agents import agents
 from benchmarks.callers import callers
 from benchmarks.measure import Requests, Result, alternating, delay
+from benchmarks.page import RESULTS
 from benchmarks.pages import pages
 from benchmarks.plots import draw
 from benchmarks.scaling import scaling
@@ -36,7 +37,6 @@ from prefect_executions.log.zstd import compress
 from prefect_executions.storage.objects import MemoryObjects, Objects
 from prefect_executions.storage.s3 import S3Objects
 
-RESULTS = Path(__file__).parent / "results.json"
 ROUNDS = 300
 TURNS_A_LOG = 10
 LOADS = 60
@@ -77,6 +77,7 @@ def main() -> None:
     if failed:
         sys.exit(f"These groups broke off: {', '.join(failed)}")
     draw(results.values())
+    page.main()
 
 
 def known() -> tuple[list[Result], list[str]]:
