@@ -1,6 +1,7 @@
 """State to bytes and back: strict JSON, and the types that pydantic keeps."""
 
 import math
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -137,6 +138,32 @@ def test_a_model_that_would_come_back_different_is_refused(state: Odd, path: str
         JsonType[Odd](Odd).dump(state)
 
     assert refusal.value.path == path
+
+
+class NoData:
+    """Nothing that pydantic knows."""
+
+
+@pytest.mark.parametrize(
+    ("type_", "problem"),
+    [
+        (NoData, "Unable to generate"),
+        (int | NoData, "Unable to generate"),
+        (Iterator[int], "Unable to generate"),
+        ("Nowhere", "name 'Nowhere' is not defined"),
+        (list["Nowhere"], "name 'Nowhere' is not defined"),  # type: ignore[name-defined]  # noqa: F821
+    ],
+    ids=str,
+)
+def test_a_type_that_pydantic_can_not_keep_is_refused(type_: Any, problem: str) -> None:
+    with pytest.raises(TypeError, match=f"^the answer can't be kept: {problem}"):
+        JsonType(type_, what="the answer")
+
+
+@pytest.mark.parametrize("type_", [BaseModel, list[BaseModel], dict[str, BaseModel | None]])
+def test_a_model_without_a_class_of_its_own_is_refused(type_: Any) -> None:
+    with pytest.raises(StateError, match="is a BaseModel, which has no fields"):
+        JsonType(type_).require_kept()
 
 
 @pytest.mark.parametrize("state", [None, [1], Count()], ids=repr)

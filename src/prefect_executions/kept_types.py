@@ -98,6 +98,9 @@ class _Search:
         return next((each for each in found if each), None)
 
     def _of_class(self, kind: Any, path: str, *, has_schema: bool) -> Difference | None:
+        if kind is BaseModel:
+            problem = "is a BaseModel, which has no fields. Give the model's own class."
+            return Difference(path, problem)
         if issubclass(kind, BaseModel) or hasattr(kind, "__pydantic_fields__"):
             return self._of_model(kind, path)
         if _is_record(kind):

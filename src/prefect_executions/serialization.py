@@ -8,7 +8,12 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import (
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 
 from prefect_executions.columns import are_plain
 from prefect_executions.errors import StateChanged, StateError
@@ -108,13 +113,25 @@ class JsonType(Generic[T]):
         type_: Any type that pydantic validates: a model, a dataclass, a TypedDict, a `dict`. `Any`
             is any JSON value.
         what: The name of such a value in errors.
+
+    Raises:
+        TypeError: pydantic can't keep such a type.
     """
 
     def __init__(self, type_: Any, *, what: str = "state") -> None:
         self.type = type_
         self.name = getattr(type_, "__name__", str(type_))
         self._what = what
-        self._adapter: TypeAdapter[T] = TypeAdapter(type_)
+        try:
+            self._adapter: TypeAdapter[T] = TypeAdapter(type_)
+            if not self._adapter.pydantic_complete:
+                self._adapter.rebuild()  # to learn which name is not defined
+        except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+            why = error.message.splitlines()[0].rstrip(".")
+            raise TypeError(
+                f"{what} can't be kept: {why}. Let it be JSON, or of a type that pydantic turns "
+                "into JSON and back."
+            ) from error
         self._is_json = type_ is Any or type_ == dict[str, Any]
 
     @cached_property

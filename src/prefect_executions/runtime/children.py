@@ -20,7 +20,6 @@ from prefect.flows import Flow
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed, Paused
 from prefect.utilities.callables import get_call_parameters
-from pydantic import PydanticUserError
 
 from prefect_executions.errors import ExecutionError, StateChanged, StateError
 from prefect_executions.ids import execution_id, flow_run_id
@@ -246,7 +245,7 @@ def _kept(name: str, fn: Callable[..., Any]) -> JsonType[Any] | None:
     try:
         kept: JsonType[Any] = JsonType(returned_by(fn), what=f"the result of {name}")
         kept.require_kept()
-    except (TypeError, StateError, PydanticUserError):
+    except (TypeError, StateError):
         return None
     return kept
 

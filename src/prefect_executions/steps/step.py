@@ -21,7 +21,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.states import State
 from prefect.utilities.callables import get_call_parameters
-from pydantic import PydanticUserError
 
 from prefect_executions import serialization
 from prefect_executions.errors import ReplayMismatch, StateError
@@ -109,13 +108,7 @@ class Step(Task[P, R]):
         """
         if self._result_type is None:
             what = f"the result of {self.name}"
-            try:
-                kept: JsonType[Any] = JsonType(returned_by(self.fn), what=what)
-            except PydanticUserError as error:
-                raise TypeError(
-                    f"{what} can't be recorded: {error.message.splitlines()[0]} Let it return "
-                    "JSON or a type that pydantic keeps, or use Prefect's `@task`."
-                ) from error
+            kept: JsonType[Any] = JsonType(returned_by(self.fn), what=what)
             kept.require_kept()
             self._result_type = kept
         return self._result_type
