@@ -1,6 +1,7 @@
 """Fixtures of all tests: real servers, started when the first test needs them."""
 
 import os
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -152,6 +153,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     env = {
         "PYTHONPATH": str(ROOT / "tests" / "e2e"),
         "EXECUTIONS_TEST_DATA": str(data),
+        "EXECUTIONS_TEST_PYTHON": sys.executable,
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
         "PREFECT_INTEGRATIONS_EXECUTIONS_API_KEY": KEY,
         "PREFECT_INTEGRATIONS_EXECUTIONS_HEARTBEAT_SECONDS": "1",

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from chaos.chaos import Chaos
-from chaos.cluster import Cluster
+from chaos.cluster import AGENT, DEPLOYMENTS, Cluster
 from chaos.schedule import actions, schedule
 
 
@@ -18,7 +18,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     data = Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"seed {arguments.seed}, {arguments.rounds} rounds; data in {data}", flush=True)
-    with Cluster(data) as cluster:
+    with Cluster(data, deployments=(*DEPLOYMENTS, AGENT)) as cluster:
         chaos = Chaos(
             cluster,
             seed=arguments.seed,

@@ -1,10 +1,9 @@
 """Several executions at once, disturbed by a schedule, then left alone until they end."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from random import Random
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from time import monotonic, sleep
@@ -35,11 +34,11 @@ LAWS = {
 }
 LAWS_OF_ALL = ("undeleted", "stranded", "forked", "exceeded", "slots")
 TARGET_PATIENCE = 60.0  # how long a round waits for a target
-GIVEN_UP = timedelta(seconds=90)  # how long a crash may last before it is resumed
 # How long executions may take to end by themselves. Where a deployment with a limit is deleted,
 # Prefect refuses for five minutes each change of state of its runs.
 END_PATIENCE = 700.0
 REMOVED = 90.0  # how long a supervisor may take to remove the log of a run that Prefect has removed
+EDIT_PATIENCE = 60.0  # how long a process may take to leave before a person corrects the state
 FROZEN = 20.0  # longer than the 10 s of silence after which a run counts as crashed
 FROZEN_PATIENCE = 60.0  # how long another process may take to begin, before this one goes on
 
@@ -120,6 +119,7 @@ class Chaos:
         self._cancelled: set[str] = set()
         self._deleted: set[str] = set()
         self._forks: dict[str, str] = {}  # by the executions that they continue
+        self._edits: defaultdict[str, list[str]] = defaultdict(list)  # the checkpoints of each
         self._breaches: list[tuple[str, str]] = []  # laws that are broken as it goes on, and how
         self._later: list[Later] = []
         self._frozen: set[int] = set()
@@ -135,6 +135,8 @@ class Chaos:
             Action.PAUSE_RESUME_FROZEN: self._pause_resume_frozen,
             Action.PAUSE_WAIT_RESUME: self._pause_wait_resume,
             Action.ROLL_BACK: self._roll_back,
+            Action.FORK: self._fork,
+            Action.EDIT: self._edit,
             Action.CANCEL: self._cancel,
             Action.DELETE: self._delete,
             Action.RENAME_DEPLOYMENT: self._rename_deployment,
@@ -257,7 +259,7 @@ class Chaos:
         for run in runs:
             if self._is_stranded(run) and execution_id(run.id) not in self._deleted:
                 self._continue(run)
-            elif state_of(run).is_paused() or _is_given_up(run):
+            elif state_of(run).is_paused():
                 self._resume(execution_id(run.id))
 
     def _continue(self, run: FlowRun) -> None:
@@ -392,6 +394,35 @@ class Chaos:
         saved = [0] + [e.seq for e in self._checkpoints(execution)]
         self.counts["rollbacks"] += 1
         return self._resume(execution, to=_choose(saved, turn.draw))
+
+    def _fork(self, turn: Turn) -> str | None:
+        """Fork an execution at any checkpoint, or at the beginning; both go on."""
+        execution = self._running(turn)
+        if execution is None:
+            return None
+        saved = [0] + [e.seq for e in self._checkpoints(execution)]
+        start = checkpoint_id(saved[int(turn.draw * len(saved))])
+        fork = self._cluster.fork_at(execution, start)
+        self._made.add(fork)
+        self.counts["branches"] += 1
+        return f"{execution} at {start} as {fork}"
+
+    def _edit(self, turn: Turn) -> str | None:
+        """Pause, correct the state when the process has left, and resume."""
+        execution = self._running(turn)
+        if execution is None or not self._pause(execution):
+            return None
+
+        def is_edited() -> bool:
+            with suppress(ExecutionError):  # its process has not left yet, or servers are away
+                self._edits[execution].append(self._cluster.edit(execution))
+                self.counts["edits"] += 1
+                return True
+            return False
+
+        deadline = monotonic() + EDIT_PATIENCE
+        self._later.append(Later(deadline, is_edited, lambda: self._resume(execution)))
+        return execution
 
     def _cancel(self, turn: Turn) -> str | None:
         execution = self._running(turn)
@@ -586,15 +617,11 @@ class Chaos:
         for law, breaches in LAWS.items():
             if law != "misled" or goes_on:
                 outcome.broken[law] += [f"{found.execution}: {what}" for what in breaches(found)]
+        unedited = evidence.unedited(found, self._edits[found.execution])
+        outcome.broken["lost"] += [f"{found.execution}: {what}" for what in unedited]
         outcome.counts["overlaps"] += evidence.overlaps(found)
         outcome.counts["attempts"] += len(found.begun)
         outcome.counts["acknowledged"] += len(found.lines("ack"))
-
-
-def _is_given_up(run: FlowRun) -> bool:
-    """Whether a run is not retried, as it was killed too often before its first attempt."""
-    state = state_of(run)
-    return state.is_crashed() and datetime.now(UTC) - state.timestamp > GIVEN_UP
 
 
 def _choose(among: list[T], where: float) -> T | None:

@@ -17,19 +17,25 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.states import Cancelling
 
 from chaos.deployments import Deployments
-from chaos.tasks import DATA
+from chaos.tasks import DATA, EDITED, Work
+from prefect_executions.config import ExecutionConfig
 from prefect_executions.errors import ExecutionNotFound
 from prefect_executions.executions.creation import Creation
 from prefect_executions.executions.executions import Executions
 from prefect_executions.ids import execution_id, flow_run_id
 from prefect_executions.local import Process, Stack
+from prefect_executions.models import Execution
 from prefect_executions.prefect.errors import prefect_errors
 from prefect_executions.prefect.flow_runs import FlowRuns
 from world import eventually, is_alive
 
 HERE = Path(__file__).parent
 DEPLOYMENTS = ("working/chaos", "working-async/chaos")
+# Known before the first attempt has begun, in which `@execution` says it.
+CONFIG = ExecutionConfig(max_retries=1000)
+AGENT = "working-agent/chaos"  # of Pydantic AI; its processes take longer to start
 ENV = {
+    "PYTHONPATH": f"{HERE.parent}",
     "EXECUTIONS_CHAOS_PYTHON": sys.executable,
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
     "PREFECT_INTEGRATIONS_EXECUTIONS_HEARTBEAT_SECONDS": "1",
@@ -69,6 +75,7 @@ class Cluster:
         more_workers: The pools of further process workers.
         supervisors: How many supervisors there are, each in its own process.
         limit: The concurrency limit of each deployment.
+        deployments: What executions are made of.
     """
 
     second_pool = "executions"  # the pool of every other execution
@@ -80,9 +87,11 @@ class Cluster:
         more_workers: tuple[str, ...] = ("executions",),
         supervisors: int = 2,
         limit: int | None = None,
+        deployments: tuple[str, ...] = DEPLOYMENTS,
     ) -> None:
         self.data = data.resolve()
         self._limit = limit
+        self._names = deployments
         self.stack = Stack(self.data, env={DATA: str(self.data), **ENV})
         self._more_workers = more_workers
         self._pools: dict[Process, str] = {}
@@ -111,7 +120,7 @@ class Cluster:
             self.executions = Executions(objects, FlowRuns(self.prefect))
             resources.enter_context(self._services())
             self._deploy()
-            self.deployments = Deployments(self.prefect, [*DEPLOYMENTS], limit=self._limit)
+            self.deployments = Deployments(self.prefect, [*self._names], limit=self._limit)
             self._resources = resources.pop_all()
         return self
 
@@ -137,7 +146,7 @@ class Cluster:
     def create(self, name: str, deployment: str, parameters: dict[str, int]) -> str:
         """Create an execution, and return its id."""
         made, _ = Creation(self.executions).create(
-            name=name, deployment=deployment, parameters=parameters
+            name=name, deployment=deployment, parameters=parameters, config=CONFIG
         )
         return made.id
 
@@ -147,6 +156,32 @@ class Cluster:
             execution, deployment=deployment, key=f"fork {execution}"
         )
         return fork.id
+
+    def fork_at(self, execution: str, checkpoint: str) -> str:
+        """Let another execution go on from a checkpoint; returns the id of the fork."""
+        fork, _ = Creation(self.executions).fork(execution, checkpoint_id=checkpoint)
+        return fork.id
+
+    def edit(self, execution: str) -> str:
+        """Correct the state of a paused execution, as a person does; returns the checkpoint.
+
+        Raises:
+            ExecutionConflict: Its process is still at work, or another checkpoint was saved.
+        """
+        now = self.get(execution)
+        state = Work.model_validate(now.state)
+        state.edits += 1
+        return self.save(execution, state, after=now.continues_from)
+
+    def get(self, execution: str) -> Execution:
+        """Read an execution without its checkpoints."""
+        return self.executions.get(execution, checkpoints=0)
+
+    def save(self, execution: str, state: Work, *, after: str) -> str:
+        """Save a checkpoint as a person does, unless there is a newer one; returns its id."""
+        dumped = state.model_dump()
+        saved = self.executions.checkpoint(execution, state=dumped, label=EDITED, after=after)
+        return saved.checkpoint.id
 
     def is_gone(self, execution: str) -> bool:
         """Whether there is no such execution for its users."""
@@ -210,7 +245,7 @@ class Cluster:
         """Deploy the flows from a copy, as deploying writes files next to them."""
         source = self.data / "flows"
         source.mkdir(parents=True, exist_ok=True)
-        for name in ("tasks.py", "prefect.yaml"):
+        for name in ("tasks.py", "agents.py", "prefect.yaml"):
             shutil.copy(HERE / name, source)
         yaml = (source / "prefect.yaml").read_text()
         (source / "prefect.yaml").write_text(yaml.replace("SECOND_POOL", self.second_pool))

@@ -11,7 +11,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import FlowRun
 
-from chaos.tasks import Work, undisturbed
+from chaos.tasks import EDITED, Work, undisturbed
 from prefect_executions.ids import checkpoint_id, checkpoint_seq
 from prefect_executions.log.entry import Entry, Kind
 from prefect_executions.log.log import ExecutionLog
@@ -106,6 +106,17 @@ def lost(of: Evidence) -> Iterator[str]:
             yield f"{ack} is in the log as {there}"
 
 
+def unedited(of: Evidence, edits: Iterable[str]) -> Iterator[str]:
+    """Every acknowledged correction of a person is in the log.
+
+    Args:
+        of: The execution.
+        edits: The checkpoints of the corrections.
+    """
+    known = {checkpoint_id(seq) for seq, entry in of.entries.items() if entry.label == EDITED}
+    yield from (f"the correction {edit} is not in the log" for edit in {*edits} - known)
+
+
 def split(of: Evidence) -> Iterator[str]:
     """The history is linear: one attempt at a time, and each continues the one before it."""
     newest = max(of.states)  # what is ahead of it are claims, between which numbers may be free
@@ -125,7 +136,12 @@ def _breaks(of: Evidence, before: Entry, entry: Entry) -> Iterator[str]:
         yield f"attempt {entry.attempt} after attempt {before.attempt}"
     if entry.kind in (Kind.CREATED, Kind.DELETED):
         yield f"{entry.kind} in the midst of a life"
+    elif entry.label == EDITED:
+        if new != old.model_copy(update={"edits": old.edits + 1}):
+            yield f"a person makes {new} of {old}"
     elif entry.kind is Kind.CHECKPOINT:
+        if new.edits != old.edits:
+            yield f"attempt {entry.attempt} saves {new}, which lacks a correction of {old}"
         if before.kind not in (Kind.CHECKPOINT, Kind.ATTEMPT, Kind.STEPS):
             yield f"a checkpoint of attempt {entry.attempt} behind its {before.kind}"
         if new.by != old.by + [entry.attempt] * (new.n - old.n) or new.notes[: old.n] != old.notes:
@@ -142,7 +158,7 @@ def misled(of: Evidence) -> Iterator[str]:
     if of.status != "Completed":
         yield f"it is {of.status}"
     found, expected = of.states[max(of.states)], of.expected
-    if found.model_copy(update={"by": expected.by}) != expected:
+    if found.model_copy(update={"by": expected.by, "edits": expected.edits}) != expected:
         yield f"its state is {found}"
     yield from (
         f"{result} is another result"
@@ -222,6 +238,8 @@ def forked(of: Evidence, origin: Evidence) -> Iterator[str]:
     rollbacks = [e.seq for e in origin.entries.values() if e.kind is Kind.ROLLBACK]
     since = max([seq for seq in rollbacks if seq <= start], default=0)
     known = of.entries[0].at.timestamp() - _FORKING
+    if start in origin.entries:
+        known = min(known, origin.entries[start].at.timestamp())
     recorded = {
         line["step"]
         for line in origin.lines("fetched")

@@ -8,10 +8,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 
-from chaos.cluster import Cluster
+from chaos.cluster import CONFIG, Cluster
 from chaos.servers import Balancer, Postgres, Redis, answers, several
+from chaos.tasks import EDITED, Work
 from prefect_executions.client import Client, NotFound
 from prefect_executions.local import Process, Stack, free_ports
+from prefect_executions.models import Execution
 
 SECOND_POOL = "executions-2"
 _PREFECT = f"{Path(sys.executable).parent}/prefect"
@@ -141,12 +143,27 @@ class Grid(Cluster):
 
     def create(self, name: str, deployment: str, parameters: dict[str, int]) -> str:
         """Create an execution, and return its id."""
-        return self._client.create(name, deployment=deployment, parameters=parameters).id
+        return self._client.create(
+            name, deployment=deployment, parameters=parameters, config=CONFIG
+        ).id
 
     def fork(self, execution: str, deployment: str) -> str:
         """Continue an execution in another deployment, once; returns the id of the fork."""
         key = f"fork {execution}"
         return self._client.fork(execution, deployment=deployment, idempotency_key=key).id
+
+    def fork_at(self, execution: str, checkpoint: str) -> str:
+        """Let another execution go on from a checkpoint; returns the id of the fork."""
+        return self._client.fork(execution, checkpoint_id=checkpoint).id
+
+    def get(self, execution: str) -> Execution:
+        """Read an execution without its checkpoints."""
+        return self._client.get(execution, checkpoints="none")
+
+    def save(self, execution: str, state: Work, *, after: str) -> str:
+        """Save a checkpoint as a person does, unless there is a newer one; returns its id."""
+        saved = self._client.checkpoint(execution, state.model_dump(), label=EDITED, after=after)
+        return saved.checkpoint.id
 
     def is_gone(self, execution: str) -> bool:
         """Whether the service answers 404 about an execution."""

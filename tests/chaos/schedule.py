@@ -19,6 +19,8 @@ class Action(StrEnum):
     PAUSE_RESUME_FROZEN = "pause and resume, while the process is stopped"
     PAUSE_WAIT_RESUME = "pause, and resume later"
     ROLL_BACK = "pause, and roll back to an earlier checkpoint"
+    FORK = "fork from any checkpoint"
+    EDIT = "pause, correct the state, and resume"
     CANCEL = "cancel in the Prefect UI"
     DELETE = "delete"
     RENAME_DEPLOYMENT = "rename the deployment of a paused execution"
@@ -40,6 +42,8 @@ WEIGHTS = {
     Action.PAUSE_RESUME_FROZEN: 6,
     Action.PAUSE_WAIT_RESUME: 4,
     Action.ROLL_BACK: 4,
+    Action.FORK: 2,
+    Action.EDIT: 3,
     Action.CANCEL: 2,
     Action.DELETE: 2,
     Action.RENAME_DEPLOYMENT: 1,

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -20,15 +21,20 @@ from pydantic import BaseModel
 from prefect_executions import Run, execution, step
 
 DATA = "EXECUTIONS_CHAOS_DATA"  # the directory of the ledgers, in the environment
+EDITED = "edited"  # the label of a checkpoint that a person saves
 
 
 class Work(BaseModel):
-    """The state: how many steps were taken, a hash chain and notes of them, and who took each."""
+    """The state: how many steps were taken, a hash chain and notes of them, and who took each.
+
+    A person's edit of a paused execution counts up `edits`; nothing else depends on that.
+    """
 
     n: int = 0
     digest: str = ""
     notes: list[str] = []
     by: list[int] = []  # the attempt that took each step; nothing else depends on the attempt
+    edits: int = 0
 
     def take(self, step: "Step", attempt: int) -> None:
         """Take the next step."""
@@ -83,14 +89,14 @@ def undisturbed(seed: int, steps: int) -> Work:
 @step
 def fetch(seed: int, n: int) -> str:
     """The note of a step, recorded before the state has it."""
-    _write(execution.current(), "fetch", step=n)
+    fetching(n)
     return Step.of(seed, n).note
 
 
 @step
 async def fetch_async(seed: int, n: int) -> str:
     """The same, async."""
-    _write(execution.current(), "fetch", step=n)
+    fetching(n)
     return Step.of(seed, n).note
 
 
@@ -99,35 +105,50 @@ async def fetch_async(seed: int, n: int) -> str:
 def working(seed: int, steps: int) -> str:
     """Take steps, and save or publish the state after each."""
     run = execution.current(Work)
-    _write(run, "begin", step=run.state.n)
+    _begin(run)
     while run.state.n < steps:
         step = Step.of(seed, run.state.n + 1)
         _fetched(run, step, fetch(seed, step.n))
         sleep(step.seconds)
         _take(run, step)
         if step.is_saved:
-            _acknowledge(run, step, run.checkpoint(label=step.label))
+            _saved(run, step, run.checkpoint(label=step.label))
         else:
             run.publish()
-    return _result(run)
+    return _end(run)
 
 
 @flow
 @execution(state=Work, max_retries=1000, checkpoint_interval_seconds=1)
 async def working_async(seed: int, steps: int) -> str:
     """The same, async."""
+    return await go_on(seed, steps, fetch_async)
+
+
+async def go_on(seed: int, steps: int, fetch: Callable[[int, int], Awaitable[str]]) -> str:
+    """Take steps whose notes are fetched by `fetch`."""
     run = execution.current(Work)
-    _write(run, "begin", step=run.state.n)
+    _begin(run)
     while run.state.n < steps:
         step = Step.of(seed, run.state.n + 1)
-        _fetched(run, step, await fetch_async(seed, step.n))
+        _fetched(run, step, await fetch(seed, step.n))
         await asyncio.sleep(step.seconds)
         _take(run, step)
         if step.is_saved:
-            _acknowledge(run, step, await run.acheckpoint(label=step.label))
+            _saved(run, step, await run.acheckpoint(label=step.label))
         else:
             run.publish()
-    return _result(run)
+    return _end(run)
+
+
+def fetching(n: int) -> None:
+    """Note that the function of a step is called."""
+    _write(execution.current(), "fetch", step=n)
+
+
+def _begin(run: Run[Work]) -> None:
+    """Note that a process goes on with an execution."""
+    _write(run, "begin", step=run.state.n)
 
 
 def _take(run: Run[Work], step: Step) -> None:
@@ -142,7 +163,8 @@ def _fetched(run: Run[Work], step: Step, note: str) -> None:
     _write(run, "fetched", step=step.n)
 
 
-def _acknowledge(run: Run[Work], step: Step, checkpoint: str | None) -> None:
+def _saved(run: Run[Work], step: Step, checkpoint: str | None) -> None:
+    """Note that a checkpoint is acknowledged."""
     _write(
         run,
         "ack",
@@ -153,7 +175,8 @@ def _acknowledge(run: Run[Work], step: Step, checkpoint: str | None) -> None:
     )
 
 
-def _result(run: Run[Work]) -> str:
+def _end(run: Run[Work]) -> str:
+    """Note the result, and return it."""
     _write(run, "result", step=run.state.n, digest=run.state.digest)
     return run.state.digest
 

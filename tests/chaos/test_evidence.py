@@ -23,8 +23,9 @@ from chaos.evidence import (
     refetched,
     repeated,
     split,
+    unedited,
 )
-from chaos.tasks import Step, Work, undisturbed
+from chaos.tasks import EDITED, Step, Work, undisturbed
 from prefect_executions.ids import checkpoint_id, execution_id
 from prefect_executions.log.log import ExecutionLog
 from prefect_executions.log.reader import Head
@@ -150,6 +151,11 @@ BREACHES: dict[str, tuple[Law, Callable[[Evidence], Evidence]]] = {
         lambda good: _with_entry(good, 4, kind=good.entries[2].kind, attempt=1),
     ),
     "a step is another's": (split, lambda good: _with_state(good, 6, by=[1, 1, 2])),
+    "a correction is taken back": (split, lambda good: _with_state(good, 6, edits=1)),
+    "a correction changes more than it says": (
+        split,
+        lambda good: _with_entry(_with_state(good, 6, edits=1, n=9), 6, label=EDITED),
+    ),
     "notes are another's": (split, lambda good: _with_state(good, 6, notes=["another"] * 3)),
     "an attempt alters the state": (split, lambda good: _with_state(good, 4, n=0, by=[])),
     "a roll-back alters the state": (split, lambda good: _with_state(good, 8, digest="another")),
@@ -213,6 +219,13 @@ def _fork(of: Evidence, at: int, **facts: Any) -> Evidence:
     return replace(fork, **facts)
 
 
+def test_a_correction_that_is_missing_is_noticed(good: Evidence) -> None:
+    edited = _with_entry(good, 6, label=EDITED)
+
+    assert [*unedited(edited, [checkpoint_id(6)])] == []
+    assert [*unedited(edited, [checkpoint_id(7)])]
+
+
 def test_a_fork_that_continues_from_its_checkpoint_breaks_no_law(good: Evidence) -> None:
     fork = _fork(good, 7)
 
@@ -233,8 +246,9 @@ def test_a_fork_that_takes_a_recorded_step_again_is_noticed(good: Evidence) -> N
     assert [*forked(_fork(good, 12, ledger=again), fetched(3))]
     assert [*forked(_fork(good, 12, ledger=again), fetched(2))] == []
     assert [*forked(_fork(good, 7, ledger=again), fetched(2))]
-    late = replace(good, ledger=[{**fetched(3).ledger[0], "at": at + 120}])
-    assert [*forked(_fork(good, 12, ledger=again), late)] == []
+    for later in (10, 120):  # after the checkpoint, and after the fork
+        late = replace(good, ledger=[{**fetched(3).ledger[0], "at": at + later}])
+        assert [*forked(_fork(good, 12, ledger=again), late)] == []
 
 
 def test_more_runs_at_once_than_the_limit_are_noticed() -> None:
