@@ -78,8 +78,8 @@ def _section(title: str, results: list[Result]) -> Iterator[str]:
         mark = {True: "met", False: "**missed**", None: ""}[result.met]
         ratio = "" if result.ratio is None else f"{result.ratio:.3g}"
         goal = "" if result.goal is None else f"≤ {result.goal:.3g}"
-        value, name = _value(result), result.name.replace("|", "\\|")
-        yield f"| {name} | {value} | {result.baseline} | {ratio} | {goal} | {mark} |"
+        cells = (result.name, _value(result), result.baseline, ratio, goal, mark)
+        yield f"| {' | '.join(cells)} |"
     yield ""
     missed = {result.name for result in results if result.met is False}
     if missed:

@@ -156,7 +156,7 @@ class NoData:
     ids=str,
 )
 def test_a_type_that_pydantic_can_not_keep_is_refused(type_: Any, problem: str) -> None:
-    with pytest.raises(TypeError, match=f"^the answer can't be kept: {problem}"):
+    with pytest.raises(TypeError, match=f"^the answer can't be recorded: {problem}"):
         JsonType(type_, what="the answer")
 
 

@@ -129,8 +129,8 @@ class JsonType(Generic[T]):
         except (PydanticUserError, PydanticUndefinedAnnotation) as error:
             why = error.message.splitlines()[0].rstrip(".")
             raise TypeError(
-                f"{what} can't be kept: {why}. Let it be JSON, or of a type that pydantic turns "
-                "into JSON and back."
+                f"{what} can't be recorded: {why}. Let it be JSON, or of a type that pydantic "
+                "turns into JSON and back."
             ) from error
         self._is_json = type_ is Any or type_ == dict[str, Any]
 

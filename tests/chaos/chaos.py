@@ -391,17 +391,16 @@ class Chaos:
         execution = self._running(turn)
         if execution is None or not self._pause(execution):
             return None
-        saved = [0] + [e.seq for e in self._checkpoints(execution)]
+        target = self._any_checkpoint(execution, turn)
         self.counts["rollbacks"] += 1
-        return self._resume(execution, to=_choose(saved, turn.draw))
+        return self._resume(execution, to=target)
 
     def _fork(self, turn: Turn) -> str | None:
         """Fork an execution at any checkpoint, or at the beginning; both go on."""
         execution = self._running(turn)
         if execution is None:
             return None
-        saved = [0] + [e.seq for e in self._checkpoints(execution)]
-        start = checkpoint_id(saved[int(turn.draw * len(saved))])
+        start = checkpoint_id(self._any_checkpoint(execution, turn))
         fork = self._cluster.fork_at(execution, start)
         self._made.add(fork)
         self.counts["branches"] += 1
@@ -555,8 +554,11 @@ class Chaos:
         ancestors = {worker.pid, *(p.pid for p in found if p.parent == worker.pid)}
         return [process for process in found if process.parent in ancestors]
 
-    def _checkpoints(self, execution: str) -> list[evidence.Entry]:
-        return self._cluster.executions.log(execution).read(checkpoints=None).checkpoints()
+    def _any_checkpoint(self, execution: str, turn: Turn) -> int:
+        """Any checkpoint of an execution, or its beginning."""
+        history = self._cluster.executions.log(execution).read(checkpoints=None)
+        numbers = [0, *(entry.seq for entry in history.checkpoints())]
+        return numbers[int(turn.draw * len(numbers))]
 
     def _is_cancelled(self, run: FlowRun) -> bool:
         return execution_id(run.id) in self._cancelled and state_of(run).is_cancelled()

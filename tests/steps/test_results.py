@@ -140,7 +140,8 @@ def test_a_step_whose_result_no_type_can_keep_names_itself_before_it_does_anythi
 
     trial = once(kit, odd)
     assert isinstance(trial.error, TypeError)
-    assert str(trial.error).startswith("the result of odd can't be kept: Unable to generate")
+    assert "the result of odd can't be recorded" in str(trial.error)
+    assert "`@task`" in str(trial.error)
 
     trial = once(kit, lambda: unknown.submit().result())
     assert isinstance(trial.error, TypeError)

@@ -107,8 +107,11 @@ class Step(Task[P, R]):
             StateError: a part of such a type never comes back; it is named.
         """
         if self._result_type is None:
-            what = f"the result of {self.name}"
-            kept: JsonType[Any] = JsonType(returned_by(self.fn), what=what)
+            what, returned = f"the result of {self.name}", returned_by(self.fn)
+            try:
+                kept: JsonType[Any] = JsonType(returned, what=what)
+            except TypeError as error:
+                raise TypeError(f"{error} Or use Prefect's `@task`.") from error
             kept.require_kept()
             self._result_type = kept
         return self._result_type

@@ -100,9 +100,9 @@ class PausedRuns:
         now = self._context.clock()
         self._agenda[run.id] = state_of(run).id, now + self._context.rarely  # if this fails
         if state_of(run).is_running():
-            self._agenda[run.id] = state_of(run).id, NOT_AGAIN
             if undo_start(self._context.client, run) is not None:
                 self._context.note("restored a state")
+            self._agenda[run.id] = state_of(run).id, NOT_AGAIN
             return
         log = self._context.log(run)
         complete_pause(
